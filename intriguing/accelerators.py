@@ -1,0 +1,130 @@
+"""Where the work runs: one strategy for CPU, GPU and TPU. The only library file that names a device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+ACCELERATORS = ("cpu", "gpu", "tpu")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
+
+
+def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
+    """Chooses the `tf.distribute` strategy that everything else runs under, when a caller opens its scope.
+
+    Args:
+        accelerator: "cpu", "gpu" or "tpu".
+        strategy: "auto" takes every device of that kind on this machine: one device, or mirrored over several.
+            "multi_worker_mirrored" reads the cluster from the environment variable `TF_CONFIG`.
+        tpu: Name or address of the TPU, or "local" on a TPU machine; where omitted, the environment is searched.
+
+    Returns:
+        The strategy. Models must be built inside `strategy.scope()`; training and attacks obey the scope around them.
+
+    Raises:
+        ValueError: If a name is unknown, or the two do not go together.
+        RuntimeError: If the devices cannot be found; the message says what was looked for.
+    """
+    _check_names(accelerator, strategy, tpu)
+    if accelerator == "tpu":
+        return _tpu_strategy(tpu)
+    devices = [device.name for device in tf.config.list_logical_devices(accelerator.upper())]
+    if not devices:
+        raise RuntimeError(
+            f"No {accelerator} found: TensorFlow {tf.__version__} lists the devices "
+            f"{[device.name for device in tf.config.list_logical_devices()]}. Use --accelerator=cpu, or install "
+            "intriguing[gpu] together with a driver that matches."
+        )
+    if strategy == "multi_worker_mirrored":
+        _check_cluster()
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if strategy == "mirrored" or (strategy == "auto" and len(devices) > 1):
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.OneDeviceStrategy(devices[0])
+
+
+def writes_files() -> bool:
+    """True where results are to be saved: everywhere but on the workers that are not the chief."""
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    if resolver is None or not resolver.cluster_spec().jobs:
+        return True
+    chief = "chief" in resolver.cluster_spec().jobs
+    return resolver.task_type == "chief" or (not chief and resolver.task_type == "worker" and resolver.task_id == 0)
+
+
+def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any) -> Any:
+    """Runs `program(shared, rows)` under the current strategy, with the rows divided among its replicas.
+
+    Rows are handed out in order, the last replica's share filled up with copies of the last row so that all shapes agree, and
+    the answers come back in order without those copies.
+
+    Args:
+        program: From two structures of tensors to a structure of tensors `[batch, ...]`; rows must not influence each other.
+        shared: Tensors that every replica gets whole, such as weights.
+        rows: Tensors `[batch, ...]`.
+
+    Returns:
+        What `program` returns for the whole batch, on every worker.
+    """
+    strategy = tf.distribute.get_strategy()
+    num_replicas = strategy.num_replicas_in_sync
+    if num_replicas == 1:
+        return strategy.run(program, args=(shared, rows))
+    num_rows = int(tf.nest.flatten(rows)[0].shape[0])
+    share = -(-num_rows // num_replicas)
+    order = tf.minimum(tf.range(share * num_replicas), num_rows - 1)
+    filled = tf.nest.map_structure(lambda tensor: tf.gather(tensor, order), rows)
+
+    def share_of(context: tf.distribute.ValueContext) -> Any:
+        begin = context.replica_id_in_sync_group * share
+        return tf.nest.map_structure(lambda tensor: tensor[begin : begin + share], filled)
+
+    results = strategy.run(program, args=(shared, strategy.experimental_distribute_values_from_function(share_of)))
+    return tf.nest.map_structure(lambda value: _gather_rows(strategy, value)[:num_rows], results)
+
+
+def _gather_rows(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
+    dtype = strategy.experimental_local_results(value)[0].dtype
+    if dtype != tf.bool:
+        return strategy.gather(value, axis=0)
+    # Collectives between workers carry numbers, not truth values.
+    numbers = strategy.run(lambda truth: tf.cast(truth, tf.int32), args=(value,))
+    return tf.cast(strategy.gather(numbers, axis=0), tf.bool)
+
+
+def _check_names(accelerator: str, strategy: str, tpu: str | None) -> None:
+    if accelerator not in ACCELERATORS:
+        raise ValueError(f"unknown accelerator {accelerator!r}. Known: {', '.join(ACCELERATORS)}.")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"unknown strategy {strategy!r}. Known: {', '.join(STRATEGIES)}.")
+    if (strategy == "tpu" and accelerator != "tpu") or (accelerator == "tpu" and strategy not in ("auto", "tpu")):
+        raise ValueError(f"strategy {strategy!r} does not run on accelerator {accelerator!r}. Use --accelerator=tpu --strategy=auto.")
+    if tpu is not None and accelerator != "tpu":
+        raise ValueError(f"a TPU name ({tpu!r}) was given, but the accelerator is {accelerator!r}. Use --accelerator=tpu.")
+
+
+def _check_cluster() -> None:
+    if not os.environ.get("TF_CONFIG"):
+        raise RuntimeError(
+            "multi_worker_mirrored needs the environment variable TF_CONFIG, which is not set. It names the workers and this "
+            'task, for example {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
+        )
+
+
+def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
+    address = tpu or os.environ.get("TPU_NAME") or ""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=address)
+        if address not in ("", "local"):
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError, RuntimeError) as error:
+        raise RuntimeError(
+            f"No TPU found: looked for {address!r} (from --tpu, then TPU_NAME) with TensorFlow {tf.__version__}: {error}. On a "
+            "TPU machine or in Colab pass --tpu=local and install tensorflow-tpu in place of tensorflow; elsewhere use "
+            "--accelerator=cpu."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)

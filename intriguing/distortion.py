@@ -1,0 +1,57 @@
+"""How far an image was moved: the root-mean-square pixel change, the paper's measure of distortion."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from intriguing.pixels import PixelBox
+
+
+def distortion(images: tf.Tensor, distorted: tf.Tensor) -> tf.Tensor:
+    """Measures the change from `images` to `distorted`: `sqrt(mean(r**2))` over all pixels and channels of one image.
+
+    Args:
+        images: Float32 `[batch, ...]`.
+        distorted: As `images`.
+
+    Returns:
+        Float32 `[batch]`, in pixel units.
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4.2. https://arxiv.org/abs/1312.6199
+    """
+    return tf.sqrt(tf.reduce_mean((distorted - images) ** 2, axis=tuple(range(1, images.shape.rank))))
+
+
+class AmplifiedImages(NamedTuple):
+    """Images moved further along their perturbation, one row per input image."""
+
+    images: tf.Tensor  # [batch, ...], inside the pixel box
+    distortion: tf.Tensor  # [batch], what is left of the requested distortion after clipping to the box, in pixel units
+
+
+def amplify(
+    images: tf.Tensor, distorted: tf.Tensor, *, to_distortion: float, pixel_box: PixelBox = PixelBox()
+) -> AmplifiedImages:
+    """Moves every image along its own perturbation until its distortion is `to_distortion`, then clips to the box.
+
+    Computes `x + to_distortion * r / distortion(r)`. The paper prints `x + 0.1 * r / |r|_2`, which with 784 pixels would be a
+    distortion of 0.0036 and contradicts its own table caption ("amplified to stddev=0.1"); the root-mean-square norm is
+    what the caption says. Clipping lowers the distortion, so the realized one is returned too.
+
+    Args:
+        images: Float32 `[batch, ...]`, inside the box.
+        distorted: As `images`; rows equal to `images` have no direction and stay as they are.
+        to_distortion: The distortion wanted before clipping, in pixel units.
+        pixel_box: The legal pixel values.
+
+    Returns:
+        An `AmplifiedImages`.
+    """
+    current = distortion(images, distorted)
+    factor = tf.math.divide_no_nan(tf.cast(to_distortion, images.dtype), current)
+    factor = tf.reshape(factor, [-1] + [1] * (images.shape.rank - 1))
+    moved = pixel_box.clip(images + factor * (distorted - images))
+    return AmplifiedImages(moved, distortion(images, moved))

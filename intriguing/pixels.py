@@ -1,0 +1,47 @@
+"""The box of legal pixel values: the one definition of what an image may be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class PixelBox(NamedTuple):
+    """The closed interval in which every pixel of a legal image lies.
+
+    Raise-free by construction inside compiled code; `check` is for the edge of the library, where values can be looked at.
+    """
+
+    lower: float = 0.0
+    upper: float = 1.0
+
+    def contains(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns a bool `[batch]`: every pixel of the image is a number inside the box (NaN is not)."""
+        inside = (images >= self.lower) & (images <= self.upper)
+        return tf.reduce_all(tf.reshape(inside, [tf.shape(images)[0], -1]), axis=1)
+
+    def clip(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the images with every pixel moved to the nearest legal value."""
+        return tf.clip_by_value(images, self.lower, self.upper)
+
+    def rescale(self, images: tf.Tensor, source: PixelBox) -> tf.Tensor:
+        """Maps images that live in the box `source` affinely onto this one, as float32.
+
+        Example:
+            >>> PixelBox(0.0, 1.0).rescale(bytes_image, source=PixelBox(0.0, 255.0))
+        """
+        unit = (tf.cast(images, tf.float32) - source.lower) / (source.upper - source.lower)
+        return self.clip(unit * (self.upper - self.lower) + self.lower)
+
+    def check(self, images: tf.Tensor, name: str = "images") -> None:
+        """Raises a `ValueError` that tells the received range, if a pixel is outside the box or not a number."""
+        if not bool(tf.reduce_all(tf.math.is_finite(images))):
+            num_bad = int(tf.math.count_nonzero(~tf.math.is_finite(images)))
+            raise ValueError(f"{name} must be finite numbers; received {num_bad} NaN or infinite values. Remove those images.")
+        lowest, highest = float(tf.reduce_min(images)), float(tf.reduce_max(images))
+        if lowest < self.lower or highest > self.upper:
+            raise ValueError(
+                f"{name} must lie in the pixel box [{self.lower}, {self.upper}]; received values from {lowest:.6g} to {highest:.6g}. "
+                "Rescale them with PixelBox.rescale."
+            )

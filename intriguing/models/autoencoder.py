@@ -1,0 +1,101 @@
+"""The paper's "AE" network: a softmax on the units of a sparse autoencoder that was trained without labels and then frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import keras
+import tensorflow as tf
+
+
+def sparse_autoencoder(num_units: int, *, image_shape: Sequence[int] = (28, 28, 1), seed: int = 0) -> keras.Model:
+    """Builds `encoder` (sigmoid units) and `decoder` (sigmoid pixels); the model returns both.
+
+    Args:
+        num_units: Units of the encoder.
+        image_shape: Shape of one image.
+        seed: Of the initial weights.
+
+    Returns:
+        A Keras model from images to the pair (reconstruction `[batch, pixels]`, activations `[batch, num_units]`).
+    """
+    images = keras.Input(tuple(image_shape), name="images")
+    pixels = keras.layers.Flatten(name="pixels")(images)
+    activations = _encoder(num_units, seed)(pixels)
+    decoder = keras.layers.Dense(
+        prod(image_shape), activation="sigmoid", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 2), name="decoder"
+    )
+    return keras.Model(images, [decoder(activations), activations], name=f"autoencoder{num_units}")
+
+
+def classifier_on_autoencoder(
+    num_units: int,
+    *,
+    num_classes: int = 10,
+    weight_decay: float = 1e-6,
+    image_shape: Sequence[int] = (28, 28, 1),
+    seed: int = 0,
+    name: str | None = None,
+) -> keras.Model:
+    """Builds a frozen `encoder` under a linear layer `logits`; `copy_encoder` brings the trained weights.
+
+    Args:
+        num_units: Units of the encoder.
+        num_classes: Number of logits.
+        weight_decay: The paper's lambda; the decay is `lambda / 2 * sum(w**2)` on the kernel of `logits`.
+        image_shape: Shape of one image.
+        seed: Of the initial weights.
+        name: Of the model.
+
+    Returns:
+        A built Keras model from images to logits `[batch, num_classes]`.
+    """
+    encoder = _encoder(num_units, seed)
+    encoder.trainable = False
+    logits = keras.layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 2),
+        kernel_regularizer=keras.regularizers.L2(weight_decay / 2),
+        name="logits",
+    )
+    return keras.Sequential([keras.Input(tuple(image_shape), name="images"), keras.layers.Flatten(name="pixels"), encoder, logits], name=name)
+
+
+def copy_encoder(autoencoder: keras.Model, classifier: keras.Model) -> None:
+    """Gives the classifier the autoencoder's `encoder` weights."""
+    classifier.get_layer("encoder").set_weights(autoencoder.get_layer("encoder").get_weights())
+
+
+def sparse_reconstruction_loss(*, sparsity: float, weight: float):
+    """Builds the autoencoder's loss: cross-entropy of the pixels, plus a KL divergence that keeps units quiet on average.
+
+    Args:
+        sparsity: The mean activation wanted of every unit, in (0, 1).
+        weight: Weight of `sum(KL(sparsity, mean activation))`; the mean is over the part of a batch that one replica sees.
+
+    Returns:
+        A function `((reconstruction, activations), images, labels) -> scalar`.
+
+    References:
+        Ng, Sparse autoencoder, CS294A lecture notes, 2011.
+    """
+
+    def loss(outputs: tuple[tf.Tensor, tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        del labels
+        reconstruction, activations = outputs
+        pixels = tf.reshape(images, tf.shape(reconstruction))
+        surprise = keras.losses.binary_crossentropy(pixels, reconstruction) * tf.cast(tf.shape(pixels)[1], tf.float32)
+        mean_activation = tf.clip_by_value(tf.reduce_mean(activations, axis=0), 1e-6, 1.0 - 1e-6)
+        divergence = sparsity * tf.math.log(sparsity / mean_activation) + (1.0 - sparsity) * tf.math.log(
+            (1.0 - sparsity) / (1.0 - mean_activation)
+        )
+        return tf.reduce_mean(surprise) + weight * tf.reduce_sum(divergence)
+
+    return loss
+
+
+def _encoder(num_units: int, seed: int) -> keras.layers.Layer:
+    return keras.layers.Dense(
+        num_units, activation="sigmoid", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1), name="encoder"
+    )

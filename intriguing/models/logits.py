@@ -1,0 +1,155 @@
+"""Any classifier as a pure function from weights and images to logits.
+
+Weights that travel as tensors serve twice: networks of one architecture share one compiled program, and that program runs
+under every strategy, where variables inside a compiled function would not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Classifier = Callable[[tf.Tensor], tf.Tensor]
+"""From images `[batch, ...]` to logits `[batch, classes]`, in inference mode; a Keras model is one."""
+
+
+class Architecture:
+    """What a classifier computes, apart from its weights. Two are equal if they compute the same from the same weights.
+
+    Attributes:
+        apply: Pure function `(weights, images [batch, ...]) -> logits [batch, classes]`.
+        num_classes: The number of logits.
+    """
+
+    def __init__(self, apply: Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor], num_classes: int, identity: str):
+        """Stores what `split_weights` found out."""
+        self.apply = apply
+        self.num_classes = num_classes
+        self._identity = identity
+
+    def __eq__(self, other: object) -> bool:
+        """Compares the computations, not the objects."""
+        return isinstance(other, Architecture) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        """Agrees with `==`."""
+        return hash(self._identity)
+
+
+def split_weights(classifier: Classifier, image_shape: Sequence[int]) -> tuple[Architecture, list[tf.Tensor]]:
+    """Separates what a classifier computes from the weights it computes with.
+
+    A Keras model that ends in a softmax is cut before it, so that its logits are used. Any other callable keeps its weights
+    inside.
+
+    Args:
+        classifier: A built Keras model, or any callable from images to logits.
+        image_shape: The shape of one image.
+
+    Returns:
+        The `Architecture`, and the weights as float tensors in the order that `apply` expects.
+
+    Raises:
+        ValueError: If the output is not `[batch, classes]` with at least two classes.
+        TypeError: If `classifier` is not callable.
+    """
+    shape = tuple(int(size) for size in image_shape)
+    if not isinstance(classifier, keras.Model):
+        if not callable(classifier):
+            raise TypeError(f"classifier must be a Keras model or a callable from images to logits; received {classifier!r}.")
+        return _architecture(lambda weights, images: tf.convert_to_tensor(classifier(images)), [], shape, owner=classifier), []
+    known = _KNOWN_MODELS.setdefault(classifier, {})
+    if shape not in known:
+        known[shape] = _inspect_model(classifier, shape)
+    architecture, variables = known[shape]
+    return architecture, values_of(variables)
+
+
+def values_of(variables: Iterable[Any]) -> list[tf.Tensor]:
+    """Returns what Keras variables hold, as plain tensors."""
+    return [tf.convert_to_tensor(variable.value) for variable in variables]
+
+
+_KNOWN_MODELS: weakref.WeakKeyDictionary[keras.Model, dict[tuple[int, ...], tuple[Architecture, list[Any]]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _inspect_model(model: keras.Model, image_shape: tuple[int, ...]) -> tuple[Architecture, list[Any]]:
+    if not model.built:
+        model(tf.zeros((1, *image_shape)))
+    template, replaced = _without_softmax(model)
+    trainable, fixed = template.trainable_variables, template.non_trainable_variables
+
+    def apply(weights: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
+        outputs, _ = template.stateless_call(weights[: len(trainable)], weights[len(trainable) :], images, training=False)
+        return outputs
+
+    variables = [replaced.get(id(variable), variable) for variable in [*trainable, *fixed]]
+    return _architecture(apply, variables, image_shape, owner=model), variables
+
+
+def _without_softmax(model: keras.Model) -> tuple[keras.Model, dict[int, Any]]:
+    """Returns a model of logits, and for each of its new variables (by id) the variable of `model` that holds the value."""
+    last = model.layers[-1] if model.layers else None
+    functional = isinstance(model, (keras.Sequential, keras.src.models.Functional))
+    if not _is_softmax(last):
+        return model, {}
+    if not functional:
+        raise ValueError(
+            f"the model {model.name!r} ends in the softmax layer {last.name!r}, but logits are needed and a subclassed model cannot "
+            "be cut. Pass a model, or a callable, that returns the scores before the softmax."
+        )
+    if not last.weights:
+        return keras.Model(model.inputs, last.input), {}
+    linear = type(last).from_config({**last.get_config(), "activation": "linear"})
+    logits = keras.Model(model.inputs, linear(last.input))
+    return logits, {id(new): old for new, old in zip(linear.variables, last.variables, strict=True)}
+
+
+def _is_softmax(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
+
+
+def _architecture(apply: Callable[..., Any], variables: Sequence[Any], image_shape: tuple[int, ...], owner: Any) -> Architecture:
+    weights = [tf.TensorSpec(tuple(variable.shape), variable.dtype) for variable in variables]
+    images = tf.TensorSpec((2, *image_shape), tf.float32)
+    traced = tf.function(apply, autograph=False).get_concrete_function(weights, images)
+    logits = traced.structured_outputs
+    if not isinstance(logits, tf.Tensor) or logits.shape.rank != 2 or logits.shape[0] != 2 or (logits.shape[1] or 0) < 2:
+        received = logits.shape.as_list() if isinstance(logits, tf.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"classifier must map images [2, {', '.join(map(str, image_shape))}] to logits [2, classes] with at least two classes; "
+            f"received {received}."
+        )
+    identity = _digest(traced)
+    if traced.captured_inputs:
+        # Weights hidden inside: equal graphs may then hold different numbers.
+        identity += f"/{id(owner)}"
+    return Architecture(apply, int(logits.shape[1]), identity)
+
+
+def _digest(traced: Any) -> str:
+    """Hashes a traced function by its operations and wiring, so that the names of layers do not matter."""
+    definition = traced.graph.as_graph_def()
+    position = {node.name: str(index) for index, node in enumerate(definition.node)}
+    digest = hashlib.sha256(definition.library.SerializeToString(deterministic=True))
+    for node in definition.node:
+        renamed = type(node)()
+        renamed.CopyFrom(node)
+        renamed.name = position[node.name]
+        for index, source in enumerate(node.input):
+            name, colon, port = source.lstrip("^").partition(":")
+            renamed.input[index] = position[name] + colon + port
+        for private in [key for key in renamed.attr if key.startswith("_")]:
+            del renamed.attr[private]
+        digest.update(renamed.SerializeToString(deterministic=True))
+    digest.update(",".join(position[tensor.op.name] for tensor in traced.outputs).encode())
+    return digest.hexdigest()
+
+

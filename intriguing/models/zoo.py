@@ -1,0 +1,67 @@
+"""The paper's names mapped to constructors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import keras
+
+from intriguing.models.autoencoder import classifier_on_autoencoder
+from intriguing.models.convnet import convnet
+from intriguing.models.fully_connected import fully_connected
+from intriguing.names import check_name
+
+_MLP_DECAY = (1e-5, 1e-5, 1e-6)
+
+
+def _widths(hidden1: int, hidden2: int) -> Callable[..., keras.Model]:
+    def constructor(*, num_classes: int, **options) -> keras.Model:
+        return fully_connected((hidden1, hidden2, num_classes), weight_decay=_MLP_DECAY, **options)
+
+    return constructor
+
+
+def _softmax(weight_decay: float) -> Callable[..., keras.Model]:
+    def constructor(*, num_classes: int, **options) -> keras.Model:
+        return fully_connected((num_classes,), weight_decay=(weight_decay,), **options)
+
+    return constructor
+
+
+CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
+    {
+        "FC10(1e-4)": _softmax(1e-4),
+        "FC10(1e-2)": _softmax(1e-2),
+        "FC10(1)": _softmax(1.0),
+        "FC100-100-10": _widths(100, 100),
+        "FC200-200-10": _widths(200, 200),
+        "FC123-456-10": _widths(123, 456),
+        "AE400-10": functools.partial(classifier_on_autoencoder, 400),
+        "ConvNet": convnet,
+    }
+)
+
+
+def build(name: str, *, image_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10, seed: int = 0) -> keras.Model:
+    """Builds an untrained network of the zoo, with logits out and systematic layer names.
+
+    Args:
+        name: As the paper writes it: "FC10(1e-4)", "FC100-100-10", "AE400-10", ...
+        image_shape: Shape of one image.
+        num_classes: Number of logits.
+        seed: Of the initial weights.
+
+    Returns:
+        A built Keras model from images `[batch, *image_shape]` to logits `[batch, num_classes]`.
+
+    Raises:
+        ValueError: If the name is unknown; the message offers the nearest one.
+
+    Example:
+        >>> model = build("FC100-100-10")
+    """
+    check_name(name, CONSTRUCTORS, "model")
+    keras_name = "".join(character if character.isalnum() else "_" for character in name)
+    return CONSTRUCTORS[name](image_shape=image_shape, num_classes=num_classes, seed=seed, name=keras_name)

@@ -1,0 +1,195 @@
+"""The central sentence of the paper as one function: the least distorted image that the classifier gets wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from intriguing.accelerators import run_on_rows
+from intriguing.attack import objective
+from intriguing.attack.bisection import Bisection, bisect_on_c
+from intriguing.attack.lbfgs import BoxMinimization, minimize_in_box
+from intriguing.distortion import distortion
+from intriguing.models.logits import Architecture, Classifier, split_weights
+from intriguing.pixels import PixelBox
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistortionSearch:
+    """Budgets and tolerances of a search for the least distortion.
+
+    Attributes:
+        pixel_box: The legal pixel values; every image returned lies inside, exactly.
+        bisection: The outer loop, on c.
+        minimization: The inner loop, L-BFGS at a fixed c.
+    """
+
+    pixel_box: PixelBox = PixelBox()
+    bisection: Bisection = Bisection()
+    minimization: BoxMinimization = BoxMinimization()
+
+
+class DistortionResults(NamedTuple):
+    """The nearest images found, one row per input image."""
+
+    distorted: tf.Tensor  # [batch, ...], inside the pixel box; the clean image where not succeeded
+    distortion: tf.Tensor  # [batch], root-mean-square pixel change, in pixel units; NaN where not succeeded
+    succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
+    c: tf.Tensor  # [batch], the largest weight that still succeeded; NaN where none did, infinite if the clean image already did
+    num_evaluations: tf.Tensor  # [batch] int32, gradient evaluations of the batch while this image was in work
+
+
+def minimize_distortion(
+    classifier: Classifier,
+    images: Any,
+    *,
+    targets: Any = None,
+    labels: Any = None,
+    search: DistortionSearch = DistortionSearch(),
+) -> DistortionResults:
+    """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
+
+    Minimizes `c * sum(r**2) + loss` inside the pixel box and bisects on c, for every image of the batch at once. With `targets`
+    the loss is the cross-entropy of the target; with `labels` it is `-log(1 - P(label))`, so that any other class will do. Where
+    the paper is silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the smallest. With more
+    than two classes cross-entropy ends some 2 % beyond the nearest point even for a linear classifier.
+
+    Runs as one XLA program, compiled once for each architecture, batch shape and search; the rows are divided among the replicas
+    of the `tf.distribute` strategy in whose scope it is called.
+
+    Args:
+        classifier: A Keras model, or a callable from images to logits `[batch, classes]` in inference mode. Rows must not influence
+            each other. A Keras model that ends in a softmax is cut before it.
+        images: Floating `[batch, ...]`, array or tensor, inside `search.pixel_box`.
+        targets: Integer `[batch]`: the class that each image shall be taken for.
+        labels: Integer `[batch]`: the class that each image shall no longer be taken for. Exactly one of the two must be given.
+        search: Budgets and tolerances.
+
+    Returns:
+        A `DistortionResults`; an answer out of reach is reported in `succeeded`, not raised.
+
+    Raises:
+        ValueError: If shapes or classes disagree, or a pixel lies outside the box.
+        TypeError: If a dtype does not fit.
+
+    Example:
+        >>> results = minimize_distortion(model, images, targets=(labels + 1) % 10)
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
+    """
+    images = _checked_images(images, search.pixel_box)
+    architecture, weights = split_weights(classifier, images.shape[1:])
+    if (targets is None) == (labels is None):
+        given = "both" if targets is not None else "neither"
+        raise ValueError(f"pass exactly one of targets (reach this class) and labels (leave this class); received {given}.")
+    name, classes = ("targets", targets) if targets is not None else ("labels", labels)
+    classes = _checked_classes(classes, name, num_images=images.shape[0], num_classes=architecture.num_classes)
+    accepted = objective.accepted_classes(architecture.num_classes, **{"targets": None, "labels": None, name: classes})
+    return run_on_rows(_compiled_search(architecture, search), weights, (images, accepted))
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_search(architecture: Architecture, search: DistortionSearch) -> Any:
+    @tf.function(jit_compile=True, autograph=False)
+    def program(weights: list[tf.Tensor], rows: tuple[tf.Tensor, tf.Tensor]) -> DistortionResults:
+        images, accepted = rows
+
+        def logits(pictures: tf.Tensor) -> tf.Tensor:
+            return architecture.apply(weights, pictures)
+
+        return _search(logits, images, accepted, search)
+
+    return program
+
+
+class _Progress(NamedTuple):
+    current: tf.Tensor  # [batch, n], where the next minimization starts
+    nearest: tf.Tensor  # [batch, n], the least distorted success so far
+    squared_length: tf.Tensor  # [batch], of its perturbation; infinite where there is none
+    num_evaluations: tf.Tensor  # [batch] int32
+
+
+def _search(logits: Classifier, images: tf.Tensor, accepted: tf.Tensor, search: DistortionSearch) -> DistortionResults:
+    num_images, shape = images.shape[0], images.shape
+    clean = tf.reshape(images, [num_images, -1])
+
+    def flat_logits(position: tf.Tensor) -> tf.Tensor:
+        return logits(tf.reshape(position, shape))
+
+    def succeeds(position: tf.Tensor) -> tf.Tensor:
+        return objective.reached(flat_logits(position), accepted)
+
+    def attempt(c: tf.Tensor, in_work: tf.Tensor, progress: _Progress) -> tuple[tf.Tensor, _Progress]:
+        minimum = minimize_in_box(
+            objective.penalty_objective(flat_logits, clean, accepted, c),
+            progress.current, pixel_box=search.pixel_box, in_work=in_work, settings=search.minimization,
+        )  # fmt: skip
+        succeeded = succeeds(minimum.position)
+        return succeeded, _keep_nearest(progress, minimum.position, clean, succeeded & in_work, minimum.num_evaluations, in_work)
+
+    already_there = succeeds(clean)
+    start = _Progress(
+        clean, clean, tf.where(already_there, 0.0, float("inf")), tf.ones(num_images, tf.int32)
+    )  # one evaluation, for the first guess of c
+    initial_c = _first_guess(*objective.loss_objective(flat_logits, accepted)(clean))
+    bracket, progress = bisect_on_c(
+        attempt, initial_c=initial_c, state=start, in_work=~already_there, settings=search.bisection
+    )
+    distorted = tf.reshape(progress.nearest, shape)
+    succeeded = succeeds(progress.nearest)
+    return DistortionResults(
+        distorted=distorted,
+        distortion=tf.where(succeeded, distortion(images, distorted), float("nan")),
+        succeeded=succeeded,
+        c=tf.where(already_there, float("inf"), tf.where(succeeded, bracket.succeeded_at, float("nan"))),
+        num_evaluations=progress.num_evaluations,
+    )
+
+
+def _keep_nearest(
+    progress: _Progress, position: tf.Tensor, clean: tf.Tensor, succeeded: tf.Tensor, spent: tf.Tensor, in_work: tf.Tensor
+) -> _Progress:
+    squared_length = tf.reduce_sum((position - clean) ** 2, axis=1)
+    nearer = succeeded & (squared_length < progress.squared_length)
+    nearest = tf.where(nearer[:, tf.newaxis], position, progress.nearest)
+    found = tf.where(nearer, squared_length, progress.squared_length)
+    # From the far side of the boundary: a start on the near side may stop at a local minimum that never crosses it.
+    current = tf.where(tf.math.is_finite(found)[:, tf.newaxis], nearest, position)
+    return _Progress(current, nearest, found, progress.num_evaluations + tf.where(in_work, spent, 0))
+
+
+def _first_guess(loss: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """Estimates the critical c: exact for two linear classes and a confident answer, where c = |gradient|**2 / (4 * loss)."""
+    steepness = tf.reduce_sum(gradient**2, axis=1)
+    return tf.clip_by_value(steepness / (4.0 * loss + 1e-6), 1e-6, 1e6)
+
+
+def _checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
+    images = tf.convert_to_tensor(images)
+    if not images.dtype.is_floating:
+        raise TypeError(f"images must be floating point; received {images.dtype.name}. Rescale them with PixelBox.rescale.")
+    if images.shape.rank is None or images.shape.rank < 2:
+        raise ValueError(f"images must be a batch [batch, ...]; received shape {images.shape.as_list()}. Add a batch axis.")
+    if images.shape.num_elements() == 0:
+        raise ValueError(f"images must hold at least one image; received shape {images.shape.as_list()}.")
+    images = tf.cast(images, tf.float32)
+    pixel_box.check(images)
+    return images
+
+
+def _checked_classes(classes: Any, name: str, *, num_images: int, num_classes: int) -> tf.Tensor:
+    classes = np.asarray(classes)
+    if not np.issubdtype(classes.dtype, np.integer):
+        raise TypeError(f"{name} must be integers; received {classes.dtype}.")
+    if classes.shape != (num_images,):
+        raise ValueError(f"{name} must have one class for each of the {num_images} images; received shape {classes.shape}.")
+    if classes.min() < 0 or classes.max() >= num_classes:
+        raise ValueError(
+            f"{name} must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {classes.min()} to {classes.max()}."
+        )
+    return tf.constant(classes, tf.int32)

@@ -1,0 +1,78 @@
+"""The paper's penalty function, `c * |r|**2 + loss`, as a value and a gradient of flat pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from intriguing.attack.lbfgs import ValueAndGradient
+
+FlatLogits = Callable[[tf.Tensor], tf.Tensor]
+"""From flat pixels `[batch, n]` to logits `[batch, classes]`."""
+
+# The returned image must keep its class when another program adds up the same logits in another order.
+ROUNDING_MARGIN = 1e-5
+
+
+def accepted_classes(num_classes: int, *, targets: tf.Tensor | None, labels: tf.Tensor | None) -> tf.Tensor:
+    """Returns the bool `[batch, classes]` of answers that count as success: the target alone, or all but the label."""
+    if targets is not None:
+        return tf.one_hot(targets, num_classes, on_value=True, off_value=False)
+    return tf.one_hot(labels, num_classes, on_value=False, off_value=True)
+
+
+def loss(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
+    """Returns `-log P(accepted classes)`, `[batch]`: the cross-entropy when a single class is accepted; never negative."""
+    return tf.reduce_logsumexp(logits, axis=1) - tf.reduce_logsumexp(_only(logits, accepted), axis=1)
+
+
+def reached(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
+    """Returns a bool `[batch]`: the largest logit belongs to an accepted class, by more than rounding can take back."""
+    best_accepted = tf.reduce_max(_only(logits, accepted), axis=1)
+    best_other = tf.reduce_max(_only(logits, ~accepted), axis=1)
+    return best_accepted - best_other > ROUNDING_MARGIN * (1.0 + tf.abs(best_other))
+
+
+def penalty_objective(
+    flat_logits: FlatLogits, images: tf.Tensor, accepted: tf.Tensor, c: tf.Tensor
+) -> ValueAndGradient:
+    """Builds `c * sum((x - images)**2) + loss(x)` as a function of flat pixels x.
+
+    The square keeps the gradient finite at r = 0, where every search begins; the paper writes plain bars.
+
+    Args:
+        flat_logits: The classifier.
+        images: Float32 `[batch, n]`, the clean images.
+        accepted: Bool `[batch, classes]`.
+        c: Float32 `[batch]`.
+
+    Returns:
+        A function from `[batch, n]` to the objective `[batch]` and its gradient `[batch, n]`.
+    """
+    loss_and_gradient = loss_objective(flat_logits, accepted)
+
+    def value_and_gradient(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        value, gradient = loss_and_gradient(position)
+        perturbation = position - images
+        closeness = c * tf.reduce_sum(perturbation**2, axis=1)
+        return closeness + value, 2.0 * c[:, tf.newaxis] * perturbation + gradient
+
+    return value_and_gradient
+
+
+def loss_objective(flat_logits: FlatLogits, accepted: tf.Tensor) -> ValueAndGradient:
+    """Builds the loss alone as a function of flat pixels; see `penalty_objective`."""
+
+    def value_and_gradient(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(position)
+            value = loss(flat_logits(position), accepted)
+        return value, tape.gradient(value, position, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    return value_and_gradient
+
+
+def _only(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    # The lowest finite float, not -inf: its difference to itself is 0, not NaN.
+    return tf.where(mask, logits, logits.dtype.min)

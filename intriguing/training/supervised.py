@@ -1,0 +1,269 @@
+"""Training by one compiled loop for every strategy: minibatches, or the paper's full-batch L-BFGS until convergence.
+
+Keras's `fit` fails under MultiWorkerMirroredStrategy, and variables inside XLA programs fail under MirroredStrategy. Here the
+weights travel through `stateless_call` as tensors; gradients are averaged over the replicas in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from intriguing.attack import lbfgs
+from intriguing.models.logits import values_of
+from intriguing.training.adam import adam_step, initial_moments
+
+BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
+"""From `(outputs of the model, images, labels)` of a batch to a scalar."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MinibatchTraining:
+    """Adam with a learning rate that falls to zero along a cosine.
+
+    Attributes:
+        num_epochs: Passes over the training set.
+        batch_size: Images of one step, over all replicas together.
+        learning_rate: At the first step.
+    """
+
+    num_epochs: int = 60
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("num_epochs", "batch_size", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullBatchTraining:
+    """L-BFGS on the whole training set, until convergence.
+
+    Attributes:
+        max_iterations: The budget.
+        tolerance: Converged when no entry of the gradient is larger.
+    """
+
+    max_iterations: int = 1000
+    tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.max_iterations < 1 or self.tolerance < 0:
+            raise ValueError(f"max_iterations must be positive and tolerance not negative; received {self}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """What training did: the mean loss of each epoch, or of each report of L-BFGS."""
+
+    losses: tuple[float, ...]
+    converged: bool | None  # None where training ends by its number of epochs
+
+
+_ITERATIONS_PER_REPORT = 50
+
+Report = Callable[[int, int, float], None]
+"""Called as `report(done, total, loss)` while training runs."""
+
+
+def cross_entropy(logits: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the mean cross-entropy of the labels, a scalar."""
+    del images
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+
+
+def fit_minibatches(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    *,
+    steps_per_epoch: int,
+    settings: MinibatchTraining = MinibatchTraining(),
+    loss: BatchLoss = cross_entropy,
+    report: Report = lambda done, total, loss: None,
+) -> TrainingRecord:
+    """Trains `model` in place, under the current strategy.
+
+    Args:
+        model: Built inside the scope of the strategy. Its regularizers are added to the loss.
+        batches: Endless `(images, labels)`, each batch `settings.batch_size` images, in fixed shapes.
+        steps_per_epoch: Batches between two reports.
+        settings: Epochs and learning rate.
+        loss: Of one batch; averaged over the replicas, each of which sees an equal part.
+        report: Called after every epoch.
+
+    Returns:
+        A `TrainingRecord`.
+
+    Raises:
+        ValueError: If a batch cannot be divided among the replicas.
+    """
+    strategy = tf.distribute.get_strategy()
+    if settings.batch_size % strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"batch_size {settings.batch_size} cannot be divided among {strategy.num_replicas_in_sync} replicas; use a multiple."
+        )
+    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps_per_epoch * settings.num_epochs)
+    state = _ReplicatedState(model)
+    step = _training_step(model, schedule, loss, state)
+
+    @tf.function
+    def epoch(iterator: Any) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for _ in tf.range(steps_per_epoch):
+            value = strategy.run(step, args=(next(iterator),))
+            total += strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+        return total / tf.cast(steps_per_epoch, tf.float32)
+
+    iterator = iter(strategy.experimental_distribute_dataset(batches))
+    losses = []
+    for index in range(settings.num_epochs):
+        losses.append(float(epoch(iterator)))
+        report(index + 1, settings.num_epochs, losses[-1])
+    state.copy_to(model)
+    return TrainingRecord(losses=tuple(losses), converged=None)
+
+
+class _ReplicatedState:
+    """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
+
+    def __init__(self, model: keras.Model):
+        self.trainable = _replicated(values_of(model.trainable_variables))
+        self.fixed = _replicated(values_of(model.non_trainable_variables))
+        self.moments = _replicated(initial_moments(values_of(model.trainable_variables)))
+
+    def copy_to(self, model: keras.Model) -> None:
+        pairs = [*zip(model.trainable_variables, self.trainable), *zip(model.non_trainable_variables, self.fixed)]
+        for variable, value in pairs:
+            variable.assign(value.read_value())
+
+
+def _replicated(values: Iterable[tf.Tensor]) -> list[tf.Variable]:
+    on_read, first = tf.VariableSynchronization.ON_READ, tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return [tf.Variable(value, trainable=False, synchronization=on_read, aggregation=first) for value in values]
+
+
+def _read(variables: Iterable[tf.Variable]) -> list[tf.Tensor]:
+    return [variable.read_value() for variable in variables]
+
+
+def _training_step(
+    model: keras.Model, schedule: Callable[[tf.Tensor], tf.Tensor], loss: BatchLoss, state: _ReplicatedState
+) -> Callable[[Any], tf.Tensor]:
+    @tf.function(jit_compile=True, autograph=False)
+    def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(trainable)
+            outputs, updated, penalties = model.stateless_call(trainable, fixed, images, training=True, return_losses=True)
+            value = loss(outputs, images, labels) + tf.add_n([tf.constant(0.0), *penalties])
+        return value, tape.gradient(value, trainable), updated
+
+    @tf.function(jit_compile=True, autograph=False)
+    def update(trainable: list[tf.Tensor], slopes: list[tf.Tensor], moments: list[tf.Tensor]) -> Any:
+        return adam_step(trainable, slopes, moments, schedule(moments[0]))
+
+    def step(batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        trainable = _read(state.trainable)
+        value, slopes, updated = gradients(trainable, _read(state.fixed), *batch)
+        trainable, moments = update(trainable, _mean_over_replicas(slopes), _read(state.moments))
+        fixed = [_mean_over_replicas(new) if new.dtype.is_floating else new for new in updated]
+        for variable, new in zip([*state.trainable, *state.moments, *state.fixed], [*trainable, *moments, *fixed], strict=True):
+            variable.assign(new)
+        return value
+
+    return step
+
+
+def _mean_over_replicas(tensors: Any) -> Any:
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return tensors
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, tensors)
+
+
+def fit_full_batch(
+    model: keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    settings: FullBatchTraining = FullBatchTraining(),
+    report: Report = lambda done, total, loss: None,
+) -> TrainingRecord:
+    """Trains the trainable weights of `model` in place by L-BFGS on the mean cross-entropy of the whole set, plus regularizers.
+
+    Args:
+        model: Built, from `images` to logits.
+        images: Float32 `[n, ...]`; divided among the replicas of the current strategy.
+        labels: Int32 `[n]`.
+        settings: Budget and tolerance.
+        report: Called every hundred iterations at most.
+
+    Returns:
+        A `TrainingRecord`; whether L-BFGS met its tolerance is in `converged`.
+
+    References:
+        Szegedy et al., 2014, section 4.2: each model was trained with L-BFGS until convergence.
+    """
+    strategy = tf.distribute.get_strategy()
+    shapes = [tuple(variable.shape) for variable in model.trainable_variables]
+    fixed = values_of(model.non_trainable_variables)
+    shards = _shards(strategy, images, labels)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def value_and_gradient(flat: tf.Tensor, fixed: list[tf.Tensor], shard: tuple[tf.Tensor, ...]) -> Any:
+        pictures, answers, weights = shard
+        with tf.GradientTape() as tape:
+            tape.watch(flat)
+            logits, _, penalties = model.stateless_call(_unflatten(flat, shapes), fixed, pictures, training=False, return_losses=True)
+            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)
+            value = tf.reduce_sum(weights * surprise) + tf.add_n([tf.constant(0.0), *penalties]) / strategy.num_replicas_in_sync
+        return value, tape.gradient(value, flat)
+
+    def objective(flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        value, gradient = strategy.run(value_and_gradient, args=(flat, fixed, shards))
+        return (
+            strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None),
+            strategy.reduce(tf.distribute.ReduceOp.SUM, gradient, axis=None),
+        )
+
+    @tf.function
+    def advance(progress: lbfgs.Progress, until: tf.Tensor) -> lbfgs.Progress:
+        return lbfgs.resume(objective, progress, max_iterations=until, tolerance=settings.tolerance)
+
+    start = tf.concat([tf.reshape(value, [-1]) for value in values_of(model.trainable_variables)], axis=0)
+    progress = tf.function(lbfgs.begin)(objective, start, tolerance=settings.tolerance)
+    losses = []
+    for until in range(_ITERATIONS_PER_REPORT, settings.max_iterations + _ITERATIONS_PER_REPORT, _ITERATIONS_PER_REPORT):
+        progress = advance(progress, tf.constant(min(until, settings.max_iterations)))
+        losses.append(float(progress.objective_value))
+        report(int(progress.num_iterations), settings.max_iterations, losses[-1])
+        if progress.converged or progress.failed:
+            break
+    for variable, value in zip(model.trainable_variables, _unflatten(progress.position, shapes), strict=True):
+        variable.assign(value)
+    return TrainingRecord(losses=tuple(losses), converged=bool(progress.converged))
+
+
+def _shards(strategy: tf.distribute.Strategy, images: tf.Tensor, labels: tf.Tensor) -> Any:
+    """Gives each replica its rows, with weights that sum to one; rows that fill up the last share weigh nothing."""
+    num_images, num_replicas = int(images.shape[0]), strategy.num_replicas_in_sync
+    share = -(-num_images // num_replicas)
+
+    def share_of(context: tf.distribute.ValueContext) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        index = context.replica_id_in_sync_group * share + np.arange(share)
+        rows = np.minimum(index, num_images - 1)
+        weights = (index < num_images).astype(np.float32) / num_images
+        return tf.gather(images, rows), tf.gather(labels, rows), tf.constant(weights)
+
+    return strategy.experimental_distribute_values_from_function(share_of)
+
+
+def _unflatten(flat: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[tf.Tensor]:
+    parts = tf.split(flat, [int(np.prod(shape)) for shape in shapes])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

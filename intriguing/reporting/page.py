@@ -1,0 +1,148 @@
+"""Results as one HTML page that needs nothing else: no server, no script, no request, the pictures inside."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+
+from intriguing.analysis.proportions import Proportion
+from intriguing.reporting.tables import MISSING, Mean, Table, format_cell, format_published
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXELS_PER_CSS_PIXEL = 2  # figures.FIGURE_DPI over the 96 of a page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading and what stands under it, in this order: paragraphs, tables, figures.
+
+    Args:
+        title: The heading.
+        paragraphs: Plain text; markup is shown, not obeyed.
+        tables: Shown with their notes, and with the paper's numbers where given.
+        figures: Pairs of a PNG file, as `figures.to_png` writes it, and its caption, which is also the alternative text.
+
+    Raises:
+        ValueError: If a figure is no PNG file or has no caption.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[tuple[bytes, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for png, caption in self.figures:
+            if png[:8] != _PNG_SIGNATURE:
+                raise ValueError(f"figures must be PNG files; received {png[:8]!r} for {caption!r}. Write them with to_png.")
+            if not caption.strip():
+                raise ValueError("figures must have captions, which are read aloud in their place; received an empty one.")
+
+
+def render_page(*, title: str, lead: str, sections: Sequence[Section], facts: Mapping[str, str]) -> str:
+    """Renders the results as one self-contained page that reads well on a phone, in the dark and on paper.
+
+    Args:
+        title: What was reproduced.
+        lead: The finding, in a sentence or two.
+        sections: The body, in reading order.
+        facts: What one needs to repeat the run: recipe, seed, versions, machine, timings.
+
+    Returns:
+        The text of an HTML file. Every text is escaped, whatever a model is named.
+
+    Example:
+        >>> page = render_page(title="MNIST", lead="It holds.", sections=[Section(title="Transfer")], facts={"Seed": "0"})
+    """
+    # jinja2 wants a loader per package or folder; the folder works for every install that pip makes.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("page.html")
+    return template.render(title=title, lead=lead, facts=facts, sections=[_section_view(section) for section in sections])
+
+
+class _CellView(NamedTuple):
+    text: str
+    small: str  # a second line: interval or spread
+    paper: str
+    tooltip: str
+    numeric: bool
+
+
+class _TableView(NamedTuple):
+    name: str
+    label: str
+    title: str
+    columns: list[tuple[str, bool]]  # heading, whether numeric
+    rows: list[list[_CellView]]
+    notes: list[str]
+
+
+class _FigureView(NamedTuple):
+    data: str
+    width: int
+    height: int
+    caption: str
+
+
+class _SectionView(NamedTuple):
+    title: str
+    paragraphs: tuple[str, ...]
+    tables: list[_TableView]
+    figures: list[_FigureView]
+
+
+def _section_view(section: Section) -> _SectionView:
+    tables = [_table_view(table) for table in section.tables]
+    return _SectionView(section.title, section.paragraphs, tables, [_figure_view(*figure) for figure in section.figures])
+
+
+def _table_view(table: Table) -> _TableView:
+    rows = [[_cell_view(table, index, column) for column in table.columns] for index in range(len(table.rows))]
+    columns = [(column, table.is_numeric(column)) for column in table.columns]
+    label = table.name.replace("_", " ").capitalize()
+    return _TableView(table.name, label, table.title, columns, rows, [*table.notes, *_reading_aids(table)])
+
+
+def _cell_view(table: Table, index: int, column: str) -> _CellView:
+    cell, paper, small, tooltip = table.rows[index][column], table.paper(index, column), "", ""
+    if isinstance(cell, Proportion):
+        small = f"{100 * cell.lower:.1f} \N{EN DASH} {100 * cell.upper:.1f}" if cell.num_trials else ""
+        tooltip = f"{cell.num_events:,} of {cell.num_trials:,}"
+    elif isinstance(cell, Mean):
+        deviation = format_cell(cell.std)
+        small = "" if deviation == MISSING else f"sd {deviation}"
+        tooltip = f"n = {cell.num:,}"
+    printed = "" if paper is None else format_published(paper, percent=table.is_rate(column))
+    return _CellView(format_cell(cell), small, printed, tooltip, table.is_numeric(column))
+
+
+def _reading_aids(table: Table) -> list[str]:
+    """Tells what the small type means, and the counts, which a tooltip hides from paper and from touch."""
+    cells = [cell for row in table.rows for cell in row.values()]
+    aids = []
+    if trials := sorted({cell.num_trials for cell in cells if isinstance(cell, Proportion)}):
+        counts = f"{trials[0]:,}" if len(trials) == 1 else f"{trials[0]:,} to {trials[-1]:,}"
+        aids.append(f"Beneath each rate: 95 % Wilson interval, in percent; n = {counts} per cell.")
+    if any(isinstance(cell, Mean) for cell in cells):
+        aids.append("sd: standard deviation over the images.")
+    if any(table.published):
+        aids.append("Paper: the number printed by Szegedy et al.")
+    return aids
+
+
+def _figure_view(png: bytes, caption: str) -> _FigureView:
+    width, height = struct.unpack(">II", png[16:24])
+    data = base64.b64encode(png).decode("ascii")
+    return _FigureView(data, max(1, width // _PIXELS_PER_CSS_PIXEL), max(1, height // _PIXELS_PER_CSS_PIXEL), caption)

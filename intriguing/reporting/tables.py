@@ -1,0 +1,368 @@
+"""Results as tables: one object, written as CSV and JSON for machines and as aligned text for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from intriguing.analysis.proportions import Proportion
+
+
+class Mean(NamedTuple):
+    """An average with the spread of what was averaged, for example the distortion over the images that succeeded."""
+
+    mean: float
+    std: float  # sample standard deviation of the values, not the error of the mean; NaN for fewer than two
+    num: int
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike) -> Mean:
+        """Averages the finite values; NaN marks an image without an answer and is left out of `num`, too.
+
+        Example:
+            >>> Mean.of([0.05, 0.07, float("nan")]).num
+            2
+        """
+        array = np.asarray(values, dtype=np.float64)
+        finite = array[np.isfinite(array)]
+        mean = float(finite.mean()) if finite.size else math.nan
+        std = float(finite.std(ddof=1)) if finite.size > 1 else math.nan
+        return cls(mean, std, int(finite.size))
+
+
+Cell: TypeAlias = str | int | float | Proportion | Mean | None
+
+MISSING = "\N{EN DASH}"  # what a reader sees for None and NaN; files leave the field empty
+_PART_SUFFIXES = ("", " lower", " upper", " std", " n", " paper")
+_TEXT_CELL_WIDTH, _HEADER_WIDTH = 34, 10
+_CELL_TYPES = (str, int, float, np.number, Proportion, Mean, type(None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A titled grid of cells whose first column names the rows; the paper's numbers may stand beside ours.
+
+    Args:
+        name: A file name without ending, such as "table_2".
+        title: One sentence for the caption.
+        columns: The headings, from left to right.
+        rows: One mapping per row, with exactly the keys `columns`. Rates are shares in [0, 1].
+        notes: Footnotes.
+        published: Empty, or parallel to `rows`: the printed numbers of some columns, in the units of our cells.
+
+    Raises:
+        ValueError: If the name is no plain file name, a column repeats, or a row has other keys than `columns`.
+        TypeError: If a cell is not a `Cell`.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Cell], ...]
+    notes: tuple[str, ...] = ()
+    published: tuple[Mapping[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"name must be a plain file name such as 'table_2'; received {self.name!r}.")
+        if not self.columns:
+            raise ValueError(f"{self.name} must have at least one column; received none. Name the rows in the first column.")
+        for index, row in enumerate(self.rows):
+            _check_row(self, index, row)
+        _check_published(self)
+        _check_distinct(self)
+
+    def paper(self, index: int, column: str) -> float | None:
+        """Returns the paper's number for one cell, or None where it printed none."""
+        value = self.published[index].get(column) if self.published else None
+        return None if value is None or math.isnan(value) else float(value)
+
+    def values(self, column: str) -> tuple[Cell, ...]:
+        """Returns the cells of one column, from top to bottom."""
+        return tuple(row[column] for row in self.rows)
+
+    def is_rate(self, column: str) -> bool:
+        """Whether the column holds proportions, and hence is read in percent."""
+        return any(isinstance(cell, Proportion) for cell in self.values(column))
+
+    def is_numeric(self, column: str) -> bool:
+        """Whether the column holds numbers, and hence is aligned on the right."""
+        return any(not isinstance(cell, str | None) for cell in self.values(column))
+
+
+def to_csv(table: Table) -> str:
+    """Writes the table for spreadsheets and data frames, in full precision, one line per row.
+
+    A `Proportion` fills "<column>", "<column> lower", "<column> upper", "<column> n"; a `Mean` fills "<column>",
+    "<column> std", "<column> n"; a published number fills "<column> paper". None and NaN leave the field empty. Line breaks in
+    texts become spaces, and a text that a spreadsheet would run as a formula gets a leading apostrophe.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    fields = _fields(table)
+    writer.writerow([_inert(column + suffix) for column, suffix in fields])
+    for index in range(len(table.rows)):
+        writer.writerow([_csv_value(_parts(table, index, column).get(suffix)) for column, suffix in fields])
+    return buffer.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """Writes the table as strict JSON: cells keep their structure, and numbers that are not finite become null.
+
+    A `Proportion` becomes `{"rate", "lower", "upper", "num_events", "num_trials"}`, a `Mean` `{"mean", "std", "num"}`; a
+    published number joins as "paper", for which a plain cell becomes `{"value", "paper"}`.
+    """
+    document = {
+        "name": table.name,
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [{column: _json_cell(table, index, column) for column in table.columns} for index in range(len(table.rows))],
+        "notes": list(table.notes),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_text(table: Table, *, width: int = 110) -> str:
+    """Lays the table out for a terminal: aligned columns, rates in percent, the paper's numbers in brackets beneath.
+
+    Nothing is cut off: long names break over several lines, and a table that is too wide continues below itself with the row
+    names repeated. Intervals and counts are left to the files, and a last line says so.
+
+    Args:
+        table: What to show.
+        width: Characters per line.
+    """
+    columns = [_text_column(table, column) for column in table.columns]
+    panels = [_panel(panel) for panel in _packed(columns, width)]
+    return "\n\n".join(["\n".join(_folded(table.title, width)), *panels, *_text_notes(table, width)]) + "\n"
+
+
+def write_table(table: Table, directory: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Writes `<name>.csv` and `<name>.json` into the directory, made if need be, and returns both paths."""
+    csv_path, json_path = (Path(directory) / f"{table.name}.{ending}" for ending in ("csv", "json"))
+    write_whole(csv_path, to_csv(table))
+    write_whole(json_path, to_json(table))
+    return csv_path, json_path
+
+
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Writes a file whole or not at all: a reader, or an interrupted run, never sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile: its files are private to the user, and os.replace would keep that.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def format_cell(cell: Cell) -> str:
+    """Writes a cell for the eye: rates as "28.9 %", other numbers to three digits or four, `MISSING` for none."""
+    if isinstance(cell, Proportion):
+        return format_percent(cell.rate)
+    if isinstance(cell, Mean):
+        return _format_number(cell.mean)
+    if isinstance(cell, str):
+        return _one_line(cell)
+    return MISSING if cell is None else _format_number(cell)
+
+
+def format_percent(rate: float) -> str:
+    """Writes a share in [0, 1] as percent with one decimal, `MISSING` for NaN."""
+    return MISSING if math.isnan(rate) else f"{100 * rate:.1f} %"
+
+
+def format_published(value: float, *, percent: bool) -> str:
+    """Writes a number with as many digits as the paper printed: "6.25 %", "100 %", "0.062"."""
+    return f"{100 * value:.4g} %" if percent else f"{value:g}"
+
+
+def _format_number(value: float) -> str:
+    if isinstance(value, int | np.integer):
+        return f"{int(value):,}"
+    if not math.isfinite(value):
+        return MISSING if math.isnan(value) else f"{value}"
+    if value and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.2e}"
+    if 0.01 <= abs(value) < 1:
+        return f"{value:.4f}"  # distortions live here, and line up
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".removesuffix(".")
+
+
+def _check_row(table: Table, index: int, row: Mapping[str, Cell]) -> None:
+    if set(row) != set(table.columns):
+        raise ValueError(
+            f"row {index} of {table.name} must have the columns {table.columns}; "
+            f"missing {sorted(set(table.columns) - set(row))}, unexpected {sorted(set(row) - set(table.columns))}."
+        )
+    for column, cell in row.items():
+        if not isinstance(cell, _CELL_TYPES):
+            raise TypeError(
+                f"row {index}, column {column!r} of {table.name} must be a text, number, Proportion, Mean or None; "
+                f"received {type(cell).__name__}. Convert tensors and arrays with float(...)."
+            )
+
+
+def _check_published(table: Table) -> None:
+    if table.published and len(table.published) != len(table.rows):
+        raise ValueError(
+            f"published must be parallel to the {len(table.rows)} rows of {table.name}; "
+            f"received {len(table.published)}. Give an empty mapping to a row without published numbers."
+        )
+    unknown = sorted({column for row in table.published for column in row} - set(table.columns))
+    if unknown:
+        raise ValueError(f"published must use the columns {table.columns} of {table.name}; received also {unknown}.")
+
+
+def _check_distinct(table: Table) -> None:
+    headings = (
+        [*table.columns] if len(set(table.columns)) < len(table.columns) else ["".join(field) for field in _fields(table)]
+    )
+    repeated = sorted({heading for heading in headings if headings.count(heading) > 1})
+    if repeated:
+        raise ValueError(f"columns of {table.name} must stay distinct in the CSV file; repeated: {repeated}. Rename one.")
+
+
+def _fields(table: Table) -> list[tuple[str, str]]:
+    """Lists the CSV fields as (column, suffix): the parts that occur in at least one row."""
+    present = {(column, part) for column in table.columns for i in range(len(table.rows)) for part in _parts(table, i, column)}
+    return [(column, part) for column in table.columns for part in _PART_SUFFIXES if not part or (column, part) in present]
+
+
+def _parts(table: Table, index: int, column: str) -> dict[str, str | float | None]:
+    cell, paper = table.rows[index][column], table.paper(index, column)
+    parts: dict[str, str | float | None] = {"": None}
+    if isinstance(cell, Proportion):
+        parts = {"": cell.rate, " lower": cell.lower, " upper": cell.upper, " n": cell.num_trials}
+    elif isinstance(cell, Mean):
+        parts = {"": cell.mean, " std": cell.std, " n": cell.num}
+    else:
+        parts[""] = cell
+    return parts if paper is None else parts | {" paper": paper}
+
+
+def _csv_value(value: str | float | None) -> str | float | None:
+    value = _plain(value)
+    if isinstance(value, str):
+        return _inert(value)
+    return None if value is None or math.isnan(value) else value
+
+
+def _inert(text: str) -> str:
+    """Keeps a spreadsheet from reading a text as a formula, and a row on its own line."""
+    line = _one_line(text)
+    return f"'{line}" if line.lstrip()[:1] in ("=", "+", "-", "@") else line
+
+
+def _json_cell(table: Table, index: int, column: str) -> Any:
+    cell, paper = table.rows[index][column], table.paper(index, column)
+    if isinstance(cell, Proportion):
+        structure: Any = {"rate": cell.rate, "lower": cell.lower, "upper": cell.upper} | cell._asdict()
+    else:
+        structure = cell._asdict() if isinstance(cell, Mean) else cell
+    if paper is not None:
+        structure = (structure if isinstance(structure, dict) else {"value": structure}) | {"paper": paper}
+    return {key: _finite(value) for key, value in structure.items()} if isinstance(structure, dict) else _finite(structure)
+
+
+def _finite(value: Any) -> Any:
+    value = _plain(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(value: Any) -> Any:
+    """Turns a NumPy scalar into the Python number it stands for."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+class _TextColumn(NamedTuple):
+    header: list[str]
+    cells: list[list[str]]  # the lines of every cell
+    numeric: bool
+
+    @property
+    def width(self) -> int:
+        return max((len(line) for lines in (self.header, *self.cells) for line in lines), default=0)
+
+    def lines(self, block: Sequence[str], height: int) -> list[str]:
+        padded = [*block, *[""] * (height - len(block))]
+        return [line.rjust(self.width) if self.numeric else line.ljust(self.width) for line in padded]
+
+
+def _text_column(table: Table, column: str) -> _TextColumn:
+    cells = [_text_cell(table, index, column) for index in range(len(table.rows))]
+    widest = max((len(line) for lines in cells for line in lines), default=0)
+    return _TextColumn(_folded(column, max(widest, _HEADER_WIDTH)), cells, table.is_numeric(column))
+
+
+def _text_cell(table: Table, index: int, column: str) -> list[str]:
+    cell, paper = table.rows[index][column], table.paper(index, column)
+    lines = _folded(format_cell(cell), _TEXT_CELL_WIDTH)
+    if table.published and table.is_numeric(column):
+        lines[0] += " "  # digits stand above digits, with the bracket beside them
+        lines.append("" if paper is None else f"[{format_published(paper, percent=table.is_rate(column))}]")
+    return lines
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Breaks a text after spaces and hyphens into the fewest lines, then evens them out; "1e-4" stays together."""
+    pieces = re.split(r"(?<= )|(?<=-)(?<!\de-)|(?=\()", _one_line(text))
+    fewest = len(_filled(pieces, width))
+    return next(lines for lines in (_filled(pieces, narrower) for narrower in range(1, width + 1)) if len(lines) == fewest)
+
+
+def _filled(pieces: Iterable[str], width: int) -> list[str]:
+    lines = [""]
+    for piece in pieces:
+        if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def _packed(columns: list[_TextColumn], width: int) -> list[list[_TextColumn]]:
+    names, *others = columns
+    panels = [[names]]
+    for column in others:
+        if len(panels[-1]) > 1 and sum(each.width + 2 for each in (*panels[-1], column)) - 2 > width:
+            panels.append([names])
+        panels[-1].append(column)
+    return panels
+
+
+def _panel(columns: list[_TextColumn]) -> str:
+    rule = "-" * (sum(column.width + 2 for column in columns) - 2)
+    rows = [_joined(columns, [column.cells[index] for column in columns]) for index in range(len(columns[0].cells))]
+    return "\n".join([rule, _joined(columns, [column.header for column in columns]), rule, *rows, rule])
+
+
+def _joined(columns: list[_TextColumn], blocks: list[list[str]]) -> str:
+    height = max(len(block) for block in blocks)
+    lines = zip(*(column.lines(block, height) for column, block in zip(columns, blocks, strict=True)), strict=True)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _text_notes(table: Table, width: int) -> list[str]:
+    notes = list(table.notes)
+    if any(table.published):
+        notes.append("In brackets: the paper.")
+    if any(isinstance(cell, Proportion | Mean) for row in table.rows for cell in row.values()):
+        notes.append(f"Intervals, spreads and counts: {table.name}.csv, {table.name}.json.")
+    return ["\n".join(line for note in notes for line in _folded(note, width))] if notes else []

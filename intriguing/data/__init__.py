@@ -1,0 +1,21 @@
+"""Data sets as tensors: cards that describe them, subsets that share no example, batches of fixed shape."""
+
+from intriguing.data import embedded as embedded  # registers mnist_5k with TFDS
+from intriguing.data.catalog import DatasetCard, dataset_card
+from intriguing.data.input_layer import Examples, batches, load_examples, random_targets, sample_examples
+from intriguing.data.subsets import check_disjoint, disjoint_halves, disjoint_subsets, num_examples, num_shared_examples
+
+__all__ = [
+    "DatasetCard",
+    "Examples",
+    "batches",
+    "check_disjoint",
+    "dataset_card",
+    "disjoint_halves",
+    "disjoint_subsets",
+    "load_examples",
+    "num_examples",
+    "num_shared_examples",
+    "random_targets",
+    "sample_examples",
+]

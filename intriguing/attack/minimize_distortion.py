@@ -95,16 +95,14 @@ def minimize_distortion(
 
 @functools.lru_cache(maxsize=32)
 def _compiled_search(architecture: Architecture, search: DistortionSearch) -> Any:
-    @tf.function(jit_compile=True, autograph=False)
-    def program(weights: list[tf.Tensor], rows: tuple[tf.Tensor, tf.Tensor]) -> DistortionResults:
-        images, accepted = rows
+    return tf.function(functools.partial(_search_rows, architecture, search), jit_compile=True, autograph=False)
 
-        def logits(pictures: tf.Tensor) -> tf.Tensor:
-            return architecture.apply(weights, pictures)
 
-        return _search(logits, images, accepted, search)
-
-    return program
+def _search_rows(
+    architecture: Architecture, search: DistortionSearch, weights: list[tf.Tensor], rows: tuple[tf.Tensor, tf.Tensor]
+) -> DistortionResults:
+    images, accepted = rows
+    return _search(functools.partial(architecture.apply, weights), images, accepted, search)
 
 
 class _Progress(NamedTuple):

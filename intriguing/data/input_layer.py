@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import NamedTuple
 
@@ -150,6 +151,7 @@ def _sharded_by_data() -> tf.data.Options:
     return options
 
 
+@functools.lru_cache(maxsize=2)  # the training and the test set, as bytes: what a study reads again and again
 def _read(card: DatasetCard, subset: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads a subset: uint8 images and int32 labels, shard after shard, so that row i of a split is row i of its slices."""
     num_examples(card, subset)  # speaks more clearly than TFDS where the expression is wrong

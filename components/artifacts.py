@@ -1,0 +1,158 @@
+"""What flows between steps: typed folders, each with a manifest that tells how it came about and proves that it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+MANIFEST = "manifest.json"
+
+
+class CorruptArtifactError(RuntimeError):
+    """A folder is not the whole and unaltered artifact that its reader expected."""
+
+
+class Artifact:
+    """A folder with a manifest: type, step, inputs, parameters, versions, and the SHA-256 of every other file.
+
+    Attributes:
+        uri: The folder.
+    """
+
+    TYPE_NAME: ClassVar[str] = "Artifact"
+
+    def __init__(self, uri: str | Path):
+        """Names the folder; nothing is read yet."""
+        self.uri = Path(uri)
+
+    def manifest(self) -> dict[str, Any]:
+        """Reads the manifest and checks every file against it.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, or it has no manifest.
+            CorruptArtifactError: If it is of another type, or a file is missing, altered or unreadable.
+        """
+        manifest = self._read_manifest()
+        if manifest.get("type") != self.TYPE_NAME:
+            raise CorruptArtifactError(f"{self.uri} must be a {self.TYPE_NAME}; received a {manifest.get('type')}. Pass another folder.")
+        for name, expected in manifest["files"].items():
+            path = self.uri / name
+            found = sha256_of(path) if path.is_file() else "no file"
+            if found != expected:
+                raise CorruptArtifactError(
+                    f"{path} is not as it was written: expected SHA-256 {expected}, found {found}. Delete {self.uri} and run its step again."
+                )
+        return manifest
+
+    def digest(self) -> str:
+        """Returns a hash of the content, which names this artifact as an input of later steps."""
+        return hashlib.sha256(json.dumps(self.manifest()["files"], sort_keys=True).encode()).hexdigest()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a JSON file into the folder."""
+        (self.uri / name).write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Reads a JSON file of the folder."""
+        return json.loads((self.uri / name).read_text())
+
+    def _read_manifest(self) -> dict[str, Any]:
+        path = self.uri / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.uri} is not an artifact: expected {MANIFEST} in it, found none. Pass a folder that a step wrote.")
+        try:
+            manifest = json.loads(path.read_text())
+            return {**manifest, "files": dict(manifest["files"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifactError(f"{path} cannot be read: {error}. Delete {self.uri} and run its step again.") from error
+
+
+class Subset(Artifact):
+    """A slice of a TFDS data set; the pixels stay with TFDS.
+
+    subset.json     dataset, data_dir, split expression, number of examples, image shape, number of classes
+    """
+
+    TYPE_NAME = "Subset"
+
+    def description(self) -> dict[str, Any]:
+        """Returns what subset.json says."""
+        return self.read_json("subset.json")
+
+
+class TrainedModel(Artifact):
+    """A network after training.
+
+    model.keras     the network, in Keras's own format
+    training.json   name, zoo name, data set, subset, losses, whether it converged, errors on its training subset
+    """
+
+    TYPE_NAME = "TrainedModel"
+
+    def load(self) -> keras.Model:
+        """Loads the network in Keras's safe mode."""
+        return keras.saving.load_model(self.uri / "model.keras", compile=False, safe_mode=True)
+
+    def training(self) -> dict[str, Any]:
+        """Returns what training.json says."""
+        return self.read_json("training.json")
+
+
+class DistortedImages(Artifact):
+    """Images and the nearest ones found that a network gets wrong.
+
+    images.npz      images, labels, ids, targets, distorted, distortion, succeeded, c, num_evaluations; row by row
+    attack.json     name of the network, policy, and a summary
+    """
+
+    TYPE_NAME = "DistortedImages"
+
+    def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes images.npz."""
+        np.savez_compressed(self.uri / "images.npz", **arrays)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Reads images.npz; nothing is unpickled."""
+        with np.load(io.BytesIO((self.uri / "images.npz").read_bytes()), allow_pickle=False) as file:
+            return dict(file)
+
+    def attack(self) -> dict[str, Any]:
+        """Returns what attack.json says."""
+        return self.read_json("attack.json")
+
+
+class TransferRates(Artifact):
+    """Errors of networks on clean, distorted and noisy images.
+
+    rates.json      errors of every network on every subset, and on every set of changed images, with counts
+    """
+
+    TYPE_NAME = "TransferRates"
+
+    def rates(self) -> dict[str, Any]:
+        """Returns what rates.json says."""
+        return self.read_json("rates.json")
+
+
+class Report(Artifact):
+    """The study for people.
+
+    index.html      one self-contained page
+    tables/         table_1.csv, table_1.json, ...
+    figures/        the figures of the page as PNG files
+    """
+
+    TYPE_NAME = "Report"
+
+
+def sha256_of(path: Path) -> str:
+    """Hashes a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

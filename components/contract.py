@@ -1,0 +1,132 @@
+"""What a step is, in TFX's words: a component declares inputs, outputs and parameters, and an executor does the work.
+
+A finished step is reused when nothing that it depends on has changed: its parameters, the content of its inputs, the versions
+of the numeric libraries, and the source of its executor and of the rooms of the library that it uses.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+from components.artifacts import MANIFEST, Artifact, sha256_of
+
+Progress = Callable[[int, int, str], None]
+"""Called as `progress(done, total, remark)` while a step works."""
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_VERSIONED = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
+
+
+class Executor(abc.ABC):
+    """Does the work of a step: reads artifacts, computes, writes artifacts."""
+
+    def __init__(self, progress: Progress):
+        """Takes the callable to which long work reports."""
+        self.progress = progress
+
+    @abc.abstractmethod
+    def Do(  # noqa: N802 - TFX's name
+        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+    ) -> None:
+        """Fills the folders of `output_dict` from those of `input_dict` and the parameters."""
+
+
+class Component:
+    """Declares a step and binds it to its inputs and parameters; a subclass only fills in the declarations.
+
+    Attributes:
+        id: Names the step and its folder.
+        output: The artifact that the step makes.
+    """
+
+    PARAMETERS: ClassVar[Mapping[str, type]] = {}
+    INPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
+    OUTPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
+    EXECUTOR: ClassVar[type[Executor]]
+    LIBRARY: ClassVar[Sequence[str]] = ()  # files and folders of the library whose change makes the result stale
+
+    def __init__(self, id: str, workdir: str | Path, **bindings: Any):
+        """Checks the bindings against the declarations.
+
+        Args:
+            id: Name of the step, and of its folder in `workdir`.
+            workdir: Where the pipeline keeps its folders.
+            **bindings: For each input an artifact, a component or a list of them; for each parameter its value.
+
+        Raises:
+            TypeError: If a binding is missing, unknown or of another type.
+        """
+        self.id = id
+        self.workdir = Path(workdir)
+        _check_keys(id, set(bindings), {*self.INPUTS, *self.PARAMETERS})
+        self.inputs = {name: _artifacts(id, name, bindings[name], kind) for name, kind in self.INPUTS.items()}
+        self.parameters = {name: bindings[name] for name in self.PARAMETERS}
+        for name, kind in self.PARAMETERS.items():
+            if not isinstance(self.parameters[name], kind):
+                raise TypeError(f"{id}: parameter {name} must be {kind.__name__}; received {self.parameters[name]!r}.")
+        ((self._output_name, output_type),) = self.OUTPUTS.items()
+        self.output = output_type(self.workdir / id)
+
+    def fingerprint(self) -> str:
+        """Hashes everything that the result depends on."""
+        inputs = {name: [artifact.digest() for artifact in artifacts] for name, artifacts in self.inputs.items()}
+        facts = [type(self).__name__, self.parameters, inputs, versions(), _code_digest(type(self))]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def is_finished(self) -> bool:
+        """True if the folder holds the result of just this step; an altered one raises `CorruptArtifactError`."""
+        return (self.output.uri / MANIFEST).is_file() and self.output.manifest()["fingerprint"] == self.fingerprint()
+
+    def execute(self, folder: Path, progress: Progress) -> None:
+        """Does the work into `folder` and seals it with a manifest."""
+        began = time.monotonic()
+        output = type(self.output)(folder)
+        self.EXECUTOR(progress).Do(self.inputs, {self._output_name: [output]}, self.parameters)
+        manifest = {
+            "type": output.TYPE_NAME,
+            "step": self.id,
+            "fingerprint": self.fingerprint(),
+            "inputs": {name: [artifact.uri.name for artifact in artifacts] for name, artifacts in self.inputs.items()},
+            "parameters": self.parameters,
+            "versions": versions(),
+            "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
+            "seconds": round(time.monotonic() - began, 3),
+            "files": {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()},
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the libraries that the numbers depend on."""
+    return {name: metadata.version(name) for name in _VERSIONED}
+
+
+def _code_digest(component: type[Component]) -> str:
+    digest = hashlib.sha256()
+    folder = _REPOSITORY / Path(*component.__module__.split(".")[:-1])
+    rooms = [folder, *(_REPOSITORY / "intriguing" / room for room in component.LIBRARY)]
+    for room in rooms:
+        for path in sorted(room.rglob("*.py")) if room.is_dir() else [room]:
+            digest.update(f"{path.relative_to(_REPOSITORY)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _check_keys(id: str, received: set[str], expected: set[str]) -> None:
+    if received != expected:
+        raise TypeError(f"{id}: expected the inputs and parameters {sorted(expected)}; received {sorted(received)}.")
+
+
+def _artifacts(id: str, name: str, bound: Any, kind: type[Artifact]) -> list[Artifact]:
+    artifacts = [item.output if isinstance(item, Component) else item for item in (bound if isinstance(bound, list) else [bound])]
+    for artifact in artifacts:
+        if not isinstance(artifact, kind):
+            raise TypeError(f"{id}: input {name} must be a {kind.TYPE_NAME}; received {artifact!r}.")
+    return artifacts

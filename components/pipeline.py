@@ -1,0 +1,129 @@
+"""The study as a pipeline: what is trained on what, attacked how, and shown to whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from components.attacker.component import Attacker
+from components.contract import Component
+from components.example_gen.component import ExampleGen
+from components.reporter.component import Reporter
+from components.settings import Training, to_parameters
+from components.trainer.component import Trainer
+from components.transfer_evaluator.component import TransferEvaluator
+from intriguing.attack.minimize_distortion import DistortionSearch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network of a study: its name in the tables, its zoo name, and how it is trained."""
+
+    name: str
+    model: str
+    training: Training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """A recipe: everything that determines the numbers of a report, apart from the seed and the machine.
+
+    Attributes:
+        title: Headline of the page.
+        dataset: TFDS name.
+        networks: Trained on the whole training set (Tables 1 and 2).
+        networks_on_first: Trained on its first half (Tables 3 and 4).
+        networks_on_second: Trained on its second half.
+        num_images: Images attacked for each network.
+        batch_size: Images attacked at once.
+        noise: Standard deviations of the noise rows of Table 2.
+        noise_on_halves: The same for Table 4.
+        amplify_to: The distortion that Table 4 amplifies to.
+        search: Settings of the attack.
+    """
+
+    title: str
+    dataset: str
+    networks: tuple[Network, ...]
+    networks_on_first: tuple[Network, ...]
+    networks_on_second: tuple[Network, ...]
+    num_images: int = 256
+    batch_size: int = 256
+    noise: tuple[float, ...] = (0.1, 0.3)
+    noise_on_halves: tuple[float, ...] = (0.06, 0.1)
+    amplify_to: float = 0.1
+    search: DistortionSearch = DistortionSearch()
+
+
+def study_pipeline(
+    study: Study, *, workdir: Path, seed: int, data_dir: str | None = None, manual_dir: str | None = None, facts: dict[str, str]
+) -> list[Component]:
+    """Wires the steps of a study together.
+
+    Args:
+        study: The recipe.
+        workdir: Folder of all the steps.
+        seed: Of weights, order, samples, targets and noise.
+        data_dir: Where TFDS keeps its data sets.
+        manual_dir: Folder with source files that TFDS cannot download.
+        facts: What the report shall say of the run.
+
+    Returns:
+        The steps, in an order in which they can run.
+    """
+
+    def subset(id: str, expression: str, *disjoint_from: str) -> ExampleGen:
+        return ExampleGen(
+            id, workdir, dataset=study.dataset, data_dir=data_dir or "", manual_dir=manual_dir or "",
+            subset=expression, disjoint_from=list(disjoint_from),
+        )  # fmt: skip
+
+    def trained(network: Network, on: ExampleGen) -> Trainer:
+        folder = f"train_{folder_name(network.name)}" + ("" if on is train else "_on_halves")
+        return Trainer(
+            folder, workdir, subset=on, name=network.name, model=network.model,
+            training=to_parameters(network.training), seed=seed,
+        )  # fmt: skip
+
+    def attacked(model: Trainer, on: ExampleGen) -> Attacker:
+        return Attacker(
+            model.id.replace("train_", "attack_", 1), workdir, model=model, subset=on, num_images=study.num_images,
+            batch_size=study.batch_size, targeted=True, seed=seed, search=to_parameters(study.search),
+        )  # fmt: skip
+
+    def compared(id: str, models: list[Trainer], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any) -> TransferEvaluator:
+        return TransferEvaluator(id, workdir, models=models, distorted=attacks, subsets=subsets, seed=seed, **changes)
+
+    # The data: the whole training set, its two halves, and the test set.
+    train, test = subset("subset_train", "train"), subset("subset_test", "test", "train")
+    first, second = subset("subset_P1", "train[:50%]", "train[50%:]"), subset("subset_P2", "train[50%:]", "train[:50%]")
+
+    # Tables 1 and 2: networks trained on everything, attacked on training images, each shown the images made for the others.
+    models = [trained(network, train) for network in study.networks]
+    attacks = [attacked(model, train) for model in models]
+    cross_model = compared(
+        "transfer_between_models", models, attacks, [train, test], amplify_to=[], noise=list(study.noise), unclipped_noise=[1.0]
+    )
+
+    # Tables 3 and 4: networks trained on disjoint halves, attacked on test images.
+    half_models = [trained(network, first) for network in study.networks_on_first]
+    half_models += [trained(network, second) for network in study.networks_on_second]
+    half_attacks = [attacked(model, test) for model in half_models]
+    cross_subset = compared(
+        "transfer_between_halves", half_models, half_attacks, [first, second, test],
+        amplify_to=[study.amplify_to], noise=list(study.noise_on_halves), unclipped_noise=[],
+    )  # fmt: skip
+
+    report = Reporter(
+        "report", workdir, title=study.title, facts=facts, subsets=[train, test, first, second],
+        models=models, cross_model_attacks=attacks, cross_model_rates=cross_model,
+        cross_subset_models=half_models, cross_subset_attacks=half_attacks, cross_subset_rates=cross_subset,
+    )  # fmt: skip
+    return [train, test, first, second, *models, *attacks, cross_model, *half_models, *half_attacks, cross_subset, report]
+
+
+def folder_name(name: str) -> str:
+    """Turns a network's name into a folder's: `FC100-100-10'` becomes `FC100-100-10_prime`."""
+    spelled = name.replace("'", "_prime").replace("(", "_").replace(")", "")
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in spelled)

@@ -1,0 +1,195 @@
+"""The work of Reporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.artifacts import Artifact, Report
+from components.contract import Executor, versions
+from components.reporter import study
+from components.reporter.study import Experiment
+from intriguing.analysis.proportions import Proportion
+from intriguing.attack.gaussian_noise import add_gaussian_noise
+from intriguing.reporting import (
+    PUBLISHED,
+    Section,
+    Table,
+    adversarial_gallery,
+    distortion_distributions,
+    noise_panel,
+    published_matrix,
+    render_page,
+    to_png,
+    to_text,
+    training_curves,
+    transfer_heat_map,
+    write_table,
+    write_whole,
+)
+
+Figures = Mapping[str, tuple[bytes, str]]
+
+
+class ReporterExecutor(Executor):
+    """Turns counts into tables, images into figures, and both into a page."""
+
+    def Do(
+        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+    ) -> None:
+        """Writes a `Report`."""
+        cross_model = Experiment.read(*(input_dict[name] for name in ("models", "cross_model_attacks", "cross_model_rates")))
+        cross_subset = Experiment.read(
+            *(input_dict[name] for name in ("cross_subset_models", "cross_subset_attacks", "cross_subset_rates"))
+        )
+        train, test, first, second = [subset.description()["subset"] for subset in input_dict["subsets"]]
+        tables = [
+            study.table_1(cross_model, train, test),
+            study.table_2(cross_model),
+            study.table_3(cross_subset, first, second, test),
+            study.table_4(cross_subset),
+        ]
+        figures = _figures(cross_model, tables[1])
+        controls = [study.on_correct(cross_model, tables[1]), study.on_correct(cross_subset, tables[3])]
+        facts = {**exec_properties["facts"], **versions(), **_seconds(input_dict)}
+        page = render_page(
+            title=exec_properties["title"], lead=_lead(cross_model), sections=_sections(tables, controls, figures), facts=facts
+        )
+        _write(output_dict["report"][0], page, [*tables, *controls], figures)
+
+
+def _write(report: Report, page: str, tables: Sequence[Table], figures: Figures) -> None:
+    for folder in ("tables", "figures"):
+        (report.uri / folder).mkdir()
+    write_whole(report.uri / "index.html", page)
+    for table in tables:
+        write_table(table, report.uri / "tables")
+        write_whole(report.uri / "tables" / f"{table.name}.txt", to_text(table))
+    for name, (png, _) in figures.items():
+        write_whole(report.uri / "figures" / f"{name}.png", png)
+
+
+def _lead(experiment: Experiment) -> str:
+    """The finding in numbers: found, how near, and transfer against noise of at least the same size."""
+    rows = list(experiment.changed("distorted"))
+    total = sum(len(arrays["succeeded"]) for arrays in experiment.arrays.values())
+    found = sum(int(arrays["succeeded"].sum()) for arrays in experiment.arrays.values())
+    distances = [row["mean_distortion"] for row in rows]
+    transferred = [
+        experiment.transfer(row, name, "on_correct").rate for row in rows for name in row["errors"] if name != row["made_for"]
+    ]
+    noise = next(experiment.changed("noise"))
+    noisy = [experiment.transfer(noise, name, "on_correct").rate for name in noise["errors"]]
+    share = "Every one" if found == total else f"{100 * found / total:.1f} %"
+    return (
+        f"{share} of {total} attacks reached its wrong class, at an average pixel change of {min(distances):.3f} to "
+        f"{max(distances):.3f} of the gray scale. Shown to a network that they were not made for, those images turn "
+        f"{100 * np.nanmean(transferred):.0f} % of its right answers wrong; Gaussian noise of standard deviation {noise['amount']:g} turns "
+        f"{100 * np.nanmean(noisy):.1f} %."
+    )
+
+
+def _figures(experiment: Experiment, transfer: Table) -> Figures:
+    names = list(experiment.arrays)
+    row_names = [str(row["Made for"]) for row in transfer.rows]
+    columns = experiment.rates["networks"]
+    rates = np.array([[row[name].rate for name in columns] for row in transfer.rows])
+    heat_map = transfer_heat_map(
+        rates, row_names, columns, title="Errors induced, percent; in brackets the paper's",
+        published=published_matrix("table_2", row_names, columns),
+    )  # fmt: skip
+    published = {name: PUBLISHED["table_1"][name]["Av. min. distortion"] for name in names if name in PUBLISHED["table_1"]}
+    distances = distortion_distributions(experiment.distortions(), title="Least distortion of each image", published=published)
+    curves = training_curves(
+        {name: network["losses"] for name, network in experiment.networks.items()}, title="Training loss", step="report (epoch, or 50 iterations)"
+    )
+    return {
+        "transfer": (to_png(heat_map), "Table 2 as a picture."),
+        "distortion": (to_png(distances), "Each dot is one image; every image that was reached is shown."),
+        **{f"figure_7_{index}": _gallery(experiment, name) for index, name in enumerate(_shown(names), start=1)},
+        "figure_7_noise": _noise(experiment),
+        "training": (to_png(curves), "Training loss of every model."),
+    }
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """Figure 7 shows the linear classifier and the deepest sigmoid network."""
+    linear = [name for name in names if name.startswith("FC10(")]
+    sigmoid = [name for name in names if name.startswith("FC") and "-" in name and "(" not in name]
+    return [*linear[:1], *sigmoid[-1:]]
+
+
+def _gallery(experiment: Experiment, name: str) -> tuple[bytes, str]:
+    arrays = experiment.arrays[name]
+    rows = np.flatnonzero(arrays["succeeded"])
+    figure = adversarial_gallery(
+        arrays["images"][rows], arrays["distorted"][rows], labels=arrays["labels"][rows], answers=arrays["targets"][rows],
+        title=f"Nearest images that {name} takes for a random wrong class",
+    )  # fmt: skip
+    return to_png(figure), f"Figure 7 for {name}: strictly the first images of the random sample, no selection."
+
+
+def _noise(experiment: Experiment) -> tuple[bytes, str]:
+    row = next(experiment.changed("unclipped noise"))
+    accuracies = {name: _accuracy(experiment.transfer(row, name)) for name in row["errors"]}
+    name = _shown(list(experiment.arrays))[-1]
+    arrays = next(iter(experiment.arrays.values()))
+    noisy = add_gaussian_noise(
+        arrays["images"], standard_deviation=row["amount"], seed=experiment.rates["noise_seed"], pixel_box=None
+    )
+    figure = noise_panel(
+        arrays["images"], noisy.images.numpy(), labels=arrays["labels"], answers=row["answers"][name],
+        title=f"Gaussian noise of standard deviation {row['amount']:g}, not clipped, and the answers of {name}", accuracy=accuracies[name],
+    )  # fmt: skip
+    others = ", ".join(f"{other} {100 * accuracy.rate:.0f} %" for other, accuracy in accuracies.items())
+    return to_png(figure), f"Figure 7 (c). Accuracy on the noisy images: {others}. The paper prints 51 %, without naming the model."
+
+
+def _accuracy(errors: Proportion) -> Proportion:
+    return Proportion(errors.num_trials - errors.num_events, errors.num_trials)
+
+
+def _sections(tables: Sequence[Table], controls: Sequence[Table], figures: Figures) -> list[Section]:
+    galleries = tuple(figure for name, figure in figures.items() if name.startswith("figure_7"))
+    return [
+        Section(
+            title="The networks, and how near their errors are",
+            paragraphs=(
+                "Distortion is the root-mean-square change of a pixel, black being 0 and white 1. Each image is driven to a random wrong "
+                "class inside the pixel box, by L-BFGS on c * |r|**2 + cross-entropy and a bisection on c for each image.",
+            ),
+            tables=(tables[0],),
+            figures=(figures["distortion"],),
+        ),
+        Section(
+            title="Images made against one network fool others",
+            paragraphs=("All networks are attacked on the same random training images with the same targets. Noise is clipped to the pixel box.",),
+            tables=(tables[1],),
+            figures=(figures["transfer"],),
+        ),
+        Section(
+            title="And networks that saw none of the same examples",
+            paragraphs=(
+                "P1 and P2 are disjoint halves of the training set; here test images are distorted. Amplified images keep the direction of "
+                "their perturbation at a root-mean-square length of 0.1, before clipping to the pixel box; the last column is what remains.",
+            ),
+            tables=(tables[2], tables[3]),
+        ),
+        Section(title="What it looks like", figures=galleries),
+        Section(
+            title="Counted without the errors that were there before",
+            paragraphs=("An image that a network got wrong from the start says nothing of transfer.",),
+            tables=tuple(controls),
+        ),
+        Section(title="Training", figures=(figures["training"],)),
+    ]
+
+
+def _seconds(input_dict: Mapping[str, Sequence[Artifact]]) -> dict[str, str]:
+    uris = {artifact.uri: artifact for artifacts in input_dict.values() for artifact in artifacts}
+    manifests = [artifact.manifest() for artifact in uris.values()]
+    times = {f"Step {manifest['step']}": f"{manifest['seconds']:.1f} s" for manifest in manifests}
+    return {"Machine": manifests[0]["machine"], **times}

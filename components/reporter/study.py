@@ -1,0 +1,136 @@
+"""What the reporter knows of the study: artifacts read once, and the paper's four tables built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.artifacts import DistortedImages, TrainedModel, TransferRates
+from intriguing.analysis.proportions import Proportion
+from intriguing.reporting import Mean, Table, published_rows
+
+_LEFT_OUT = "Images for which the attack failed are left out; n tells how many remain."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One half of the study: some networks, the images made against each of them, and what each answers on them."""
+
+    networks: Mapping[str, Mapping[str, Any]]  # name -> training.json
+    arrays: Mapping[str, Mapping[str, np.ndarray]]  # name -> images.npz of the attack on it
+    rates: Mapping[str, Any]  # rates.json
+
+    @classmethod
+    def read(
+        cls, models: Sequence[TrainedModel], attacks: Sequence[DistortedImages], rates: Sequence[TransferRates]
+    ) -> Experiment:
+        """Reads the artifacts."""
+        return cls(
+            networks={description["name"]: description for description in (model.training() for model in models)},
+            arrays={attack.attack()["name"]: attack.arrays() for attack in attacks},
+            rates=rates[0].rates(),
+        )
+
+    def distortions(self) -> dict[str, np.ndarray]:
+        """Returns the distortion of every image, NaN where the attack failed."""
+        return {name: arrays["distortion"] for name, arrays in self.arrays.items()}
+
+    def changed(self, *kinds: str) -> Iterator[Mapping[str, Any]]:
+        """Yields the sets of changed images of some kinds, in the order of the kinds."""
+        for kind in kinds:
+            yield from (row for row in self.rates["changed"] if row["kind"] == kind)
+
+    def errors_on(self, split: str, name: str) -> Proportion:
+        """Returns the errors of one network on one clean subset."""
+        return Proportion(*self.rates["errors"][split][name])
+
+    def transfer(self, row: Mapping[str, Any], name: str, count: str = "on_all") -> Proportion:
+        """Returns the errors of one network on one set of changed images."""
+        return Proportion(*row["errors"][name][count])
+
+
+def table_1(experiment: Experiment, train: str, test: str) -> Table:
+    """Errors of every network, and the average least distortion that changes its answers."""
+    rows = [
+        {
+            "Model": name,
+            "Training error": experiment.errors_on(train, name),
+            "Test error": experiment.errors_on(test, name),
+            "Av. min. distortion": Mean.of(distortion),
+        }
+        for name, distortion in experiment.distortions().items()
+    ]
+    return _table("table_1", "Errors of the models, and the least distortion that makes each answer a random wrong class.", rows)
+
+
+def table_2(experiment: Experiment) -> Table:
+    """Every network on the images made against every other."""
+    rows = [_transfer_row(experiment, row, "on_all", _table_2_name(row)) for row in experiment.changed("distorted", "noise")]
+    return _table("table_2", "Errors induced in the model of the column by images made against the model of the row.", rows, _LEFT_OUT)
+
+
+def table_3(experiment: Experiment, first: str, second: str, test: str) -> Table:
+    """Errors of the networks trained on disjoint halves."""
+    rows = [
+        {
+            "Model": name,
+            "Trained on": {first: "P1", second: "P2"}[experiment.networks[name]["subset"]],
+            "Error on P1": experiment.errors_on(first, name),
+            "Error on P2": experiment.errors_on(second, name),
+            "Error on Test": experiment.errors_on(test, name),
+            "Min Av. Distortion": Mean.of(distortion),
+        }
+        for name, distortion in experiment.distortions().items()
+    ]
+    return _table("table_3", f"Models trained on disjoint halves of the training set: P1 is {first}, P2 is {second}.", rows)
+
+
+def table_4(experiment: Experiment) -> Table:
+    """Transfer between networks trained on disjoint halves, plain and amplified, with noise of equal size."""
+    rows = [
+        _transfer_row(experiment, row, "on_all", _table_4_name(row))
+        for row in sorted(experiment.changed("distorted", "amplified", "noise"), key=_table_4_order)
+    ]
+    return _table("table_4", "Errors induced across models and disjoint training sets, by distorted test images.", rows, _LEFT_OUT)
+
+
+def on_correct(experiment: Experiment, table: Table) -> Table:
+    """The transfer table again, counted on the images that the model of the column got right before."""
+    name_of = _table_2_name if table.name == "table_2" else _table_4_name
+    rows = [_transfer_row(experiment, row, "on_correct", name_of(row)) for row in experiment.changed("distorted", "amplified", "noise")]
+    if table.name == "table_2":
+        rows = [row for row in rows if "amplified" not in str(row["Made for"])]
+    title = f"{table.name.replace('_', ' ').capitalize()} counted only on images whose originals the model of the column got right."
+    return Table(name=f"{table.name}_on_correct", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(_LEFT_OUT,))
+
+
+def _transfer_row(experiment: Experiment, row: Mapping[str, Any], count: str, name: str) -> dict[str, Any]:
+    rates = {network: experiment.transfer(row, network, count) for network in experiment.rates["networks"]}
+    return {"Made for": name, **rates, "Av. distortion": Mean(row["mean_distortion"], row["std_distortion"], row["num_images"])}
+
+
+def _table_2_name(row: Mapping[str, Any]) -> str:
+    return f"Gaussian noise, stddev={row['amount']:g}" if row["kind"] == "noise" else _table_4_name(row, prefix="")
+
+
+def _table_4_name(row: Mapping[str, Any], prefix: str = "Distorted for ") -> str:
+    if row["kind"] == "noise":
+        return f"Gaussian noise with stddev={row['amount']:g}"
+    amplified = f" amplified to stddev={row['amount']:g}" if row["kind"] == "amplified" else ""
+    return f"{prefix}{row['made_for']}{amplified}"
+
+
+def _table_4_order(row: Mapping[str, Any]) -> float:
+    """Puts each noise row beneath the distortions that it is the control of."""
+    return row["amount"] if row["amount"] is not None and row["amount"] >= 0.1 else 0.0
+
+
+def _table(name: str, title: str, rows: list[dict[str, Any]], *notes: str) -> Table:
+    columns = tuple(rows[0])
+    names = [str(row[columns[0]]) for row in rows]
+    return Table(
+        name=name, title=title, columns=columns, rows=tuple(rows), notes=notes, published=published_rows(name, names, columns)
+    )

@@ -1,0 +1,43 @@
+"""Settings of the library as plain parameters of a step, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any, TypeVar
+
+from intriguing.attack.minimize_distortion import DistortionSearch
+from intriguing.pixels import PixelBox
+from intriguing.training.sparse_autoencoder import AutoencoderTraining
+from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
+
+Training = MinibatchTraining | FullBatchTraining | AutoencoderTraining
+Settings = TypeVar("Settings")
+
+_TRAINING = {kind.__name__: kind for kind in (MinibatchTraining, FullBatchTraining, AutoencoderTraining)}
+
+
+def to_parameters(settings: Training | DistortionSearch) -> dict[str, Any]:
+    """Writes settings as a dictionary that survives JSON; the key `kind` names their class."""
+    return {"kind": type(settings).__name__, **dataclasses.asdict(settings)}
+
+
+def training_from(parameters: dict[str, Any]) -> Training:
+    """Reads what `to_parameters` wrote of a way to train."""
+    return _read(_TRAINING[parameters["kind"]], parameters)
+
+
+def search_from(parameters: dict[str, Any]) -> DistortionSearch:
+    """Reads what `to_parameters` wrote of a search."""
+    return _read(DistortionSearch, parameters)
+
+
+def _read(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    types = typing.get_type_hints(kind)
+    return kind(**{name: _field(types[name], value) for name, value in values.items() if name != "kind"})
+
+
+def _field(kind: type, value: Any) -> Any:
+    if kind is PixelBox:
+        return PixelBox(*value)
+    return _read(kind, value) if dataclasses.is_dataclass(kind) else value

@@ -1,0 +1,98 @@
+"""The work of TransferEvaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.artifacts import DistortedImages, Subset
+from components.contract import Executor
+from components.example_gen.executor import card_of
+from intriguing.analysis.predictions import predict
+from intriguing.analysis.transfer import error_rate, transfer_rates
+from intriguing.attack.gaussian_noise import add_gaussian_noise
+from intriguing.data import load_examples
+from intriguing.distortion import amplify
+
+
+class _ChangedImages(NamedTuple):
+    kind: str  # "distorted", "amplified", "noise" or "unclipped noise"
+    made_for: str  # the network, or nothing for noise
+    amount: float | None  # the distortion or standard deviation asked for
+    clean: tf.Tensor
+    changed: tf.Tensor
+    labels: tf.Tensor
+    distortion: tf.Tensor
+
+
+class TransferEvaluatorExecutor(Executor):
+    """Counts errors; images for which the attack failed are left out, since they are not changed."""
+
+    def Do(
+        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+    ) -> None:
+        """Writes `TransferRates`."""
+        networks = {trained.training()["name"]: trained.load() for trained in input_dict["models"]}
+        changed_sets = list(_changed_sets(input_dict["distorted"], exec_properties))
+        total = len(input_dict["subsets"]) + len(changed_sets)
+        errors, rates = {}, []
+        for subset in input_dict["subsets"]:
+            errors.update(_clean_errors(networks, subset))
+            self.progress(len(errors), total, "clean images")
+        for changed in changed_sets:
+            rates.append(_induced_errors(networks, changed))
+            self.progress(len(errors) + len(rates), total, changed.kind)
+        output_dict["rates"][0].write_json("rates.json", {"networks": list(networks), "errors": errors, "changed": rates, "noise_seed": exec_properties["seed"]})
+
+
+def _changed_sets(distorted: Sequence[DistortedImages], parameters: Mapping[str, Any]) -> Iterator[_ChangedImages]:
+    attacks = [(artifact.attack()["name"], _succeeded(artifact.arrays())) for artifact in distorted]
+    for name, arrays in attacks:
+        yield _ChangedImages(
+            "distorted", name, None, arrays["images"], arrays["distorted"], arrays["labels"], arrays["distortion"]
+        )
+    for amount in parameters["amplify_to"]:
+        for name, arrays in attacks:
+            moved = amplify(arrays["images"], arrays["distorted"], to_distortion=amount)
+            yield _ChangedImages("amplified", name, amount, arrays["images"], moved.images, arrays["labels"], moved.distortion)
+    # The control: noise on the very images that were attacked.
+    sample = distorted[0].arrays()
+    clean, labels = tf.constant(sample["images"]), tf.constant(sample["labels"])
+    for kind, options in (("noise", {}), ("unclipped noise", {"pixel_box": None})):
+        for amount in parameters["noise" if kind == "noise" else "unclipped_noise"]:
+            noisy = add_gaussian_noise(clean, standard_deviation=amount, seed=parameters["seed"], **options)
+            yield _ChangedImages(kind, "", amount, clean, noisy.images, labels, noisy.distortion)
+
+
+def _succeeded(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(arrays[name][arrays["succeeded"]]) for name in ("images", "distorted", "labels", "distortion")}
+
+
+def _clean_errors(networks: Mapping[str, keras.Model], subset: Subset) -> dict[str, dict[str, list[int]]]:
+    card, split = card_of(subset)
+    examples = load_examples(card, split)
+    return {split: {name: list(error_rate(predict(model, examples.images), examples.labels)) for name, model in networks.items()}}
+
+
+def _induced_errors(networks: Mapping[str, keras.Model], changed: _ChangedImages) -> dict[str, Any]:
+    rates, answers = {}, {}
+    for name, model in networks.items():
+        answered = predict(model, changed.changed)
+        found = transfer_rates(answered, predict(model, changed.clean), changed.labels)
+        rates[name] = {"on_all": list(found.on_all), "on_correct": list(found.on_correct)}
+        answers[name] = answered.numpy().tolist()
+    distortion = changed.distortion.numpy()
+    return {
+        "kind": changed.kind,
+        "made_for": changed.made_for,
+        "amount": changed.amount,
+        "mean_distortion": float(np.mean(distortion)),
+        "std_distortion": float(np.std(distortion, ddof=1)),
+        "num_images": len(distortion),
+        "errors": rates,
+        "answers": answers,
+    }

@@ -1,0 +1,80 @@
+"""The paper's AE network: an autoencoder without labels, then a softmax on its frozen units."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from intriguing.models.activations import activations_at
+from intriguing.models.autoencoder import copy_encoder, sparse_autoencoder, sparse_reconstruction_loss
+from intriguing.training.supervised import (
+    FullBatchTraining,
+    MinibatchTraining,
+    Report,
+    TrainingRecord,
+    fit_full_batch,
+    fit_minibatches,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """Both stages of an AE network.
+
+    Attributes:
+        features: The autoencoder, by minibatches and without labels.
+        sparsity: Mean activation wanted of every unit.
+        sparsity_weight: Weight of the divergence from it.
+        softmax: The layer on top, by full-batch L-BFGS; the problem is convex.
+    """
+
+    features: MinibatchTraining = MinibatchTraining()
+    sparsity: float = 0.05
+    sparsity_weight: float = 3.0
+    softmax: FullBatchTraining = FullBatchTraining()
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.sparsity < 1.0 or self.sparsity_weight < 0.0:
+            raise ValueError(f"sparsity must lie in (0, 1) and its weight must not be negative; received {self}.")
+
+
+def fit_on_autoencoder(
+    classifier: keras.Model,
+    batches: tf.data.Dataset,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    steps_per_epoch: int,
+    settings: AutoencoderTraining,
+    seed: int = 0,
+    report: Report = lambda done, total, loss: None,
+) -> TrainingRecord:
+    """Trains an autoencoder, gives its encoder to `classifier`, and fits the softmax on top.
+
+    Args:
+        classifier: From `classifier_on_autoencoder`, built in the scope of the current strategy.
+        batches: Endless `(images, labels)`; the labels are not used.
+        images: Float32 `[n, ...]`, the training set for the softmax.
+        labels: Int32 `[n]`.
+        steps_per_epoch: Batches of one epoch of the autoencoder.
+        settings: Of both stages.
+        seed: Of the autoencoder's initial weights.
+        report: Called while the stages run.
+
+    Returns:
+        The record of the autoencoder's losses; `converged` is that of the softmax.
+    """
+    num_units = classifier.get_layer("encoder").units
+    autoencoder = sparse_autoencoder(num_units, image_shape=classifier.input_shape[1:], seed=seed)
+    loss = sparse_reconstruction_loss(sparsity=settings.sparsity, weight=settings.sparsity_weight)
+    record = fit_minibatches(
+        autoencoder, batches, steps_per_epoch=steps_per_epoch, settings=settings.features, loss=loss, report=report
+    )
+    copy_encoder(autoencoder, classifier)
+    units = activations_at(classifier, "encoder")
+    activations = tf.concat([units(images[i : i + 5000], training=False) for i in range(0, len(images), 5000)], axis=0)
+    top = keras.Sequential([keras.Input((num_units,)), classifier.get_layer("logits")])
+    softmax = fit_full_batch(top, activations, labels, settings=settings.softmax, report=report)
+    return TrainingRecord(losses=record.losses, converged=softmax.converged)

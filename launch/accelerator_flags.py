@@ -1,0 +1,59 @@
+"""The flags that every script has, declared once: where to run, where to write, and the seed."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from absl import app, flags, logging
+
+from components.artifacts import CorruptArtifactError
+from intriguing.accelerators import ACCELERATORS, STRATEGIES, strategy_for
+
+_ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", ACCELERATORS, "What to compute on.")
+_STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "How to spread the work; auto takes every device of this machine.")
+_TPU = flags.DEFINE_string("tpu", None, "Name or address of a TPU, or local.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of weights, order, samples, targets and noise.", lower_bound=0)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a script: refuses stray arguments, opens the strategy, and tells a person's mistake in one line.
+
+    Args:
+        main: The script, without arguments, called in the scope of the strategy.
+    """
+
+    def with_strategy(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"stray arguments {' '.join(argv[1:])!r}; every setting is a flag, such as --seed=1. Try --help.")
+        with _one_line_errors():
+            keras.utils.set_random_seed(_SEED.value)
+            with strategy_for(_ACCELERATOR.value, strategy=_STRATEGY.value, tpu=_TPU.value).scope():
+                main()
+
+    flags.FLAGS.set_default("verbosity", logging.WARNING)  # TFDS announces every read; --verbosity=0 shows it
+    app.run(with_strategy)
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Ends the script with the message of an error whose message was written for its user, and with a traceback otherwise."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, CorruptArtifactError, RuntimeError, ModuleNotFoundError) as error:
+        if isinstance(error, tf.errors.OpError) or not _is_ours(error):
+            raise
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _is_ours(error: BaseException) -> bool:
+    """True if the error was raised in a file of this project, not somewhere below it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    root = Path(__file__).resolve().parent.parent
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(root)

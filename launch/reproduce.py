@@ -1,0 +1,66 @@
+"""Reproduces a whole study: trains, attacks, measures transfer, and writes one page.
+
+    python -m launch.reproduce
+    python -m launch.reproduce --recipe=mnist --tfds_manual_dir=DIR --workdir=runs/mnist
+
+Interrupted and started again, it goes on: finished steps are reused.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from components.contract import Component
+from components.pipeline import Study, study_pipeline
+from components.runner import run
+from intriguing.accelerators import writes_files
+from intriguing.names import check_name
+from launch import accelerator_flags, recipes
+
+_RECIPE = flags.DEFINE_string("recipe", "mnist_5k", "The study to reproduce; a module of launch/recipes.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that is made; runs/RECIPE if omitted.")
+_DATA_DIR = flags.DEFINE_string("tfds_data_dir", None, "Where TensorFlow Datasets keeps its data sets.")
+_MANUAL_DIR = flags.DEFINE_string("tfds_manual_dir", None, "Folder with a data set's source files, instead of a download.")
+
+
+def load_recipe(name: str) -> Study:
+    """Imports a recipe of `launch/recipes`; an unknown name is answered with the nearest known one."""
+    check_name(name, [module.name for module in pkgutil.iter_modules(recipes.__path__)], "recipe")
+    return importlib.import_module(f"launch.recipes.{name}").RECIPE
+
+
+def main() -> None:
+    """Runs the pipeline, prints the tables, and says where the page is."""
+    began = time.monotonic()
+    study = load_recipe(_RECIPE.value)
+    workdir = Path(_WORKDIR.value or f"runs/{_RECIPE.value}")
+    seed = flags.FLAGS.seed
+    facts = {
+        "Recipe": _RECIPE.value,
+        "Command": f"python -m launch.reproduce --recipe={_RECIPE.value} --seed={seed}",
+        "Data set": study.dataset,
+        "Seed": str(seed),
+        "Images attacked for each model": str(study.num_images),
+    }
+    steps = study_pipeline(
+        study, workdir=workdir, seed=seed, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value, facts=facts
+    )
+    run(steps)
+    if writes_files():
+        _show(steps[-1])
+        print(f"Finished in {time.monotonic() - began:.0f} s. Open {(steps[-1].output.uri / 'index.html').resolve()}")
+
+
+def _show(reporter: Component) -> None:
+    for path in sorted((reporter.output.uri / "tables").glob("table_?.txt")):
+        sys.stdout.write(path.read_text() + "\n\n")
+
+
+if __name__ == "__main__":
+    accelerator_flags.run(main)

@@ -30,12 +30,13 @@ def run(main: Callable[[], None]) -> None:
     def with_strategy(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"stray arguments {' '.join(argv[1:])!r}; every setting is a flag, such as --seed=1. Try --help.")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # TFDS announces every read
         with _one_line_errors():
             keras.utils.set_random_seed(_SEED.value)
             with strategy_for(_ACCELERATOR.value, strategy=_STRATEGY.value, tpu=_TPU.value).scope():
                 main()
 
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # TFDS announces every read; --verbosity=0 shows it
     app.run(with_strategy)
 
 

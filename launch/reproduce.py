@@ -23,6 +23,7 @@ from intriguing.accelerators import writes_files
 from intriguing.names import check_name
 from launch import accelerator_flags, recipes
 
+flags.adopt_module_key_flags(accelerator_flags)
 _RECIPE = flags.DEFINE_string("recipe", "mnist_5k", "The study to reproduce; a module of launch/recipes.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that is made; runs/RECIPE if omitted.")
 _DATA_DIR = flags.DEFINE_string("tfds_data_dir", None, "Where TensorFlow Datasets keeps its data sets.")

@@ -53,7 +53,7 @@ class ReporterExecutor(Executor):
             study.table_4(cross_subset),
         ]
         figures = _figures(cross_model, tables[1])
-        controls = [study.on_correct(cross_model, tables[1]), study.on_correct(cross_subset, tables[3])]
+        controls = [study.table_2_on_correct(cross_model), study.table_4_on_correct(cross_subset)]
         facts = {**exec_properties["facts"], **versions(), **_seconds(input_dict)}
         page = render_page(
             title=exec_properties["title"], lead=_lead(cross_model), sections=_sections(tables, controls, figures), facts=facts

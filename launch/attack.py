@@ -1,0 +1,49 @@
+"""Finds the nearest images that a trained network gets wrong, for a random sample of a subset.
+
+    python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=mnist_5k --subset=test --workdir=runs/mine
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from components.artifacts import TrainedModel
+from components.attacker.component import Attacker
+from components.pipeline import folder_name
+from components.runner import run
+from components.settings import to_parameters
+from intriguing.accelerators import writes_files
+from intriguing.attack.minimize_distortion import DistortionSearch
+from launch import accelerator_flags, data_flags
+
+flags.adopt_module_key_flags(accelerator_flags)
+flags.adopt_module_key_flags(data_flags)
+_TRAINED_MODEL = flags.DEFINE_string("trained_model", None, "Folder that launch.train wrote.", required=True)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to sample and attack.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images attacked at once.", lower_bound=1)
+_TARGETED = flags.DEFINE_bool("targeted", True, "Drive each image to a random wrong class; otherwise to any wrong class.")
+
+
+def main() -> None:
+    """Attacks, saves the images, and prints how many were found and how near."""
+    trained = TrainedModel(_TRAINED_MODEL.value)
+    name = trained.training()["name"] if trained.manifest() else ""
+    subset = data_flags.subset_step()
+    attacker = Attacker(
+        f"attack_{folder_name(name)}", data_flags.workdir(), model=trained, subset=subset, num_images=_NUM_IMAGES.value,
+        batch_size=min(_BATCH_SIZE.value, _NUM_IMAGES.value), targeted=_TARGETED.value, seed=flags.FLAGS.seed,
+        search=to_parameters(DistortionSearch()),
+    )  # fmt: skip
+    run([subset, attacker])
+    if writes_files():
+        _show(attacker)
+
+
+def _show(attacker: Attacker) -> None:
+    found = attacker.output.attack()
+    mean = "none" if found["mean_distortion"] is None else f"{found['mean_distortion']:.4f}"
+    print(f"Found {found['num_succeeded']} of {found['num_images']}, average distortion {mean}. Images: {attacker.output.uri}")
+
+
+if __name__ == "__main__":
+    accelerator_flags.run(main)

@@ -52,6 +52,7 @@ class Component:
     OUTPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
     EXECUTOR: ClassVar[type[Executor]]
     LIBRARY: ClassVar[Sequence[str]] = ()  # files and folders of the library whose change makes the result stale
+    ON_EVERY_WORKER: ClassVar[bool] = True  # False: the replicas share no work, so the chief alone does it
 
     def __init__(self, id: str, workdir: str | Path, **bindings: Any):
         """Checks the bindings against the declarations.
@@ -87,13 +88,13 @@ class Component:
 
     def execute(self, folder: Path, progress: Progress) -> None:
         """Does the work into `folder` and seals it with a manifest."""
-        began = time.monotonic()
+        began, fingerprint = time.monotonic(), self.fingerprint()
         output = type(self.output)(folder)
         self.EXECUTOR(progress).Do(self.inputs, {self._output_name: [output]}, self.parameters)
         manifest = {
             "type": output.TYPE_NAME,
             "step": self.id,
-            "fingerprint": self.fingerprint(),
+            "fingerprint": fingerprint,
             "inputs": {name: [artifact.uri.name for artifact in artifacts] for name, artifacts in self.inputs.items()},
             "parameters": self.parameters,
             "versions": versions(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from absl import logging
 from tqdm import tqdm
 
-from components.artifacts import MANIFEST
+from components.artifacts import CorruptArtifactError
 from components.contract import Component
 from intriguing.accelerators import writes_files
 
@@ -22,8 +23,8 @@ _WAIT_SECONDS = 600.0
 def run(components: Sequence[Component]) -> None:
     """Runs the steps in order.
 
-    Under a strategy of several workers all of them compute; the chief alone publishes, and the others wait until its files are
-    there, so `workdir` must be a folder that all of them see.
+    Under a strategy of several workers all of them compute, where a step has anything to share; the chief alone publishes, and the
+    others wait until its files are there, so `workdir` must be a folder that all of them see.
 
     Args:
         components: In an order in which every input is made before it is used.
@@ -39,7 +40,7 @@ def run(components: Sequence[Component]) -> None:
             continue
         began = time.monotonic()
         _say(f"{title}  ...")
-        _run_one(component)
+        _lead(component) if writes_files() else _follow(component)
         _say(f"{title}  done in {time.monotonic() - began:.1f} s")
 
 
@@ -53,14 +54,13 @@ class _Bar:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
-        self._quiet = not writes_files()
 
     def update(self, done: int, total: int, remark: str = "") -> None:
         if self._bar is None or self._bar.total != total:
             self.close()
             # In a file a bar is a line each time it moves: rarely, there.
             seconds = 0.2 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(total=total, leave=False, disable=self._quiet, mininterval=seconds, dynamic_ncols=True)
+            self._bar = tqdm(total=total, leave=False, mininterval=seconds, dynamic_ncols=True)
         self._bar.set_postfix_str(remark, refresh=False)
         self._bar.update(done - self._bar.n)
 
@@ -70,17 +70,15 @@ class _Bar:
             self._bar = None
 
 
-def _run_one(component: Component) -> None:
+def _lead(component: Component) -> None:
+    """Does the work and publishes it: on the only worker, or on the chief."""
     bar = _Bar()
-    partial = component.workdir / f".{component.id}.partial{'' if writes_files() else '-worker'}"
+    partial = component.workdir / f".{component.id}.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         component.execute(partial, bar.update)
-        if writes_files():
-            _publish(partial, component.output.uri)
-        else:
-            _wait_for(component)
+        _publish(partial, component.output.uri)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR):
             raise OSError(
@@ -90,6 +88,14 @@ def _run_one(component: Component) -> None:
     finally:
         bar.close()
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _follow(component: Component) -> None:
+    """Takes part in the computation on a worker that is not the chief, throws its files away, and waits for the chief's."""
+    if component.ON_EVERY_WORKER:
+        with tempfile.TemporaryDirectory() as scratch:
+            component.execute(Path(scratch), lambda done, total, remark: None)
+    _wait_for(component)
 
 
 def _publish(partial: Path, final: Path) -> None:
@@ -103,10 +109,17 @@ def _publish(partial: Path, final: Path) -> None:
 
 def _wait_for(component: Component) -> None:
     deadline = time.monotonic() + _WAIT_SECONDS
-    while not ((component.output.uri / MANIFEST).is_file() and component.is_finished()):
+    while not _is_published(component):
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"the chief did not publish {component.output.uri} within {_WAIT_SECONDS:.0f} s. Is --workdir a folder that all workers see?"
             )
         logging.log_every_n_seconds(logging.INFO, "waiting for %s", 30, component.output.uri)
         time.sleep(0.2)
+
+
+def _is_published(component: Component) -> bool:
+    try:
+        return component.is_finished()
+    except (CorruptArtifactError, FileNotFoundError):
+        return False  # seen while the chief was replacing an older result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -31,16 +32,16 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
     _check_names(accelerator, strategy, tpu)
     if accelerator == "tpu":
         return _tpu_strategy(tpu)
-    devices = [device.name for device in tf.config.list_logical_devices(accelerator.upper())]
-    if not devices:
+    # Physical devices first: naming the logical ones starts TensorFlow, and a started one can no longer join other workers.
+    if not tf.config.list_physical_devices(accelerator.upper()):
         raise RuntimeError(
             f"No {accelerator} found: TensorFlow {tf.__version__} lists the devices "
-            f"{[device.name for device in tf.config.list_logical_devices()]}. Use --accelerator=cpu, or install "
+            f"{[device.name for device in tf.config.list_physical_devices()]}. Use --accelerator=cpu, or install "
             "intriguing[gpu] together with a driver that matches."
         )
     if strategy == "multi_worker_mirrored":
-        _check_cluster()
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker_strategy(accelerator)
+    devices = [device.name for device in tf.config.list_logical_devices(accelerator.upper())]
     if strategy == "mirrored" or (strategy == "auto" and len(devices) > 1):
         return tf.distribute.MirroredStrategy(devices)
     return tf.distribute.OneDeviceStrategy(devices[0])
@@ -82,13 +83,25 @@ def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any) -> Any:
         begin = context.replica_id_in_sync_group * share
         return tf.nest.map_structure(lambda tensor: tensor[begin : begin + share], filled)
 
-    results = strategy.run(program, args=(shared, strategy.experimental_distribute_values_from_function(share_of)))
-    return tf.nest.map_structure(lambda value: _gather_rows(strategy, value)[:num_rows], results)
+    shares = strategy.experimental_distribute_values_from_function(share_of)
+    results = _on_every_replica(program, strategy)(shared, shares)
+    return tf.nest.map_structure(lambda value: value[:num_rows], results)
+
+
+@functools.lru_cache(maxsize=64)
+def _on_every_replica(program: Callable[..., Any], strategy: tf.distribute.Strategy) -> Any:
+    """Compiles `program` on all replicas and the gathering of its answers; run eagerly, the replicas would take turns."""
+
+    @tf.function(autograph=False)
+    def run(shared: Any, shares: Any) -> Any:
+        results = strategy.run(program, args=(shared, shares))
+        return tf.nest.map_structure(lambda value: _gather_rows(strategy, value), results)
+
+    return run
 
 
 def _gather_rows(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
-    dtype = strategy.experimental_local_results(value)[0].dtype
-    if dtype != tf.bool:
+    if strategy.experimental_local_results(value)[0].dtype != tf.bool:
         return strategy.gather(value, axis=0)
     # Collectives between workers carry numbers, not truth values.
     numbers = strategy.run(lambda truth: tf.cast(truth, tf.int32), args=(value,))
@@ -106,12 +119,15 @@ def _check_names(accelerator: str, strategy: str, tpu: str | None) -> None:
         raise ValueError(f"a TPU name ({tpu!r}) was given, but the accelerator is {accelerator!r}. Use --accelerator=tpu.")
 
 
-def _check_cluster() -> None:
+def _multi_worker_strategy(accelerator: str) -> tf.distribute.Strategy:
     if not os.environ.get("TF_CONFIG"):
         raise RuntimeError(
             "multi_worker_mirrored needs the environment variable TF_CONFIG, which is not set. It names the workers and this "
             'task, for example {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
         )
+    if accelerator == "cpu":
+        tf.config.set_visible_devices([], "GPU")  # the strategy takes every GPU that it sees
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:

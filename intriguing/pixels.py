@@ -8,10 +8,7 @@ import tensorflow as tf
 
 
 class PixelBox(NamedTuple):
-    """The closed interval in which every pixel of a legal image lies.
-
-    Raise-free by construction inside compiled code; `check` is for the edge of the library, where values can be looked at.
-    """
+    """The closed interval in which every pixel of a legal image lies."""
 
     lower: float = 0.0
     upper: float = 1.0

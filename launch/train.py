@@ -28,8 +28,8 @@ _NAME = flags.DEFINE_string("name", None, "What to call it in tables, and its fo
 _FULL_BATCH = flags.DEFINE_bool("full_batch", False, "Train by L-BFGS on the whole set until convergence, not by minibatches.")
 _MAX_ITERATIONS = flags.DEFINE_integer("max_iterations", 1000, "Of L-BFGS.", lower_bound=1)
 _NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 60, "Passes over the training set, by minibatches.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 100, "Images of one step.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "Of Adam at the first step; falls to zero along a cosine.", lower_bound=0)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images of one step.", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-3, "Of Adam at the first step; falls to zero along a cosine.", lower_bound=0)
 
 
 def main() -> None:
@@ -50,10 +50,9 @@ def _training() -> Training:
     full_batch = FullBatchTraining(max_iterations=_MAX_ITERATIONS.value)
     if _FULL_BATCH.value:
         return full_batch
-    minibatches = MinibatchTraining(
-        num_epochs=_NUM_EPOCHS.value, batch_size=_BATCH_SIZE.value, learning_rate=_LEARNING_RATE.value
-    )
-    return AutoencoderTraining(features=minibatches, softmax=full_batch) if _MODEL.value.startswith("AE") else minibatches
+    if _MODEL.value.startswith("AE"):
+        return AutoencoderTraining(softmax=full_batch)
+    return MinibatchTraining(num_epochs=_NUM_EPOCHS.value, batch_size=_BATCH_SIZE.value, learning_rate=_LEARNING_RATE.value)
 
 
 def _show(folder: Path, errors: Proportion) -> None:

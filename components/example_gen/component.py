@@ -14,3 +14,4 @@ class ExampleGen(Component):
     OUTPUTS = {"subset": Subset}
     EXECUTOR = ExampleGenExecutor
     LIBRARY = ("pixels.py", "data")
+    ON_EVERY_WORKER = False

@@ -23,3 +23,4 @@ class Reporter(Component):
     OUTPUTS = {"report": Report}
     EXECUTOR = ReporterExecutor
     LIBRARY = ("reporting", "analysis/proportions.py", "attack/gaussian_noise.py")
+    ON_EVERY_WORKER = False

@@ -1,0 +1,18 @@
+"""The least distorted image that a classifier gets wrong, and the noise to compare it with."""
+
+from intriguing.attack.bisection import Bisection
+from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
+from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
+from intriguing.attack.minimize_distortion import DistortionResults, DistortionSearch, minimize_distortion
+
+__all__ = [
+    "Bisection",
+    "BoxMinimization",
+    "BoxMinimum",
+    "DistortionResults",
+    "DistortionSearch",
+    "NoisyImages",
+    "add_gaussian_noise",
+    "minimize_distortion",
+    "minimize_in_box",
+]

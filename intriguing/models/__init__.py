@@ -1,0 +1,20 @@
+"""The networks of the paper by name, and any classifier as a pure function of weights and images."""
+
+from intriguing.models.activations import activations_at
+from intriguing.models.autoencoder import classifier_on_autoencoder, sparse_autoencoder
+from intriguing.models.convnet import convnet
+from intriguing.models.fully_connected import fully_connected
+from intriguing.models.logits import Architecture, Classifier, split_weights
+from intriguing.models.zoo import build
+
+__all__ = [
+    "Architecture",
+    "Classifier",
+    "activations_at",
+    "build",
+    "classifier_on_autoencoder",
+    "convnet",
+    "fully_connected",
+    "sparse_autoencoder",
+    "split_weights",
+]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 
-def sparse_autoencoder(num_units: int, *, image_shape: Sequence[int] = (28, 28, 1), seed: int = 0) -> keras.Model:
+def sparse_autoencoder(
+    num_units: int, *, weight_decay: float = 0.0, image_shape: Sequence[int] = (28, 28, 1), seed: int = 0
+) -> keras.Model:
     """Builds `encoder` (sigmoid units) and `decoder` (sigmoid pixels); the model returns both.
 
     Args:
         num_units: Units of the encoder.
+        weight_decay: The decay of both kernels is `weight_decay / 2 * sum(w**2)`; it makes the units respond to strokes.
         image_shape: Shape of one image.
         seed: Of the initial weights.
 
@@ -22,9 +26,13 @@ def sparse_autoencoder(num_units: int, *, image_shape: Sequence[int] = (28, 28, 
     """
     images = keras.Input(tuple(image_shape), name="images")
     pixels = keras.layers.Flatten(name="pixels")(images)
-    activations = _encoder(num_units, seed)(pixels)
+    activations = _encoder(num_units, seed, weight_decay)(pixels)
     decoder = keras.layers.Dense(
-        prod(image_shape), activation="sigmoid", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 2), name="decoder"
+        prod(image_shape),
+        activation="sigmoid",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 2),
+        kernel_regularizer=keras.regularizers.L2(weight_decay / 2),
+        name="decoder",
     )
     return keras.Model(images, [decoder(activations), activations], name=f"autoencoder{num_units}")
 
@@ -67,8 +75,8 @@ def copy_encoder(autoencoder: keras.Model, classifier: keras.Model) -> None:
     classifier.get_layer("encoder").set_weights(autoencoder.get_layer("encoder").get_weights())
 
 
-def sparse_reconstruction_loss(*, sparsity: float, weight: float):
-    """Builds the autoencoder's loss: cross-entropy of the pixels, plus a KL divergence that keeps units quiet on average.
+def sparse_reconstruction_loss(*, sparsity: float, weight: float) -> Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Builds the autoencoder's loss: half the squared error of the pixels, plus a KL divergence that keeps units quiet on average.
 
     Args:
         sparsity: The mean activation wanted of every unit, in (0, 1).
@@ -85,17 +93,21 @@ def sparse_reconstruction_loss(*, sparsity: float, weight: float):
         del labels
         reconstruction, activations = outputs
         pixels = tf.reshape(images, tf.shape(reconstruction))
-        surprise = keras.losses.binary_crossentropy(pixels, reconstruction) * tf.cast(tf.shape(pixels)[1], tf.float32)
-        mean_activation = tf.clip_by_value(tf.reduce_mean(activations, axis=0), 1e-6, 1.0 - 1e-6)
+        error = 0.5 * tf.reduce_sum((reconstruction - pixels) ** 2, axis=1)
+        mean_activation = tf.clip_by_value(tf.reduce_mean(activations, axis=0), 1e-5, 1.0 - 1e-5)
         divergence = sparsity * tf.math.log(sparsity / mean_activation) + (1.0 - sparsity) * tf.math.log(
             (1.0 - sparsity) / (1.0 - mean_activation)
         )
-        return tf.reduce_mean(surprise) + weight * tf.reduce_sum(divergence)
+        return tf.reduce_mean(error) + weight * tf.reduce_sum(divergence)
 
     return loss
 
 
-def _encoder(num_units: int, seed: int) -> keras.layers.Layer:
+def _encoder(num_units: int, seed: int, weight_decay: float = 0.0) -> keras.layers.Layer:
     return keras.layers.Dense(
-        num_units, activation="sigmoid", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1), name="encoder"
+        num_units,
+        activation="sigmoid",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 1),
+        kernel_regularizer=keras.regularizers.L2(weight_decay / 2),
+        name="encoder",
     )

@@ -27,17 +27,19 @@ class AutoencoderTraining:
         features: The autoencoder, by minibatches and without labels.
         sparsity: Mean activation wanted of every unit.
         sparsity_weight: Weight of the divergence from it.
+        weight_decay: Of the autoencoder's kernels; without it units turn into noise that fits single images.
         softmax: The layer on top, by full-batch L-BFGS; the problem is convex.
     """
 
-    features: MinibatchTraining = MinibatchTraining()
-    sparsity: float = 0.05
-    sparsity_weight: float = 3.0
+    features: MinibatchTraining = MinibatchTraining(num_epochs=20, batch_size=250, learning_rate=1e-2, warmup=0.05)
+    sparsity: float = 0.15
+    sparsity_weight: float = 0.3
+    weight_decay: float = 3e-3
     softmax: FullBatchTraining = FullBatchTraining()
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.sparsity < 1.0 or self.sparsity_weight < 0.0:
-            raise ValueError(f"sparsity must lie in (0, 1) and its weight must not be negative; received {self}.")
+        if not 0.0 < self.sparsity < 1.0 or self.sparsity_weight < 0.0 or self.weight_decay < 0.0:
+            raise ValueError(f"sparsity must lie in (0, 1), and no weight may be negative; received {self}.")
 
 
 def fit_on_autoencoder(
@@ -67,7 +69,7 @@ def fit_on_autoencoder(
         The record of the autoencoder's losses; `converged` is that of the softmax.
     """
     num_units = classifier.get_layer("encoder").units
-    autoencoder = sparse_autoencoder(num_units, image_shape=classifier.input_shape[1:], seed=seed)
+    autoencoder = sparse_autoencoder(num_units, weight_decay=settings.weight_decay, image_shape=classifier.input_shape[1:], seed=seed)
     loss = sparse_reconstruction_loss(sparsity=settings.sparsity, weight=settings.sparsity_weight)
     record = fit_minibatches(
         autoencoder, batches, steps_per_epoch=steps_per_epoch, settings=settings.features, loss=loss, report=report

@@ -29,17 +29,21 @@ class MinibatchTraining:
     Attributes:
         num_epochs: Passes over the training set.
         batch_size: Images of one step, over all replicas together.
-        learning_rate: At the first step.
+        learning_rate: The largest one.
+        warmup: Share of all steps over which the learning rate first climbs from zero.
     """
 
     num_epochs: int = 60
-    batch_size: int = 100
-    learning_rate: float = 1e-3
+    batch_size: int = 50
+    learning_rate: float = 5e-3
+    warmup: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
+        if not 0.0 <= self.warmup < 1.0:
+            raise ValueError(f"warmup must lie in [0, 1); received {self.warmup}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,16 +113,15 @@ def fit_minibatches(
         raise ValueError(
             f"batch_size {settings.batch_size} cannot be divided among {strategy.num_replicas_in_sync} replicas; use a multiple."
         )
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps_per_epoch * settings.num_epochs)
     state = _ReplicatedState(model)
-    step = _training_step(model, schedule, loss, state)
+    step = _training_step(model, _learning_rate(settings, steps_per_epoch), loss, state)
 
     @tf.function
     def epoch(iterator: Any) -> tf.Tensor:
         total = tf.constant(0.0)
         for _ in tf.range(steps_per_epoch):
             value = strategy.run(step, args=(next(iterator),))
-            total += strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+            total += strategy.experimental_local_results(value)[0]
         return total / tf.cast(steps_per_epoch, tf.float32)
 
     iterator = iter(strategy.experimental_distribute_dataset(batches))
@@ -128,6 +131,16 @@ def fit_minibatches(
         report(index + 1, settings.num_epochs, losses[-1])
     state.copy_to(model)
     return TrainingRecord(losses=tuple(losses), converged=None)
+
+
+def _learning_rate(settings: MinibatchTraining, steps_per_epoch: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    num_steps = steps_per_epoch * settings.num_epochs
+    climbing = int(settings.warmup * num_steps)
+    if not climbing:
+        return keras.optimizers.schedules.CosineDecay(settings.learning_rate, num_steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, num_steps - climbing, warmup_target=settings.learning_rate, warmup_steps=climbing
+    )
 
 
 class _ReplicatedState:
@@ -170,9 +183,8 @@ def _training_step(
 
     def step(batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         trainable = _read(state.trainable)
-        value, slopes, updated = gradients(trainable, _read(state.fixed), *batch)
-        trainable, moments = update(trainable, _mean_over_replicas(slopes), _read(state.moments))
-        fixed = [_mean_over_replicas(new) if new.dtype.is_floating else new for new in updated]
+        value, slopes, fixed = _mean_over_replicas(gradients(trainable, _read(state.fixed), *batch))
+        trainable, moments = update(trainable, slopes, _read(state.moments))
         for variable, new in zip([*state.trainable, *state.moments, *state.fixed], [*trainable, *moments, *fixed], strict=True):
             variable.assign(new)
         return value
@@ -180,11 +192,16 @@ def _training_step(
     return step
 
 
-def _mean_over_replicas(tensors: Any) -> Any:
+def _mean_over_replicas(structure: Any) -> Any:
+    """Averages every floating tensor of a structure, all in one collective: between workers each one costs a wait."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
-        return tensors
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, tensors)
+        return structure
+    tensors = tf.nest.flatten(structure)
+    floating = [tensor for tensor in tensors if tensor.dtype.is_floating]
+    flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in floating], axis=0)
+    means = iter(_unflatten(context.all_reduce(tf.distribute.ReduceOp.MEAN, flat), [tensor.shape for tensor in floating]))
+    return tf.nest.pack_sequence_as(structure, [next(means) if tensor.dtype.is_floating else tensor for tensor in tensors])
 
 
 def fit_full_batch(
@@ -232,12 +249,12 @@ def fit_full_batch(
             strategy.reduce(tf.distribute.ReduceOp.SUM, gradient, axis=None),
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def advance(progress: lbfgs.Progress, until: tf.Tensor) -> lbfgs.Progress:
         return lbfgs.resume(objective, progress, max_iterations=until, tolerance=settings.tolerance)
 
     start = tf.concat([tf.reshape(value, [-1]) for value in values_of(model.trainable_variables)], axis=0)
-    progress = tf.function(lbfgs.begin)(objective, start, tolerance=settings.tolerance)
+    progress = lbfgs.begin(objective, start, tolerance=settings.tolerance)
     losses = []
     for until in range(_ITERATIONS_PER_REPORT, settings.max_iterations + _ITERATIONS_PER_REPORT, _ITERATIONS_PER_REPORT):
         progress = advance(progress, tf.constant(min(until, settings.max_iterations)))
@@ -264,6 +281,6 @@ def _shards(strategy: tf.distribute.Strategy, images: tf.Tensor, labels: tf.Tens
     return strategy.experimental_distribute_values_from_function(share_of)
 
 
-def _unflatten(flat: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> list[tf.Tensor]:
+def _unflatten(flat: tf.Tensor, shapes: Sequence[Sequence[int]]) -> list[tf.Tensor]:
     parts = tf.split(flat, [int(np.prod(shape)) for shape in shapes])
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -8,12 +8,10 @@ does nothing, and a good part of those neighbors fools other networks as well.
 """
 
 from components.pipeline import Network, Study
-from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
 _CONVEX = FullBatchTraining(max_iterations=500, tolerance=1e-5)
-_SIGMOID = MinibatchTraining(num_epochs=60, batch_size=100, learning_rate=5e-3)
-_ON_HALVES = MinibatchTraining(num_epochs=100, batch_size=100, learning_rate=5e-3)
+_SIGMOID = MinibatchTraining(num_epochs=60, batch_size=50, learning_rate=5e-3)
 
 RECIPE = Study(
     title="Intriguing properties of neural networks, on 5,000 digits",
@@ -23,19 +21,10 @@ RECIPE = Study(
         Network(name="FC10(1e-2)", model="FC10(1e-2)", training=_CONVEX),
         Network(name="FC10(1)", model="FC10(1)", training=_CONVEX),
         Network(name="FC100-100-10", model="FC100-100-10", training=_SIGMOID),
-        Network(name="FC200-200-10", model="FC200-200-10", training=_SIGMOID),
-        Network(
-            name="AE400-10",
-            model="AE400-10",
-            training=AutoencoderTraining(
-                features=MinibatchTraining(num_epochs=30, batch_size=100, learning_rate=3e-3),
-                softmax=FullBatchTraining(max_iterations=500, tolerance=1e-6),
-            ),
-        ),
     ),
     networks_on_first=(
-        Network(name="FC100-100-10", model="FC100-100-10", training=_ON_HALVES),
-        Network(name="FC123-456-10", model="FC123-456-10", training=_ON_HALVES),
+        Network(name="FC100-100-10", model="FC100-100-10", training=_SIGMOID),
+        Network(name="FC123-456-10", model="FC123-456-10", training=_SIGMOID),
     ),
-    networks_on_second=(Network(name="FC100-100-10'", model="FC100-100-10", training=_ON_HALVES),),
+    networks_on_second=(Network(name="FC100-100-10'", model="FC100-100-10", training=_SIGMOID),),
 )

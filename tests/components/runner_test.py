@@ -1,0 +1,184 @@
+"""A step's files appear whole or not at all, a finished step is reused, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components import runner
+from components.artifacts import CorruptArtifactError
+from components.runner import run
+from tests.components import toys
+from tests.components.toys import AdditionExecutor, Constant, two_steps
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _raise_in_executor(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fault() -> None:
+        raise error
+
+    monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(fault))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _number(workdir: Path, step: str) -> int:
+    return json.loads((workdir / step / "number.json").read_text())
+
+
+def test_steps_run_in_order_and_leave_only_their_folders(tmp_path: Path, executed: list[str]) -> None:
+    run(two_steps(tmp_path / "new" / "runs"))
+    assert executed == [".one.partial", ".sum.partial"]
+    assert _names(tmp_path / "new" / "runs") == ["one", "sum"]
+    assert _number(tmp_path / "new" / "runs", "sum") == 3
+
+
+def test_a_finished_step_is_reused(tmp_path: Path, executed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run(two_steps(tmp_path))
+    executed.clear()
+    capsys.readouterr()
+    run(two_steps(tmp_path))
+    assert executed == []
+    assert capsys.readouterr().err == "[1/2] one  reused\n[2/2] sum  reused\n"
+
+
+def test_results_go_to_no_stream_but_the_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(two_steps(tmp_path))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_changed_parameter_reruns_just_that_step(tmp_path: Path, executed: list[str]) -> None:
+    run(two_steps(tmp_path))
+    executed.clear()
+    run(two_steps(tmp_path, plus=10))
+    assert executed == [".sum.partial"]
+    assert _number(tmp_path, "sum") == 11
+    assert _names(tmp_path) == ["one", "sum"]
+
+
+def test_a_changed_input_reruns_what_depends_on_it(tmp_path: Path, executed: list[str]) -> None:
+    run(two_steps(tmp_path))
+    executed.clear()
+    one = Constant("one", tmp_path, plus=5)
+    run([one, toys.Sum("sum", tmp_path, numbers=one, plus=2)])
+    assert executed == [".one.partial", ".sum.partial"]
+    assert _number(tmp_path, "sum") == 7
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(1)])
+def test_a_step_that_raises_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    _raise_in_executor(monkeypatch, error)
+    with pytest.raises(type(error)):
+        run(two_steps(tmp_path))
+    assert _names(tmp_path) == []
+
+
+def test_a_step_that_raises_leaves_the_earlier_result_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(two_steps(tmp_path))
+    _raise_in_executor(monkeypatch, ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        run(two_steps(tmp_path, plus=10))
+    assert _names(tmp_path) == ["one", "sum"]
+    assert _number(tmp_path, "sum") == 3
+    two_steps(tmp_path)[1].output.manifest()
+
+
+def test_what_a_killed_run_left_is_cleaned_away(tmp_path: Path) -> None:
+    for leftover in (".one.partial", ".one.stale"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "rubbish.json").write_text("{")
+    (tmp_path / "one").mkdir()  # without a manifest: a crash while publishing
+    run([Constant("one", tmp_path, plus=1)])
+    assert _names(tmp_path) == ["one"]
+    assert _names(tmp_path / "one") == ["half.json", "manifest.json", "number.json"]
+
+
+def test_a_run_that_was_killed_in_the_middle_of_a_step_goes_on_with_that_step(tmp_path: Path, executed: list[str]) -> None:
+    program = f"from tests.components import toys; toys.run_and_die_in_the_second_step({str(tmp_path)!r})"
+    killed = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert _names(tmp_path) == [".sum.partial", "one"]
+    assert _names(tmp_path / ".sum.partial") == ["half.json"]
+    run(two_steps(tmp_path))
+    assert executed == [".sum.partial"]
+    assert _names(tmp_path) == ["one", "sum"]
+    assert _number(tmp_path, "sum") == 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
+def test_a_full_or_forbidden_disk_is_told_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    _raise_in_executor(monkeypatch, OSError(number, os.strerror(number), "half.json"))
+    with pytest.raises(OSError, match=f"cannot write to {tmp_path}: {os.strerror(number)}. Make room there, or pass another --workdir") as caught:
+        run(two_steps(tmp_path))
+    assert caught.value.errno == number
+    assert _names(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_keeps_the_finished_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]) -> None:
+    run(two_steps(tmp_path)[:1])
+    _raise_in_executor(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    with pytest.raises(OSError, match="No space left on device"):
+        run(two_steps(tmp_path))
+    assert _names(tmp_path) == ["one"]
+    monkeypatch.undo()
+    executed.clear()
+    run(two_steps(tmp_path))
+    assert executed == [".sum.partial"]
+
+
+@pytest.mark.parametrize("below", ["file", "file/runs"])
+def test_a_workdir_that_cannot_be_a_folder_is_told_before_any_work(tmp_path: Path, executed: list[str], below: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(OSError, match=f"cannot write to {tmp_path / below}: Not a directory. .* pass another --workdir"):
+        run(two_steps(tmp_path / below))
+    assert executed == []
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_another_error_of_the_system_keeps_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _raise_in_executor(monkeypatch, FileNotFoundError("no such data set"))
+    with pytest.raises(FileNotFoundError, match="^no such data set$"):
+        run(two_steps(tmp_path))
+
+
+def test_an_altered_result_is_refused_and_not_reused(tmp_path: Path, executed: list[str]) -> None:
+    run(two_steps(tmp_path))
+    (tmp_path / "one" / "number.json").write_text("100\n")
+    executed.clear()
+    with pytest.raises(CorruptArtifactError, match=r"number.json is not as it was written.*Delete .*one and run its step again"):
+        run(two_steps(tmp_path))
+    assert executed == []
+    assert _number(tmp_path, "sum") == 3
+
+
+def test_a_worker_computes_but_leaves_publishing_to_the_chief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]) -> None:
+    monkeypatch.setattr(runner, "writes_files", lambda: False)
+    monkeypatch.setattr(runner, "_WAIT_SECONDS", 0.0)
+    with pytest.raises(TimeoutError, match=r"the chief did not publish .*one within 0 s. Is --workdir a folder that all workers see\?"):
+        run(two_steps(tmp_path))
+    assert executed == [".one.partial-worker"]
+    assert _names(tmp_path) == []
+
+
+def test_a_worker_goes_on_when_the_chief_has_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "writes_files", lambda: False)
+    monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(lambda: _publish_as_chief(tmp_path, monkeypatch)))
+    run(two_steps(tmp_path)[:1])
+    assert _names(tmp_path) == ["one"]
+
+
+def _publish_as_chief(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(lambda: None))
+    with monkeypatch.context() as chief:
+        chief.setattr(runner, "writes_files", lambda: True)
+        run(two_steps(workdir)[:1])

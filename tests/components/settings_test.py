@@ -1,0 +1,46 @@
+"""Settings survive the journey through the JSON of a manifest, and come back as themselves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from components.settings import Training, search_from, to_parameters, training_from
+from intriguing.attack import Bisection, BoxMinimization, DistortionSearch
+from intriguing.pixels import PixelBox
+from intriguing.training import AutoencoderTraining, FullBatchTraining, MinibatchTraining
+
+TRAININGS = [
+    MinibatchTraining(),
+    MinibatchTraining(num_epochs=3, batch_size=7, learning_rate=0.125),
+    FullBatchTraining(),
+    FullBatchTraining(max_iterations=5, tolerance=1e-7),
+    AutoencoderTraining(),
+    AutoencoderTraining(features=MinibatchTraining(num_epochs=2), sparsity=0.1, sparsity_weight=0.0, softmax=FullBatchTraining(max_iterations=9)),
+]
+SEARCHES = [
+    DistortionSearch(),
+    DistortionSearch(pixel_box=PixelBox(-1.0, 3.0)),
+    DistortionSearch(bisection=Bisection(bracket_ratio=1.5), minimization=BoxMinimization(max_rounds=7)),
+]
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=lambda training: type(training).__name__)
+def test_a_way_to_train_survives_json(training: Training) -> None:
+    parameters = json.loads(json.dumps(to_parameters(training)))
+    assert parameters["kind"] == type(training).__name__
+    assert training_from(parameters) == training
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=["default", "another box", "another budget"])
+def test_a_search_survives_json(search: DistortionSearch) -> None:
+    read = search_from(json.loads(json.dumps(to_parameters(search))))
+    assert read == search
+    assert hash(read) == hash(search)  # the compiled program is found by the settings
+    assert isinstance(read.pixel_box, PixelBox)
+
+
+def test_settings_that_came_back_check_themselves() -> None:
+    with pytest.raises(ValueError, match="num_epochs must be positive; received 0"):
+        training_from({**to_parameters(MinibatchTraining()), "num_epochs": 0})

@@ -1,0 +1,72 @@
+"""Steps that add numbers: pipelines without networks, with a hook to make a step fail at its worst moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from components.artifacts import Artifact
+from components.contract import Component, Executor
+from components.runner import run
+
+executed: list[str] = []
+"""The folders that executors worked on, in order."""
+
+
+class Number(Artifact):
+    """number.json: a number."""
+
+    TYPE_NAME = "Number"
+
+
+class Word(Artifact):
+    """word.json: a word."""
+
+    TYPE_NAME = "Word"
+
+
+class AdditionExecutor(Executor):
+    """Adds the parameter to its inputs."""
+
+    fault: Callable[[], None] = staticmethod(lambda: None)  # called when the file is half written
+
+    def Do(self, input_dict, output_dict, exec_properties):
+        output = output_dict["number"][0]
+        executed.append(output.uri.name)
+        output.write_json("half.json", 0)
+        self.fault()
+        addends = [number.read_json("number.json") for number in input_dict.get("numbers", [])]
+        self.progress(1, 1, "added")
+        output.write_json("number.json", sum(addends) + exec_properties["plus"])
+
+
+class Constant(Component):
+    PARAMETERS = {"plus": int}
+    OUTPUTS = {"number": Number}
+    EXECUTOR = AdditionExecutor
+
+
+class Sum(Component):
+    PARAMETERS = {"plus": int}
+    INPUTS = {"numbers": Number}
+    OUTPUTS = {"number": Number}
+    EXECUTOR = AdditionExecutor
+
+
+def two_steps(workdir: Path, *, plus: int = 2) -> list[Component]:
+    """Wires `one` into `sum`; their numbers are 1 and 1 + plus."""
+    one = Constant("one", workdir, plus=1)
+    return [one, Sum("sum", workdir, numbers=one, plus=plus)]
+
+
+def run_and_die_in_the_second_step(workdir: str) -> None:
+    """Runs `two_steps` in a process that is killed when the file of the second step is half written."""
+
+    def die() -> None:
+        if len(executed) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    AdditionExecutor.fault = staticmethod(die)
+    run(two_steps(Path(workdir)))

@@ -1,0 +1,102 @@
+"""Minimizing inside a box, against SciPy's L-BFGS-B in float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.attack import objective
+from intriguing.attack.lbfgs import BoxMinimization, minimize_in_box
+from intriguing.pixels import PixelBox
+from tests.oracles.linear_classifier import random_classifier
+
+scipy_optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS-B (extra test)")
+
+BOX = PixelBox()
+NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 60, 6, 24
+RTOL_OBJECTIVE = 1e-4  # the bar: 1.0001 times SciPy's objective on 95 % of the images
+
+
+def penalty_problem(c):
+    rng = np.random.default_rng(0)
+    classifier = random_classifier(rng, NUM_PIXELS, NUM_CLASSES)
+    # Mostly black and white, as digits are: many pixels start at a bound.
+    images = np.clip(rng.normal(0.3, 0.8, size=(NUM_IMAGES, NUM_PIXELS)), 0.0, 1.0).astype(np.float32)
+    targets = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
+    accepted = objective.accepted_classes(NUM_CLASSES, targets=tf.constant(targets, tf.int32), labels=None)
+    function = objective.penalty_objective(classifier, tf.constant(images), accepted, tf.fill([NUM_IMAGES], c))
+    return classifier, images, targets, function
+
+
+def minimize_compiled(function, images, **options):
+    """As the attack does; eagerly the same takes minutes."""
+    return tf.function(lambda start: minimize_in_box(function, start, pixel_box=BOX, **options), jit_compile=True)(tf.constant(images))
+
+
+def exact_objective(classifier, image, target, c):
+    kernel, bias = classifier.kernel.astype(np.float64), classifier.bias.astype(np.float64)
+
+    def value_and_gradient(x):
+        logits = x @ kernel + bias
+        exponents = np.exp(logits - logits.max())
+        probabilities = exponents / exponents.sum()
+        value = c * np.sum((x - image) ** 2) - logits[target] + logits.max() + np.log(exponents.sum())
+        return value, 2 * c * (x - image) + kernel @ (probabilities - np.eye(len(bias))[target])
+
+    return value_and_gradient
+
+
+@pytest.mark.parametrize("c", [0.02, 0.3, 5.0])
+def test_reaches_the_objective_of_scipy_and_never_beats_the_minimum(c):
+    classifier, images, targets, function = penalty_problem(c)
+    found = minimize_compiled(function, images).position.numpy()
+    ratios = []
+    for image, target, x in zip(images.astype(np.float64), targets, found.astype(np.float64), strict=True):
+        exact = exact_objective(classifier, image, target, c)
+        best = scipy_optimize.minimize(
+            exact, image, jac=True, bounds=[(0, 1)] * NUM_PIXELS, method="L-BFGS-B",
+            options={"maxiter": 5000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-10},
+        )  # fmt: skip
+        ratios.append(exact(x)[0] / best.fun)
+    assert np.quantile(ratios, 0.95) <= 1.0 + RTOL_OBJECTIVE
+    assert min(ratios) >= 1.0 - 1e-6
+
+
+def test_clipping_alone_would_stop_short_of_that():
+    """Shows that the rounds over free pixels are needed: one round, which is clipping inside the objective, is not enough."""
+    _, images, _, function = penalty_problem(0.02)
+    many = minimize_compiled(function, images)
+    one = minimize_compiled(function, images, settings=BoxMinimization(max_rounds=1, iterations_per_round=400))
+    assert float(tf.reduce_mean(one.objective / many.objective)) > 1.0 + 10 * RTOL_OBJECTIVE
+
+
+def test_never_leaves_the_box_and_reports_the_objective_of_the_position_it_returns():
+    _, images, _, function = penalty_problem(0.02)
+    found = minimize_compiled(function, images)
+    assert bool(tf.reduce_all(BOX.contains(found.position)))
+    np.testing.assert_allclose(function(found.position)[0], found.objective, rtol=1e-6)
+
+
+def test_rows_out_of_work_stay_where_they_are_and_cost_one_evaluation():
+    _, images, _, function = penalty_problem(0.3)
+    in_work = tf.constant([True, False] * (NUM_IMAGES // 2))
+    found = minimize_compiled(function, images, in_work=in_work)
+    np.testing.assert_array_equal(found.position[1::2], images[1::2])
+    assert found.num_evaluations.numpy()[1::2].tolist() == [1] * (NUM_IMAGES // 2)
+    assert found.num_evaluations.numpy()[::2].min() > 1
+
+
+def test_a_spent_budget_is_told():
+    _, images, _, function = penalty_problem(0.02)
+    settings = BoxMinimization(max_rounds=1, iterations_per_round=1)
+    assert not tf.reduce_any(minimize_compiled(function, images, settings=settings).finished)
+
+
+@pytest.mark.parametrize("setting", ["max_rounds", "iterations_per_round", "num_correction_pairs"])
+def test_settings_refuse_an_empty_budget(setting):
+    with pytest.raises(ValueError, match=f"{setting} must be at least 1; received 0"):
+        BoxMinimization(**{setting: 0})
+
+
+def test_settings_refuse_a_tolerance_of_one():
+    with pytest.raises(ValueError, match=r"relative_tolerance must lie in \[0, 1\); received 1.0"):
+        BoxMinimization(relative_tolerance=1.0)

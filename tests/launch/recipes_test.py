@@ -1,0 +1,50 @@
+"""Every recipe can be wired together before anyone waits for it."""
+
+from __future__ import annotations
+
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+from components.pipeline import Study, study_pipeline
+from intriguing.models import build
+from intriguing.names import check_name
+from intriguing.models.zoo import CONSTRUCTORS
+from launch import recipes
+
+RECIPES = [module.name for module in pkgutil.iter_modules(recipes.__path__)]
+
+
+def _load(name: str) -> Study:
+    return pkgutil.resolve_name(f"launch.recipes.{name}:RECIPE")
+
+
+def test_there_are_recipes() -> None:
+    assert "mnist_5k" in RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_study_under_a_story(name: str) -> None:
+    assert isinstance(_load(name), Study)
+    story = pkgutil.resolve_name(f"launch.recipes.{name}").__doc__
+    assert "python -m launch.reproduce" in story
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_steps_of_a_recipe_have_distinct_folders_and_come_after_their_inputs(name: str, tmp_path: Path) -> None:
+    steps = study_pipeline(_load(name), workdir=tmp_path, seed=0, facts={})
+    assert len({step.id for step in steps}) == len(steps)
+    done: set[Path] = set()
+    for step in steps:
+        assert {artifact.uri for artifacts in step.inputs.values() for artifact in artifacts} <= done
+        done.add(step.output.uri)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_network_of_a_recipe_is_in_the_zoo(name: str) -> None:
+    study = _load(name)
+    for network in (*study.networks, *study.networks_on_first, *study.networks_on_second):
+        check_name(network.model, CONSTRUCTORS, "model")
+    assert build(study.networks[0].model).output_shape == (None, 10)

@@ -1,0 +1,79 @@
+"""Train, attack, measure: every script reads what the one before it wrote."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from components.artifacts import DistortedImages, TrainedModel
+from tests.launch.conftest import Finished, Script
+
+# NumPy 2 asks every array library for a keyword that TensorFlow lacks; Keras converts its weights when it saves them.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+
+NETWORKS = {"linear": "train_linear", "twin": "train_twin"}
+
+
+def _train(script: Script, workdir: Path, digits_dir: Path, name: str, *more: str) -> Finished:
+    return script(
+        "train", "--model=FC10(1e-2)", f"--name={name}", "--num_epochs=3", "--learning_rate=0.01", "--strategy=one_device",
+        f"--workdir={workdir}", f"--tfds_data_dir={digits_dir}", *more,
+    )  # fmt: skip
+
+
+def _attack(script: Script, workdir: Path, digits_dir: Path, name: str) -> Finished:
+    return script(
+        "attack", f"--trained_model={workdir / f'train_{name}'}", "--subset=test", "--num_images=8", "--strategy=one_device",
+        f"--workdir={workdir}", f"--tfds_data_dir={digits_dir}",
+    )  # fmt: skip
+
+
+def test_train_attack_and_measure_transfer_read_each_others_files(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+    for seed, name in enumerate(("linear", "twin")):
+        trained = _train(script, tmp_path, digits_dir, name, f"--seed={seed}")
+        assert trained.code == 0, trained.err
+        assert trained.out.startswith("Error on its training subset: ")
+        assert trained.out.endswith(f"% of 4000. Trained model: {tmp_path / f'train_{name}'}\n")
+        attacked = _attack(script, tmp_path, digits_dir, name)
+        assert attacked.code == 0, attacked.err
+        found = DistortedImages(tmp_path / f"attack_{name}").attack()
+        assert attacked.out == (
+            f"Found {found['num_succeeded']} of 8, average distortion {found['mean_distortion']:.4f}. Images: {tmp_path / f'attack_{name}'}\n"
+        )
+        assert (found["name"], found["subset"]) == (name, "test")
+
+    measured = script(
+        "measure_transfer", f"--trained_models={tmp_path / 'train_linear'},{tmp_path / 'train_twin'}",
+        f"--distorted_images={tmp_path / 'attack_linear'},{tmp_path / 'attack_twin'}", "--noise=0.2", "--amplify_to=0.3",
+        "--strategy=one_device", f"--workdir={tmp_path}",
+    )  # fmt: skip
+    assert measured.code == 0, measured.err
+    assert "Distorted for twin" in measured.out
+    assert f"Written to {tmp_path / 'transfer.csv'} {tmp_path / 'transfer.json'}" in measured.out
+    rows = json.loads((tmp_path / "transfer.json").read_text())["rows"]
+    assert [row["Made for"] for row in rows] == [
+        "Distorted for linear",
+        "Distorted for twin",
+        "Distorted for linear amplified to stddev=0.3",
+        "Distorted for twin amplified to stddev=0.3",
+        "Gaussian noise with stddev=0.2",
+    ]
+    assert rows[0]["linear"]["rate"] == rows[1]["twin"]["rate"] == 1.0
+    with (tmp_path / "transfer.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+
+    assert TrainedModel(tmp_path / "train_twin").manifest()["parameters"]["seed"] == 1
+    again = _attack(script, tmp_path, digits_dir, "twin")
+    assert again.out == attacked.out
+    assert "attack_twin  reused" in again.err
+
+
+def test_attack_refuses_images_in_place_of_a_model(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+    _train(script, tmp_path, digits_dir, "linear")
+    folder = next(path for path in tmp_path.iterdir() if path.name.startswith("subset"))
+    finished = script("attack", f"--trained_model={folder}", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}")
+    assert finished.code == 1
+    assert "must be a TrainedModel; received a Subset. Pass another folder." in finished.err.splitlines()[-1]

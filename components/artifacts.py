@@ -41,13 +41,16 @@ class Artifact:
         """
         manifest = self._read_manifest()
         if manifest.get("type") != self.TYPE_NAME:
-            raise CorruptArtifactError(f"{self.uri} must be a {self.TYPE_NAME}; received a {manifest.get('type')}. Pass another folder.")
+            raise CorruptArtifactError(
+                f"{self.uri} must be a {self.TYPE_NAME}; received a {manifest.get('type')}. Pass another folder."
+            )
         for name, expected in manifest["files"].items():
             path = self.uri / name
             found = sha256_of(path) if path.is_file() else "no file"
             if found != expected:
                 raise CorruptArtifactError(
-                    f"{path} is not as it was written: expected SHA-256 {expected}, found {found}. Delete {self.uri} and run its step again."
+                    f"{path} is not as it was written: expected SHA-256 {expected}, found {found}. "
+                    f"Delete {self.uri} and run its step again."
                 )
         return manifest
 
@@ -66,7 +69,9 @@ class Artifact:
     def _read_manifest(self) -> dict[str, Any]:
         path = self.uri / MANIFEST
         if not path.is_file():
-            raise FileNotFoundError(f"{self.uri} is not an artifact: expected {MANIFEST} in it, found none. Pass a folder that a step wrote.")
+            raise FileNotFoundError(
+                f"{self.uri} is not an artifact: expected {MANIFEST} in it, found none. Pass a folder that a step wrote."
+            )
         try:
             manifest = json.loads(path.read_text())
             return {**manifest, "files": dict(manifest["files"])}
@@ -116,7 +121,7 @@ class DistortedImages(Artifact):
 
     def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes images.npz."""
-        np.savez_compressed(self.uri / "images.npz", **arrays)
+        np.savez_compressed(self.uri / "images.npz", allow_pickle=False, **arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Reads images.npz; nothing is unpickled."""

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from components.artifacts import MANIFEST, Artifact, sha256_of
+
+Output = TypeVar("Output", bound=Artifact)
 
 Progress = Callable[[int, int, str], None]
 """Called as `progress(done, total, remark)` while a step works."""
@@ -33,13 +35,16 @@ class Executor(abc.ABC):
         self.progress = progress
 
     @abc.abstractmethod
-    def Do(  # noqa: N802 - TFX's name
-        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+    def Do(
+        self,
+        input_dict: Mapping[str, Sequence[Any]],
+        output_dict: Mapping[str, Sequence[Any]],
+        exec_properties: Mapping[str, Any],
     ) -> None:
         """Fills the folders of `output_dict` from those of `input_dict` and the parameters."""
 
 
-class Component:
+class Component(Generic[Output]):
     """Declares a step and binds it to its inputs and parameters; a subclass only fills in the declarations.
 
     Attributes:
@@ -74,7 +79,7 @@ class Component:
             if not isinstance(self.parameters[name], kind):
                 raise TypeError(f"{id}: parameter {name} must be {kind.__name__}; received {self.parameters[name]!r}.")
         ((self._output_name, output_type),) = self.OUTPUTS.items()
-        self.output = output_type(self.workdir / id)
+        self.output: Output = output_type(self.workdir / id)  # type: ignore[assignment]  # the two declarations agree
 
     def fingerprint(self) -> str:
         """Hashes everything that the result depends on."""
@@ -126,7 +131,9 @@ def _check_keys(id: str, received: set[str], expected: set[str]) -> None:
 
 
 def _artifacts(id: str, name: str, bound: Any, kind: type[Artifact]) -> list[Artifact]:
-    artifacts = [item.output if isinstance(item, Component) else item for item in (bound if isinstance(bound, list) else [bound])]
+    artifacts = [
+        item.output if isinstance(item, Component) else item for item in (bound if isinstance(bound, list) else [bound])
+    ]
     for artifact in artifacts:
         if not isinstance(artifact, kind):
             raise TypeError(f"{id}: input {name} must be a {kind.TYPE_NAME}; received {artifact!r}.")

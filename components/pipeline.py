@@ -92,7 +92,9 @@ def study_pipeline(
             batch_size=study.batch_size, targeted=True, seed=seed, search=to_parameters(study.search),
         )  # fmt: skip
 
-    def compared(id: str, models: list[Trainer], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any) -> TransferEvaluator:
+    def compared(
+        id: str, models: list[Trainer], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any
+    ) -> TransferEvaluator:
         return TransferEvaluator(id, workdir, models=models, distorted=attacks, subsets=subsets, seed=seed, **changes)
 
     # The data: the whole training set, its two halves, and the test set.

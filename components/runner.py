@@ -23,8 +23,8 @@ _WAIT_SECONDS = 600.0
 def run(components: Sequence[Component]) -> None:
     """Runs the steps in order.
 
-    Under a strategy of several workers all of them compute, where a step has anything to share; the chief alone publishes, and the
-    others wait until its files are there, so `workdir` must be a folder that all of them see.
+    Under a strategy of several workers all of them compute, where a step has anything to share; the chief alone publishes, and
+    the others wait until its files are there, so `workdir` must be a folder that all of them see.
 
     Args:
         components: In an order in which every input is made before it is used.
@@ -82,7 +82,8 @@ def _lead(component: Component) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR):
             raise OSError(
-                error.errno, f"cannot write to {component.workdir}: {error.strerror}. Make room there, or pass another --workdir"
+                error.errno,
+                f"cannot write to {component.workdir}: {error.strerror}. Make room there, or pass another --workdir",
             ) from error
         raise
     finally:
@@ -112,7 +113,8 @@ def _wait_for(component: Component) -> None:
     while not _is_published(component):
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"the chief did not publish {component.output.uri} within {_WAIT_SECONDS:.0f} s. Is --workdir a folder that all workers see?"
+                f"the chief did not publish {component.output.uri} within {_WAIT_SECONDS:.0f} s. Is --workdir a folder that "
+                "all workers see?"
             )
         logging.log_every_n_seconds(logging.INFO, "waiting for %s", 30, component.output.uri)
         time.sleep(0.2)

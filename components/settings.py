@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import Any, TypeVar
+from typing import Any
 
 from intriguing.attack.minimize_distortion import DistortionSearch
 from intriguing.pixels import PixelBox
@@ -12,7 +12,6 @@ from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
 Training = MinibatchTraining | FullBatchTraining | AutoencoderTraining
-Settings = TypeVar("Settings")
 
 _TRAINING = {kind.__name__: kind for kind in (MinibatchTraining, FullBatchTraining, AutoencoderTraining)}
 
@@ -24,7 +23,8 @@ def to_parameters(settings: Training | DistortionSearch) -> dict[str, Any]:
 
 def training_from(parameters: dict[str, Any]) -> Training:
     """Reads what `to_parameters` wrote of a way to train."""
-    return _read(_TRAINING[parameters["kind"]], parameters)
+    settings: Training = _read(_TRAINING[parameters["kind"]], parameters)
+    return settings
 
 
 def search_from(parameters: dict[str, Any]) -> DistortionSearch:
@@ -32,12 +32,12 @@ def search_from(parameters: dict[str, Any]) -> DistortionSearch:
     return _read(DistortionSearch, parameters)
 
 
-def _read(kind: type[Settings], values: dict[str, Any]) -> Settings:
+def _read(kind: Any, values: dict[str, Any]) -> Any:
     types = typing.get_type_hints(kind)
     return kind(**{name: _field(types[name], value) for name, value in values.items() if name != "kind"})
 
 
-def _field(kind: type, value: Any) -> Any:
+def _field(kind: Any, value: Any) -> Any:
     if kind is PixelBox:
         return PixelBox(*value)
     return _read(kind, value) if dataclasses.is_dataclass(kind) else value

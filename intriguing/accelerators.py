@@ -114,7 +114,9 @@ def _check_names(accelerator: str, strategy: str, tpu: str | None) -> None:
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}. Known: {', '.join(STRATEGIES)}.")
     if (strategy == "tpu" and accelerator != "tpu") or (accelerator == "tpu" and strategy not in ("auto", "tpu")):
-        raise ValueError(f"strategy {strategy!r} does not run on accelerator {accelerator!r}. Use --accelerator=tpu --strategy=auto.")
+        raise ValueError(
+            f"strategy {strategy!r} does not run on accelerator {accelerator!r}. Use --accelerator=tpu --strategy=auto."
+        )
     if tpu is not None and accelerator != "tpu":
         raise ValueError(f"a TPU name ({tpu!r}) was given, but the accelerator is {accelerator!r}. Use --accelerator=tpu.")
 

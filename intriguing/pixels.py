@@ -39,6 +39,6 @@ class PixelBox(NamedTuple):
         lowest, highest = float(tf.reduce_min(images)), float(tf.reduce_max(images))
         if lowest < self.lower or highest > self.upper:
             raise ValueError(
-                f"{name} must lie in the pixel box [{self.lower}, {self.upper}]; received values from {lowest:.6g} to {highest:.6g}. "
-                "Rescale them with PixelBox.rescale."
+                f"{name} must lie in the pixel box [{self.lower}, {self.upper}]; received values from {lowest:.6g} to "
+                f"{highest:.6g}. Rescale them with PixelBox.rescale."
             )

@@ -15,7 +15,9 @@ from components.artifacts import CorruptArtifactError
 from intriguing.accelerators import ACCELERATORS, STRATEGIES, strategy_for
 
 _ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", ACCELERATORS, "What to compute on.")
-_STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "How to spread the work; auto takes every device of this machine.")
+_STRATEGY = flags.DEFINE_enum(
+    "strategy", "auto", STRATEGIES, "How to spread the work; auto takes every device of this machine."
+)
 _TPU = flags.DEFINE_string("tpu", None, "Name or address of a TPU, or local.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, order, samples, targets and noise.", lower_bound=0)
 
@@ -29,7 +31,9 @@ def run(main: Callable[[], None]) -> None:
 
     def with_strategy(argv: Sequence[str]) -> None:
         if len(argv) > 1:
-            raise app.UsageError(f"stray arguments {' '.join(argv[1:])!r}; every setting is a flag, such as --seed=1. Try --help.")
+            raise app.UsageError(
+                f"stray arguments {' '.join(argv[1:])!r}; every setting is a flag, such as --seed=1. Try --help."
+            )
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # TFDS announces every read
         with _one_line_errors():
@@ -57,4 +61,5 @@ def _is_ours(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     root = Path(__file__).resolve().parent.parent
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(root)
+    ours = [root / room for room in ("intriguing", "components", "launch")]  # and not a .venv beside them
+    return trace is not None and any(Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(room) for room in ours)

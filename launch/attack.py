@@ -1,6 +1,6 @@
 """Finds the nearest images that a trained network gets wrong, for a random sample of a subset.
 
-    python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=mnist_5k --subset=test --workdir=runs/mine
+python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=mnist_5k --subset=test --workdir=runs/mine
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ from absl import flags
 from components.example_gen.component import ExampleGen
 from components.pipeline import folder_name
 
-_DATASET = flags.DEFINE_string("dataset", "mnist_5k", "TFDS name: mnist_5k (embedded digits), mnist, fashion_mnist, cifar10, ...")
+_DATASET = flags.DEFINE_string(
+    "dataset", "mnist_5k", "TFDS name: mnist_5k (embedded digits), mnist, fashion_mnist, cifar10, ..."
+)
 _SUBSET = flags.DEFINE_string("subset", "train", "A split, or a slice of one such as train[:50%].")
 _DATA_DIR = flags.DEFINE_string("tfds_data_dir", None, "Where TensorFlow Datasets keeps its data sets.")
 _MANUAL_DIR = flags.DEFINE_string("tfds_manual_dir", None, "Folder with a data set's source files, instead of a download.")

@@ -18,8 +18,12 @@ from launch import accelerator_flags, data_flags
 
 flags.adopt_module_key_flags(accelerator_flags)
 flags.adopt_module_key_flags(data_flags)
-_TRAINED_MODELS = flags.DEFINE_list("trained_models", None, "Folders that launch.train wrote, separated by commas.", required=True)
-_DISTORTED = flags.DEFINE_list("distorted_images", None, "Folders that launch.attack wrote, separated by commas.", required=True)
+_TRAINED_MODELS = flags.DEFINE_list(
+    "trained_models", None, "Folders that launch.train wrote, separated by commas.", required=True
+)
+_DISTORTED = flags.DEFINE_list(
+    "distorted_images", None, "Folders that launch.attack wrote, separated by commas.", required=True
+)
 _AMPLIFY_TO = flags.DEFINE_multi_float("amplify_to", [], "Also move the images along their perturbation to this distortion.")
 _NOISE = flags.DEFINE_multi_float("noise", [0.1, 0.3], "Standard deviations of the Gaussian noise to compare with.")
 

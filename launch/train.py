@@ -1,6 +1,6 @@
 """Trains one network of the zoo on one subset of a data set.
 
-    python -m launch.train --model=FC100-100-10 --dataset=mnist_5k --subset=train --workdir=runs/mine
+python -m launch.train --model=FC100-100-10 --dataset=mnist_5k --subset=train --workdir=runs/mine
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _FULL_BATCH = flags.DEFINE_bool("full_batch", False, "Train by L-BFGS on the who
 _MAX_ITERATIONS = flags.DEFINE_integer("max_iterations", 1000, "Of L-BFGS.", lower_bound=1)
 _NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 60, "Passes over the training set, by minibatches.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images of one step.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-3, "Of Adam at the first step; falls to zero along a cosine.", lower_bound=0)
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate", 5e-3, "Of Adam at the first step; falls to zero along a cosine.", lower_bound=0
+)
 
 
 def main() -> None:

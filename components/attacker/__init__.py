@@ -1,0 +1,1 @@
+"""Finds the nearest images that a network gets wrong."""

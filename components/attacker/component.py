@@ -7,7 +7,7 @@ from components.attacker.executor import AttackerExecutor
 from components.contract import Component
 
 
-class Attacker(Component):
+class Attacker(Component[DistortedImages]):
     """Parameters: sample size, seed of sample and targets, targeted or not, images per batch, and the search."""
 
     PARAMETERS = {"num_images": int, "seed": int, "targeted": bool, "batch_size": int, "search": dict}

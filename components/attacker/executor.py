@@ -20,7 +20,10 @@ class AttackerExecutor(Executor):
     """Samples images, draws random wrong targets, and searches for the nearest images of those classes."""
 
     def Do(
-        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+        self,
+        input_dict: Mapping[str, Sequence[Any]],
+        output_dict: Mapping[str, Sequence[Any]],
+        exec_properties: Mapping[str, Any],
     ) -> None:
         """Writes `DistortedImages`."""
         trained, output = input_dict["model"][0], output_dict["distorted"][0]
@@ -41,7 +44,9 @@ class AttackerExecutor(Executor):
                 **{name: value.numpy() for name, value in results._asdict().items()},
             }
         )
-        output.write_json("attack.json", {**_summary(results), "name": trained.training()["name"], "dataset": card.name, "subset": split})
+        output.write_json(
+            "attack.json", {**_summary(results), "name": trained.training()["name"], "dataset": card.name, "subset": split}
+        )
 
     def _attack(
         self, model: keras.Model, images: tf.Tensor, goal: dict[str, tf.Tensor], batch_size: int, search: DistortionSearch

@@ -1,0 +1,1 @@
+"""Names subsets of data sets."""

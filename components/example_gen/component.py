@@ -7,7 +7,7 @@ from components.contract import Component
 from components.example_gen.executor import ExampleGenExecutor
 
 
-class ExampleGen(Component):
+class ExampleGen(Component[Subset]):
     """Parameters: TFDS name and folders, the split expression, and expressions that it must be disjoint from."""
 
     PARAMETERS = {"dataset": str, "data_dir": str, "manual_dir": str, "subset": str, "disjoint_from": list}

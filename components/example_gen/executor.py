@@ -14,7 +14,10 @@ class ExampleGenExecutor(Executor):
     """Prepares the data set if that was not done before, and describes the subset."""
 
     def Do(
-        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+        self,
+        input_dict: Mapping[str, Sequence[Any]],
+        output_dict: Mapping[str, Sequence[Any]],
+        exec_properties: Mapping[str, Any],
     ) -> None:
         """Writes a `Subset`."""
         del input_dict

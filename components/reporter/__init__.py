@@ -1,0 +1,1 @@
+"""Shows the study to people."""

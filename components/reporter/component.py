@@ -7,7 +7,7 @@ from components.contract import Component
 from components.reporter.executor import ReporterExecutor
 
 
-class Reporter(Component):
+class Reporter(Component[Report]):
     """Parameters: the facts of the recipe that the page repeats. Inputs: both halves of the study."""
 
     PARAMETERS = {"title": str, "facts": dict}

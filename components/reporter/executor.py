@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,10 @@ class ReporterExecutor(Executor):
     """Turns counts into tables, images into figures, and both into a page."""
 
     def Do(
-        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+        self,
+        input_dict: Mapping[str, Sequence[Any]],
+        output_dict: Mapping[str, Sequence[Any]],
+        exec_properties: Mapping[str, Any],
     ) -> None:
         """Writes a `Report`."""
         cross_model = Experiment.read(*(input_dict[name] for name in ("models", "cross_model_attacks", "cross_model_rates")))
@@ -87,8 +89,8 @@ def _lead(experiment: Experiment) -> str:
     return (
         f"{share} of {total} attacks reached its wrong class, at an average pixel change of {min(distances):.3f} to "
         f"{max(distances):.3f} of the gray scale. Shown to a network that they were not made for, those images turn "
-        f"{100 * np.nanmean(transferred):.0f} % of its right answers wrong; Gaussian noise of standard deviation {noise['amount']:g} turns "
-        f"{100 * np.nanmean(noisy):.1f} %."
+        f"{100 * np.nanmean(transferred):.0f} % of its right answers wrong; Gaussian noise of standard deviation "
+        f"{noise['amount']:g} turns {100 * np.nanmean(noisy):.1f} %."
     )
 
 
@@ -96,7 +98,8 @@ def _figures(experiment: Experiment, transfer: Table) -> Figures:
     names = list(experiment.arrays)
     row_names = [str(row["Made for"]) for row in transfer.rows]
     columns = experiment.rates["networks"]
-    rates = np.array([[row[name].rate for name in columns] for row in transfer.rows])
+    rows = list(experiment.changed("distorted", "noise"))
+    rates = np.array([[experiment.transfer(row, name).rate for name in columns] for row in rows])
     heat_map = transfer_heat_map(
         rates, row_names, columns, title="Errors induced, percent; in brackets the paper's",
         published=published_matrix("table_2", row_names, columns),
@@ -104,7 +107,9 @@ def _figures(experiment: Experiment, transfer: Table) -> Figures:
     published = {name: PUBLISHED["table_1"][name]["Av. min. distortion"] for name in names if name in PUBLISHED["table_1"]}
     distances = distortion_distributions(experiment.distortions(), title="Least distortion of each image", published=published)
     curves = training_curves(
-        {name: network["losses"] for name, network in experiment.networks.items()}, title="Training loss", step="report (epoch, or 50 iterations)"
+        {name: network["losses"] for name, network in experiment.networks.items()},
+        title="Training loss",
+        step="report (epoch, or 50 iterations)",
     )
     return {
         "transfer": (to_png(heat_map), "Table 2 as a picture."),
@@ -126,7 +131,8 @@ def _gallery(experiment: Experiment, name: str) -> tuple[bytes, str]:
     arrays = experiment.arrays[name]
     rows = np.flatnonzero(arrays["succeeded"])
     figure = adversarial_gallery(
-        arrays["images"][rows], arrays["distorted"][rows], labels=arrays["labels"][rows], answers=arrays["targets"][rows],
+        arrays["images"][rows], arrays["distorted"][rows],
+        labels=arrays["labels"][rows].tolist(), answers=arrays["targets"][rows].tolist(),
         title=f"Nearest images that {name} takes for a random wrong class",
     )  # fmt: skip
     return to_png(figure), f"Figure 7 for {name}: strictly the first images of the random sample, no selection."
@@ -141,11 +147,14 @@ def _noise(experiment: Experiment) -> tuple[bytes, str]:
         arrays["images"], standard_deviation=row["amount"], seed=experiment.rates["noise_seed"], pixel_box=None
     )
     figure = noise_panel(
-        arrays["images"], noisy.images.numpy(), labels=arrays["labels"], answers=row["answers"][name],
-        title=f"Gaussian noise of standard deviation {row['amount']:g}, not clipped, and the answers of {name}", accuracy=accuracies[name],
+        arrays["images"], noisy.images.numpy(), labels=arrays["labels"].tolist(), answers=row["answers"][name],
+        title=f"Gaussian noise of standard deviation {row['amount']:g}, not clipped, and the answers of {name}",
+        accuracy=accuracies[name],
     )  # fmt: skip
     others = ", ".join(f"{other} {100 * accuracy.rate:.0f} %" for other, accuracy in accuracies.items())
-    return to_png(figure), f"Figure 7 (c). Accuracy on the noisy images: {others}. The paper prints 51 %, without naming the model."
+    return to_png(
+        figure
+    ), f"Figure 7 (c). Accuracy on the noisy images: {others}. The paper prints 51 %, without naming the model."
 
 
 def _accuracy(errors: Proportion) -> Proportion:
@@ -158,23 +167,27 @@ def _sections(tables: Sequence[Table], controls: Sequence[Table], figures: Figur
         Section(
             title="The networks, and how near their errors are",
             paragraphs=(
-                "Distortion is the root-mean-square change of a pixel, black being 0 and white 1. Each image is driven to a random wrong "
-                "class inside the pixel box, by L-BFGS on c * |r|**2 + cross-entropy and a bisection on c for each image.",
+                "Distortion is the root-mean-square change of a pixel, black being 0 and white 1. Each image is driven to a "
+                "random wrong class inside the pixel box, by L-BFGS on c * |r|**2 + cross-entropy and a bisection on c.",
             ),
             tables=(tables[0],),
             figures=(figures["distortion"],),
         ),
         Section(
             title="Images made against one network fool others",
-            paragraphs=("All networks are attacked on the same random training images with the same targets. Noise is clipped to the pixel box.",),
+            paragraphs=(
+                "All networks are attacked on the same random training images with the same targets. Noise is clipped to the "
+                "pixel box.",
+            ),
             tables=(tables[1],),
             figures=(figures["transfer"],),
         ),
         Section(
             title="And networks that saw none of the same examples",
             paragraphs=(
-                "P1 and P2 are disjoint halves of the training set; here test images are distorted. Amplified images keep the direction of "
-                "their perturbation at a root-mean-square length of 0.1, before clipping to the pixel box; the last column is what remains.",
+                "P1 and P2 are disjoint halves of the training set; here test images are distorted. Amplified images keep the "
+                "direction of their perturbation at a root-mean-square length of 0.1, before clipping to the pixel box; the "
+                "last column is what remains.",
             ),
             tables=(tables[2], tables[3]),
         ),

@@ -13,7 +13,7 @@ from intriguing.analysis.proportions import Proportion
 from intriguing.reporting import Mean, Table, published_rows
 
 _LEFT_OUT = "Images for which the attack failed are left out; n tells how many remain."
-_NEARER = "Amplifying gives every image the same distortion: those that needed more than that are moved nearer, and may be right again."
+_NEARER = "Amplified images all have the same distortion: those that needed more are moved nearer, and may be right again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +64,17 @@ def table_1(experiment: Experiment, train: str, test: str) -> Table:
         }
         for name, distortion in experiment.distortions().items()
     ]
-    return _table("table_1", "Errors of the models, and the least distortion that makes each answer a random wrong class.", rows)
+    return _table(
+        "table_1", "Errors of the models, and the least distortion that makes each answer a random wrong class.", rows
+    )
 
 
 def table_2(experiment: Experiment) -> Table:
     """Every network on the images made against every other."""
     rows = [_transfer_row(experiment, row, "on_all", _table_2_name(row)) for row in experiment.changed("distorted", "noise")]
-    return _table("table_2", "Errors induced in the model of the column by images made against the model of the row.", rows, _LEFT_OUT)
+    return _table(
+        "table_2", "Errors induced in the model of the column by images made against the model of the row.", rows, _LEFT_OUT
+    )
 
 
 def transfer_table(experiment: Experiment) -> Table:
@@ -103,12 +107,20 @@ def table_4(experiment: Experiment) -> Table:
         _transfer_row(experiment, row, "on_all", _table_4_name(row))
         for row in sorted(experiment.changed("distorted", "amplified", "noise"), key=_table_4_order)
     ]
-    return _table("table_4", "Errors induced across models and disjoint training sets, by distorted test images.", rows, _LEFT_OUT, _NEARER)
+    return _table(
+        "table_4",
+        "Errors induced across models and disjoint training sets, by distorted test images.",
+        rows,
+        _LEFT_OUT,
+        _NEARER,
+    )
 
 
 def table_2_on_correct(experiment: Experiment) -> Table:
     """Table 2 again, counted on the images that the model of the column got right before."""
-    rows = [_transfer_row(experiment, row, "on_correct", _table_2_name(row)) for row in experiment.changed("distorted", "noise")]
+    rows = [
+        _transfer_row(experiment, row, "on_correct", _table_2_name(row)) for row in experiment.changed("distorted", "noise")
+    ]
     return _counted_on_correct("table_2", rows)
 
 

@@ -7,7 +7,7 @@ from components.contract import Component
 from components.trainer.executor import TrainerExecutor
 
 
-class Trainer(Component):
+class Trainer(Component[TrainedModel]):
     """Parameters: what the network is called in tables, its zoo name, how it is trained, and the seed of weights and order."""
 
     PARAMETERS = {"name": str, "model": str, "training": dict, "seed": int}

@@ -23,7 +23,10 @@ class TrainerExecutor(Executor):
     """Builds, trains and saves a network under the current strategy."""
 
     def Do(
-        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+        self,
+        input_dict: Mapping[str, Sequence[Any]],
+        output_dict: Mapping[str, Sequence[Any]],
+        exec_properties: Mapping[str, Any],
     ) -> None:
         """Writes a `TrainedModel`."""
         subset: Subset = input_dict["subset"][0]

@@ -1,0 +1,1 @@
+"""Counts how often changed images fool networks."""

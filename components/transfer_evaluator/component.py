@@ -7,7 +7,7 @@ from components.contract import Component
 from components.transfer_evaluator.executor import TransferEvaluatorExecutor
 
 
-class TransferEvaluator(Component):
+class TransferEvaluator(Component[TransferRates]):
     """Parameters: distortions to amplify to, standard deviations of clipped and unclipped noise, and the seed of the noise."""
 
     PARAMETERS = {"amplify_to": list, "noise": list, "unclipped_noise": list, "seed": int}

@@ -33,7 +33,10 @@ class TransferEvaluatorExecutor(Executor):
     """Counts errors; images for which the attack failed are left out, since they are not changed."""
 
     def Do(
-        self, input_dict: Mapping[str, Sequence[Any]], output_dict: Mapping[str, Sequence[Any]], exec_properties: Mapping[str, Any]
+        self,
+        input_dict: Mapping[str, Sequence[Any]],
+        output_dict: Mapping[str, Sequence[Any]],
+        exec_properties: Mapping[str, Any],
     ) -> None:
         """Writes `TransferRates`."""
         networks = {trained.training()["name"]: trained.load() for trained in input_dict["models"]}
@@ -46,7 +49,10 @@ class TransferEvaluatorExecutor(Executor):
         for changed in changed_sets:
             rates.append(_induced_errors(networks, changed))
             self.progress(len(errors) + len(rates), total, changed.kind)
-        output_dict["rates"][0].write_json("rates.json", {"networks": list(networks), "errors": errors, "changed": rates, "noise_seed": exec_properties["seed"]})
+        output_dict["rates"][0].write_json(
+            "rates.json",
+            {"networks": list(networks), "errors": errors, "changed": rates, "noise_seed": exec_properties["seed"]},
+        )
 
 
 def _changed_sets(distorted: Sequence[DistortedImages], parameters: Mapping[str, Any]) -> Iterator[_ChangedImages]:
@@ -75,14 +81,16 @@ def _succeeded(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
 def _clean_errors(networks: Mapping[str, keras.Model], subset: Subset) -> dict[str, dict[str, list[int]]]:
     card, split = card_of(subset)
     examples = load_examples(card, split)
-    return {split: {name: list(error_rate(predict(model, examples.images), examples.labels)) for name, model in networks.items()}}
+    return {
+        split: {name: list(error_rate(predict(model, examples.images), examples.labels)) for name, model in networks.items()}
+    }
 
 
 def _induced_errors(networks: Mapping[str, keras.Model], changed: _ChangedImages) -> dict[str, Any]:
     rates, answers = {}, {}
     for name, model in networks.items():
-        answered = predict(model, changed.changed)
-        found = transfer_rates(answered, predict(model, changed.clean), changed.labels)
+        answered = _answers(model, changed.changed)
+        found = transfer_rates(answered, _answers(model, changed.clean), changed.labels)
         rates[name] = {"on_all": list(found.on_all), "on_correct": list(found.on_correct)}
         answers[name] = answered.numpy().tolist()
     distortion = changed.distortion.numpy()
@@ -90,9 +98,14 @@ def _induced_errors(networks: Mapping[str, keras.Model], changed: _ChangedImages
         "kind": changed.kind,
         "made_for": changed.made_for,
         "amount": changed.amount,
-        "mean_distortion": float(np.mean(distortion)),
-        "std_distortion": float(np.std(distortion, ddof=1)),
+        "mean_distortion": float(np.mean(distortion)) if len(distortion) else None,
+        "std_distortion": float(np.std(distortion, ddof=1)) if len(distortion) > 1 else None,
         "num_images": len(distortion),
         "errors": rates,
         "answers": answers,
     }
+
+
+def _answers(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    # Where every attack failed there is no image, and no batch to make of them.
+    return predict(model, images) if len(images) else tf.zeros([0], tf.int32)

@@ -55,7 +55,7 @@ class BoxMinimum(NamedTuple):
 
 
 Progress = Any
-"""The minimizer's own state: `position`, `objective_value`, `num_iterations`, `converged`, `failed`, and its curvature pairs."""
+"""The minimizer's state: `position`, `objective_value`, `num_iterations`, `converged`, `failed`, and its curvature pairs."""
 
 
 def minimize_in_box(

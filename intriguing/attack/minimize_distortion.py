@@ -39,7 +39,9 @@ class DistortionResults(NamedTuple):
     distorted: tf.Tensor  # [batch, ...], inside the pixel box; the clean image where not succeeded
     distortion: tf.Tensor  # [batch], root-mean-square pixel change, in pixel units; NaN where not succeeded
     succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
-    c: tf.Tensor  # [batch], the largest weight that still succeeded; NaN where none did, infinite if the clean image already did
+    c: (
+        tf.Tensor
+    )  # [batch], the largest weight that still succeeded; NaN where none did, infinite if the clean image already did
     num_evaluations: tf.Tensor  # [batch] int32, gradient evaluations of the batch while this image was in work
 
 
@@ -53,20 +55,20 @@ def minimize_distortion(
 ) -> DistortionResults:
     """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
 
-    Minimizes `c * sum(r**2) + loss` inside the pixel box and bisects on c, for every image of the batch at once. With `targets`
-    the loss is the cross-entropy of the target; with `labels` it is `-log(1 - P(label))`, so that any other class will do. Where
-    the paper is silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the smallest. With more
-    than two classes cross-entropy ends some 2 % beyond the nearest point even for a linear classifier.
+    Minimizes `c * sum(r**2) + loss` inside the pixel box and bisects on c, for every image of the batch at once. With
+    `targets` the loss is the cross-entropy of the target; with `labels` it is `-log(1 - P(label))`, so that any other class
+    will do. Where the paper is silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the
+    smallest. With more than two classes cross-entropy ends some 2 % beyond the nearest point even for a linear classifier.
 
-    Runs as one XLA program, compiled once for each architecture, batch shape and search; the rows are divided among the replicas
-    of the `tf.distribute` strategy in whose scope it is called.
+    Runs as one XLA program, compiled once for each architecture, batch shape and search; the rows are divided among the
+    replicas of the `tf.distribute` strategy in whose scope it is called.
 
     Args:
-        classifier: A Keras model, or a callable from images to logits `[batch, classes]` in inference mode. Rows must not influence
-            each other. A Keras model that ends in a softmax is cut before it.
+        classifier: A Keras model, or a callable from images to logits `[batch, classes]` in inference mode. Rows must not
+            influence each other. A Keras model that ends in a softmax is cut before it.
         images: Floating `[batch, ...]`, array or tensor, inside `search.pixel_box`.
         targets: Integer `[batch]`: the class that each image shall be taken for.
-        labels: Integer `[batch]`: the class that each image shall no longer be taken for. Exactly one of the two must be given.
+        labels: Integer `[batch]`: the class that each image shall no longer be taken for. Exactly one of the two is given.
         search: Budgets and tolerances.
 
     Returns:
@@ -128,7 +130,9 @@ def _search(logits: Classifier, images: tf.Tensor, accepted: tf.Tensor, search: 
             progress.current, pixel_box=search.pixel_box, in_work=in_work, settings=search.minimization,
         )  # fmt: skip
         succeeded = succeeds(minimum.position)
-        return succeeded, _keep_nearest(progress, minimum.position, clean, succeeded & in_work, minimum.num_evaluations, in_work)
+        return succeeded, _keep_nearest(
+            progress, minimum.position, clean, succeeded & in_work, minimum.num_evaluations, in_work
+        )
 
     already_there = succeeds(clean)
     start = _Progress(
@@ -188,6 +192,7 @@ def _checked_classes(classes: Any, name: str, *, num_images: int, num_classes: i
         raise ValueError(f"{name} must have one class for each of the {num_images} images; received shape {classes.shape}.")
     if classes.min() < 0 or classes.max() >= num_classes:
         raise ValueError(
-            f"{name} must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {classes.min()} to {classes.max()}."
+            f"{name} must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {classes.min()} to "
+            f"{classes.max()}."
         )
     return tf.constant(classes, tf.int32)

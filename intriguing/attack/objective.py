@@ -34,9 +34,7 @@ def reached(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
     return best_accepted - best_other > ROUNDING_MARGIN * (1.0 + tf.abs(best_other))
 
 
-def penalty_objective(
-    flat_logits: FlatLogits, images: tf.Tensor, accepted: tf.Tensor, c: tf.Tensor
-) -> ValueAndGradient:
+def penalty_objective(flat_logits: FlatLogits, images: tf.Tensor, accepted: tf.Tensor, c: tf.Tensor) -> ValueAndGradient:
     """Builds `c * sum((x - images)**2) + loss(x)` as a function of flat pixels x.
 
     The square keeps the gradient finite at r = 0, where every search begins; the paper writes plain bars.

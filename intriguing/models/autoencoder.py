@@ -67,7 +67,9 @@ def classifier_on_autoencoder(
         kernel_regularizer=keras.regularizers.L2(weight_decay / 2),
         name="logits",
     )
-    return keras.Sequential([keras.Input(tuple(image_shape), name="images"), keras.layers.Flatten(name="pixels"), encoder, logits], name=name)
+    return keras.Sequential(
+        [keras.Input(tuple(image_shape), name="images"), keras.layers.Flatten(name="pixels"), encoder, logits], name=name
+    )
 
 
 def copy_encoder(autoencoder: keras.Model, classifier: keras.Model) -> None:
@@ -76,7 +78,7 @@ def copy_encoder(autoencoder: keras.Model, classifier: keras.Model) -> None:
 
 
 def sparse_reconstruction_loss(*, sparsity: float, weight: float) -> Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Builds the autoencoder's loss: half the squared error of the pixels, plus a KL divergence that keeps units quiet on average.
+    """Builds the autoencoder's loss: half the squared error of the pixels, plus a divergence that keeps units quiet on average.
 
     Args:
         sparsity: The mean activation wanted of every unit, in (0, 1).

@@ -17,9 +17,9 @@ def fully_connected(
 ) -> keras.Model:
     """Builds sigmoid layers `hidden1`, `hidden2`, ... under a linear layer `logits`.
 
-    The decay enters the loss as `lambda / 2 * sum(w**2)` over the kernel of each layer. The paper's formula divides by the number
-    of units instead; a softmax trained to convergence with that formula does not have the errors of its Table 1, with lambda / 2
-    it does.
+    The decay enters the loss as `lambda / 2 * sum(w**2)` over the kernel of each layer. The paper's formula divides by the
+    number of units instead; a softmax trained to convergence with that formula does not have the errors of its Table 1, with
+    lambda / 2 it does.
 
     Args:
         widths: Units of each layer; the last one is the number of classes.
@@ -35,7 +35,9 @@ def fully_connected(
         ValueError: If there is not one lambda for each layer.
     """
     if len(weight_decay) != len(widths):
-        raise ValueError(f"weight_decay must name one lambda for each of the {len(widths)} layers; received {len(weight_decay)}.")
+        raise ValueError(
+            f"weight_decay must name one lambda for each of the {len(widths)} layers; received {len(weight_decay)}."
+        )
     layers = [keras.Input(tuple(image_shape), name="images"), keras.layers.Flatten(name="pixels")]
     for index, (width, decay) in enumerate(zip(widths, weight_decay, strict=True), start=1):
         last = index == len(widths)

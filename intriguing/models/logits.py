@@ -96,15 +96,15 @@ def _inspect_model(model: keras.Model, image_shape: tuple[int, ...]) -> tuple[Ar
 
 def _without_softmax(model: keras.Model) -> tuple[keras.Model, dict[int, Any]]:
     """Returns a model of logits, and for each of its new variables (by id) the variable of `model` that holds the value."""
-    last = model.layers[-1] if model.layers else None
-    functional = isinstance(model, (keras.Sequential, keras.src.models.Functional))
+    if not getattr(model, "outputs", None):
+        _refuse_softmax_in_subclass(model)
+        return model, {}
+    last = model.outputs[0]._keras_history.operation
+    if isinstance(last, keras.Model):
+        inner, replaced = _without_softmax(last)
+        return (model, {}) if inner is last else (keras.Model(model.inputs, inner(last.input)), replaced)
     if not _is_softmax(last):
         return model, {}
-    if not functional:
-        raise ValueError(
-            f"the model {model.name!r} ends in the softmax layer {last.name!r}, but logits are needed and a subclassed model cannot "
-            "be cut. Pass a model, or a callable, that returns the scores before the softmax."
-        )
     if not last.weights:
         return keras.Model(model.inputs, last.input), {}
     linear = type(last).from_config({**last.get_config(), "activation": "linear"})
@@ -112,11 +112,21 @@ def _without_softmax(model: keras.Model) -> tuple[keras.Model, dict[int, Any]]:
     return logits, {id(new): old for new, old in zip(linear.variables, last.variables, strict=True)}
 
 
+def _refuse_softmax_in_subclass(model: keras.Model) -> None:
+    if model.layers and _is_softmax(model.layers[-1]):
+        raise ValueError(
+            f"the model {model.name!r} ends in the softmax layer {model.layers[-1].name!r}, but logits are needed and a "
+            "subclassed model cannot be cut. Pass a model, or a callable, that returns the scores before the softmax."
+        )
+
+
 def _is_softmax(layer: Any) -> bool:
     return isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
 
 
-def _architecture(apply: Callable[..., Any], variables: Sequence[Any], image_shape: tuple[int, ...], owner: Any) -> Architecture:
+def _architecture(
+    apply: Callable[..., Any], variables: Sequence[Any], image_shape: tuple[int, ...], owner: Any
+) -> Architecture:
     weights = [tf.TensorSpec(tuple(variable.shape), variable.dtype) for variable in variables]
     images = tf.TensorSpec((2, *image_shape), tf.float32)
     traced = tf.function(apply, autograph=False).get_concrete_function(weights, images)
@@ -124,8 +134,8 @@ def _architecture(apply: Callable[..., Any], variables: Sequence[Any], image_sha
     if not isinstance(logits, tf.Tensor) or logits.shape.rank != 2 or logits.shape[0] != 2 or (logits.shape[1] or 0) < 2:
         received = logits.shape.as_list() if isinstance(logits, tf.Tensor) else type(logits).__name__
         raise ValueError(
-            f"classifier must map images [2, {', '.join(map(str, image_shape))}] to logits [2, classes] with at least two classes; "
-            f"received {received}."
+            f"classifier must map images [2, {', '.join(map(str, image_shape))}] to logits [2, classes] with at least two "
+            f"classes; received {received}."
         )
     identity = _digest(traced)
     if traced.captured_inputs:
@@ -151,5 +161,3 @@ def _digest(traced: Any) -> str:
         digest.update(renamed.SerializeToString(deterministic=True))
     digest.update(",".join(position[tensor.op.name] for tensor in traced.outputs).encode())
     return digest.hexdigest()
-
-

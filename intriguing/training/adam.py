@@ -39,7 +39,9 @@ def adam_step(
     step = moments[0] + 1.0
     first, second = moments[1 : 1 + len(weights)], moments[1 + len(weights) :]
     first = [FIRST_DECAY * moment + (1.0 - FIRST_DECAY) * gradient for moment, gradient in zip(first, gradients, strict=True)]
-    second = [SECOND_DECAY * moment + (1.0 - SECOND_DECAY) * gradient**2 for moment, gradient in zip(second, gradients, strict=True)]
+    second = [
+        SECOND_DECAY * moment + (1.0 - SECOND_DECAY) * gradient**2 for moment, gradient in zip(second, gradients, strict=True)
+    ]
     rate = learning_rate * tf.sqrt(1.0 - SECOND_DECAY**step) / (1.0 - FIRST_DECAY**step)
     moved = [
         weight - rate * mean / (tf.sqrt(square) + EPSILON) for weight, mean, square in zip(weights, first, second, strict=True)

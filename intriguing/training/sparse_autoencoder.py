@@ -69,7 +69,9 @@ def fit_on_autoencoder(
         The record of the autoencoder's losses; `converged` is that of the softmax.
     """
     num_units = classifier.get_layer("encoder").units
-    autoencoder = sparse_autoencoder(num_units, weight_decay=settings.weight_decay, image_shape=classifier.input_shape[1:], seed=seed)
+    autoencoder = sparse_autoencoder(
+        num_units, weight_decay=settings.weight_decay, image_shape=classifier.input_shape[1:], seed=seed
+    )
     loss = sparse_reconstruction_loss(sparsity=settings.sparsity, weight=settings.sparsity_weight)
     record = fit_minibatches(
         autoencoder, batches, steps_per_epoch=steps_per_epoch, settings=settings.features, loss=loss, report=report

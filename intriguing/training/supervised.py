@@ -111,7 +111,8 @@ def fit_minibatches(
     strategy = tf.distribute.get_strategy()
     if settings.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
-            f"batch_size {settings.batch_size} cannot be divided among {strategy.num_replicas_in_sync} replicas; use a multiple."
+            f"batch_size {settings.batch_size} cannot be divided among {strategy.num_replicas_in_sync} replicas; use a "
+            "multiple."
         )
     state = _ReplicatedState(model)
     step = _training_step(model, _learning_rate(settings, steps_per_epoch), loss, state)
@@ -237,7 +238,9 @@ def fit_full_batch(
         pictures, answers, weights = shard
         with tf.GradientTape() as tape:
             tape.watch(flat)
-            logits, _, penalties = model.stateless_call(_unflatten(flat, shapes), fixed, pictures, training=False, return_losses=True)
+            logits, _, penalties = model.stateless_call(
+                _unflatten(flat, shapes), fixed, pictures, training=False, return_losses=True
+            )
             surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)
             value = tf.reduce_sum(weights * surprise) + tf.add_n([tf.constant(0.0), *penalties]) / strategy.num_replicas_in_sync
         return value, tape.gradient(value, flat)

@@ -1,0 +1,1 @@
+"""Everything that determines the numbers of a report, one module a study."""

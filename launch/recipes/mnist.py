@@ -4,8 +4,8 @@
 
 Two CPU cores, under 40 minutes. The softmax networks are trained by full-batch L-BFGS until convergence, as in the paper; the
 sigmoid networks by minibatches, which ends at the same training error of zero in a tenth of the time. Expected on the test set:
-7.4, 9.4 and 20 to 22 % for the three softmax networks, at most 1.9 % for FC100-100-10, 1.7 % for FC200-200-10, 2.5 % for AE400-10.
-The settings were chosen on the last 10,000 training images.
+7.4, 9.4 and 20 to 22 % for the three softmax networks, at most 1.9 % for FC100-100-10, 1.7 % for FC200-200-10 and 2.5 % for
+AE400-10. The settings were chosen on the last 10,000 training images.
 """
 
 from components.pipeline import Network, Study

@@ -2,9 +2,9 @@
 
     python -m launch.reproduce
 
-Two CPU cores, about two minutes, no network. With a fifteenth of the data the errors on the test set are two to four times the
-paper's; the finding is the same: every image has a neighbor that is called something else, the change is smaller than noise that
-does nothing, and a good part of those neighbors fools other networks as well.
+Two CPU cores, about two minutes, no network. With a fifteenth of the data the errors on the test set are up to three times
+the paper's; the finding is the same: every image has a neighbor that is called something else, the change is smaller than
+noise that does nothing, and a good part of those neighbors fools other networks as well.
 """
 
 from components.pipeline import Network, Study

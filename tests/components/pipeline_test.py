@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.artifacts import Artifact, DistortedImages, TrainedModel, TransferRates
+from components.artifacts import Artifact, DistortedImages, TrainedModel, TransferRates, sha256_of
 from components.contract import Component
 from components.pipeline import Network, Study, folder_name, study_pipeline
 from components.runner import run
@@ -289,6 +289,35 @@ def test_another_seed_gives_other_tables(workdir: Path, digits_dir: Path, tmp_pa
     here, there = _files(tmp_path / "report" / "tables"), _files(workdir / "report" / "tables")
     assert here.keys() == there.keys()
     assert all(here[name] != there[name] for name in here if name.endswith(".csv"))
+
+
+@pytest.mark.parametrize("num_found", [0, 1])
+def test_a_study_whose_attacks_found_next_to_nothing_still_gets_its_report(
+    workdir: Path, digits_dir: Path, tmp_path: Path, num_found: int
+) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(workdir, copy)
+    for name in ATTACKS:
+        _forget_successes(DistortedImages(copy / name), keep=num_found)
+    run(_steps(copy, digits_dir))
+    for row in _table(copy, "table_1")["rows"]:
+        assert row["Av. min. distortion"]["num"] == num_found
+        assert (row["Av. min. distortion"]["mean"] is None) == (num_found == 0)
+    assert _table(copy, "table_2")["rows"][0]["FC10(1e-2)"]["num_trials"] == num_found
+    page = (copy / "report" / "index.html").read_text()
+    assert "nan" not in page.partition("<main")[2].lower().replace("data:", "").split("base64")[0]
+
+
+def _forget_successes(attack: DistortedImages, *, keep: int) -> None:
+    arrays = attack.arrays()
+    arrays["succeeded"] &= np.arange(NUM_IMAGES) < keep
+    failed = ~arrays["succeeded"]
+    arrays["distorted"][failed] = arrays["images"][failed]
+    arrays["distortion"][failed] = arrays["c"][failed] = np.nan
+    attack.write_arrays(arrays)
+    manifest = attack.read_json("manifest.json")
+    manifest["files"]["images.npz"] = sha256_of(attack.uri / "images.npz")
+    attack.write_json("manifest.json", manifest)
 
 
 def test_every_folder_of_a_network_has_its_own_name() -> None:

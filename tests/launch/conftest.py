@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
-from absl import flags, logging
+from absl import app, flags, logging
 
 from tests.components.conftest import digits_dir as digits_dir
 
@@ -48,6 +48,7 @@ class _own_flags:  # noqa: N801 - reads as a word of the with statement
     """Forgets the scripts and their flags afterwards, so that the next script may declare its own of the same names."""
 
     def __enter__(self) -> None:
+        app.define_help_flags()  # absl's own, declared once in a process
         self._known = set(flags.FLAGS)
         self._verbosity = logging.get_verbosity()
 

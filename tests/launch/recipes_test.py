@@ -9,8 +9,8 @@ import pytest
 
 from components.pipeline import Study, study_pipeline
 from intriguing.models import build
-from intriguing.names import check_name
 from intriguing.models.zoo import CONSTRUCTORS
+from intriguing.names import check_name
 from launch import recipes
 
 RECIPES = [module.name for module in pkgutil.iter_modules(recipes.__path__)]

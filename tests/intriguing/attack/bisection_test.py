@@ -17,7 +17,11 @@ def search(thresholds, *, initial_c=1.0, settings=Bisection(max_steps=40), in_wo
         return c <= thresholds, num_attempts + tf.cast(open_rows, tf.int32)
 
     return bisect_on_c(
-        attempt, initial_c=tf.fill(thresholds.shape, initial_c), state=tf.zeros(thresholds.shape, tf.int32), in_work=in_work, settings=settings
+        attempt,
+        initial_c=tf.fill(thresholds.shape, initial_c),
+        state=tf.zeros(thresholds.shape, tf.int32),
+        in_work=in_work,
+        settings=settings,
     )
 
 

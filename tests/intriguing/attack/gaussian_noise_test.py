@@ -30,5 +30,8 @@ def test_without_a_box_nothing_is_clipped():
 
 @pytest.mark.parametrize("seed, same", [(0, True), (1, False)])
 def test_the_seed_determines_the_noise(seed, same):
-    first, second = add_gaussian_noise(GRAY, standard_deviation=0.1, seed=0), add_gaussian_noise(GRAY, standard_deviation=0.1, seed=seed)
+    first, second = (
+        add_gaussian_noise(GRAY, standard_deviation=0.1, seed=0),
+        add_gaussian_noise(GRAY, standard_deviation=0.1, seed=seed),
+    )
     assert bool(tf.reduce_all(first.images == second.images)) == same

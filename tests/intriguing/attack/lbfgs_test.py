@@ -29,7 +29,9 @@ def penalty_problem(c):
 
 def minimize_compiled(function, images, **options):
     """As the attack does; eagerly the same takes minutes."""
-    return tf.function(lambda start: minimize_in_box(function, start, pixel_box=BOX, **options), jit_compile=True)(tf.constant(images))
+    return tf.function(lambda start: minimize_in_box(function, start, pixel_box=BOX, **options), jit_compile=True)(
+        tf.constant(images)
+    )
 
 
 def exact_objective(classifier, image, target, c):

@@ -50,7 +50,9 @@ def test_reaches_the_closed_form_on_two_linear_classes_without_a_box():
     images = digits_like()
     targets = classifier.logits(images).argmin(axis=1)
     found = minimize_distortion(classifier, images, targets=targets, search=DistortionSearch(pixel_box=PixelBox(-100.0, 100.0)))
-    optimum = np.array([two_class_closed_form(classifier, image, target) for image, target in zip(images, targets, strict=True)])
+    optimum = np.array(
+        [two_class_closed_form(classifier, image, target) for image, target in zip(images, targets, strict=True)]
+    )
     ratio = found.distortion.numpy() * np.sqrt(NUM_PIXELS) / optimum
     assert found.succeeded.numpy().all()
     assert ratio.min() >= 1.0 - RTOL_ROUNDING
@@ -83,7 +85,9 @@ def test_the_mean_on_real_digits_is_within_three_percent_of_the_floor(digits):
     found = minimize_distortion(model, images, targets=targets)
     classifier = LinearClassifier(*model.get_layer("logits").get_weights())
     flat = images.numpy().reshape(64, -1)
-    floor = np.array([nearest_of_class(classifier, image, target).floor for image, target in zip(flat, targets.numpy(), strict=True)])
+    floor = np.array(
+        [nearest_of_class(classifier, image, target).floor for image, target in zip(flat, targets.numpy(), strict=True)]
+    )
     lengths = found.distortion.numpy() * np.sqrt(flat.shape[1])
     assert found.succeeded.numpy().all()
     assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
@@ -94,7 +98,9 @@ def test_leaving_a_label_goes_to_the_nearest_other_class(linear):
     images = digits_like()
     _, labels = wrong_targets(linear, images)
     found = minimize_distortion(linear, images, labels=labels)
-    floor = np.array([nearest_of_other_classes(linear, image, label).floor for image, label in zip(images, labels, strict=True)])
+    floor = np.array(
+        [nearest_of_other_classes(linear, image, label).floor for image, label in zip(images, labels, strict=True)]
+    )
     lengths = found.distortion.numpy() * np.sqrt(NUM_PIXELS)
     assert found.succeeded.numpy().all()
     assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
@@ -118,7 +124,9 @@ def test_never_leaves_the_pixel_box_and_measures_what_it_returns(attacked):
     images, _, found = attacked
     assert bool(tf.reduce_all(PixelBox().contains(found.distorted)))
     reached = found.succeeded.numpy()
-    np.testing.assert_allclose(found.distortion.numpy()[reached], distortion(images, found.distorted).numpy()[reached], rtol=1e-6)
+    np.testing.assert_allclose(
+        found.distortion.numpy()[reached], distortion(images, found.distorted).numpy()[reached], rtol=1e-6
+    )
 
 
 def test_succeeded_is_what_the_model_itself_answers(network, attacked):
@@ -163,10 +171,12 @@ def test_a_batch_equals_its_images_one_by_one(network, attacked):
 def test_the_largest_c_succeeds_and_a_larger_one_fails(linear):
     images = digits_like(num_images=8)
     targets, _ = wrong_targets(linear, images)
-    found = minimize_distortion(linear, images, targets=targets, search=DistortionSearch(bisection=Bisection(bracket_ratio=1.02)))
+    found = minimize_distortion(
+        linear, images, targets=targets, search=DistortionSearch(bisection=Bisection(bracket_ratio=1.02))
+    )
     c = found.c.numpy()
     for image, target, weight in zip(images, targets, c, strict=True):
-        assert answers_at(linear, image, 0.97 * weight) [target] and not answers_at(linear, image, 1.03 * weight)[target]
+        assert answers_at(linear, image, 0.97 * weight)[target] and not answers_at(linear, image, 1.03 * weight)[target]
 
 
 def answers_at(classifier, image, c):
@@ -187,7 +197,9 @@ def answers_at(classifier, image, c):
 
 def test_a_second_call_with_other_weights_does_not_compile_again(network, attacked):
     images, targets, _ = attacked
-    other = fully_connected((20, 20, NUM_CLASSES), weight_decay=(1.0, 1.0, 1.0), image_shape=(NUM_PIXELS,), seed=9, name="other")
+    other = fully_connected(
+        (20, 20, NUM_CLASSES), weight_decay=(1.0, 1.0, 1.0), image_shape=(NUM_PIXELS,), seed=9, name="other"
+    )
     before = _compiled_search.cache_info().misses
     minimize_distortion(other, images, targets=targets)
     assert _compiled_search.cache_info().misses == before
@@ -198,16 +210,25 @@ def test_probabilities_are_cut_before_the_softmax(network):
     targets = (network(images).numpy().argmax(axis=1) + 1) % NUM_CLASSES
     with_softmax = keras.Sequential([network, keras.layers.Softmax()])
     with_softmax.build((None, NUM_PIXELS))
-    plain, cut = minimize_distortion(network, images, targets=targets), minimize_distortion(with_softmax, images, targets=targets)
+    plain, cut = (
+        minimize_distortion(network, images, targets=targets),
+        minimize_distortion(with_softmax, images, targets=targets),
+    )
     np.testing.assert_allclose(plain.distortion, cut.distortion, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     "images, message",
     [
-        (np.full((2, NUM_PIXELS), 1.5, np.float32), r"images must lie in the pixel box \[0.0, 1.0\]; received values from 1.5 to 1.5. Rescale"),
+        (
+            np.full((2, NUM_PIXELS), 1.5, np.float32),
+            r"images must lie in the pixel box \[0.0, 1.0\]; received values from 1.5 to 1.5. Rescale",
+        ),
         (np.full((2, NUM_PIXELS), np.nan, np.float32), "images must be finite numbers; received 200 NaN or infinite values"),
-        (np.full(NUM_PIXELS, 0.5, np.float32), r"images must be a batch \[batch, ...\]; received shape \[100\]. Add a batch axis"),
+        (
+            np.full(NUM_PIXELS, 0.5, np.float32),
+            r"images must be a batch \[batch, ...\]; received shape \[100\]. Add a batch axis",
+        ),
         (np.zeros((0, NUM_PIXELS), np.float32), r"images must hold at least one image; received shape \[0, 100\]"),
     ],
 )
@@ -230,7 +251,11 @@ def test_exactly_one_goal_must_be_given(linear, goal, given):
 @pytest.mark.parametrize(
     "classes, error, message",
     [
-        (np.array([0, 10]), ValueError, r"labels must lie in 0..9, the classes of the classifier; received values from 0 to 10"),
+        (
+            np.array([0, 10]),
+            ValueError,
+            r"labels must lie in 0..9, the classes of the classifier; received values from 0 to 10",
+        ),
         (np.array([-1, 3]), ValueError, "received values from -1 to 3"),
         (np.array([0, 1, 2]), ValueError, r"labels must have one class for each of the 2 images; received shape \(3,\)"),
         (np.array([0.0, 1.0]), TypeError, "labels must be integers; received float64"),
@@ -242,7 +267,9 @@ def test_bad_labels_are_named(linear, classes, error, message):
 
 
 def test_a_classifier_of_another_shape_is_named():
-    with pytest.raises(ValueError, match=r"classifier must map images \[2, 100\] to logits \[2, classes\].*received \[2, 100, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"classifier must map images \[2, 100\] to logits \[2, classes\].*received \[2, 100, 1\]"
+    ):
         minimize_distortion(lambda images: images[..., tf.newaxis], digits_like(num_images=2), labels=np.zeros(2, int))
 
 

@@ -1,0 +1,73 @@
+"""Rates are counted on the images that were found, however few those are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.artifacts import MANIFEST, Artifact, DistortedImages, TrainedModel
+from components.runner import run
+from components.transfer_evaluator.component import TransferEvaluator
+from intriguing.models import build
+
+# NumPy 2 asks every array library for a keyword that TensorFlow lacks; Keras converts its weights when it saves them.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+
+NUM_IMAGES = 3
+
+
+def _sealed(artifact: Artifact) -> Artifact:
+    (artifact.uri / MANIFEST).write_text(json.dumps({"type": artifact.TYPE_NAME, "files": {}}))
+    return artifact
+
+
+def _rates(workdir: Path, num_succeeded: int) -> dict:
+    model, attack = TrainedModel(workdir / "model"), DistortedImages(workdir / "attack")
+    for artifact in (model, attack):
+        artifact.uri.mkdir()
+    build("FC10(1)").save(model.uri / "model.keras")
+    model.write_json("training.json", {"name": "linear"})
+    succeeded = np.arange(NUM_IMAGES) < num_succeeded
+    images = np.random.default_rng(0).random((NUM_IMAGES, 28, 28, 1), np.float32)
+    distorted = np.clip(images + np.where(succeeded, np.float32(0.1), 0)[:, None, None, None], 0, 1).astype(np.float32)
+    distortion = np.sqrt(np.mean((distorted - images) ** 2, axis=(1, 2, 3)))
+    attack.write_arrays(
+        {
+            "images": images,
+            "labels": np.arange(NUM_IMAGES, dtype=np.int32),
+            "distorted": distorted,
+            "succeeded": succeeded,
+            "distortion": np.where(succeeded, distortion, np.float32("nan")),
+        }
+    )
+    attack.write_json("attack.json", {"name": "linear"})
+    evaluator = TransferEvaluator(
+        "transfer", workdir, models=_sealed(model), distorted=_sealed(attack), subsets=[],
+        amplify_to=[0.1], noise=[0.1], unclipped_noise=[], seed=0,
+    )  # fmt: skip
+    run([evaluator])
+    return {row["kind"]: row for row in evaluator.output.rates()["changed"]}
+
+
+def test_images_that_were_not_found_are_left_out_and_noise_covers_all(tmp_path: Path) -> None:
+    rates = _rates(tmp_path, num_succeeded=2)
+    assert [rates[kind]["num_images"] for kind in ("distorted", "amplified", "noise")] == [2, 2, NUM_IMAGES]
+    assert [rates[kind]["errors"]["linear"]["on_all"][1] for kind in ("distorted", "noise")] == [2, NUM_IMAGES]
+    assert rates["distorted"]["mean_distortion"] == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_single_image_has_a_mean_and_no_spread(tmp_path: Path) -> None:
+    rates = _rates(tmp_path, num_succeeded=1)
+    assert rates["distorted"]["num_images"] == 1
+    assert rates["distorted"]["mean_distortion"] > 0
+    assert rates["distorted"]["std_distortion"] is None
+
+
+def test_an_attack_that_found_nothing_counts_nothing(tmp_path: Path) -> None:
+    rates = _rates(tmp_path, num_succeeded=0)
+    assert rates["distorted"]["errors"]["linear"] == {"on_all": [0, 0], "on_correct": [0, 0]}
+    assert (rates["distorted"]["mean_distortion"], rates["distorted"]["std_distortion"]) == (None, None)
+    assert rates["noise"]["num_images"] == NUM_IMAGES

@@ -159,5 +159,8 @@ class Report(Artifact):
 
 def sha256_of(path: Path) -> str:
     """Hashes a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -49,6 +49,8 @@ def _one_line_errors() -> Iterator[None]:
     """Ends the script with the message of an error whose message was written for its user, and with a traceback otherwise."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The same command goes on after the last step that was finished.")
     except (ValueError, TypeError, OSError, CorruptArtifactError, RuntimeError, ModuleNotFoundError) as error:
         if isinstance(error, tf.errors.OpError) or not _is_ours(error):
             raise

@@ -48,6 +48,10 @@ def main() -> None:
         "Data set": study.dataset,
         "Seed": str(seed),
         "Images attacked for each model": str(study.num_images),
+        "Search": str(study.search),
+        **{f"Training of {network.name}": str(network.training) for network in study.networks},
+        **{f"Training of {network.name} on P1": str(network.training) for network in study.networks_on_first},
+        **{f"Training of {network.name} on P2": str(network.training) for network in study.networks_on_second},
     }
     steps = study_pipeline(
         study, workdir=workdir, seed=seed, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value, facts=facts

@@ -23,6 +23,11 @@ Output = TypeVar("Output", bound=Artifact)
 Progress = Callable[[int, int, str], None]
 """Called as `progress(done, total, remark)` while a step works."""
 
+Artifacts = Mapping[str, Sequence[Any]]
+"""From the name of an input or output to its artifacts, whose types the component declares."""
+
+Parameters = Mapping[str, Any]
+
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _VERSIONED = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 
@@ -35,12 +40,7 @@ class Executor(abc.ABC):
         self.progress = progress
 
     @abc.abstractmethod
-    def Do(
-        self,
-        input_dict: Mapping[str, Sequence[Any]],
-        output_dict: Mapping[str, Sequence[Any]],
-        exec_properties: Mapping[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Fills the folders of `output_dict` from those of `input_dict` and the parameters."""
 
 

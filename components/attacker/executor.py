@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from components.contract import Executor
+from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.settings import search_from
 from intriguing.attack.minimize_distortion import DistortionResults, DistortionSearch, minimize_distortion
@@ -19,12 +18,7 @@ from intriguing.data import random_targets, sample_examples
 class AttackerExecutor(Executor):
     """Samples images, draws random wrong targets, and searches for the nearest images of those classes."""
 
-    def Do(
-        self,
-        input_dict: Mapping[str, Sequence[Any]],
-        output_dict: Mapping[str, Sequence[Any]],
-        exec_properties: Mapping[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `DistortedImages`."""
         trained, output = input_dict["model"][0], output_dict["distorted"][0]
         card, split = card_of(input_dict["subset"][0])

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from components.artifacts import Subset
-from components.contract import Executor
+from components.contract import Artifacts, Executor, Parameters
 from intriguing.data import DatasetCard, check_disjoint, dataset_card, num_examples
 
 
 class ExampleGenExecutor(Executor):
     """Prepares the data set if that was not done before, and describes the subset."""
 
-    def Do(
-        self,
-        input_dict: Mapping[str, Sequence[Any]],
-        output_dict: Mapping[str, Sequence[Any]],
-        exec_properties: Mapping[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes a `Subset`."""
         del input_dict
         dataset, subset = exec_properties["dataset"], exec_properties["subset"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from components.artifacts import Artifact, Report
-from components.contract import Executor, versions
+from components.contract import Artifacts, Executor, Parameters, versions
 from components.reporter import study
 from components.reporter.study import Experiment
 from intriguing.analysis.proportions import Proportion
@@ -36,12 +35,7 @@ Figures = Mapping[str, tuple[bytes, str]]
 class ReporterExecutor(Executor):
     """Turns counts into tables, images into figures, and both into a page."""
 
-    def Do(
-        self,
-        input_dict: Mapping[str, Sequence[Any]],
-        output_dict: Mapping[str, Sequence[Any]],
-        exec_properties: Mapping[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes a `Report`."""
         cross_model = Experiment.read(*(input_dict[name] for name in ("models", "cross_model_attacks", "cross_model_rates")))
         cross_subset = Experiment.read(

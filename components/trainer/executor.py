@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import keras
 
 from components.artifacts import Subset
-from components.contract import Executor
+from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.settings import Training, training_from
 from intriguing.analysis.predictions import predict
@@ -22,12 +21,7 @@ from intriguing.training.supervised import FullBatchTraining, MinibatchTraining,
 class TrainerExecutor(Executor):
     """Builds, trains and saves a network under the current strategy."""
 
-    def Do(
-        self,
-        input_dict: Mapping[str, Sequence[Any]],
-        output_dict: Mapping[str, Sequence[Any]],
-        exec_properties: Mapping[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes a `TrainedModel`."""
         subset: Subset = input_dict["subset"][0]
         card, split = card_of(subset)

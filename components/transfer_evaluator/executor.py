@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.artifacts import DistortedImages, Subset
-from components.contract import Executor
+from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from intriguing.analysis.predictions import predict
 from intriguing.analysis.transfer import error_rate, transfer_rates
@@ -32,12 +32,7 @@ class _ChangedImages(NamedTuple):
 class TransferEvaluatorExecutor(Executor):
     """Counts errors; images for which the attack failed are left out, since they are not changed."""
 
-    def Do(
-        self,
-        input_dict: Mapping[str, Sequence[Any]],
-        output_dict: Mapping[str, Sequence[Any]],
-        exec_properties: Mapping[str, Any],
-    ) -> None:
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `TransferRates`."""
         networks = {trained.training()["name"]: trained.load() for trained in input_dict["models"]}
         changed_sets = list(_changed_sets(input_dict["distorted"], exec_properties))

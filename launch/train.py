@@ -27,7 +27,7 @@ _MODEL = flags.DEFINE_string("model", None, f"What to train: {', '.join(zoo.CONS
 _NAME = flags.DEFINE_string("name", None, "What to call it in tables, and its folder; the model's name if omitted.")
 _FULL_BATCH = flags.DEFINE_bool("full_batch", False, "Train by L-BFGS on the whole set until convergence, not by minibatches.")
 _MAX_ITERATIONS = flags.DEFINE_integer("max_iterations", 1000, "Of L-BFGS.", lower_bound=1)
-_NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 60, "Passes over the training set, by minibatches (AE networks have their own).", lower_bound=1)
+_NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 60, "Passes over the training set; AE networks have their own.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images of one step.", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 5e-3, "Of Adam at the first step; falls to zero along a cosine.", lower_bound=0

@@ -1,16 +1,11 @@
 """Results for people and machines: tables, figures and one self-contained page; knows NumPy arrays, not tensors."""
 
-from intriguing.reporting.figures import (
-    adversarial_gallery,
-    distortion_distributions,
-    noise_panel,
-    to_png,
-    training_curves,
-    transfer_heat_map,
-)
+from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
+from intriguing.reporting.galleries import adversarial_gallery, noise_panel
 from intriguing.reporting.page import Section, render_page
 from intriguing.reporting.published import PUBLISHED, published_matrix, published_rows
-from intriguing.reporting.tables import Cell, Mean, Table, to_csv, to_json, to_text, write_table, write_whole
+from intriguing.reporting.tables import Cell, Mean, Table, to_csv, to_json, write_table, write_whole
+from intriguing.reporting.text import to_text
 
 __all__ = [
     "PUBLISHED",

@@ -1,4 +1,4 @@
-"""Results as tables: one object, written as CSV and JSON for machines and as aligned text for the terminal."""
+"""Results as tables: one object, written as CSV and JSON; how a single cell reads to the eye is decided here, too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -45,7 +45,6 @@ Cell: TypeAlias = str | int | float | Proportion | Mean | None
 
 MISSING = "\N{EN DASH}"  # what a reader sees for None and NaN; files leave the field empty
 _PART_SUFFIXES = ("", " lower", " upper", " std", " n", " paper")
-_TEXT_CELL_WIDTH, _HEADER_WIDTH = 34, 10
 _CELL_TYPES = (str, int, float, np.number, Proportion, Mean, type(None))
 
 
@@ -133,21 +132,6 @@ def to_json(table: Table) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_text(table: Table, *, width: int = 110) -> str:
-    """Lays the table out for a terminal: aligned columns, rates in percent, the paper's numbers in brackets beneath.
-
-    Nothing is cut off: long names break over several lines, and a table that is too wide continues below itself with the row
-    names repeated. Intervals and counts are left to the files, and a last line says so.
-
-    Args:
-        table: What to show.
-        width: Characters per line.
-    """
-    columns = [_text_column(table, column) for column in table.columns]
-    panels = [_panel(panel) for panel in _packed(columns, width)]
-    return "\n\n".join(["\n".join(_folded(table.title, width)), *panels, *_text_notes(table, width)]) + "\n"
-
-
 def write_table(table: Table, directory: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Writes `<name>.csv` and `<name>.json` into the directory, made if need be, and returns both paths."""
     csv_path, json_path = (Path(directory) / f"{table.name}.{ending}" for ending in ("csv", "json"))
@@ -176,7 +160,7 @@ def format_cell(cell: Cell) -> str:
     if isinstance(cell, Mean):
         return _format_number(cell.mean)
     if isinstance(cell, str):
-        return _one_line(cell)
+        return one_line(cell)
     return MISSING if cell is None else _format_number(cell)
 
 
@@ -188,6 +172,11 @@ def format_percent(rate: float) -> str:
 def format_published(value: float, *, percent: bool) -> str:
     """Writes a number with as many digits as the paper printed: "6.25 %", "100 %", "0.062"."""
     return f"{100 * value:.4g} %" if percent else f"{value:g}"
+
+
+def one_line(text: str) -> str:
+    """Keeps a text on its line: line breaks and other control characters become spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _format_number(value: float) -> str:
@@ -263,7 +252,7 @@ def _csv_value(value: str | float | None) -> str | float | None:
 
 def _inert(text: str) -> str:
     """Keeps a spreadsheet from reading a text as a formula, and a row on its own line."""
-    line = _one_line(text)
+    line = one_line(text)
     return f"'{line}" if line.lstrip()[:1] in ("=", "+", "-", "@") else line
 
 
@@ -286,83 +275,3 @@ def _finite(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """Turns a NumPy scalar into the Python number it stands for."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-class _TextColumn(NamedTuple):
-    header: list[str]
-    cells: list[list[str]]  # the lines of every cell
-    numeric: bool
-
-    @property
-    def width(self) -> int:
-        return max((len(line) for lines in (self.header, *self.cells) for line in lines), default=0)
-
-    def lines(self, block: Sequence[str], height: int) -> list[str]:
-        padded = [*block, *[""] * (height - len(block))]
-        return [line.rjust(self.width) if self.numeric else line.ljust(self.width) for line in padded]
-
-
-def _text_column(table: Table, column: str) -> _TextColumn:
-    cells = [_text_cell(table, index, column) for index in range(len(table.rows))]
-    widest = max((len(line) for lines in cells for line in lines), default=0)
-    return _TextColumn(_folded(column, max(widest, _HEADER_WIDTH)), cells, table.is_numeric(column))
-
-
-def _text_cell(table: Table, index: int, column: str) -> list[str]:
-    cell, paper = table.rows[index][column], table.paper(index, column)
-    lines = _folded(format_cell(cell), _TEXT_CELL_WIDTH)
-    if table.published and table.is_numeric(column):
-        lines[0] += " "  # digits stand above digits, with the bracket beside them
-        lines.append("" if paper is None else f"[{format_published(paper, percent=table.is_rate(column))}]")
-    return lines
-
-
-def _folded(text: str, width: int) -> list[str]:
-    """Breaks a text after spaces and hyphens into the fewest lines, then evens them out; "1e-4" stays together."""
-    pieces = re.split(r"(?<= )|(?<=-)(?<!\de-)|(?=\()", _one_line(text))
-    fewest = len(_filled(pieces, width))
-    return next(lines for lines in (_filled(pieces, narrower) for narrower in range(1, width + 1)) if len(lines) == fewest)
-
-
-def _filled(pieces: Iterable[str], width: int) -> list[str]:
-    lines = [""]
-    for piece in pieces:
-        if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
-            lines.append("")
-        lines[-1] += piece
-    return [line.rstrip() for line in lines]
-
-
-def _packed(columns: list[_TextColumn], width: int) -> list[list[_TextColumn]]:
-    names, *others = columns
-    panels = [[names]]
-    for column in others:
-        if len(panels[-1]) > 1 and sum(each.width + 2 for each in (*panels[-1], column)) - 2 > width:
-            panels.append([names])
-        panels[-1].append(column)
-    return panels
-
-
-def _panel(columns: list[_TextColumn]) -> str:
-    rule = "-" * (sum(column.width + 2 for column in columns) - 2)
-    rows = [_joined(columns, [column.cells[index] for column in columns]) for index in range(len(columns[0].cells))]
-    return "\n".join([rule, _joined(columns, [column.header for column in columns]), rule, *rows, rule])
-
-
-def _joined(columns: list[_TextColumn], blocks: list[list[str]]) -> str:
-    height = max(len(block) for block in blocks)
-    lines = zip(*(column.lines(block, height) for column, block in zip(columns, blocks, strict=True)), strict=True)
-    return "\n".join("  ".join(line).rstrip() for line in lines)
-
-
-def _text_notes(table: Table, width: int) -> list[str]:
-    notes = list(table.notes)
-    if any(table.published):
-        notes.append("In brackets: the paper.")
-    if any(isinstance(cell, Proportion | Mean) for row in table.rows for cell in row.values()):
-        notes.append(f"Intervals, spreads and counts: {table.name}.csv, {table.name}.json.")
-    return ["\n".join(line for note in notes for line in _folded(note, width))] if notes else []

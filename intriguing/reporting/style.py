@@ -1,0 +1,24 @@
+"""One look for every picture: the inks, the sizes of type, and the blank figure on which each begins."""
+
+from __future__ import annotations
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+INK, FAINT, PALE, BLUE, VERMILION = "#1c1e21", "#6b6f76", "#e4e5e7", "#1f4e79", "#b3361b"
+TITLE_SIZE, LABEL_SIZE, SMALL_SIZE = 10, 8.5, 7.5
+
+
+def blank_figure(width: float, height: float, title: str) -> Figure:
+    """Opens a white figure of this many inches, with a title and a canvas of its own."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    literal(figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_SIZE, color=INK))
+    return figure
+
+
+def literal(text: Text) -> Text:
+    """Keeps a dollar sign in a model's name from being read as mathematics."""
+    text.set_parse_math(False)
+    return text

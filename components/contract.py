@@ -29,6 +29,7 @@ Artifacts = Mapping[str, Sequence[Any]]
 Parameters = Mapping[str, Any]
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+_CODE = (".py", ".html")  # the page is filled into a template
 _VERSIONED = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 
 
@@ -120,7 +121,7 @@ def _code_digest(component: type[Component]) -> str:
     folder = _REPOSITORY / Path(*component.__module__.split(".")[:-1])
     rooms = [folder, *(_REPOSITORY / "intriguing" / room for room in component.LIBRARY)]
     for room in rooms:
-        for path in sorted(room.rglob("*.py")) if room.is_dir() else [room]:
+        for path in sorted(p for p in room.rglob("*") if p.suffix in _CODE) if room.is_dir() else [room]:
             digest.update(f"{path.relative_to(_REPOSITORY)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -140,9 +140,10 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")  # what follows is a dump of TensorFlow's operations
         raise RuntimeError(
-            f"No TPU found: looked for {address!r} (from --tpu, then TPU_NAME) with TensorFlow {tf.__version__}: {error}. On a "
-            "TPU machine or in Colab pass --tpu=local and install tensorflow-tpu in place of tensorflow; elsewhere use "
+            f"No TPU found: looked for {address!r} (from --tpu, then TPU_NAME) with TensorFlow {tf.__version__}: {reason}. On "
+            "a TPU machine or in Colab pass --tpu=local and install tensorflow-tpu in place of tensorflow; elsewhere use "
             "--accelerator=cpu."
         ) from error
     return tf.distribute.TPUStrategy(resolver)

@@ -1,4 +1,4 @@
-"""Every test runs on two logical CPUs, in full float32, from a fixed seed; data sets come from outside or the test is skipped."""
+"""Every test has two logical CPUs, full float32 and a fixed seed; data sets come from outside, or the test is skipped."""
 
 import os
 

@@ -22,5 +22,5 @@ class Reporter(Component[Report]):
     }
     OUTPUTS = {"report": Report}
     EXECUTOR = ReporterExecutor
-    LIBRARY = ("reporting", "analysis/proportions.py", "attack/gaussian_noise.py")
+    LIBRARY = ("pixels.py", "distortion.py", "reporting", "analysis/proportions.py", "attack/gaussian_noise.py")
     ON_EVERY_WORKER = False

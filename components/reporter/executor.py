@@ -73,7 +73,9 @@ def _lead(experiment: Experiment) -> str:
     rows = list(experiment.changed("distorted"))
     total = sum(len(arrays["succeeded"]) for arrays in experiment.arrays.values())
     found = sum(int(arrays["succeeded"].sum()) for arrays in experiment.arrays.values())
-    distances = [row["mean_distortion"] for row in rows]
+    if not found:
+        return f"None of {total} attacks reached its wrong class within the budget of the search."
+    distances = [row["mean_distortion"] for row in rows if row["num_images"]]
     transferred = [
         experiment.transfer(row, name, "on_correct").rate for row in rows for name in row["errors"] if name != row["made_for"]
     ]
@@ -108,7 +110,7 @@ def _figures(experiment: Experiment, transfer: Table) -> Figures:
     return {
         "transfer": (to_png(heat_map), "Table 2 as a picture."),
         "distortion": (to_png(distances), "Each dot is one image; every image that was reached is shown."),
-        **{f"figure_7_{index}": _gallery(experiment, name) for index, name in enumerate(_shown(names), start=1)},
+        **{f"figure_7_{index}": _gallery(experiment, name) for index, name in enumerate(_found(experiment), start=1)},
         "figure_7_noise": _noise(experiment),
         "training": (to_png(curves), "Training loss of every model."),
     }
@@ -119,6 +121,10 @@ def _shown(names: Sequence[str]) -> list[str]:
     linear = [name for name in names if name.startswith("FC10(")]
     sigmoid = [name for name in names if name.startswith("FC") and "-" in name and "(" not in name]
     return [*linear[:1], *sigmoid[-1:]]
+
+
+def _found(experiment: Experiment) -> list[str]:
+    return [name for name in _shown(list(experiment.arrays)) if experiment.arrays[name]["succeeded"].any()]
 
 
 def _gallery(experiment: Experiment, name: str) -> tuple[bytes, str]:

@@ -131,13 +131,15 @@ def table_4_on_correct(experiment: Experiment) -> Table:
 
 
 def _counted_on_correct(name: str, rows: list[dict[str, Any]]) -> Table:
-    title = f"{name.replace('_', ' ').capitalize()}, counted only on images whose originals the model of the column got right."
+    title = "Counted only on images whose originals the model of the column got right."
     return Table(name=f"{name}_on_correct", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(_LEFT_OUT,))
 
 
 def _transfer_row(experiment: Experiment, row: Mapping[str, Any], count: str, name: str) -> dict[str, Any]:
     rates = {network: experiment.transfer(row, network, count) for network in experiment.rates["networks"]}
-    return {"Made for": name, **rates, "Av. distortion": Mean(row["mean_distortion"], row["std_distortion"], row["num_images"])}
+    # JSON has no NaN: None stands for the average of nothing.
+    mean, std = (np.nan if row[key] is None else row[key] for key in ("mean_distortion", "std_distortion"))
+    return {"Made for": name, **rates, "Av. distortion": Mean(mean, std, row["num_images"])}
 
 
 def _table_2_name(row: Mapping[str, Any]) -> str:

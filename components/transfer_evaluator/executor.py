@@ -84,8 +84,8 @@ def _clean_errors(networks: Mapping[str, keras.Model], subset: Subset) -> dict[s
 def _induced_errors(networks: Mapping[str, keras.Model], changed: _ChangedImages) -> dict[str, Any]:
     rates, answers = {}, {}
     for name, model in networks.items():
-        answered = _answers(model, changed.changed)
-        found = transfer_rates(answered, _answers(model, changed.clean), changed.labels)
+        answered = predict(model, changed.changed)
+        found = transfer_rates(answered, predict(model, changed.clean), changed.labels)
         rates[name] = {"on_all": list(found.on_all), "on_correct": list(found.on_correct)}
         answers[name] = answered.numpy().tolist()
     distortion = changed.distortion.numpy()
@@ -99,8 +99,3 @@ def _induced_errors(networks: Mapping[str, keras.Model], changed: _ChangedImages
         "errors": rates,
         "answers": answers,
     }
-
-
-def _answers(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    # Where every attack failed there is no image, and no batch to make of them.
-    return predict(model, images) if len(images) else tf.zeros([0], tf.int32)

@@ -23,6 +23,8 @@ def predict(classifier: Classifier, images: tf.Tensor, *, batch_size: int = 1000
         Int32 `[n]`.
     """
     num_images = int(images.shape[0])
+    if not num_images:
+        return tf.zeros([0], tf.int32)
     batch_size = min(batch_size, num_images)
     architecture, weights = split_weights(classifier, images.shape[1:])
     program = _compiled_answers(architecture)

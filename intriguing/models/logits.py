@@ -7,6 +7,7 @@ under every strategy, where variables inside a compiled function would not.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -75,6 +76,11 @@ def values_of(variables: Iterable[Any]) -> list[tf.Tensor]:
     return [tf.convert_to_tensor(variable.value) for variable in variables]
 
 
+def in_mode(model: keras.Model, *, training: bool) -> dict[str, bool]:
+    """Returns the argument that puts `stateless_call` into a mode: none for a model whose `call` knows no `training`."""
+    return {"training": training} if "training" in inspect.signature(model.call).parameters else {}
+
+
 _KNOWN_MODELS: weakref.WeakKeyDictionary[keras.Model, dict[tuple[int, ...], tuple[Architecture, list[Any]]]] = (
     weakref.WeakKeyDictionary()
 )
@@ -87,7 +93,8 @@ def _inspect_model(model: keras.Model, image_shape: tuple[int, ...]) -> tuple[Ar
     trainable, fixed = template.trainable_variables, template.non_trainable_variables
 
     def apply(weights: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-        outputs, _ = template.stateless_call(weights[: len(trainable)], weights[len(trainable) :], images, training=False)
+        trainables, others = weights[: len(trainable)], weights[len(trainable) :]
+        outputs, _ = template.stateless_call(trainables, others, images, **in_mode(template, training=False))
         return outputs
 
     variables = [replaced.get(id(variable), variable) for variable in [*trainable, *fixed]]

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from intriguing.attack import lbfgs
-from intriguing.models.logits import values_of
+from intriguing.models.logits import in_mode, values_of
 from intriguing.training.adam import adam_step, initial_moments
 
 BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -68,7 +68,7 @@ class TrainingRecord:
     """What training did: the mean loss of each epoch, or of each report of L-BFGS."""
 
     losses: tuple[float, ...]
-    converged: bool | None  # None where training ends by its number of epochs
+    converged: bool | None  # L-BFGS met its tolerance, or no step in float32 goes lower; None for minibatches
 
 
 _ITERATIONS_PER_REPORT = 50
@@ -174,7 +174,9 @@ def _training_step(
     def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            outputs, updated, penalties = model.stateless_call(trainable, fixed, images, training=True, return_losses=True)
+            outputs, updated, penalties = model.stateless_call(
+                trainable, fixed, images, return_losses=True, **in_mode(model, training=True)
+            )
             value = loss(outputs, images, labels) + tf.add_n([tf.constant(0.0), *penalties])
         return value, tape.gradient(value, trainable), updated
 
@@ -220,10 +222,10 @@ def fit_full_batch(
         images: Float32 `[n, ...]`; divided among the replicas of the current strategy.
         labels: Int32 `[n]`.
         settings: Budget and tolerance.
-        report: Called every hundred iterations at most.
+        report: Called every fifty iterations.
 
     Returns:
-        A `TrainingRecord`; whether L-BFGS met its tolerance is in `converged`.
+        A `TrainingRecord`; whether L-BFGS ended by itself is in `converged`.
 
     References:
         Szegedy et al., 2014, section 4.2: each model was trained with L-BFGS until convergence.
@@ -239,23 +241,27 @@ def fit_full_batch(
         with tf.GradientTape() as tape:
             tape.watch(flat)
             logits, _, penalties = model.stateless_call(
-                _unflatten(flat, shapes), fixed, pictures, training=False, return_losses=True
+                _unflatten(flat, shapes), fixed, pictures, return_losses=True, **in_mode(model, training=False)
             )
             surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)
             value = tf.reduce_sum(weights * surprise) + tf.add_n([tf.constant(0.0), *penalties]) / strategy.num_replicas_in_sync
-        return value, tape.gradient(value, flat)
-
-    def objective(flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        value, gradient = strategy.run(value_and_gradient, args=(flat, fixed, shards))
-        return (
-            strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None),
-            strategy.reduce(tf.distribute.ReduceOp.SUM, gradient, axis=None),
-        )
+        return tf.concat([value[tf.newaxis], tape.gradient(value, flat)], axis=0)
 
     @tf.function(autograph=False)
+    def objective(flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        both = strategy.run(value_and_gradient, args=(flat, fixed, shards))
+        total = strategy.reduce(
+            tf.distribute.ReduceOp.SUM, both, axis=None
+        )  # in one piece: between workers each one costs a wait
+        return total[0], total[1:]
+
     def advance(progress: lbfgs.Progress, until: tf.Tensor) -> lbfgs.Progress:
         return lbfgs.resume(objective, progress, max_iterations=until, tolerance=settings.tolerance)
 
+    # TensorFlow 2.21 orders the collectives of several workers by edges that cannot cross the nested loops of the line search: the
+    # graph hangs. There, Python drives the iterations.
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        advance = tf.function(advance, autograph=False)
     start = tf.concat([tf.reshape(value, [-1]) for value in values_of(model.trainable_variables)], axis=0)
     progress = lbfgs.begin(objective, start, tolerance=settings.tolerance)
     losses = []

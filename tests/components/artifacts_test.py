@@ -13,9 +13,6 @@ import pytest
 from components.artifacts import Artifact, CorruptArtifactError, DistortedImages, TrainedModel, sha256_of
 from tests.components.toys import Constant, Number, Word
 
-# NumPy 2 asks every array library for a keyword that TensorFlow lacks; Keras converts its weights when it saves them.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-
 
 @pytest.fixture
 def number(tmp_path: Path) -> Number:
@@ -42,13 +39,18 @@ def test_one_altered_byte_is_refused_with_both_hashes(number: Number) -> None:
     path = number.uri / "number.json"
     written = sha256_of(path)
     path.write_bytes(path.read_bytes().replace(b"7", b"8"))
-    with pytest.raises(CorruptArtifactError, match=f"number.json is not as it was written: expected SHA-256 {written}, found {sha256_of(path)}"):
+    with pytest.raises(
+        CorruptArtifactError, match=f"number.json is not as it was written: expected SHA-256 {written}, found {sha256_of(path)}"
+    ):
         number.manifest()
 
 
 def test_a_missing_file_is_refused_with_the_way_out(number: Number) -> None:
     (number.uri / "number.json").unlink()
-    with pytest.raises(CorruptArtifactError, match=r"number.json is not as it was written.*found no file. Delete .*seven and run its step again"):
+    with pytest.raises(
+        CorruptArtifactError,
+        match=r"number.json is not as it was written.*found no file. Delete .*seven and run its step again",
+    ):
         number.manifest()
 
 
@@ -75,7 +77,9 @@ def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path, exists: bool
     folder = tmp_path / "photos"
     if exists:
         folder.mkdir()
-    with pytest.raises(FileNotFoundError, match=r"photos is not an artifact: expected manifest.json in it, found none. Pass a folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"photos is not an artifact: expected manifest.json in it, found none. Pass a folder"
+    ):
         Number(folder).manifest()
 
 

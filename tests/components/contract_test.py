@@ -1,4 +1,4 @@
-"""A step says what it takes and gives, and its fingerprint changes with everything that its result depends on, and nothing else."""
+"""A step says what it takes and gives, and its fingerprint changes with what its result depends on, and nothing else."""
 
 from __future__ import annotations
 
@@ -86,11 +86,22 @@ def test_a_fingerprint_changes_with_the_version_of_a_numeric_library(tmp_path: P
 @pytest.fixture
 def step_with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Component:
     """A step in a repository of its own, with an executor and two rooms of a library, of which it uses one and a file."""
-    for name in ("toy/component.py", "toy/executor.py", "intriguing/used/__init__.py", "intriguing/other/__init__.py", "intriguing/file.py"):
+    for name in (
+        "toy/component.py",
+        "toy/executor.py",
+        "intriguing/used/__init__.py",
+        "intriguing/other/__init__.py",
+        "intriguing/file.py",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("# as it was\n")
     monkeypatch.setattr(contract, "_REPOSITORY", tmp_path)
-    declarations = {"__module__": "toy.component", "OUTPUTS": {"number": Number}, "EXECUTOR": AdditionExecutor, "LIBRARY": ("used", "file.py")}
+    declarations = {
+        "__module__": "toy.component",
+        "OUTPUTS": {"number": Number},
+        "EXECUTOR": AdditionExecutor,
+        "LIBRARY": ("used", "file.py"),
+    }
     return type("Toy", (Component,), declarations)("toy", tmp_path / "runs")
 
 
@@ -106,10 +117,20 @@ def _append(name: str) -> Callable[[Path], object]:
         _append("toy/new.py"),
         _append("intriguing/used/__init__.py"),
         _append("intriguing/used/new.py"),
+        _append("intriguing/used/page.html"),
         _append("intriguing/file.py"),
         lambda root: (root / "toy/executor.py").rename(root / "toy/renamed.py"),
     ],
-    ids=["executor", "component", "new file beside it", "library", "new file of the library", "file of the library", "renamed"],
+    ids=[
+        "executor",
+        "component",
+        "new file beside it",
+        "library",
+        "new file of the library",
+        "new template of the library",
+        "file of the library",
+        "renamed",
+    ],
 )
 def test_a_fingerprint_changes_with_the_code_that_the_step_uses(
     step_with_code: Component, tmp_path: Path, change: Callable[[Path], object]

@@ -21,9 +21,6 @@ from intriguing.analysis import predict
 from intriguing.data import dataset_card, load_examples
 from intriguing.training import FullBatchTraining, MinibatchTraining
 
-# NumPy 2 asks every array library for a keyword that TensorFlow lacks; Keras converts its weights when it saves them.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-
 NUM_IMAGES = 8
 TABLES = ("table_1", "table_2", "table_3", "table_4")
 ATTACKS = ("attack_FC10_1e-2", "attack_FC100-100-10", "attack_FC100-100-10_on_halves", "attack_FC100-100-10_prime_on_halves")
@@ -49,7 +46,9 @@ STUDY = Study(
 
 
 def _steps(workdir: Path, digits_dir: Path, seed: int = 0) -> list[Component]:
-    return study_pipeline(STUDY, workdir=workdir, seed=seed, data_dir=str(digits_dir), facts={"Recipe": "tiny", "Seed": str(seed)})
+    return study_pipeline(
+        STUDY, workdir=workdir, seed=seed, data_dir=str(digits_dir), facts={"Recipe": "tiny", "Seed": str(seed)}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +158,9 @@ def test_both_formats_of_a_table_hold_the_same_numbers(workdir: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "attacks"), [("table_2", ATTACKS[:2]), ("table_4", ATTACKS[2:])])
-def test_the_diagonal_is_100_percent_of_the_images_whose_attack_succeeded(workdir: Path, name: str, attacks: tuple[str, str]) -> None:
+def test_the_diagonal_is_100_percent_of_the_images_whose_attack_succeeded(
+    workdir: Path, name: str, attacks: tuple[str, str]
+) -> None:
     table = _table(workdir, name)
     for row, network, attack in zip(table["rows"], table["columns"][1:-1], attacks, strict=False):
         assert row["Made for"].endswith(network)

@@ -76,7 +76,9 @@ def test_a_changed_input_reruns_what_depends_on_it(tmp_path: Path, executed: lis
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(1)])
-def test_a_step_that_raises_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+def test_a_step_that_raises_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     _raise_in_executor(monkeypatch, error)
     with pytest.raises(type(error)):
         run(two_steps(tmp_path))
@@ -116,15 +118,21 @@ def test_a_run_that_was_killed_in_the_middle_of_a_step_goes_on_with_that_step(tm
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
-def test_a_full_or_forbidden_disk_is_told_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_full_or_forbidden_disk_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     _raise_in_executor(monkeypatch, OSError(number, os.strerror(number), "half.json"))
-    with pytest.raises(OSError, match=f"cannot write to {tmp_path}: {os.strerror(number)}. Make room there, or pass another --workdir") as caught:
+    with pytest.raises(
+        OSError, match=f"cannot write to {tmp_path}: {os.strerror(number)}. Make room there, or pass another --workdir"
+    ) as caught:
         run(two_steps(tmp_path))
     assert caught.value.errno == number
     assert _names(tmp_path) == []
 
 
-def test_a_disk_that_fills_up_keeps_the_finished_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]) -> None:
+def test_a_disk_that_fills_up_keeps_the_finished_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]
+) -> None:
     run(two_steps(tmp_path)[:1])
     _raise_in_executor(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     with pytest.raises(OSError, match="No space left on device"):
@@ -155,19 +163,36 @@ def test_an_altered_result_is_refused_and_not_reused(tmp_path: Path, executed: l
     run(two_steps(tmp_path))
     (tmp_path / "one" / "number.json").write_text("100\n")
     executed.clear()
-    with pytest.raises(CorruptArtifactError, match=r"number.json is not as it was written.*Delete .*one and run its step again"):
+    with pytest.raises(
+        CorruptArtifactError, match=r"number.json is not as it was written.*Delete .*one and run its step again"
+    ):
         run(two_steps(tmp_path))
     assert executed == []
     assert _number(tmp_path, "sum") == 3
 
 
-def test_a_worker_computes_but_leaves_publishing_to_the_chief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]) -> None:
+def test_a_worker_computes_but_leaves_publishing_to_the_chief(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]
+) -> None:
     monkeypatch.setattr(runner, "writes_files", lambda: False)
     monkeypatch.setattr(runner, "_WAIT_SECONDS", 0.0)
-    with pytest.raises(TimeoutError, match=r"the chief did not publish .*one within 0 s. Is --workdir a folder that all workers see\?"):
+    with pytest.raises(
+        TimeoutError, match=r"the chief did not publish .*one within 0 s. Is --workdir a folder that all workers see\?"
+    ):
         run(two_steps(tmp_path))
-    assert executed == [".one.partial-worker"]
+    assert len(executed) == 1
     assert _names(tmp_path) == []
+
+
+def test_a_worker_only_waits_where_there_is_no_work_to_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]
+) -> None:
+    monkeypatch.setattr(runner, "writes_files", lambda: False)
+    monkeypatch.setattr(runner, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(Constant, "ON_EVERY_WORKER", False)
+    with pytest.raises(TimeoutError, match="the chief did not publish"):
+        run(two_steps(tmp_path))
+    assert executed == []
 
 
 def test_a_worker_goes_on_when_the_chief_has_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,9 @@ TRAININGS = [
     FullBatchTraining(),
     FullBatchTraining(max_iterations=5, tolerance=1e-7),
     AutoencoderTraining(),
-    AutoencoderTraining(features=MinibatchTraining(num_epochs=2), sparsity=0.1, sparsity_weight=0.0, softmax=FullBatchTraining(max_iterations=9)),
+    AutoencoderTraining(
+        features=MinibatchTraining(num_epochs=2), sparsity=0.1, sparsity_weight=0.0, softmax=FullBatchTraining(max_iterations=9)
+    ),
 ]
 SEARCHES = [
     DistortionSearch(),

@@ -13,9 +13,6 @@ from components.runner import run
 from components.transfer_evaluator.component import TransferEvaluator
 from intriguing.models import build
 
-# NumPy 2 asks every array library for a keyword that TensorFlow lacks; Keras converts its weights when it saves them.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
-
 NUM_IMAGES = 3
 
 

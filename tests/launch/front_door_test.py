@@ -43,7 +43,9 @@ def test_help_lists_what_every_script_has(script: Script, name: str) -> None:
 def test_stray_arguments_are_refused_with_the_way_out(script: Script, name: str) -> None:
     finished = script(name, *REQUIRED[name], "seed=1", "mnist")
     assert finished.code != 0
-    assert "stray arguments 'seed=1 mnist'; every setting is a flag, such as --seed=1. Try --help." in finished.out + finished.err
+    assert (
+        "stray arguments 'seed=1 mnist'; every setting is a flag, such as --seed=1. Try --help." in finished.out + finished.err
+    )
     assert "Traceback" not in finished.err
 
 
@@ -74,7 +76,9 @@ def test_an_unknown_recipe_ends_a_real_process_with_one_line_and_a_code() -> Non
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     # TensorFlow greets on stderr, whatever its log level.
     ours = [line for line in done.stderr.splitlines() if not line.startswith(("WARNING: All log messages", "I0000"))]
-    assert _refused_in_one_line(Finished(done.returncode, done.stdout, "\n".join(ours))).startswith("ValueError: unknown recipe 'minst_5k'")
+    assert _refused_in_one_line(Finished(done.returncode, done.stdout, "\n".join(ours))).startswith(
+        "ValueError: unknown recipe 'minst_5k'"
+    )
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_one_before_any_work(script: Script, tmp_path: Path) -> None:
@@ -84,7 +88,9 @@ def test_an_unknown_model_is_answered_with_the_nearest_one_before_any_work(scrip
 
 
 def test_an_unknown_data_set_is_answered_with_the_nearest_one(script: Script, tmp_path: Path) -> None:
-    finished = script("train", "--model=FC10(1)", "--dataset=mnits", f"--workdir={tmp_path}", f"--tfds_data_dir={tmp_path / 'data'}")
+    finished = script(
+        "train", "--model=FC10(1)", "--dataset=mnits", f"--workdir={tmp_path}", f"--tfds_data_dir={tmp_path / 'data'}"
+    )
     assert _refused_in_one_line(finished) == "ValueError: unknown data set 'mnits'. Did you mean 'mnist'?"
     assert list(tmp_path.iterdir()) == []
 
@@ -100,7 +106,9 @@ def test_an_unknown_data_set_is_answered_with_the_nearest_one(script: Script, tm
 def test_a_subset_that_cannot_be_is_answered_with_one_that_can(
     script: Script, tmp_path: Path, digits_dir: Path, subset: str, words: str
 ) -> None:
-    finished = script("train", "--model=FC10(1)", f"--subset={subset}", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}")
+    finished = script(
+        "train", "--model=FC10(1)", f"--subset={subset}", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}"
+    )
     assert words in _refused_in_one_line(finished)
     assert list(tmp_path.iterdir()) == []
 
@@ -113,7 +121,9 @@ def test_a_tpu_that_is_not_there_is_told_with_what_was_looked_for(
     finished = script("reproduce", "--accelerator=tpu", *tpu, f"--workdir={tmp_path}")
     address = tpu[0].split("=")[1] if tpu else ""
     assert finished.code == 1
-    assert finished.err.startswith(f"RuntimeError: No TPU found: looked for {address!r} (from --tpu, then TPU_NAME) with TensorFlow ")
+    assert finished.err.startswith(
+        f"RuntimeError: No TPU found: looked for {address!r} (from --tpu, then TPU_NAME) with TensorFlow "
+    )
     assert "elsewhere use --accelerator=cpu" in finished.err
     assert "Traceback" not in finished.err
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +154,9 @@ def test_without_a_network_the_way_to_the_data_is_told(script: Script, tmp_path:
 
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     monkeypatch.setattr("urllib.request.getproxies", dict)
-    finished = script("train", "--model=FC10(1)", "--dataset=mnist", f"--workdir={tmp_path / 'runs'}", f"--tfds_data_dir={tmp_path}")
+    finished = script(
+        "train", "--model=FC10(1)", "--dataset=mnist", f"--workdir={tmp_path / 'runs'}", f"--tfds_data_dir={tmp_path}"
+    )
     line = _refused_in_one_line(finished)
     assert line.startswith("ConnectionError: could not download mnist: expected t10k-images-idx3-ubyte.gz, ")
     assert line.endswith("Pass manual_dir, a folder with these files, or use 'mnist_5k', which needs no network.")
@@ -173,7 +185,9 @@ def test_a_workdir_that_cannot_be_written_is_told(script: Script, tmp_path: Path
     assert "pass another --workdir" in finished.err
 
 
-@pytest.mark.parametrize("file", ["/usr/lib/json.py", REPOSITORY / ".venv/lib/site-packages/keras.py"], ids=["elsewhere", "in .venv"])
+@pytest.mark.parametrize(
+    "file", ["/usr/lib/json.py", REPOSITORY / ".venv/lib/site-packages/keras.py"], ids=["elsewhere", "in .venv"]
+)
 def test_an_error_that_is_not_the_users_keeps_its_traceback(
     script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str | Path
 ) -> None:

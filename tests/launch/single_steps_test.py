@@ -6,13 +6,8 @@ import csv
 import json
 from pathlib import Path
 
-import pytest
-
 from components.artifacts import DistortedImages, TrainedModel
 from tests.launch.conftest import Finished, Script
-
-# NumPy 2 asks every array library for a keyword that TensorFlow lacks; Keras converts its weights when it saves them.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 
 NETWORKS = {"linear": "train_linear", "twin": "train_twin"}
 
@@ -40,9 +35,8 @@ def test_train_attack_and_measure_transfer_read_each_others_files(script: Script
         attacked = _attack(script, tmp_path, digits_dir, name)
         assert attacked.code == 0, attacked.err
         found = DistortedImages(tmp_path / f"attack_{name}").attack()
-        assert attacked.out == (
-            f"Found {found['num_succeeded']} of 8, average distortion {found['mean_distortion']:.4f}. Images: {tmp_path / f'attack_{name}'}\n"
-        )
+        mean, folder = found["mean_distortion"], tmp_path / f"attack_{name}"
+        assert attacked.out == f"Found {found['num_succeeded']} of 8, average distortion {mean:.4f}. Images: {folder}\n"
         assert (found["name"], found["subset"]) == (name, "test")
 
     measured = script(

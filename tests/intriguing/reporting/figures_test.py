@@ -1,6 +1,5 @@
 """Claims about charts: they draw whatever an experiment can yield, without a warning, and say what is wrong otherwise."""
 
-
 import matplotlib.colors
 import numpy as np
 import pytest

@@ -1,0 +1,271 @@
+"""The plan of the house, held by reading the sources: who may import whom, what one file alone may do, and what nobody may."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROOMS = ("intriguing", "components", "launch")
+
+# Data flows one way, imports look back.
+ORDER = {
+    "pixels": 0, "distortion": 0, "accelerators": 0, "names": 0,
+    "data": 1, "models": 1,
+    "attack": 2, "analysis": 2, "training": 2,
+    "reporting": 3, "components": 4, "launch": 5,
+}  # fmt: skip
+GROUND = {room for room, rank in ORDER.items() if rank == 0}  # files, not folders: one room
+SIDEWAYS = {("training", "attack")}
+SUBPACKAGES = ("analysis", "attack", "data", "models", "reporting", "training")
+FORBIDDEN_NAMES = {"utils", "util", "misc", "common", "helpers", "helper"}
+
+
+def _sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def _where(path: Path, node: ast.AST | None = None) -> str:
+    return f"{path.relative_to(REPOSITORY)}" + (f":{node.lineno}" if node is not None else "")
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Yields what is imported, as `package.module.name`; a relative import as `.` and the rest."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def _room(dotted: str) -> str | None:
+    """Returns the room of an import, or None for what is not ours."""
+    parts = dotted.split(".")
+    if parts[0] in ("components", "launch"):
+        return parts[0]
+    return parts[1] if parts[0] == "intriguing" and len(parts) > 1 else None
+
+
+def _room_of_file(path: Path) -> str | None:
+    return _room(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+
+
+def _may_import(room: str, other: str) -> bool:
+    return room == other or {room, other} <= GROUND or ORDER[other] < ORDER[room] or (room, other) in SIDEWAYS
+
+
+def test_the_reader_of_imports_sees_every_way_to_import() -> None:
+    source = "import a.b as c\nfrom d import e, f\ndef g():\n    from h.i import j\nif TYPE_CHECKING:\n    from . import k"
+    assert sorted(_imports(ast.parse(source))) == sorted(["a.b", "d.e", "d.f", "h.i.j", "..k"])
+    names = ("intriguing.attack.lbfgs", "intriguing.pixels", "launch.train.main", "keras", "intriguing")
+    assert [_room(name) for name in names] == ["attack", "pixels", "launch", None, None]
+
+
+@pytest.mark.parametrize(
+    ("room", "other", "allowed"),
+    [
+        ("data", "models", False), ("models", "data", False), ("attack", "analysis", False), ("analysis", "attack", False),
+        ("training", "attack", True), ("attack", "training", False), ("analysis", "training", False),
+        ("training", "analysis", False), ("distortion", "pixels", True), ("pixels", "data", False),
+        ("reporting", "analysis", True), ("analysis", "reporting", False), ("components", "reporting", True),
+        ("launch", "components", True), ("components", "launch", False), ("attack", "attack", True),
+    ],
+)  # fmt: skip
+def test_the_order_of_the_rooms_is_that_of_the_plan(room: str, other: str, allowed: bool) -> None:
+    assert _may_import(room, other) is allowed
+
+
+def test_every_file_lies_in_a_room_of_the_plan() -> None:
+    rooms = {_room_of_file(path) for path in _sources(*ROOMS)} - {"__init__"}
+    assert rooms == set(ORDER)
+
+
+def test_imports_look_back() -> None:
+    wrong = []
+    for path in _sources(*ROOMS):
+        room = _room_of_file(path)
+        if room == "__init__":  # intriguing/__init__.py exposes the rooms
+            continue
+        others = {(dotted, _room(dotted)) for dotted in _imports(_tree(path))}
+        wrong += [f"{_where(path)} imports {dotted}" for dotted, other in others if other and not _may_import(room, other)]
+    assert wrong == []
+
+
+def test_imports_are_absolute() -> None:
+    assert [
+        _where(path) for path in _sources(*ROOMS, "tests") if any(name.startswith(".") for name in _imports(_tree(path)))
+    ] == []
+
+
+def test_the_library_knows_neither_pipelines_nor_flags() -> None:
+    wrong = []
+    for path in _sources("intriguing"):
+        names = {dotted.split(".")[0] for dotted in _imports(_tree(path))}
+        wrong += [f"{_where(path)} imports {name}" for name in names & {"components", "launch", "absl", "argparse", "tests"}]
+    assert wrong == []
+
+
+def _importers(package: str) -> set[str]:
+    return {
+        _where(path) for path in _sources(*ROOMS) if any(dotted.split(".")[0] == package for dotted in _imports(_tree(path)))
+    }
+
+
+def test_only_lbfgs_imports_tensorflow_probability() -> None:
+    assert _importers("tensorflow_probability") == {"intriguing/attack/lbfgs.py"}
+
+
+def test_reporting_knows_arrays_and_not_tensors() -> None:
+    assert {where for where in _importers("tensorflow") | _importers("keras") if "/reporting/" in where} == set()
+
+
+def test_data_sets_are_read_in_one_room() -> None:
+    assert {str(Path(where).parent) for where in _importers("tensorflow_datasets")} == {"intriguing/data"}
+
+
+_DEVICE = re.compile(r"(/.*device:)?(CPU|GPU|TPU)(:(\d+|\*))?", re.IGNORECASE)
+
+
+def _device_names(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _DEVICE.fullmatch(node.value):
+            yield node
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"device|list_(physical|logical)_devices", node.attr):
+            yield node
+
+
+@pytest.mark.parametrize(
+    "source", ["tf.device(x)", "f('CPU:0')", "f('/device:GPU:*')", "f('gpu')", "tf.config.list_logical_devices()"]
+)
+def test_the_search_for_devices_finds_one(source: str) -> None:
+    assert list(_device_names(ast.parse(source)))
+
+
+def test_only_accelerators_names_a_device() -> None:
+    found = {_where(path) for path in _sources("intriguing") if any(_device_names(_tree(path)))}
+    assert found == {"intriguing/accelerators.py"}
+
+
+def test_no_bare_assert_guards_anything() -> None:
+    found = [_where(path, node) for path in _sources(*ROOMS) for node in ast.walk(_tree(path)) if isinstance(node, ast.Assert)]
+    assert found == []
+
+
+def test_no_drawer_without_a_label() -> None:
+    paths = _sources(*ROOMS, "tests")
+    assert [
+        _where(path)
+        for path in paths
+        if FORBIDDEN_NAMES & {part.removesuffix(".py") for part in path.relative_to(REPOSITORY).parts}
+    ] == []
+
+
+def test_the_library_never_leaves_tensors_for_arrays() -> None:
+    found = [
+        _where(path, node)
+        for path in _sources("intriguing")
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "numpy"
+    ]
+    assert found == []
+
+
+def _public_definitions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    """Yields public functions and classes, and the public methods of those classes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            yield prefix + child.name, child
+            if isinstance(child, ast.ClassDef):
+                yield from _public_definitions(child, f"{child.name}.")
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    found = []
+    for path in _sources(*ROOMS):
+        definitions: Iterable[tuple[str, ast.AST]] = _public_definitions(_tree(path))
+        found += [f"{_where(path, node)} {name}" for name, node in definitions if not ast.get_docstring(node)]
+    assert found == []
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    assert [_where(path) for path in _sources(*ROOMS) if not ast.get_docstring(_tree(path))] == []
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_a_subpackage_lists_names_that_exist_once_and_in_order(name: str) -> None:
+    package = importlib.import_module(f"intriguing.{name}")
+    assert package.__all__, "every subpackage lists its public names"
+    assert [public for public in package.__all__ if not hasattr(package, public)] == []
+    assert len(set(package.__all__)) == len(package.__all__)
+    assert [public for public in package.__all__ if public.startswith("_")] == []
+
+
+def test_the_library_exposes_its_subpackages() -> None:
+    package = importlib.import_module("intriguing")
+    assert set(SUBPACKAGES) <= set(package.__all__)
+    assert all(hasattr(package, name) for name in package.__all__)
+
+
+def test_every_folder_of_tests_mirrors_one_of_the_house() -> None:
+    homeless = {"oracles", "distribution"}  # instruments of the tests, and the shipped package seen from outside
+    folders = {path.parent.relative_to(REPOSITORY / "tests") for path in _sources("tests")}
+    assert [
+        str(folder)
+        for folder in folders
+        if folder.parts and folder.parts[0] not in homeless and not (REPOSITORY / folder).is_dir()
+    ] == []
+
+
+def _file_of(dotted: str) -> Path | None:
+    """Returns the file of `intriguing` that an import reads: of the module itself, or of the module that holds the name."""
+    path = REPOSITORY.joinpath(*dotted.split("."))
+    for candidate in (
+        path.with_suffix(".py"),
+        path / "__init__.py",
+        path.parent.with_suffix(".py"),
+        path.parent / "__init__.py",
+    ):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _library_files(paths: Iterable[Path]) -> set[Path]:
+    """Returns the files of the library that these files use, directly or through one another."""
+    found: set[Path] = set()
+    waiting = list(paths)
+    while waiting:
+        for dotted in _imports(_tree(waiting.pop())):
+            path = _file_of(dotted) if dotted.startswith("intriguing.") else None
+            if path and path not in found:
+                found.add(path)
+                waiting.append(path)
+    return found
+
+
+# It words error messages, and cannot change a number.
+NEVER_STALE = {REPOSITORY / "intriguing" / "names.py"}
+STEPS = sorted(path.parent.name for path in (REPOSITORY / "components").glob("*/component.py"))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_is_stale_when_any_library_file_that_its_executor_uses_has_changed(step: str) -> None:
+    component = importlib.import_module(f"components.{step}.component")
+    (declared,) = (kind.LIBRARY for kind in vars(component).values() if getattr(kind, "__module__", None) == component.__name__)
+    rooms = [REPOSITORY / "intriguing" / room for room in declared]
+    assert [room for room in rooms if not room.exists()] == []
+    used = _library_files((REPOSITORY / "components" / step).glob("*.py")) - NEVER_STALE
+    forgotten = {_where(path) for path in used if not any(path == room or path.is_relative_to(room) for room in rooms)}
+    # A package only hands on the names of its files, and these are looked at one by one.
+    assert {where for where in forgotten if not where.endswith("__init__.py")} == set()

@@ -1,0 +1,86 @@
+"""One pass over the zoo: build, names, save and reload, one step; and what an unknown name is answered."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.models.zoo import CONSTRUCTORS, build
+from intriguing.training.supervised import MinibatchTraining, fit_minibatches
+
+NUM_PARAMETERS = {
+    "FC10(1e-4)": 7_850,
+    "FC10(1e-2)": 7_850,
+    "FC10(1)": 7_850,
+    "FC100-100-10": 89_610,
+    "FC200-200-10": 199_210,
+    "FC123-456-10": 157_669,
+    "AE400-10": 318_010,
+    "ConvNet": 80_202,
+}
+LAYERS = {
+    "FC10(1)": ["pixels", "logits"],
+    "FC100-100-10": ["pixels", "hidden1", "hidden2", "logits"],
+    "AE400-10": ["pixels", "encoder", "logits"],
+    "ConvNet": ["conv1", "pool1", "conv2", "pool2", "features", "hidden1", "logits"],
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return tf.random.stateless_uniform([4, 28, 28, 1], seed=[0, 0])
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_every_network_builds_saves_reloads_and_learns(name, images, tmp_path):
+    model = build(name)
+    assert model.count_params() == NUM_PARAMETERS[name]
+    assert [layer.name for layer in model.layers] == LAYERS.get(
+        name, LAYERS["FC10(1)"] if "FC10(" in name else LAYERS["FC100-100-10"]
+    )
+    assert model.layers[-1].activation is keras.activations.linear  # logits, not probabilities
+    logits = model(images)
+    assert logits.shape == (4, 10)
+
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(reloaded(images), logits)
+    assert len(reloaded.losses) == len(model.losses)
+
+    batches = tf.data.Dataset.from_tensors((images, tf.constant([1, 2, 3, 4]))).repeat()
+    settings = MinibatchTraining(num_epochs=1, batch_size=4, learning_rate=1e-3)
+    record = fit_minibatches(reloaded, batches, steps_per_epoch=1, settings=settings)
+    assert np.isfinite(record.losses).all()
+    for before, after in zip(model.trainable_variables, reloaded.trainable_variables, strict=True):
+        assert np.any(before.numpy() != after.numpy())
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_the_seed_alone_decides_the_weights(name):
+    first, again, other = (build(name, seed=seed).get_weights() for seed in (3, 3, 4))
+    for weight, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(weight, same)
+    assert all(np.any(weight != another) for weight, another in zip(first, other, strict=True) if weight.any())
+
+
+def test_layers_of_one_network_do_not_share_their_random_numbers():
+    model = build("FC100-100-10")
+    first, second = (model.get_layer(name).kernel.numpy() for name in ("hidden1", "hidden2"))
+    assert abs(np.corrcoef(first[:100].ravel(), second.ravel())[0, 1]) < 0.05  # five standard errors of 10,000 pairs
+
+
+@pytest.mark.parametrize("name", ["FC100-100-10", "AE400-10", "ConvNet"])
+def test_adapts_to_other_images_and_classes(name):
+    model = build(name, image_shape=(16, 20, 3), num_classes=7)
+    assert model(tf.zeros([2, 16, 20, 3])).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("FC10(1e-4)", 1e-4), ("FC10(1e-2)", 1e-2), ("FC10(1)", 1.0)])
+def test_the_lambda_in_the_name_decays_the_kernel_by_half_its_square(name, decay):
+    model = build(name)
+    np.testing.assert_allclose(sum(model.losses), decay / 2 * (model.get_layer("logits").kernel.numpy() ** 2).sum(), rtol=1e-5)
+
+
+def test_offers_the_nearest_network():
+    with pytest.raises(ValueError, match=r"unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'\? Known: FC10\(1e-4\), "):
+        build("FC100-10-100")

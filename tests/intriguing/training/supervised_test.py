@@ -1,0 +1,195 @@
+"""Claims about training: what it minimizes, what it moves, and what it reports."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.models.fully_connected import fully_connected
+from intriguing.training import supervised
+from intriguing.training.supervised import FullBatchTraining, MinibatchTraining, cross_entropy, fit_full_batch, fit_minibatches
+
+layers = keras.layers
+SHAPE = (2, 4, 1)
+STANDING_STILL = 1e-12  # a learning rate that leaves float32 weights where they are
+RTOL_ROUNDING = 1e-5  # means of float32 in another order
+
+
+@pytest.fixture
+def examples():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(size=(60, *SHAPE)).astype(np.float32)
+    return tf.constant(images), tf.constant((images[:, 0, 0, 0] * 3).astype(np.int32))
+
+
+def endless(images, labels, batch_size):
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size, drop_remainder=True).repeat()
+
+
+def network(seed=0, decay=0.1):
+    return fully_connected((5, 3), weight_decay=(decay, decay), image_shape=SHAPE, seed=seed)
+
+
+def negative_log_likelihood(logits, labels):
+    logits = np.asarray(logits, np.float64)
+    return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
+
+
+def test_cross_entropy_is_the_mean_negative_log_likelihood(examples):
+    images, labels = examples
+    logits = network()(images)
+    np.testing.assert_allclose(
+        cross_entropy(logits, images, labels), negative_log_likelihood(logits, labels), rtol=RTOL_ROUNDING
+    )
+
+
+def test_minibatches_lower_the_loss(examples):
+    settings = MinibatchTraining(num_epochs=60, batch_size=20, learning_rate=0.2)
+    model = network(decay=0.0)
+    record = fit_minibatches(model, endless(*examples, 20), steps_per_epoch=3, settings=settings)
+    assert len(record.losses) == 60 and record.converged is None
+    assert record.losses[-1] < 0.5 * record.losses[0]
+    accuracy = np.mean(np.argmax(model(examples[0]), axis=1) == examples[1])
+    assert accuracy > 0.9
+
+
+def test_regularizers_enter_the_loss_once(examples):
+    images, labels = examples
+    model = network(decay=0.4)
+    penalty = sum(0.2 * (layer.kernel.numpy().astype(np.float64) ** 2).sum() for layer in model.layers[1:])
+    expected = negative_log_likelihood(model(images), labels) + penalty
+    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=STANDING_STILL)
+    record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
+    np.testing.assert_allclose(record.losses, [expected], rtol=RTOL_ROUNDING)
+
+
+def test_batch_normalization_learns_its_statistics(examples):
+    images, labels = examples
+    model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.BatchNormalization(momentum=0.9), layers.Dense(3)])
+    flat = images.numpy().reshape(60, -1)
+    settings = MinibatchTraining(num_epochs=1, batch_size=60, learning_rate=1e-3)
+    fit_minibatches(model, endless(images, labels, 60), steps_per_epoch=1, settings=settings)
+    np.testing.assert_allclose(model.layers[1].moving_mean, 0.1 * flat.mean(axis=0), rtol=RTOL_ROUNDING)
+    np.testing.assert_allclose(model.layers[1].moving_variance, 0.9 + 0.1 * flat.var(axis=0), rtol=RTOL_ROUNDING)
+
+
+def test_dropout_draws_anew_at_every_step_and_does_not_disturb_training(examples):
+    model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dropout(0.5, seed=1), layers.Dense(3)])
+    settings = MinibatchTraining(num_epochs=2, batch_size=60, learning_rate=STANDING_STILL)
+    record = fit_minibatches(model, endless(*examples, 60), steps_per_epoch=1, settings=settings)
+    assert np.isfinite(record.losses).all() and record.losses[0] != record.losses[1]
+
+
+class WithoutTrainingArgument(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.logits = layers.Flatten(), layers.Dense(3)
+
+    def call(self, images):
+        return self.logits(self.flatten(images))
+
+
+def test_trains_a_subclassed_model_whose_call_knows_no_training_argument(examples):
+    model = WithoutTrainingArgument()
+    model(examples[0])
+    settings = MinibatchTraining(num_epochs=5, batch_size=60, learning_rate=0.1)
+    record = fit_minibatches(model, endless(*examples, 60), steps_per_epoch=1, settings=settings)
+    assert record.losses[-1] < record.losses[0]
+    assert fit_full_batch(model, *examples, settings=FullBatchTraining(max_iterations=5)).losses[-1] < record.losses[-1]
+
+
+def sum_of_outputs(outputs, images, labels):
+    return tf.reduce_sum(outputs)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_the_learning_rate_climbs_for_its_share_of_the_steps_and_then_falls_along_a_cosine_to_zero(examples, warmup):
+    # Under a constant gradient each step of Adam is as long as the learning rate of that step.
+    model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, kernel_initializer="zeros")])
+    settings = MinibatchTraining(num_epochs=4, batch_size=60, learning_rate=0.1, warmup=warmup)
+    fit_minibatches(model, endless(*examples, 60), steps_per_epoch=5, settings=settings, loss=sum_of_outputs)
+    climbing = int(warmup * 20)
+    rates = [0.1 * step / climbing for step in range(climbing)]
+    rates += [0.05 * (1 + np.cos(np.pi * step / (20 - climbing))) for step in range(20 - climbing)]
+    np.testing.assert_allclose(model.layers[-1].bias, [-sum(rates)], rtol=1e-4)  # twenty float32 steps, and Adam's epsilon
+
+
+def test_reports_after_every_epoch(examples):
+    calls = []
+    settings = MinibatchTraining(num_epochs=4, batch_size=30, learning_rate=0.01)
+    record = fit_minibatches(
+        network(), endless(*examples, 30), steps_per_epoch=2, settings=settings, report=lambda *report: calls.append(report)
+    )
+    assert calls == [(epoch + 1, 4, loss) for epoch, loss in enumerate(record.losses)]
+
+
+def test_refuses_a_batch_that_the_replicas_cannot_share(examples, two_replicas):
+    with (
+        two_replicas.scope(),
+        pytest.raises(ValueError, match="batch_size 15 cannot be divided among 2 replicas; use a multiple"),
+    ):
+        fit_minibatches(network(), endless(*examples, 15), steps_per_epoch=4, settings=MinibatchTraining(batch_size=15))
+
+
+@pytest.mark.parametrize("name", ["num_epochs", "batch_size", "learning_rate"])
+def test_minibatch_settings_must_be_positive(name):
+    with pytest.raises(ValueError, match=f"{name} must be positive; received 0"):
+        MinibatchTraining(**{name: 0})
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.0])
+def test_the_warmup_must_leave_steps_for_the_cosine(warmup):
+    with pytest.raises(ValueError, match=r"warmup must lie in \[0, 1\); received"):
+        MinibatchTraining(warmup=warmup)
+
+
+@pytest.mark.parametrize("options", [{"max_iterations": 0}, {"tolerance": -1.0}])
+def test_full_batch_settings_check_themselves(options):
+    with pytest.raises(ValueError, match="max_iterations must be positive and tolerance not negative; received"):
+        FullBatchTraining(**options)
+
+
+def test_full_batch_reaches_the_minimum_that_scipy_finds_in_float64(examples):
+    optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS (extra test)")
+    images, labels = examples
+    flat, answers = images.numpy().reshape(60, 8).astype(np.float64), labels.numpy()
+    decay = 0.05
+
+    def objective(position):
+        kernel, bias = position[:24].reshape(8, 3), position[24:]
+        logits = flat @ kernel + bias
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        slope = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[answers]) / 60
+        value = negative_log_likelihood(logits, answers) + decay / 2 * (kernel**2).sum()
+        return value, np.r_[(flat.T @ slope + decay * kernel).ravel(), slope.sum(axis=0)]
+
+    oracle = optimize.minimize(objective, np.zeros(27), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10})
+    model = fully_connected((3,), weight_decay=(decay,), image_shape=SHAPE)
+    record = fit_full_batch(model, images, labels)
+    assert record.converged is True
+    rtol_minimum = 1e-6  # at a gradient of 1e-5 the value is flat to float32 rounding
+    np.testing.assert_allclose(record.losses[-1], oracle.fun, rtol=rtol_minimum)
+    atol_position = 1e-3  # a gradient of 1e-5 over a curvature of 0.05, in a handful of directions
+    np.testing.assert_allclose(model.layers[-1].kernel, oracle.x[:24].reshape(8, 3), atol=atol_position)
+
+
+def test_full_batch_leaves_frozen_layers_alone(examples):
+    model = network(decay=0.0)
+    model.get_layer("hidden1").trainable = False
+    frozen, free = model.get_layer("hidden1").get_weights(), model.get_layer("logits").get_weights()
+    fit_full_batch(model, *examples, settings=FullBatchTraining(max_iterations=20))
+    for before, after in zip(frozen, model.get_layer("hidden1").get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert np.any(free[0] != model.get_layer("logits").get_weights()[0])
+
+
+def test_full_batch_reports_and_stops_at_its_budget(examples, monkeypatch):
+    monkeypatch.setattr(supervised, "_ITERATIONS_PER_REPORT", 5)
+    calls = []
+    record = fit_full_batch(
+        network(decay=0.0), *examples, settings=FullBatchTraining(max_iterations=12, tolerance=0.0),
+        report=lambda *report: calls.append(report),
+    )  # fmt: skip
+    assert [(done, total) for done, total, _ in calls] == [(5, 12), (10, 12), (12, 12)]
+    assert tuple(loss for _, _, loss in calls) == record.losses and record.losses[2] < record.losses[0]
+    assert record.converged is False

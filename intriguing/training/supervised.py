@@ -250,16 +250,14 @@ def fit_full_batch(
     @tf.function(autograph=False)
     def objective(flat: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         both = strategy.run(value_and_gradient, args=(flat, fixed, shards))
-        total = strategy.reduce(
-            tf.distribute.ReduceOp.SUM, both, axis=None
-        )  # in one piece: between workers each one costs a wait
+        total = strategy.reduce(tf.distribute.ReduceOp.SUM, both, axis=None)
         return total[0], total[1:]
 
     def advance(progress: lbfgs.Progress, until: tf.Tensor) -> lbfgs.Progress:
         return lbfgs.resume(objective, progress, max_iterations=until, tolerance=settings.tolerance)
 
-    # TensorFlow 2.21 orders the collectives of several workers by edges that cannot cross the nested loops of the line search: the
-    # graph hangs. There, Python drives the iterations.
+    # TensorFlow 2.21 orders the collectives of several workers by edges that cannot cross the nested loops of the line search:
+    # such a graph hangs. There, Python drives the iterations.
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         advance = tf.function(advance, autograph=False)
     start = tf.concat([tf.reshape(value, [-1]) for value in values_of(model.trainable_variables)], axis=0)

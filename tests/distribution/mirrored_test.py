@@ -1,0 +1,117 @@
+"""Two devices give what one gives: training, predictions and the attack."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.analysis.predictions import predict
+from intriguing.attack.minimize_distortion import minimize_distortion
+from intriguing.models.fully_connected import fully_connected
+from intriguing.training.supervised import MinibatchTraining, fit_full_batch, fit_minibatches
+
+SHAPE = (5, 5, 1)
+ATOL_SUMMATION = 1e-5  # the gradient is the same mean, added up as two halves
+ATOL_CONVERGED = 5e-3  # the loss ends alike to the last float32 digit; a bias, which does not decay, is known less well
+RTOL_BATCH = 1e-4  # a product of matrices may round otherwise when it has fewer rows
+
+
+@pytest.fixture(scope="module")
+def examples():
+    images = tf.random.stateless_uniform([64, *SHAPE], seed=[0, 0])
+    return images, tf.cast(images[:, 0, 0, 0] * 3, tf.int32)
+
+
+@pytest.fixture
+def one_device():
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+def network():
+    return fully_connected((12, 3), weight_decay=(1e-3, 1e-3), image_shape=SHAPE)
+
+
+def endless(examples, batch_size):
+    return tf.data.Dataset.from_tensor_slices(examples).batch(batch_size, drop_remainder=True).repeat()
+
+
+def on_both(one_device, two_replicas, train, build=network):
+    results = []
+    for strategy in (one_device, two_replicas):
+        with strategy.scope():
+            model = build()
+            record = train(model)
+        results.append((record, model.get_weights()))
+    return results
+
+
+def assert_alike(one, two, atol):
+    np.testing.assert_allclose(one[0].losses[-1], two[0].losses[-1], atol=ATOL_SUMMATION)
+    assert one[0].converged == two[0].converged
+    for weight, other in zip(one[1], two[1], strict=True):
+        np.testing.assert_allclose(weight, other, atol=atol)
+
+
+@pytest.mark.parametrize(("num_epochs", "steps_per_epoch"), [(1, 1), (5, 8)], ids=["one step", "a whole fit"])
+def test_minibatch_training_on_two_devices_equals_that_on_one(num_epochs, steps_per_epoch, examples, one_device, two_replicas):
+    settings = MinibatchTraining(num_epochs=num_epochs, batch_size=8, learning_rate=0.01)
+
+    def train(model):
+        return fit_minibatches(model, endless(examples, 8), steps_per_epoch=steps_per_epoch, settings=settings)
+
+    one, two = on_both(one_device, two_replicas, train)
+    assert any(np.any(weight != start) for weight, start in zip(one[1], network().get_weights(), strict=True))
+    assert_alike(one, two, ATOL_SUMMATION)
+
+
+def softmax():
+    return fully_connected((3,), weight_decay=(0.1,), image_shape=SHAPE)
+
+
+def test_full_batch_training_on_two_devices_equals_that_on_one_even_when_the_shares_differ(examples, one_device, two_replicas):
+    odd = tuple(tensor[:33] for tensor in examples)
+    one, two = on_both(one_device, two_replicas, lambda model: fit_full_batch(model, *odd), build=softmax)
+    assert one[0].converged
+    assert_alike(one, two, ATOL_CONVERGED)
+
+
+def test_statistics_of_batch_normalization_are_averaged_over_the_replicas(examples, two_replicas):
+    with two_replicas.scope():
+        layers = [
+            keras.Input(SHAPE),
+            keras.layers.Flatten(),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Dense(3),
+        ]
+        model = keras.Sequential(layers)
+        settings = MinibatchTraining(num_epochs=1, batch_size=64, learning_rate=1e-3)
+        fit_minibatches(model, endless(examples, 64), steps_per_epoch=1, settings=settings)
+    pixels = examples[0].numpy().reshape(64, -1)
+    np.testing.assert_allclose(model.layers[1].moving_mean.numpy(), 0.1 * pixels.mean(axis=0), atol=ATOL_SUMMATION)
+    halves = np.mean([half.var(axis=0) for half in np.split(pixels, 2)], axis=0)
+    np.testing.assert_allclose(model.layers[1].moving_variance.numpy(), 0.9 + 0.1 * halves, atol=ATOL_SUMMATION)
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_predictions_of_two_devices_equal_those_of_one(batch_size, examples, one_device, two_replicas):
+    answers = []
+    for strategy in (one_device, two_replicas):
+        with strategy.scope():
+            answers.append(predict(network(), examples[0], batch_size=batch_size))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_the_attack_on_two_devices_equals_that_on_one_for_a_batch_that_does_not_divide(examples, one_device, two_replicas):
+    images, results = examples[0][:7], []
+    for strategy in (one_device, two_replicas):
+        with strategy.scope():
+            model = network()
+            model.set_weights([4.0 * weight for weight in model.get_weights()])  # steep: most classes are in reach
+            targets = (predict(model, images) + 1 + tf.range(7) % 2) % 3
+            results.append(minimize_distortion(model, images, targets=targets))
+    one, two = results
+    assert np.count_nonzero(one.succeeded) >= 4
+    np.testing.assert_array_equal(one.succeeded, two.succeeded)
+    np.testing.assert_allclose(one.distortion, two.distortion, rtol=RTOL_BATCH)
+    np.testing.assert_allclose(one.distorted, two.distorted, atol=1e-3)  # near a minimum, pixels are known to half the digits
+    assert two.distorted.shape == images.shape

@@ -135,15 +135,14 @@ def _search(logits: Classifier, images: tf.Tensor, accepted: tf.Tensor, search: 
         )
 
     already_there = succeeds(clean)
-    start = _Progress(
-        clean, clean, tf.where(already_there, 0.0, float("inf")), tf.ones(num_images, tf.int32)
-    )  # one evaluation, for the first guess of c
+    nothing_found = tf.where(already_there, 0.0, float("inf"))
+    start = _Progress(clean, clean, nothing_found, tf.ones(num_images, tf.int32))  # one evaluation: the first guess of c
     initial_c = _first_guess(*objective.loss_objective(flat_logits, accepted)(clean))
     bracket, progress = bisect_on_c(
         attempt, initial_c=initial_c, state=start, in_work=~already_there, settings=search.bisection
     )
-    distorted = tf.reshape(progress.nearest, shape)
     succeeded = succeeds(progress.nearest)
+    distorted = tf.reshape(tf.where(succeeded[:, tf.newaxis], progress.nearest, clean), shape)
     return DistortionResults(
         distorted=distorted,
         distortion=tf.where(succeeded, distortion(images, distorted), float("nan")),

@@ -6,9 +6,9 @@ under every strategy, where variables inside a compiled function would not.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -64,10 +64,7 @@ def split_weights(classifier: Classifier, image_shape: Sequence[int]) -> tuple[A
         if not callable(classifier):
             raise TypeError(f"classifier must be a Keras model or a callable from images to logits; received {classifier!r}.")
         return _architecture(lambda weights, images: tf.convert_to_tensor(classifier(images)), [], shape, owner=classifier), []
-    known = _KNOWN_MODELS.setdefault(classifier, {})
-    if shape not in known:
-        known[shape] = _inspect_model(classifier, shape)
-    architecture, variables = known[shape]
+    architecture, variables = _inspect_model(classifier, shape)
     return architecture, values_of(variables)
 
 
@@ -81,11 +78,7 @@ def in_mode(model: keras.Model, *, training: bool) -> dict[str, bool]:
     return {"training": training} if "training" in inspect.signature(model.call).parameters else {}
 
 
-_KNOWN_MODELS: weakref.WeakKeyDictionary[keras.Model, dict[tuple[int, ...], tuple[Architecture, list[Any]]]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
+@functools.lru_cache(maxsize=32)  # by identity; inspecting traces the model, which takes longer than many an attack
 def _inspect_model(model: keras.Model, image_shape: tuple[int, ...]) -> tuple[Architecture, list[Any]]:
     if not model.built:
         model(tf.zeros((1, *image_shape)))

@@ -40,4 +40,6 @@ def _read(kind: Any, values: dict[str, Any]) -> Any:
 def _field(kind: Any, value: Any) -> Any:
     if kind is PixelBox:
         return PixelBox(*value)
+    if typing.get_origin(kind) is tuple:
+        return tuple(value)  # JSON knows lists only
     return _read(kind, value) if dataclasses.is_dataclass(kind) else value

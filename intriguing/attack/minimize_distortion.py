@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from intriguing.accelerators import run_on_rows
 from intriguing.attack import objective
-from intriguing.attack.bisection import Bisection, bisect_on_c
-from intriguing.attack.lbfgs import BoxMinimization, minimize_in_box
+from intriguing.attack.bisection import Bisection, Bracket, bisect_on_c
+from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture, Classifier, split_weights
 from intriguing.pixels import PixelBox
@@ -24,13 +24,22 @@ class DistortionSearch:
 
     Attributes:
         pixel_box: The legal pixel values; every image returned lies inside, exactly.
-        bisection: The outer loop, on c.
+        temperatures: After the paper's cross-entropy the search is repeated, from the nearest image so far, on
+            `cross_entropy(logits / T)` for each T in turn, as a share of the margin that the clean image has to cross. A low
+            temperature sees the decision boundary alone, where cross-entropy also pushes away from the third-best classes.
+            Empty for the paper's method as it stands.
+        bisection: The middle loop, on c.
         minimization: The inner loop, L-BFGS at a fixed c.
     """
 
     pixel_box: PixelBox = PixelBox()
+    temperatures: tuple[float, ...] = (0.03,)
     bisection: Bisection = Bisection()
     minimization: BoxMinimization = BoxMinimization()
+
+    def __post_init__(self) -> None:
+        if not all(temperature > 0.0 for temperature in self.temperatures):
+            raise ValueError(f"temperatures must be positive; received {self.temperatures}.")
 
 
 class DistortionResults(NamedTuple):
@@ -39,9 +48,7 @@ class DistortionResults(NamedTuple):
     distorted: tf.Tensor  # [batch, ...], inside the pixel box; the clean image where not succeeded
     distortion: tf.Tensor  # [batch], root-mean-square pixel change, in pixel units; NaN where not succeeded
     succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
-    c: (
-        tf.Tensor
-    )  # [batch], the largest weight that still succeeded; NaN where none did, infinite if the clean image already did
+    c: tf.Tensor  # [batch], the largest weight at which cross-entropy succeeded; NaN for none, infinite if already there
     num_evaluations: tf.Tensor  # [batch] int32, gradient evaluations of the batch while this image was in work
 
 
@@ -115,53 +122,78 @@ class _Progress(NamedTuple):
 
 
 def _search(logits: Classifier, images: tf.Tensor, accepted: tf.Tensor, search: DistortionSearch) -> DistortionResults:
-    num_images, shape = images.shape[0], images.shape
-    clean = tf.reshape(images, [num_images, -1])
+    clean = tf.reshape(images, [images.shape[0], -1])
 
     def flat_logits(position: tf.Tensor) -> tf.Tensor:
-        return logits(tf.reshape(position, shape))
+        return logits(tf.reshape(position, images.shape))
 
-    def succeeds(position: tf.Tensor) -> tf.Tensor:
-        return objective.reached(flat_logits(position), accepted)
+    temperatures = _temperatures(flat_logits(clean), accepted, search.temperatures)
+    already_there = objective.reached(flat_logits(clean), accepted)
 
-    def attempt(c: tf.Tensor, in_work: tf.Tensor, progress: _Progress) -> tuple[tf.Tensor, _Progress]:
-        minimum = minimize_in_box(
-            objective.penalty_objective(flat_logits, clean, accepted, c),
-            progress.current, pixel_box=search.pixel_box, in_work=in_work, settings=search.minimization,
-        )  # fmt: skip
-        succeeded = succeeds(minimum.position)
-        return succeeded, _keep_nearest(
-            progress, minimum.position, clean, succeeded & in_work, minimum.num_evaluations, in_work
-        )
+    def stages_left(stage: tf.Tensor, progress: _Progress, largest_c: tf.Tensor) -> tf.Tensor:
+        return stage < temperatures.shape[0]
 
-    already_there = succeeds(clean)
+    def one_stage(stage: tf.Tensor, progress: _Progress, largest_c: tf.Tensor) -> tuple[tf.Tensor, _Progress, tf.Tensor]:
+        bracket, progress = _bisect(flat_logits, clean, accepted, temperatures[stage], ~already_there, progress, search)
+        return stage + 1, progress, tf.where(stage == 0, bracket.succeeded_at, largest_c)
+
     nothing_found = tf.where(already_there, 0.0, float("inf"))
-    start = _Progress(clean, clean, nothing_found, tf.ones(num_images, tf.int32))  # one evaluation: the first guess of c
-    initial_c = _first_guess(*objective.loss_objective(flat_logits, accepted)(clean))
-    bracket, progress = bisect_on_c(
-        attempt, initial_c=initial_c, state=start, in_work=~already_there, settings=search.bisection
-    )
-    succeeded = succeeds(progress.nearest)
-    distorted = tf.reshape(tf.where(succeeded[:, tf.newaxis], progress.nearest, clean), shape)
+    start = _Progress(clean, clean, nothing_found, tf.zeros_like(nothing_found, tf.int32))
+    _, progress, largest_c = tf.while_loop(stages_left, one_stage, [tf.constant(0), start, tf.zeros_like(nothing_found)])
+    succeeded = objective.reached(flat_logits(progress.nearest), accepted)
+    distorted = tf.reshape(tf.where(succeeded[:, tf.newaxis], progress.nearest, clean), images.shape)
     return DistortionResults(
         distorted=distorted,
         distortion=tf.where(succeeded, distortion(images, distorted), float("nan")),
         succeeded=succeeded,
-        c=tf.where(already_there, float("inf"), tf.where(succeeded, bracket.succeeded_at, float("nan"))),
+        c=tf.where(already_there, float("inf"), tf.where(largest_c > 0.0, largest_c, float("nan"))),
         num_evaluations=progress.num_evaluations,
     )
 
 
+def _temperatures(logits: tf.Tensor, accepted: tf.Tensor, shares: tuple[float, ...]) -> tf.Tensor:
+    """Returns `[stages, batch]`: one, the paper's, then shares of the margin of each clean image, as far as float32 sees."""
+    resolution = 1e-4 * (tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1)) + 1e-20
+    margin = objective.shortfall(logits, accepted)
+    return tf.stack([tf.ones_like(margin), *(tf.maximum(share * margin, resolution) for share in shares)])
+
+
+def _bisect(
+    flat_logits: objective.FlatLogits,
+    clean: tf.Tensor,
+    accepted: tf.Tensor,
+    temperature: tf.Tensor,
+    in_work: tf.Tensor,
+    progress: _Progress,
+    search: DistortionSearch,
+) -> tuple[Bracket, _Progress]:
+    def tempered(position: tf.Tensor) -> tf.Tensor:
+        return flat_logits(position) / temperature[:, tf.newaxis]
+
+    def attempt(c: tf.Tensor, open_rows: tf.Tensor, progress: _Progress) -> tuple[tf.Tensor, _Progress]:
+        minimum = minimize_in_box(
+            objective.penalty_objective(tempered, clean, accepted, c), progress.current,
+            pixel_box=search.pixel_box, in_work=open_rows, settings=search.minimization,
+        )  # fmt: skip
+        succeeded = objective.reached(flat_logits(minimum.position), accepted)
+        return succeeded, _keep_nearest(progress, minimum, clean, succeeded & open_rows, open_rows)
+
+    initial_c = _first_guess(*objective.loss_objective(tempered, accepted)(clean))
+    progress = progress._replace(num_evaluations=progress.num_evaluations + 1)  # for that guess
+    return bisect_on_c(attempt, initial_c=initial_c, state=progress, in_work=in_work, settings=search.bisection)
+
+
 def _keep_nearest(
-    progress: _Progress, position: tf.Tensor, clean: tf.Tensor, succeeded: tf.Tensor, spent: tf.Tensor, in_work: tf.Tensor
+    progress: _Progress, minimum: BoxMinimum, clean: tf.Tensor, succeeded: tf.Tensor, open_rows: tf.Tensor
 ) -> _Progress:
-    squared_length = tf.reduce_sum((position - clean) ** 2, axis=1)
+    squared_length = tf.reduce_sum((minimum.position - clean) ** 2, axis=1)
     nearer = succeeded & (squared_length < progress.squared_length)
-    nearest = tf.where(nearer[:, tf.newaxis], position, progress.nearest)
+    nearest = tf.where(nearer[:, tf.newaxis], minimum.position, progress.nearest)
     found = tf.where(nearer, squared_length, progress.squared_length)
     # From the far side of the boundary: a start on the near side may stop at a local minimum that never crosses it.
-    current = tf.where(tf.math.is_finite(found)[:, tf.newaxis], nearest, position)
-    return _Progress(current, nearest, found, progress.num_evaluations + tf.where(in_work, spent, 0))
+    current = tf.where(tf.math.is_finite(found)[:, tf.newaxis], nearest, minimum.position)
+    spent = tf.where(open_rows, minimum.num_evaluations, 0)
+    return _Progress(current, nearest, found, progress.num_evaluations + spent)
 
 
 def _first_guess(loss: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:

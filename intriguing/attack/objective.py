@@ -27,11 +27,14 @@ def loss(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
     return tf.reduce_logsumexp(logits, axis=1) - tf.reduce_logsumexp(_only(logits, accepted), axis=1)
 
 
+def shortfall(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
+    """Returns `[batch]`, by how much the best other logit exceeds the best accepted one; negative where the goal is reached."""
+    return tf.reduce_max(_only(logits, ~accepted), axis=1) - tf.reduce_max(_only(logits, accepted), axis=1)
+
+
 def reached(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
     """Returns a bool `[batch]`: the largest logit belongs to an accepted class, by more than rounding can take back."""
-    best_accepted = tf.reduce_max(_only(logits, accepted), axis=1)
-    best_other = tf.reduce_max(_only(logits, ~accepted), axis=1)
-    return best_accepted - best_other > ROUNDING_MARGIN * (1.0 + tf.abs(best_other))
+    return shortfall(logits, accepted) < -ROUNDING_MARGIN * (1.0 + tf.reduce_max(tf.abs(logits), axis=1))
 
 
 def penalty_objective(flat_logits: FlatLogits, images: tf.Tensor, accepted: tf.Tensor, c: tf.Tensor) -> ValueAndGradient:

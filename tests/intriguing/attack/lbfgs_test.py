@@ -13,6 +13,7 @@ scipy_optimize = pytest.importorskip("scipy.optimize", reason="the oracle is Sci
 
 BOX = PixelBox()
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 60, 6, 24
+ATOL_LOSS = 1e-5  # the loss is a difference of logits of order ten, each rounded to 1e-6
 RTOL_OBJECTIVE = 1e-4  # the bar: 1.0001 times SciPy's objective on 95 % of the images
 
 
@@ -75,7 +76,7 @@ def test_never_leaves_the_box_and_reports_the_objective_of_the_position_it_retur
     _, images, _, function = penalty_problem(0.02)
     found = minimize_compiled(function, images)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
-    np.testing.assert_allclose(function(found.position)[0], found.objective, rtol=1e-6)
+    np.testing.assert_allclose(function(found.position)[0], found.objective, rtol=1e-5, atol=ATOL_LOSS)
 
 
 def test_rows_out_of_work_stay_where_they_are_and_cost_one_evaluation():

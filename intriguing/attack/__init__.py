@@ -3,9 +3,10 @@
 from intriguing.attack.bisection import Bisection
 from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
-from intriguing.attack.minimize_distortion import DistortionResults, DistortionSearch, minimize_distortion
+from intriguing.attack.minimize_distortion import PAPERS_SEARCH, DistortionResults, DistortionSearch, minimize_distortion
 
 __all__ = [
+    "PAPERS_SEARCH",
     "Bisection",
     "BoxMinimization",
     "BoxMinimum",

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
 
-from intriguing.attack import Bisection, DistortionSearch, minimize_distortion
+from intriguing.attack import PAPERS_SEARCH, Bisection, DistortionSearch, minimize_distortion
 from intriguing.attack.minimize_distortion import _compiled_search
 from intriguing.data import dataset_card, load_examples, random_targets
 from intriguing.distortion import distortion
@@ -98,7 +98,7 @@ def test_cross_entropy_alone_is_the_papers_method_and_stops_farther_out(linear):
     images = digits_like()
     targets, _ = wrong_targets(linear, images)
     default = minimize_distortion(linear, images, targets=targets)
-    papers = minimize_distortion(linear, images, targets=targets, search=DistortionSearch(temperatures=()))
+    papers = minimize_distortion(linear, images, targets=targets, search=PAPERS_SEARCH)
     np.testing.assert_array_equal(papers.c, default.c)
     assert (default.distortion <= papers.distortion).numpy().all()
     assert float(tf.reduce_mean(papers.distortion)) > 1.01 * float(tf.reduce_mean(default.distortion))

@@ -22,14 +22,14 @@ _TRAINED_MODEL = flags.DEFINE_string("trained_model", None, "Folder that launch.
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to sample and attack.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images attacked at once.", lower_bound=1)
 _TARGETED = flags.DEFINE_bool("targeted", True, "Drive each image to a random wrong class; otherwise to any wrong class.")
-
 _PAPERS_METHOD = flags.DEFINE_bool("papers_method", False, "Cross-entropy alone, as in the paper: faster, and farther out.")
 
 
 def main() -> None:
     """Attacks, saves the images, and prints how many were found and how near."""
     trained = TrainedModel(_TRAINED_MODEL.value)
-    name = trained.training()["name"] if trained.manifest() else ""
+    trained.manifest()  # what is not a whole trained model is refused before anything runs
+    name = trained.training()["name"]
     subset = data_flags.subset_step()
     attacker = Attacker(
         f"attack_{folder_name(name)}", data_flags.workdir(), model=trained, subset=subset, num_images=_NUM_IMAGES.value,

@@ -101,7 +101,7 @@ class Component(Generic[Output]):
             "type": output.TYPE_NAME,
             "step": self.id,
             "fingerprint": fingerprint,
-            "inputs": {name: [artifact.uri.name for artifact in artifacts] for name, artifacts in self.inputs.items()},
+            "inputs": {name: {item.uri.name: item.digest() for item in items} for name, items in self.inputs.items()},
             "parameters": self.parameters,
             "versions": versions(),
             "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.artifacts import Artifact, DistortedImages, TrainedModel, TransferRates, sha256_of
+from components.artifacts import Artifact, DistortedImages, Subset, TrainedModel, TransferRates, sha256_of
 from components.contract import Component
 from components.pipeline import Network, Study, folder_name, study_pipeline
 from components.runner import run
@@ -194,7 +194,8 @@ def test_networks_of_the_halves_saw_only_their_half(workdir: Path) -> None:
     for row in _table(workdir, "table_3")["rows"]:
         folder = workdir / f"train_{folder_name(row['Model'])}_on_halves"
         manifest, training = TrainedModel(folder).manifest(), TrainedModel(folder).training()
-        assert manifest["inputs"] == {"subset": [f"subset_{row['Trained on']}"]}
+        subset = Subset(workdir / f"subset_{row['Trained on']}")
+        assert manifest["inputs"] == {"subset": {subset.uri.name: subset.digest()}}
         seen = row[f"Error on {row['Trained on']}"]
         assert [seen["num_events"], seen["num_trials"]] == training["train_errors"]
 

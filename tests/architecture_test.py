@@ -218,7 +218,7 @@ def test_the_library_exposes_its_subpackages() -> None:
 
 
 def test_every_folder_of_tests_mirrors_one_of_the_house() -> None:
-    homeless = {"oracles", "distribution"}  # instruments of the tests, and the shipped package seen from outside
+    homeless = {"oracles", "benchmarks", "distribution"}  # instruments, and strategies, which concern every room
     folders = {path.parent.relative_to(REPOSITORY / "tests") for path in _sources("tests")}
     assert [
         str(folder)

@@ -17,7 +17,16 @@ def check_name(name: str, known: Iterable[str], kind: str) -> None:
     known = list(known)
     if name in known:
         return
+    raise ValueError(f"unknown {kind} {name!r}.{suggestion(name, known)} Known: {', '.join(known)}.")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Returns a sentence that offers the nearest known name, or nothing if none is near.
+
+    Example:
+        >>> suggestion("mnits", ["mnist", "cifar10"])
+        " Did you mean 'mnist'?"
+    """
     lowered = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.4)
-    suggestion = f" Did you mean {lowered[matches[0]]!r}?" if matches else ""
-    raise ValueError(f"unknown {kind} {name!r}.{suggestion} Known: {', '.join(known)}.")
+    return f" Did you mean {lowered[matches[0]]!r}?" if matches else ""

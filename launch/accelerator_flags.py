@@ -20,6 +20,12 @@ _STRATEGY = flags.DEFINE_enum(
 )
 _TPU = flags.DEFINE_string("tpu", None, "Name or address of a TPU, or local.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, order, samples, targets and noise.", lower_bound=0)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that is made; a folder of runs/ if omitted.")
+
+
+def workdir(default: str) -> Path:
+    """Returns the folder that steps are written to: the flag's, or `default`."""
+    return Path(_WORKDIR.value or default)
 
 
 def run(main: Callable[[], None]) -> None:

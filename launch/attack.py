@@ -30,9 +30,10 @@ def main() -> None:
     trained = TrainedModel(_TRAINED_MODEL.value)
     trained.manifest()  # what is not a whole trained model is refused before anything runs
     name = trained.training()["name"]
-    subset = data_flags.subset_step()
+    workdir = accelerator_flags.workdir(default="runs/steps")
+    subset = data_flags.subset_step(workdir)
     attacker = Attacker(
-        f"attack_{folder_name(name)}", data_flags.workdir(), model=trained, subset=subset, num_images=_NUM_IMAGES.value,
+        f"attack_{folder_name(name)}", workdir, model=trained, subset=subset, num_images=_NUM_IMAGES.value,
         batch_size=min(_BATCH_SIZE.value, _NUM_IMAGES.value), targeted=_TARGETED.value, seed=flags.FLAGS.seed,
         search=to_parameters(PAPERS_SEARCH if _PAPERS_METHOD.value else DistortionSearch()),
     )  # fmt: skip

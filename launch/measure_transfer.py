@@ -14,10 +14,9 @@ from components.runner import run
 from components.transfer_evaluator.component import TransferEvaluator
 from intriguing.accelerators import writes_files
 from intriguing.reporting import to_text, write_table
-from launch import accelerator_flags, data_flags
+from launch import accelerator_flags
 
 flags.adopt_module_key_flags(accelerator_flags)
-flags.adopt_module_key_flags(data_flags)
 _TRAINED_MODELS = flags.DEFINE_list(
     "trained_models", None, "Folders that launch.train wrote, separated by commas.", required=True
 )
@@ -30,17 +29,18 @@ _NOISE = flags.DEFINE_multi_float("noise", [0.1, 0.3], "Standard deviations of t
 
 def main() -> None:
     """Evaluates, saves the rates, and prints the table."""
+    workdir = accelerator_flags.workdir(default="runs/steps")
     models = [TrainedModel(folder) for folder in _TRAINED_MODELS.value]
     attacks = [DistortedImages(folder) for folder in _DISTORTED.value]
     evaluator = TransferEvaluator(
-        "transfer", data_flags.workdir(), models=models, distorted=attacks, subsets=[], amplify_to=_AMPLIFY_TO.value,
+        "transfer", workdir, models=models, distorted=attacks, subsets=[], amplify_to=_AMPLIFY_TO.value,
         noise=_NOISE.value, unclipped_noise=[], seed=flags.FLAGS.seed,
     )  # fmt: skip
     run([evaluator])
     if writes_files():
         table = transfer_table(Experiment.read(models, attacks, [evaluator.output]))
         print(to_text(table))
-        print("Written to", *write_table(table, data_flags.workdir()))
+        print("Written to", *write_table(table, workdir))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import importlib
 import pkgutil
 import sys
 import time
-from pathlib import Path
 
 from absl import flags
 
@@ -21,13 +20,11 @@ from components.pipeline import Study, study_pipeline
 from components.runner import run
 from intriguing.accelerators import writes_files
 from intriguing.names import check_name
-from launch import accelerator_flags, recipes
+from launch import accelerator_flags, recipes, tfds_flags
 
 flags.adopt_module_key_flags(accelerator_flags)
+flags.adopt_module_key_flags(tfds_flags)
 _RECIPE = flags.DEFINE_string("recipe", "mnist_5k", "The study to reproduce; a module of launch/recipes.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that is made; runs/RECIPE if omitted.")
-_DATA_DIR = flags.DEFINE_string("tfds_data_dir", None, "Where TensorFlow Datasets keeps its data sets.")
-_MANUAL_DIR = flags.DEFINE_string("tfds_manual_dir", None, "Folder with a data set's source files, instead of a download.")
 
 
 def load_recipe(name: str) -> Study:
@@ -40,7 +37,7 @@ def main() -> None:
     """Runs the pipeline, prints the tables, and says where the page is."""
     began = time.monotonic()
     study = load_recipe(_RECIPE.value)
-    workdir = Path(_WORKDIR.value or f"runs/{_RECIPE.value}")
+    workdir = accelerator_flags.workdir(default=f"runs/{_RECIPE.value}")
     seed = flags.FLAGS.seed
     facts = {
         "Recipe": _RECIPE.value,
@@ -54,7 +51,7 @@ def main() -> None:
         **{f"Training of {network.name} on P2": str(network.training) for network in study.networks_on_second},
     }
     steps = study_pipeline(
-        study, workdir=workdir, seed=seed, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value, facts=facts
+        study, workdir=workdir, seed=seed, data_dir=tfds_flags.data_dir(), manual_dir=tfds_flags.manual_dir(), facts=facts
     )
     run(steps)
     if writes_files():

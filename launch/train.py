@@ -37,8 +37,8 @@ _LEARNING_RATE = flags.DEFINE_float(
 def main() -> None:
     """Trains and saves the network, and prints its error on what it was trained on."""
     check_name(_MODEL.value, zoo.CONSTRUCTORS, "model")
-    name, workdir = _NAME.value or _MODEL.value, data_flags.workdir()
-    subset = data_flags.subset_step()
+    name, workdir = _NAME.value or _MODEL.value, accelerator_flags.workdir(default="runs/steps")
+    subset = data_flags.subset_step(workdir)
     trainer = Trainer(
         f"train_{folder_name(name)}", workdir, subset=subset, name=name, model=_MODEL.value,
         training=to_parameters(_training()), seed=flags.FLAGS.seed,

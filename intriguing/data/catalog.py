@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import socket
 import tempfile
@@ -19,6 +18,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from intriguing.data import embedded as embedded  # registers mnist_5k, so that its name is known here
+from intriguing.names import suggestion
 from intriguing.pixels import PixelBox
 
 
@@ -89,9 +89,8 @@ def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         # From None: TFDS would list its thousand names before our sentence.
-        raise ValueError(f"unknown data set {name!r}. Did you mean {nearest!r}?") from None
+        raise ValueError(f"unknown data set {name!r}.{suggestion(name, known)}") from None
 
 
 def _check_labeled_images(name: str, features: tfds.features.FeatureConnector) -> None:

@@ -32,8 +32,11 @@ def _refused_in_one_line(finished: Finished) -> str:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_help_lists_what_every_script_has(script: Script, name: str) -> None:
     shown = script(name, "--help").out
-    for flag in ("--accelerator: <cpu|gpu|tpu>", "--strategy: <auto|", "--tpu:", "--seed:", "--workdir:", "--tfds_data_dir:"):
+    for flag in ("--accelerator: <cpu|gpu|tpu>", "--strategy: <auto|", "--tpu:", "--seed:", "--workdir:"):
         assert flag in shown
+    reads_data = name != "measure_transfer"  # whose images are in the folders that it is given
+    assert ("--tfds_data_dir:" in shown) == ("--tfds_manual_dir:" in shown) == reads_data
+    assert ("--dataset:" in shown) == (name in ("train", "attack"))
     for flag in REQUIRED[name]:
         assert f"{flag.split('=')[0]}:" in shown
     assert f"python -m launch.{name}" in shown

@@ -169,8 +169,8 @@ def _sections(tables: Sequence[Table], controls: Sequence[Table], figures: Figur
             paragraphs=(
                 "Distortion is the root-mean-square change of a pixel, black being 0 and white 1. Each image is driven to a "
                 "random wrong class inside the pixel box by the paper's method: L-BFGS on c * |r|**2 + cross-entropy, and a "
-                "search for the largest c that succeeds. On the linear networks of MNIST, where the nearest image is known, that "
-                "ends 2 to 17 % beyond it.",
+                "search for the largest c that succeeds. On the linear networks of MNIST, where the nearest image is known, "
+                "that ends 2 to 17 % beyond it.",
             ),
             tables=(tables[0],),
             figures=(figures["distortion"],),

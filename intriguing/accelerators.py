@@ -88,6 +88,27 @@ def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any) -> Any:
     return tf.nest.map_structure(lambda value: value[:num_rows], results)
 
 
+def compile_for_loops(convolves: bool) -> bool:
+    """Whether a program whose loops evaluate a network is to be compiled with XLA as a whole.
+
+    On a CPU, XLA runs a convolution inside a loop on one thread, several times slower than TensorFlow does.
+    """
+    return not (convolves and _computes_on_cpu())
+
+
+def num_lanes() -> int:
+    """Rows that a replica works on at once where rows take turns: enough to fill the device, few enough to end together."""
+    return 16 if _computes_on_cpu() else 256
+
+
+def _computes_on_cpu() -> bool:
+    if tf.distribute.has_strategy():
+        devices = tf.distribute.get_strategy().extended.worker_devices
+    else:
+        devices = [device.name for kind in ("GPU", "TPU") for device in tf.config.list_logical_devices(kind)] or ["CPU"]
+    return all("CPU" in device for device in devices)
+
+
 @functools.lru_cache(maxsize=64)
 def _on_every_replica(program: Callable[..., Any], strategy: tf.distribute.Strategy) -> Any:
     """Compiles `program` on all replicas and the gathering of its answers; run eagerly, the replicas would take turns."""

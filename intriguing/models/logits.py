@@ -25,12 +25,21 @@ class Architecture:
     Attributes:
         apply: Pure function `(weights, images [batch, ...]) -> logits [batch, classes]`.
         num_classes: The number of logits.
+        convolves: True if there is a convolution in it.
     """
 
-    def __init__(self, apply: Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor], num_classes: int, identity: str):
+    def __init__(
+        self,
+        apply: Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor],
+        num_classes: int,
+        identity: str,
+        *,
+        convolves: bool = False,
+    ):
         """Stores what `split_weights` found out."""
         self.apply = apply
         self.num_classes = num_classes
+        self.convolves = convolves
         self._identity = identity
 
     def __eq__(self, other: object) -> bool:
@@ -141,7 +150,13 @@ def _architecture(
     if traced.captured_inputs:
         # Weights hidden inside: equal graphs may then hold different numbers.
         identity += f"/{id(owner)}"
-    return Architecture(apply, int(logits.shape[1]), identity)
+    return Architecture(apply, int(logits.shape[1]), identity, convolves=_convolves(traced))
+
+
+def _convolves(traced: Any) -> bool:
+    definition = traced.graph.as_graph_def()
+    nodes = [definition.node, *(function.node_def for function in definition.library.function)]
+    return any("Conv" in node.op for part in nodes for node in part)
 
 
 def _digest(traced: Any) -> str:

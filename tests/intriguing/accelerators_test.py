@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.accelerators import run_on_rows, strategy_for, writes_files
+from intriguing.accelerators import compile_for_loops, num_lanes, run_on_rows, strategy_for, writes_files
 
 
 @pytest.mark.parametrize(
@@ -127,3 +127,23 @@ def test_a_program_is_traced_once_for_rows_of_one_shape(two_replicas):
         for addend in (1.0, 2.0, 3.0):
             np.testing.assert_array_equal(run_on_rows(counted, tf.constant(addend), tf.zeros([4])), np.full(4, addend))
     assert len(traces) <= 2  # one for each device
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2])
+def test_on_a_cpu_xla_is_spared_the_loops_that_convolve(num_replicas, two_replicas):
+    strategy = two_replicas if num_replicas == 2 else tf.distribute.get_strategy()
+    with strategy.scope():
+        assert compile_for_loops(True) is False
+        assert compile_for_loops(False) is True
+
+
+def test_elsewhere_every_loop_is_compiled(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name=f"/device:{kind}:0")])
+    assert compile_for_loops(True) is True
+    assert compile_for_loops(False) is True
+
+
+def test_there_is_at_least_one_lane_and_an_accelerator_has_more(monkeypatch):
+    on_this_cpu = num_lanes()
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name=f"/device:{kind}:0")])
+    assert 1 <= on_this_cpu < num_lanes()

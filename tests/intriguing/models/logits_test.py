@@ -237,3 +237,19 @@ def test_what_cannot_be_called_is_refused():
         TypeError, match="classifier must be a Keras model or a callable from images to logits; received 'FC10'"
     ):
         split_weights("FC10", SHAPE)
+
+
+@pytest.mark.parametrize(("name", "convolves"), [("ConvNet", True), ("FC10(1)", False), ("FC100-100-10", False)])
+def test_an_architecture_tells_whether_it_convolves(name, convolves):
+    model = build(name)
+    assert architecture_of(model, model.input_shape[1:]).convolves is convolves
+
+
+def test_a_convolution_is_found_inside_a_nested_model_and_inside_a_plain_callable():
+    inner = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)])
+    inputs = keras.Input(SHAPE)
+    kernel = tf.ones([4, 4, 1, 3])
+    assert architecture_of(keras.Model(inputs, inner(inputs))).convolves
+    assert architecture_of(lambda images: tf.nn.conv2d(images, kernel, 1, "VALID")[:, 0, 0]).convolves
+    assert architecture_of(tf.function(lambda images: tf.nn.conv2d(images, kernel, 1, "VALID")[:, 0, 0])).convolves
+    assert not architecture_of(lambda images: tf.reshape(images, [-1, 16])[:, :3]).convolves

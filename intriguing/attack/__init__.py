@@ -1,18 +1,31 @@
 """The least distorted image that a classifier gets wrong, and the noise to compare it with."""
 
 from intriguing.attack.bisection import Bisection
+from intriguing.attack.boundary import BoundaryWalk
+from intriguing.attack.distortion_search import (
+    PAPERS_SEARCH,
+    QUICK_SEARCH,
+    THOROUGH_SEARCH,
+    DistortionResults,
+    DistortionSearch,
+    SearchStatus,
+)
 from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
-from intriguing.attack.minimize_distortion import PAPERS_SEARCH, DistortionResults, DistortionSearch, minimize_distortion
+from intriguing.attack.minimize_distortion import minimize_distortion
 
 __all__ = [
     "PAPERS_SEARCH",
+    "QUICK_SEARCH",
+    "THOROUGH_SEARCH",
     "Bisection",
+    "BoundaryWalk",
     "BoxMinimization",
     "BoxMinimum",
     "DistortionResults",
     "DistortionSearch",
     "NoisyImages",
+    "SearchStatus",
     "add_gaussian_noise",
     "minimize_distortion",
     "minimize_in_box",

@@ -51,6 +51,8 @@ class BoxMinimum(NamedTuple):
     position: tf.Tensor  # [batch, n], inside the box
     objective: tf.Tensor  # [batch]
     finished: tf.Tensor  # [batch] bool: the last round changed nothing worth a further one; False where the budget ran out
+    line_search_failed: tf.Tensor  # [batch] bool: not one step could be taken, although the start is not a minimum
+    out_of_budget: tf.Tensor  # [batch] bool: a further round would have cost more than `max_evaluations`
     num_evaluations: tf.Tensor  # [batch] int32: gradient evaluations made while this row was still in work
 
 
@@ -64,6 +66,7 @@ def minimize_in_box(
     *,
     pixel_box: PixelBox,
     in_work: tf.Tensor | None = None,
+    max_evaluations: tf.Tensor | None = None,
     settings: BoxMinimization = BoxMinimization(),
 ) -> BoxMinimum:
     """Minimizes a batch of independent functions, each over the box, from `start`.
@@ -73,6 +76,7 @@ def minimize_in_box(
         start: Float32 `[batch, n]`, inside the box.
         pixel_box: The bounds, the same for every coordinate.
         in_work: Bool `[batch]`; rows that are False stay at `start` and are charged one evaluation. All are True if omitted.
+        max_evaluations: Int32 `[batch]`; a round that goes beyond it is not used, nor charged. Unlimited if omitted.
         settings: Budget and tolerances.
 
     Returns:
@@ -83,17 +87,22 @@ def minimize_in_box(
     """
     if in_work is None:
         in_work = tf.ones(tf.shape(start)[:1], tf.bool)
+    if max_evaluations is None:
+        max_evaluations = tf.fill(tf.shape(start)[:1], tf.int32.max)
 
     def work_left(round_index: tf.Tensor, state: _Round) -> tf.Tensor:
         return (round_index < settings.max_rounds) & tf.reduce_any(~state.finished)
 
     def one_round(round_index: tf.Tensor, state: _Round) -> tuple[tf.Tensor, _Round]:
-        return round_index + 1, _minimize_over_free_pixels(value_and_gradient, state, pixel_box, settings)
+        return round_index + 1, _minimize_over_free_pixels(value_and_gradient, state, pixel_box, max_evaluations, settings)
 
     objective, gradient = value_and_gradient(start)
-    first = _Round(start, objective, gradient, ~in_work, tf.ones_like(objective, tf.int32))
+    nothing_yet = tf.zeros_like(in_work)
+    first = _Round(start, objective, gradient, ~in_work, nothing_yet, nothing_yet, tf.ones_like(objective, tf.int32))
     _, last = tf.while_loop(work_left, one_round, [tf.constant(0), first])
-    return BoxMinimum(last.position, last.objective, last.finished, last.num_evaluations)
+    return BoxMinimum(
+        last.position, last.objective, last.finished, last.line_search_failed, last.out_of_budget, last.num_evaluations
+    )
 
 
 def begin(
@@ -138,12 +147,15 @@ class _Round(NamedTuple):
     objective: tf.Tensor  # [batch]
     gradient: tf.Tensor  # [batch, n]
     finished: tf.Tensor  # [batch] bool
+    line_search_failed: tf.Tensor  # [batch] bool
+    out_of_budget: tf.Tensor  # [batch] bool
     num_evaluations: tf.Tensor  # [batch] int32
 
 
 def _minimize_over_free_pixels(
-    value_and_gradient: ValueAndGradient, state: _Round, pixel_box: PixelBox, settings: BoxMinimization
-) -> _Round:
+    value_and_gradient: ValueAndGradient, state: _Round, pixel_box: PixelBox, max_evaluations: tf.Tensor,
+    settings: BoxMinimization,
+) -> _Round:  # fmt: skip
     free = _free_pixels(state.position, state.gradient, pixel_box) & ~state.finished[:, tf.newaxis]
 
     def restricted(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -163,8 +175,12 @@ def _minimize_over_free_pixels(
     # The gradient of the round is masked; the next pinned set needs the whole one, where the round ended.
     position = tf.where(free, pixel_box.clip(results.position), state.position)
     objective, gradient = value_and_gradient(position)
-    improved = objective < state.objective
+    spent = state.num_evaluations + results.num_objective_evaluations + 1
     in_work = ~state.finished
+    affordable = spent <= max_evaluations
+    improved = in_work & affordable & (objective < state.objective)
+    first_round = state.num_evaluations == 1
+    stuck = in_work & affordable & first_round & results.failed & ~(objective < state.objective)
     gain = state.objective - objective
     worth_another = improved & (gain > settings.relative_tolerance * tf.abs(state.objective))
     row = improved[:, tf.newaxis]
@@ -173,7 +189,9 @@ def _minimize_over_free_pixels(
         tf.where(improved, objective, state.objective),
         tf.where(row, gradient, state.gradient),
         state.finished | ~worth_another,
-        state.num_evaluations + tf.where(in_work, results.num_objective_evaluations + 1, 0),
+        state.line_search_failed | stuck,
+        state.out_of_budget | (in_work & ~affordable),
+        tf.where(in_work & affordable, spent, state.num_evaluations),
     )
 
 

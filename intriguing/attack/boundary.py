@@ -1,0 +1,272 @@
+"""The nearest point of the decision boundary, where cross-entropy stops short: a walk along the boundary.
+
+At the optimum of `c * |r|**2 + cross_entropy` the image is not the nearest of its class: cross-entropy also pushes away from
+classes that are no threat. The nearest image solves another problem, least |r| such that the wanted logit is not below its
+rivals, which is a small quadratic program wherever the logits are linear. So each step of the walk linearizes the margins at a
+point of the boundary, goes toward the nearest image of that linear world, and returns to the boundary along the ray from the
+clean image. Planes of the last steps are remembered as long as they do not contradict the present point: together they see
+kinks that one plane does not. Long steps come first and find the valley, short ones later find its ground.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from math import pi
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from intriguing.attack import objective
+from intriguing.attack.lanes import run_in_lanes
+from intriguing.attack.nearest_point import NearestPoint, nearest_point
+from intriguing.attack.rows import replace_rows
+from intriguing.pixels import PixelBox
+
+# Around the trial point, as shares of the step: near it where the boundary is nearly flat, farther out where it is not.
+_SCALES = (-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 1.0, 3.0)
+_WIDEST_SCALE, _NARROWEST_SCALE = 0.3, 2e-4
+_FIRST_SHARE, _LAST_SHARE = 1.0, 0.1
+_NEARLY_ARRIVED = 0.1
+_SOLVED = 10.0  # times the tolerance: how far planes may be from being met for the answer to be believed
+_NEVER_MET = 1e9  # the offset of a plane so far away that it asks for nothing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoundaryWalk:
+    """How the neighborhood of an image is searched for the nearest point of the decision boundary.
+
+    Attributes:
+        num_starts: Walks per image: the first from the given start, the others from noisy copies of the clean image. A walk
+            that arrives nowhere goes on from where it is until the budget is spent.
+        long_steps: Steps of a walk whose length falls along a cosine, taken whether or not they bring the image nearer.
+        short_steps: Steps after those, from the nearest point so far.
+        num_rivals: Classes whose margins are linearized in a step, each for the price of one gradient.
+        num_planes: Planes that are remembered, those of the present step included.
+        noise: Standard deviation of the noise of a start, as a share of the width of the pixel box.
+        tolerance: A walk has arrived when the linear world promises no more than this share of the distance.
+        num_candidates: Of the classes to go to when any will do, how many are tried, the most promising first.
+        seed: Of the noise.
+    """
+
+    num_starts: int = 8
+    long_steps: int = 48
+    short_steps: int = 8
+    num_rivals: int = 3
+    num_planes: int = 9
+    noise: float = 0.8
+    tolerance: float = 2e-4
+    num_candidates: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_starts", "long_steps", "short_steps", "num_rivals", "num_candidates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; received {getattr(self, name)}.")
+        if self.num_planes < self.num_rivals:
+            raise ValueError(f"num_planes must be at least num_rivals, {self.num_rivals}; received {self.num_planes}.")
+        for name in ("noise", "tolerance"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
+
+
+class BoundaryProblem(NamedTuple):
+    """What is asked, one row per problem."""
+
+    clean: tf.Tensor  # [batch, n], the image to stay near to
+    start: tf.Tensor  # [batch, n], where the first walk begins
+    wanted: tf.Tensor  # [batch] int32, the class to go to
+    rivals: tf.Tensor  # [batch, classes] bool, the classes that the wanted one must beat; that is success
+    max_evaluations: tf.Tensor  # [batch] int32, the budget
+
+
+class BoundaryPoint(NamedTuple):
+    """What was found, one row per problem."""
+
+    position: tf.Tensor  # [batch, n]; of no meaning where `length` is infinite
+    length: tf.Tensor  # [batch], |r|; infinite where nothing was found
+    num_evaluations: tf.Tensor  # [batch] int32
+    arrived: tf.Tensor  # [batch] bool: all walks ended at a nearest point; False where the budget ran out before
+
+
+def walk_the_boundary(
+    logits: objective.FlatLogits,
+    problem: BoundaryProblem,
+    *,
+    pixel_box: PixelBox,
+    walk: BoundaryWalk,
+    num_rivals: int,
+    num_lanes: int,
+) -> BoundaryPoint:
+    """Searches, for each row, for the least |r| at which the wanted class beats its rivals.
+
+    Args:
+        logits: From flat pixels `[batch, n]` to logits `[batch, classes]`.
+        problem: The rows; `start` inside the box.
+        pixel_box: The bounds of every pixel.
+        walk: Starts, steps and tolerance.
+        num_rivals: How many rivals every row has; so many margins at most are linearized.
+        num_lanes: Rows in work at once.
+
+    Returns:
+        A `BoundaryPoint`, exactly inside the box; `length` is infinite unless the wanted class won at `position`.
+    """
+    planner = _Walker(logits, pixel_box, walk, min(walk.num_rivals, num_rivals))
+    return run_in_lanes(
+        problem, begin=planner.begin, step=planner.step, result=planner.result, num_lanes=min(num_lanes, problem.clean.shape[0])
+    )
+
+
+class _State(NamedTuple):
+    point: tf.Tensor  # [lanes, n], the present point
+    nearest: tf.Tensor  # [lanes, n], the nearest success of all walks
+    length: tf.Tensor  # [lanes], its |r|
+    nearest_of_walk: tf.Tensor  # [lanes, n]
+    length_of_walk: tf.Tensor  # [lanes]
+    normals: tf.Tensor  # [lanes, planes, n], the newest first
+    offsets: tf.Tensor  # [lanes, planes]
+    multipliers: tf.Tensor  # [lanes, planes]
+    share: tf.Tensor  # [lanes], of the way to the trial point that a short step goes
+    step: tf.Tensor  # [lanes] int32, within the walk
+    num_arrivals: tf.Tensor  # [lanes] int32
+    num_evaluations: tf.Tensor  # [lanes] int32
+
+
+@dataclasses.dataclass(frozen=True)
+class _Walker:
+    logits: objective.FlatLogits
+    pixel_box: PixelBox
+    walk: BoundaryWalk
+    num_rivals: int
+
+    @property
+    def cost(self) -> int:
+        """Evaluations of one step: a gradient for each margin, and half for each forward pass alone."""
+        return self.num_rivals + len(_SCALES) // 2
+
+    def begin(self, problem: BoundaryProblem) -> _State:
+        lanes = problem.clean.shape[0]
+        infinite = tf.fill([lanes], float("inf"))
+        zero = tf.zeros([lanes], tf.int32)
+        n, planes = problem.clean.shape[1], self.walk.num_planes
+        return _State(
+            point=problem.start, nearest=problem.start, length=infinite, nearest_of_walk=problem.start,
+            length_of_walk=infinite, normals=tf.zeros([lanes, planes, n]), offsets=tf.fill([lanes, planes], _NEVER_MET),
+            multipliers=tf.zeros([lanes, planes]), share=tf.ones([lanes]), step=zero, num_arrivals=zero, num_evaluations=zero,
+        )  # fmt: skip
+
+    def result(self, state: _State) -> BoundaryPoint:
+        return BoundaryPoint(state.nearest, state.length, state.num_evaluations, state.num_arrivals >= self.walk.num_starts)
+
+    def step(self, problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
+        """One step of every lane; a lane is finished when it has arrived often enough or cannot pay for another step."""
+        planes = objective.linearize_margins(
+            self.logits, state.point, wanted=problem.wanted, rivals=problem.rivals, num_rivals=self.num_rivals
+        )
+        resolution = objective.resolution(planes.logits)
+        affordable = state.num_evaluations + self.cost <= problem.max_evaluations
+        state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > resolution))
+        # 1.5 times what success asks for, so that rounding does not undo a step that ends on a plane.
+        margins = planes.margins - 1.5 * resolution[:, tf.newaxis]
+        found = tf.math.is_finite(state.length_of_walk)
+        short = state.step >= self.walk.long_steps
+        base = replace_rows(short & found, state.nearest_of_walk, state.point)
+        state = self._remember(state, planes.gradients, margins)
+        solution = self._ideal(problem, state, base, tf.minimum(0.0, tf.reduce_min(margins, axis=1)))
+        ideal = solution.position
+        promised = tf.sqrt(tf.reduce_sum((ideal - problem.clean) ** 2, axis=1))
+        # The linear world is believed near its own answer only; there, a walk that cannot win is over as well.
+        nearly = tf.abs(state.length_of_walk - promised) <= _NEARLY_ARRIVED * state.length_of_walk
+        solved = solution.residual <= _SOLVED * self.walk.tolerance * promised
+        arrived = found & nearly & solved & (promised >= (1.0 - self.walk.tolerance) * state.length)
+        share = tf.where(short, state.share, self._share_of_long_step(state.step))
+        trial = base + share[:, tf.newaxis] * (ideal - base)
+        before = state.length_of_walk
+        state = self._return_to_boundary(problem, state._replace(multipliers=solution.multipliers), trial, base, affordable)
+        nearer = state.length_of_walk < (1.0 - 1e-6) * before
+        adapted = tf.where(nearer, tf.minimum(1.0, 2.0 * state.share), tf.maximum(_LAST_SHARE, 0.5 * state.share))
+        state = state._replace(
+            share=tf.where(short & found, adapted, state.share),
+            step=state.step + 1,
+            num_arrivals=state.num_arrivals + tf.cast(arrived, tf.int32),
+            num_evaluations=state.num_evaluations + tf.where(affordable, self.cost, 0),
+        )
+        finished = (state.num_arrivals >= self.walk.num_starts) | (state.num_evaluations + self.cost > problem.max_evaluations)
+        return self._next_walk(problem, state, arrived), finished
+
+    def _remember(self, state: _State, normals: tf.Tensor, margins: tf.Tensor) -> _State:
+        offsets = margins - tf.linalg.matvec(normals, state.point)
+        older = self.walk.num_planes - self.num_rivals
+        return state._replace(
+            normals=tf.concat([normals, state.normals[:, :older]], axis=1),
+            offsets=tf.concat([offsets, state.offsets[:, :older]], axis=1),
+            # The new planes take over from those of the step before, whose pushes they most resemble.
+            multipliers=tf.concat([state.multipliers[:, : self.num_rivals], state.multipliers[:, :older]], axis=1),
+        )
+
+    def _ideal(self, problem: BoundaryProblem, state: _State, base: tf.Tensor, shortfall: tf.Tensor) -> NearestPoint:
+        """The nearest point to the clean image on the right side of all planes that do not contradict the base point."""
+        at_base = tf.linalg.matvec(state.normals, base) + state.offsets
+        newest = tf.range(state.offsets.shape[1]) < self.num_rivals
+        believed = newest | (at_base >= shortfall[:, tf.newaxis])
+        return nearest_point(
+            problem.clean,
+            state.normals,
+            tf.where(believed, state.offsets, _NEVER_MET),
+            pixel_box=self.pixel_box,
+            multipliers=tf.where(believed, state.multipliers, 0.0),
+            max_steps=3,
+            tolerance=0.1 * self.walk.tolerance,
+        )
+
+    def _return_to_boundary(
+        self, problem: BoundaryProblem, state: _State, trial: tf.Tensor, base: tf.Tensor, affordable: tf.Tensor
+    ) -> _State:
+        """Goes along the ray from the clean image through the trial point to the first scale at which the wanted class wins."""
+        lanes, n = trial.shape
+        direction = trial - problem.clean
+        moved = tf.sqrt(tf.reduce_sum((trial - base) ** 2, axis=1)) / (tf.sqrt(tf.reduce_sum(direction**2, axis=1)) + 1e-20)
+        width = tf.clip_by_value(0.5 * moved, _NARROWEST_SCALE, _WIDEST_SCALE)
+        scales = 1.0 + tf.constant(_SCALES)[:, tf.newaxis] * width
+        candidates = self.pixel_box.clip(problem.clean + scales[:, :, tf.newaxis] * direction)
+        logits = tf.reshape(self.logits(tf.reshape(candidates, [len(_SCALES) * lanes, n])), [len(_SCALES), lanes, -1])
+        margin = objective.margin(logits, problem.wanted, problem.rivals)
+        reached = margin > objective.resolution(logits)
+        first = tf.argmax(reached, axis=0, output_type=tf.int32)
+        anywhere = tf.reduce_any(reached, axis=0)
+        picked = tf.where(anywhere, first, tf.argmax(margin, axis=0, output_type=tf.int32))
+        point = tf.gather_nd(candidates, tf.stack([picked, tf.range(lanes)], axis=1))
+        return self._keep(problem, state._replace(point=point), point, affordable & anywhere)
+
+    def _keep(self, problem: BoundaryProblem, state: _State, point: tf.Tensor, reached: tf.Tensor) -> _State:
+        length = tf.sqrt(tf.reduce_sum((point - problem.clean) ** 2, axis=1))
+        nearer, nearer_of_walk = reached & (length < state.length), reached & (length < state.length_of_walk)
+        return state._replace(
+            nearest=replace_rows(nearer, point, state.nearest),
+            length=tf.where(nearer, length, state.length),
+            nearest_of_walk=replace_rows(nearer_of_walk, point, state.nearest_of_walk),
+            length_of_walk=tf.where(nearer_of_walk, length, state.length_of_walk),
+        )
+
+    def _next_walk(self, problem: BoundaryProblem, state: _State, arrived: tf.Tensor) -> _State:
+        """Begins another walk: at a new start for rows that have arrived, at the present point for those out of steps."""
+        over = arrived | (state.step >= self.walk.long_steps + self.walk.short_steps)
+        start = replace_rows(arrived, self._noisy(problem.clean, state.num_arrivals), state.point)
+        return state._replace(
+            point=replace_rows(over, start, state.point),
+            length_of_walk=tf.where(over, float("inf"), state.length_of_walk),
+            offsets=tf.where(over[:, tf.newaxis], _NEVER_MET, state.offsets),  # which forgets the planes
+            multipliers=tf.where(over[:, tf.newaxis], 0.0, state.multipliers),
+            share=tf.where(over, 1.0, state.share),
+            step=tf.where(over, 0, state.step),
+        )
+
+    def _noisy(self, clean: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        """The same noise for every image, so that an image does not depend on its batch."""
+        width = self.pixel_box.upper - self.pixel_box.lower
+        shape = [self.walk.num_starts + 1, clean.shape[1]]
+        noise = self.walk.noise * width * tf.random.stateless_normal(shape, [self.walk.seed, 0], alg="philox")
+        return self.pixel_box.clip(clean + tf.gather(noise, tf.minimum(number, self.walk.num_starts)))
+
+    def _share_of_long_step(self, step: tf.Tensor) -> tf.Tensor:
+        progress = tf.cast(step, tf.float32) / self.walk.long_steps
+        return _LAST_SHARE + (_FIRST_SHARE - _LAST_SHARE) * 0.5 * (1.0 + tf.cos(pi * progress))

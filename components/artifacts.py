@@ -113,7 +113,7 @@ class TrainedModel(Artifact):
 class DistortedImages(Artifact):
     """Images and the nearest ones found that a network gets wrong.
 
-    images.npz      images, labels, ids, targets, distorted, distortion, succeeded, c, num_evaluations; row by row
+    images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; row by row
     attack.json     name of the network, policy, and a summary
     """
 

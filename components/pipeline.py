@@ -13,7 +13,7 @@ from components.reporter.component import Reporter
 from components.settings import Training, to_parameters
 from components.trainer.component import Trainer
 from components.transfer_evaluator.component import TransferEvaluator
-from intriguing.attack.minimize_distortion import PAPERS_SEARCH, DistortionSearch
+from intriguing.attack import PAPERS_SEARCH, DistortionSearch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def study_pipeline(
     def attacked(model: Trainer, on: ExampleGen) -> Attacker:
         return Attacker(
             model.id.replace("train_", "attack_", 1), workdir, model=model, subset=on, num_images=study.num_images,
-            batch_size=study.batch_size, targeted=True, seed=seed, search=to_parameters(study.search),
+            batch_size=study.batch_size, targeted=True, seed=seed, search=to_parameters(study.search), log_dir="",
         )  # fmt: skip
 
     def compared(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from typing import Any
 
-from intriguing.attack.minimize_distortion import DistortionSearch
+from intriguing.attack import DistortionSearch
 from intriguing.pixels import PixelBox
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
@@ -33,11 +34,15 @@ def search_from(parameters: dict[str, Any]) -> DistortionSearch:
 
 
 def _read(kind: Any, values: dict[str, Any]) -> Any:
-    types = typing.get_type_hints(kind)
-    return kind(**{name: _field(types[name], value) for name, value in values.items() if name != "kind"})
+    kinds = typing.get_type_hints(kind)
+    return kind(**{name: _field(kinds[name], value) for name, value in values.items() if name != "kind"})
 
 
 def _field(kind: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, types.UnionType):  # the other member is None
+        (kind,) = (member for member in typing.get_args(kind) if member is not type(None))
     if kind is PixelBox:
         return PixelBox(*value)
     if typing.get_origin(kind) is tuple:

@@ -5,6 +5,8 @@ python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=m
 
 from __future__ import annotations
 
+import dataclasses
+
 from absl import flags
 
 from components.artifacts import TrainedModel
@@ -13,8 +15,15 @@ from components.pipeline import folder_name
 from components.runner import run
 from components.settings import to_parameters
 from intriguing.accelerators import writes_files
-from intriguing.attack.minimize_distortion import PAPERS_SEARCH, DistortionSearch
+from intriguing.attack import PAPERS_SEARCH, QUICK_SEARCH, THOROUGH_SEARCH, DistortionSearch
 from launch import accelerator_flags, data_flags
+
+SEARCHES = {
+    "quick": QUICK_SEARCH,
+    "default": DistortionSearch(),
+    "thorough": THOROUGH_SEARCH,
+    "paper": PAPERS_SEARCH,
+}
 
 flags.adopt_module_key_flags(accelerator_flags)
 flags.adopt_module_key_flags(data_flags)
@@ -22,7 +31,14 @@ _TRAINED_MODEL = flags.DEFINE_string("trained_model", None, "Folder that launch.
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to sample and attack.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images attacked at once.", lower_bound=1)
 _TARGETED = flags.DEFINE_bool("targeted", True, "Drive each image to a random wrong class; otherwise to any wrong class.")
-_PAPERS_METHOD = flags.DEFINE_bool("papers_method", False, "Cross-entropy alone, as in the paper: faster, and farther out.")
+_SEARCH = flags.DEFINE_enum(
+    "search", "default", list(SEARCHES), "How to search: quick, default and thorough end at the decision boundary; paper is "
+    "L-BFGS on cross-entropy alone, and ends farther out.",
+)  # fmt: skip
+_MAX_EVALUATIONS = flags.DEFINE_integer("max_evaluations", None, "Gradients per image at most; the search's own if omitted.")
+_TENSORBOARD_DIR = flags.DEFINE_string(
+    "tensorboard_dir", "", "Where to write c, distortion and evaluations for TensorBoard; nowhere if omitted."
+)
 
 
 def main() -> None:
@@ -35,17 +51,26 @@ def main() -> None:
     attacker = Attacker(
         f"attack_{folder_name(name)}", workdir, model=trained, subset=subset, num_images=_NUM_IMAGES.value,
         batch_size=min(_BATCH_SIZE.value, _NUM_IMAGES.value), targeted=_TARGETED.value, seed=flags.FLAGS.seed,
-        search=to_parameters(PAPERS_SEARCH if _PAPERS_METHOD.value else DistortionSearch()),
+        search=to_parameters(_search()), log_dir=_TENSORBOARD_DIR.value,
     )  # fmt: skip
     run([subset, attacker])
     if writes_files():
         _show(attacker)
 
 
+def _search() -> DistortionSearch:
+    search = SEARCHES[_SEARCH.value]
+    if _MAX_EVALUATIONS.value is None:
+        return search
+    return dataclasses.replace(search, max_evaluations=_MAX_EVALUATIONS.value)
+
+
 def _show(attacker: Attacker) -> None:
     found = attacker.output.attack()
     mean = "none" if found["mean_distortion"] is None else f"{found['mean_distortion']:.4f}"
-    print(f"Found {found['num_succeeded']} of {found['num_images']}, average distortion {mean}. Images: {attacker.output.uri}")
+    statuses = ", ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
+    print(f"Found {found['num_succeeded']} of {found['num_images']}, average distortion {mean}: {statuses}.")
+    print(f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {attacker.output.uri}")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from components.contract import Component
 
 
 class Attacker(Component[DistortedImages]):
-    """Parameters: sample size, seed of sample and targets, targeted or not, images per batch, and the search."""
+    """Parameters: sample size, seed of sample and targets, targeted or not, images per batch, search, TensorBoard's folder."""
 
-    PARAMETERS = {"num_images": int, "seed": int, "targeted": bool, "batch_size": int, "search": dict}
+    PARAMETERS = {"num_images": int, "seed": int, "targeted": bool, "batch_size": int, "search": dict, "log_dir": str}
     INPUTS = {"model": TrainedModel, "subset": Subset}
     OUTPUTS = {"distorted": DistortedImages}
     EXECUTOR = AttackerExecutor

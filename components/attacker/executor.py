@@ -8,10 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from components.attacker.summaries import check_tensorboard, write_summaries
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.settings import search_from
-from intriguing.attack.minimize_distortion import DistortionResults, DistortionSearch, minimize_distortion
+from intriguing.accelerators import writes_files
+from intriguing.attack import DistortionResults, DistortionSearch, SearchStatus, minimize_distortion
 from intriguing.data import random_targets, sample_examples
 
 
@@ -20,6 +22,8 @@ class AttackerExecutor(Executor):
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `DistortedImages`."""
+        if exec_properties["log_dir"]:
+            check_tensorboard()  # before the work, not after it
         trained, output = input_dict["model"][0], output_dict["distorted"][0]
         card, split = card_of(input_dict["subset"][0])
         seed = exec_properties["seed"]
@@ -29,6 +33,8 @@ class AttackerExecutor(Executor):
         results = self._attack(
             trained.load(), examples.images, goal, exec_properties["batch_size"], search_from(exec_properties["search"])
         )
+        if exec_properties["log_dir"] and writes_files():
+            write_summaries(exec_properties["log_dir"], results, exec_properties["batch_size"])
         output.write_arrays(
             {
                 "images": examples.images.numpy(),
@@ -66,4 +72,5 @@ def _summary(results: DistortionResults) -> dict[str, Any]:
         "num_succeeded": int(succeeded.sum()),
         "mean_distortion": float(found.mean()) if len(found) else None,
         "mean_num_evaluations": float(results.num_evaluations.numpy().mean()),
+        "num_images_by_status": {status.sentence: int((results.status.numpy() == status).sum()) for status in SearchStatus},
     }

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from components.settings import Training, search_from, to_parameters, training_from
-from intriguing.attack import Bisection, BoxMinimization, DistortionSearch
+from intriguing.attack import PAPERS_SEARCH, THOROUGH_SEARCH, Bisection, BoxMinimization, DistortionSearch
 from intriguing.pixels import PixelBox
 from intriguing.training import AutoencoderTraining, FullBatchTraining, MinibatchTraining
 
@@ -25,6 +25,8 @@ SEARCHES = [
     DistortionSearch(),
     DistortionSearch(pixel_box=PixelBox(-1.0, 3.0)),
     DistortionSearch(bisection=Bisection(bracket_ratio=1.5), minimization=BoxMinimization(max_rounds=7)),
+    PAPERS_SEARCH,
+    THOROUGH_SEARCH,
 ]
 
 
@@ -35,7 +37,7 @@ def test_a_way_to_train_survives_json(training: Training) -> None:
     assert training_from(parameters) == training
 
 
-@pytest.mark.parametrize("search", SEARCHES, ids=["default", "another box", "another budget"])
+@pytest.mark.parametrize("search", SEARCHES, ids=["default", "another box", "another budget", "paper's", "thorough"])
 def test_a_search_survives_json(search: DistortionSearch) -> None:
     read = search_from(json.loads(json.dumps(to_parameters(search))))
     assert read == search

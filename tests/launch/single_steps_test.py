@@ -22,7 +22,7 @@ def _train(script: Script, workdir: Path, digits_dir: Path, name: str, *more: st
 def _attack(script: Script, workdir: Path, digits_dir: Path, name: str) -> Finished:
     return script(
         "attack", f"--trained_model={workdir / f'train_{name}'}", "--subset=test", "--num_images=8", "--strategy=one_device",
-        f"--workdir={workdir}", f"--tfds_data_dir={digits_dir}",
+        f"--workdir={workdir}", f"--tfds_data_dir={digits_dir}", f"--tensorboard_dir={workdir / 'tensorboard'}", "--search=quick",
     )  # fmt: skip
 
 
@@ -36,8 +36,14 @@ def test_train_attack_and_measure_transfer_read_each_others_files(script: Script
         assert attacked.code == 0, attacked.err
         found = DistortedImages(tmp_path / f"attack_{name}").attack()
         mean, folder = found["mean_distortion"], tmp_path / f"attack_{name}"
-        assert attacked.out == f"Found {found['num_succeeded']} of 8, average distortion {mean:.4f}. Images: {folder}\n"
+        statuses = ", ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
+        assert sum(found["num_images_by_status"].values()) == 8
+        assert attacked.out == (
+            f"Found {found['num_succeeded']} of 8, average distortion {mean:.4f}: {statuses}.\n"
+            f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {folder}\n"
+        )
         assert (found["name"], found["subset"]) == (name, "test")
+        assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == seed + 1
 
     measured = script(
         "measure_transfer", f"--trained_models={tmp_path / 'train_linear'},{tmp_path / 'train_twin'}",

@@ -28,6 +28,8 @@ _WIDEST_SCALE, _NARROWEST_SCALE = 0.3, 2e-4
 _FIRST_SHARE, _LAST_SHARE = 1.0, 0.1
 _NEARLY_ARRIVED = 0.1
 _SOLVED = 10.0  # times the tolerance: how far planes may be from being met for the answer to be believed
+_SURELY = 1.1  # times the margin that success asks for: whoever asks again adds the logits up in another order
+_SAME = 1e-3  # two distances that differ by a smaller share are one
 _NEVER_MET = 1e9  # the offset of a plane so far away that it asks for nothing
 
 
@@ -36,8 +38,9 @@ class BoundaryWalk:
     """How the neighborhood of an image is searched for the nearest point of the decision boundary.
 
     Attributes:
-        num_starts: Walks per image: the first from the given start, the others from noisy copies of the clean image. A walk
-            that arrives nowhere goes on from where it is until the budget is spent.
+        num_starts: Walks per image at most: the first from the given start, the others from noisy copies of the clean image.
+            A walk that arrives nowhere goes on from where it is until the budget is spent.
+        num_agreeing: Walks that must lead to the same least distance before the rest are spared.
         long_steps: Steps of a walk whose length falls along a cosine, taken whether or not they bring the image nearer.
         short_steps: Steps after those, from the nearest point so far.
         num_rivals: Classes whose margins are linearized in a step, each for the price of one gradient.
@@ -48,18 +51,19 @@ class BoundaryWalk:
         seed: Of the noise.
     """
 
-    num_starts: int = 8
+    num_starts: int = 12
+    num_agreeing: int = 2
     long_steps: int = 48
     short_steps: int = 8
     num_rivals: int = 3
     num_planes: int = 9
-    noise: float = 0.8
+    noise: float = 0.5
     tolerance: float = 2e-4
     num_candidates: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_starts", "long_steps", "short_steps", "num_rivals", "num_candidates"):
+        for name in ("num_starts", "num_agreeing", "long_steps", "short_steps", "num_rivals", "num_candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; received {getattr(self, name)}.")
         if self.num_planes < self.num_rivals:
@@ -85,7 +89,7 @@ class BoundaryPoint(NamedTuple):
     position: tf.Tensor  # [batch, n]; of no meaning where `length` is infinite
     length: tf.Tensor  # [batch], |r|; infinite where nothing was found
     num_evaluations: tf.Tensor  # [batch] int32
-    arrived: tf.Tensor  # [batch] bool: all walks ended at a nearest point; False where the budget ran out before
+    arrived: tf.Tensor  # [batch] bool: walks enough ended at a nearest point; False where the budget ran out before
 
 
 def walk_the_boundary(
@@ -128,6 +132,7 @@ class _State(NamedTuple):
     share: tf.Tensor  # [lanes], of the way to the trial point that a short step goes
     step: tf.Tensor  # [lanes] int32, within the walk
     num_arrivals: tf.Tensor  # [lanes] int32
+    num_agreeing: tf.Tensor  # [lanes] int32, arrivals at the nearest point of all
     num_evaluations: tf.Tensor  # [lanes] int32
 
 
@@ -151,11 +156,15 @@ class _Walker:
         return _State(
             point=problem.start, nearest=problem.start, length=infinite, nearest_of_walk=problem.start,
             length_of_walk=infinite, normals=tf.zeros([lanes, planes, n]), offsets=tf.fill([lanes, planes], _NEVER_MET),
-            multipliers=tf.zeros([lanes, planes]), share=tf.ones([lanes]), step=zero, num_arrivals=zero, num_evaluations=zero,
+            multipliers=tf.zeros([lanes, planes]), share=tf.ones([lanes]), step=zero, num_arrivals=zero, num_agreeing=zero,
+            num_evaluations=zero,
         )  # fmt: skip
 
     def result(self, state: _State) -> BoundaryPoint:
-        return BoundaryPoint(state.nearest, state.length, state.num_evaluations, state.num_arrivals >= self.walk.num_starts)
+        return BoundaryPoint(state.nearest, state.length, state.num_evaluations, self._all_arrived(state))
+
+    def _all_arrived(self, state: _State) -> tf.Tensor:
+        return (state.num_arrivals >= self.walk.num_starts) | (state.num_agreeing >= self.walk.num_agreeing)
 
     def step(self, problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         """One step of every lane; a lane is finished when it has arrived often enough or cannot pay for another step."""
@@ -164,7 +173,7 @@ class _Walker:
         )
         resolution = objective.resolution(planes.logits)
         affordable = state.num_evaluations + self.cost <= problem.max_evaluations
-        state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > resolution))
+        state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > _SURELY * resolution))
         # 1.5 times what success asks for, so that rounding does not undo a step that ends on a plane.
         margins = planes.margins - 1.5 * resolution[:, tf.newaxis]
         found = tf.math.is_finite(state.length_of_walk)
@@ -180,17 +189,20 @@ class _Walker:
         arrived = found & nearly & solved & (promised >= (1.0 - self.walk.tolerance) * state.length)
         share = tf.where(short, state.share, self._share_of_long_step(state.step))
         trial = base + share[:, tf.newaxis] * (ideal - base)
-        before = state.length_of_walk
+        before, nearest_before = state.length_of_walk, state.length
         state = self._return_to_boundary(problem, state._replace(multipliers=solution.multipliers), trial, base, affordable)
         nearer = state.length_of_walk < (1.0 - 1e-6) * before
         adapted = tf.where(nearer, tf.minimum(1.0, 2.0 * state.share), tf.maximum(_LAST_SHARE, 0.5 * state.share))
+        agrees = arrived & (promised <= (1.0 + _SAME) * state.length)
+        outdone = state.length < (1.0 - _SAME) * nearest_before
         state = state._replace(
             share=tf.where(short & found, adapted, state.share),
             step=state.step + 1,
             num_arrivals=state.num_arrivals + tf.cast(arrived, tf.int32),
+            num_agreeing=tf.where(outdone, 0, state.num_agreeing) + tf.cast(agrees, tf.int32),
             num_evaluations=state.num_evaluations + tf.where(affordable, self.cost, 0),
         )
-        finished = (state.num_arrivals >= self.walk.num_starts) | (state.num_evaluations + self.cost > problem.max_evaluations)
+        finished = self._all_arrived(state) | (state.num_evaluations + self.cost > problem.max_evaluations)
         return self._next_walk(problem, state, arrived), finished
 
     def _remember(self, state: _State, normals: tf.Tensor, margins: tf.Tensor) -> _State:
@@ -230,7 +242,7 @@ class _Walker:
         candidates = self.pixel_box.clip(problem.clean + scales[:, :, tf.newaxis] * direction)
         logits = tf.reshape(self.logits(tf.reshape(candidates, [len(_SCALES) * lanes, n])), [len(_SCALES), lanes, -1])
         margin = objective.margin(logits, problem.wanted, problem.rivals)
-        reached = margin > objective.resolution(logits)
+        reached = margin > _SURELY * objective.resolution(logits)
         first = tf.argmax(reached, axis=0, output_type=tf.int32)
         anywhere = tf.reduce_any(reached, axis=0)
         picked = tf.where(anywhere, first, tf.argmax(margin, axis=0, output_type=tf.int32))

@@ -95,6 +95,15 @@ def test_all_walks_arrive_within_the_budget_on_a_linear_classifier():
     assert int(tf.reduce_max(found.num_evaluations)) < BUDGET
 
 
+def test_walks_that_agree_spare_the_rest_and_there_is_but_one_valley_in_a_linear_world():
+    classifier, problem = linear_problem()
+    spared = walked(classifier, problem, walk=BoundaryWalk(num_starts=6, num_agreeing=2))
+    all_six = walked(classifier, problem, walk=BoundaryWalk(num_starts=6, num_agreeing=6))
+    assert bool(tf.reduce_all(spared.arrived & all_six.arrived))
+    assert np.mean(spared.num_evaluations) < 0.6 * np.mean(all_six.num_evaluations)
+    np.testing.assert_allclose(spared.length, all_six.length, rtol=RTOL_BATCH)
+
+
 def test_every_row_keeps_to_its_own_budget():
     step = cost_of_a_step(SHORT_WALK.num_rivals)
     budgets = np.arange(NUM_IMAGES) * 4  # some of them not a whole number of steps
@@ -142,7 +151,7 @@ def test_a_row_ignores_its_batch():
         np.testing.assert_allclose(alone.length, together.length[rows], rtol=RTOL_BATCH)
 
 
-@pytest.mark.parametrize("setting", ["num_starts", "long_steps", "short_steps", "num_rivals", "num_candidates"])
+@pytest.mark.parametrize("setting", ["num_starts", "num_agreeing", "long_steps", "short_steps", "num_rivals", "num_candidates"])
 def test_settings_refuse_a_number_below_one(setting):
     with pytest.raises(ValueError, match=f"{setting} must be at least 1; received 0"):
         BoundaryWalk(**{setting: 0})

@@ -1,6 +1,6 @@
 """The networks of the paper by name, and any classifier as a pure function of weights and images."""
 
-from intriguing.models.activations import activations_at
+from intriguing.models.activations import activations_at, features_at
 from intriguing.models.autoencoder import classifier_on_autoencoder, sparse_autoencoder
 from intriguing.models.convnet import convnet
 from intriguing.models.fully_connected import fully_connected
@@ -14,6 +14,7 @@ __all__ = [
     "build",
     "classifier_on_autoencoder",
     "convnet",
+    "features_at",
     "fully_connected",
     "sparse_autoencoder",
     "split_weights",

@@ -51,7 +51,9 @@ class Architecture:
         return hash(self._identity)
 
 
-def split_weights(classifier: Classifier, image_shape: Sequence[int]) -> tuple[Architecture, list[tf.Tensor]]:
+def split_weights(
+    classifier: Classifier, image_shape: Sequence[int], *, cut_softmax: bool = True
+) -> tuple[Architecture, list[tf.Tensor]]:
     """Separates what a classifier computes from the weights it computes with.
 
     A Keras model that ends in a softmax is cut before it, so that its logits are used. Any other callable keeps its weights
@@ -60,6 +62,7 @@ def split_weights(classifier: Classifier, image_shape: Sequence[int]) -> tuple[A
     Args:
         classifier: A built Keras model, or any callable from images to logits.
         image_shape: The shape of one image.
+        cut_softmax: False to take the outputs as they are, when they are features and not scores.
 
     Returns:
         The `Architecture`, and the weights as float tensors in the order that `apply` expects.
@@ -73,7 +76,7 @@ def split_weights(classifier: Classifier, image_shape: Sequence[int]) -> tuple[A
         if not callable(classifier):
             raise TypeError(f"classifier must be a Keras model or a callable from images to logits; received {classifier!r}.")
         return _architecture(lambda weights, images: tf.convert_to_tensor(classifier(images)), [], shape, owner=classifier), []
-    architecture, variables = _inspect_model(classifier, shape)
+    architecture, variables = _inspect_model(classifier, shape, cut_softmax)
     return architecture, values_of(variables)
 
 
@@ -88,10 +91,10 @@ def in_mode(model: keras.Model, *, training: bool) -> dict[str, bool]:
 
 
 @functools.lru_cache(maxsize=32)  # by identity; inspecting traces the model, which takes longer than many an attack
-def _inspect_model(model: keras.Model, image_shape: tuple[int, ...]) -> tuple[Architecture, list[Any]]:
+def _inspect_model(model: keras.Model, image_shape: tuple[int, ...], cut_softmax: bool) -> tuple[Architecture, list[Any]]:
     if not model.built:
         model(tf.zeros((1, *image_shape)))
-    template, replaced = _without_softmax(model)
+    template, replaced = _without_softmax(model) if cut_softmax else (model, {})
     trainable, fixed = template.trainable_variables, template.non_trainable_variables
 
     def apply(weights: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:

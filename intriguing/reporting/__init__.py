@@ -6,19 +6,25 @@ from intriguing.reporting.page import Section, render_page
 from intriguing.reporting.published import PUBLISHED, published_matrix, published_rows
 from intriguing.reporting.tables import Cell, Mean, Table, to_csv, to_json, write_table, write_whole
 from intriguing.reporting.text import to_text
+from intriguing.reporting.unit_figures import Curve, GalleryRow, direction_galleries, effect_sizes, rotation_curves
 
 __all__ = [
     "PUBLISHED",
     "Cell",
+    "Curve",
+    "GalleryRow",
     "Mean",
     "Section",
     "Table",
     "adversarial_gallery",
+    "direction_galleries",
     "distortion_distributions",
+    "effect_sizes",
     "noise_panel",
     "published_matrix",
     "published_rows",
     "render_page",
+    "rotation_curves",
     "to_csv",
     "to_json",
     "to_png",

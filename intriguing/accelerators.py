@@ -88,6 +88,11 @@ def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any) -> Any:
     return tf.nest.map_structure(lambda value: value[:num_rows], results)
 
 
+def num_replicas() -> int:
+    """Devices among which the current strategy divides the rows of a batch."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
 def compile_for_loops(convolves: bool) -> bool:
     """Whether a program whose loops evaluate a network is to be compiled with XLA as a whole.
 

@@ -1,0 +1,83 @@
+"""What is known of the images: their classes, or any table of attributes by example id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_MAX_GROUPS = 512  # combinations of attributes; what a pass remembers of a direction grows with them
+
+
+class Attributes(NamedTuple):
+    """Which attributes each example has. Examples with the same ones form a group; class labels are groups of one attribute."""
+
+    names: tuple[str, ...]  # of the attributes
+    groups: np.ndarray  # [examples] int32, the group of each example
+    of_group: np.ndarray  # [groups, attributes] bool
+
+
+def attributes_of_classes(labels: np.ndarray, class_names: Sequence[str]) -> Attributes:
+    """Takes the class of an image as its only attribute.
+
+    Args:
+        labels: Integer `[examples]`.
+        class_names: The name of each class.
+
+    Raises:
+        ValueError: If a label is not the number of a class.
+    """
+    labels = np.asarray(labels)
+    if labels.size and not (labels.min() >= 0 and labels.max() < len(class_names)):
+        raise ValueError(
+            f"labels must lie in [0, {len(class_names)}), one number a class; received {labels.min()} to {labels.max()}."
+        )
+    return Attributes(tuple(class_names), labels.astype(np.int32), np.eye(len(class_names), dtype=bool))
+
+
+def attributes_from_table(ids: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> Attributes:
+    """Looks the attributes of examples up by their ids.
+
+    A column whose entries are all 0 and 1 is an attribute; any other column is one attribute for each of its entries.
+
+    Args:
+        ids: The example ids, in the order of the examples.
+        table: From ids to columns to entries; ids that are not asked for are ignored.
+
+    Raises:
+        ValueError: If an id is missing or has no entry in a column, or if there are too many combinations of attributes.
+    """
+    columns = _complete_columns(ids, table)
+    names: list[str] = []
+    has: list[np.ndarray] = []
+    for name, entries in columns.items():
+        values = ["1"] if set(entries) <= {"0", "1"} else sorted(set(entries))
+        names += [name if values == ["1"] else f"{name}={value}" for value in values]
+        has += [np.array([entry == value for entry in entries]) for value in values]
+    of_group, groups = np.unique(np.stack(has, axis=1), axis=0, return_inverse=True)
+    if len(of_group) > _MAX_GROUPS:
+        raise ValueError(
+            f"the attributes occur in {len(of_group)} combinations; at most {_MAX_GROUPS} fit in memory. Pass fewer columns."
+        )
+    return Attributes(tuple(names), groups.reshape(-1).astype(np.int32), of_group)
+
+
+def _complete_columns(ids: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    missing = [example for example in ids if example not in table]
+    if missing:
+        raise ValueError(
+            f"the table of attributes has no row for {len(missing)} of {len(ids)} examples, such as {missing[0]!r}. Add them, "
+            "or choose a subset that it covers."
+        )
+    names = list(dict.fromkeys(name for example in ids for name in table[example]))
+    if not names:
+        raise ValueError("the table of attributes has no column besides the ids. Add one for each attribute.")
+    columns = {name: [table[example].get(name) or "" for example in ids] for name in names}
+    for name, entries in columns.items():
+        if "" in entries:
+            raise ValueError(
+                f"the column {name!r} has no entry for {entries.count('')} of {len(ids)} examples, such as "
+                f"{ids[entries.index('')]!r}. Fill it in, for instance with 0."
+            )
+    return columns

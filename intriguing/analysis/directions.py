@@ -1,0 +1,94 @@
+"""Directions of a feature space: random ones, whole random bases, and bases between the natural one and a random one."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_TILT = 0.7  # any angle that is no simple share of a turn
+
+
+def random_directions(num_directions: int, num_features: int, *, seed: int) -> tf.Tensor:
+    """Draws directions, all equally likely and independent of each other.
+
+    Args:
+        num_directions: How many.
+        num_features: Dimension of the space.
+        seed: Of the draw; the same directions on every machine, up to rounding.
+
+    Returns:
+        Float32 `[num_directions, num_features]`, of length one.
+    """
+    return tf.math.l2_normalize(_normal([num_directions, num_features], seed), axis=1)
+
+
+def haar_bases(num_bases: int, num_features: int, *, seed: int) -> tf.Tensor:
+    """Draws orthonormal bases, all equally likely: from the Haar measure of the orthogonal group.
+
+    The Q of a QR factorization of a Gaussian matrix is Haar only if the factorization is made unique, with a positive diagonal
+    of R; libraries return other signs.
+
+    Args:
+        num_bases: How many.
+        num_features: Dimension of the space.
+        seed: Of the draw.
+
+    Returns:
+        Float32 `[num_bases, num_features, num_features]`; the rows of a basis are its directions.
+
+    References:
+        Mezzadri, How to generate random matrices from the classical compact groups, Notices of the AMS 54, 2007.
+    """
+    orthogonal, triangular = tf.linalg.qr(_normal([num_bases, num_features, num_features], seed))
+    signs = tf.where(tf.linalg.diag_part(triangular) < 0.0, -1.0, 1.0)
+    # The columns are Haar; so are the rows of the transpose.
+    return tf.linalg.matrix_transpose(orthogonal * signs[:, tf.newaxis, :])
+
+
+def fractional_rotations(bases: tf.Tensor, alphas: tf.Tensor) -> tf.Tensor:
+    """Returns Q**alpha, on the shortest way of rotations from the natural basis (alpha 0) to each basis (alpha 1).
+
+    A basis that is a reflection is no rotation: the sign of its last direction is turned first.
+
+    Args:
+        bases: Float32 `[bases, n, n]`, orthogonal.
+        alphas: Float32 `[alphas]`.
+
+    Returns:
+        Float32 `[alphas, bases, n, n]`, orthogonal.
+
+    References:
+        Bau et al., Network Dissection, 2017, section 3.2, for the use of it.
+    """
+    # Doubles: two eigenvalues may lie so close that single precision mixes their vectors. It is done once, and not on a TPU.
+    rotations = _proper(_orthogonalized(tf.cast(bases, tf.float64)))
+    unitary, angles = _eigen_angles(tf.cast(rotations, tf.complex128))
+    turned = tf.exp(1j * tf.cast(tf.cast(alphas, tf.float64)[:, tf.newaxis, tf.newaxis] * angles, tf.complex128))
+    powers = tf.einsum("bij,abj,bkj->abik", unitary, turned, tf.math.conj(unitary))
+    return tf.cast(tf.math.real(powers), tf.float32)
+
+
+def _normal(shape: list[int], seed: int) -> tf.Tensor:
+    return tf.random.stateless_normal(shape, [seed, 0], alg="philox")
+
+
+def _orthogonalized(bases: tf.Tensor) -> tf.Tensor:
+    """Takes one step of Newton and Schulz: what was orthogonal to seven digits is so to twice as many."""
+    return 1.5 * bases - 0.5 * tf.matmul(bases, tf.matmul(bases, bases, transpose_a=True))
+
+
+def _proper(bases: tf.Tensor) -> tf.Tensor:
+    signs = tf.sign(tf.linalg.det(bases))
+    last = tf.one_hot(bases.shape[-1] - 1, bases.shape[-1], dtype=bases.dtype)
+    return bases * (1.0 - last * (1.0 - signs[:, tf.newaxis]))[:, :, tf.newaxis]
+
+
+def _eigen_angles(rotations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns unitary eigenvectors `[bases, n, n]` and the angles `[bases, n]` of the eigenvalues `exp(1j * angle)`.
+
+    A rotation Q shares its eigenvectors with the Hermitian matrix `exp(-1j * t) * Q + exp(1j * t) * Q.T`, whose eigenvalues are
+    `2 * cos(angle - t)`; with a tilt t, the angles of a conjugate pair are told apart, and the vectors are orthogonal exactly.
+    """
+    tilt = tf.exp(tf.complex(tf.zeros([], tf.float64), tf.constant(-_TILT, tf.float64)))
+    _, unitary = tf.linalg.eigh(tilt * rotations + tf.math.conj(tilt) * tf.linalg.adjoint(rotations))
+    eigenvalues = tf.reduce_sum(tf.math.conj(unitary) * tf.matmul(rotations, unitary), axis=1)
+    return unitary, tf.math.angle(eigenvalues)

@@ -1,0 +1,54 @@
+"""Classes and tables of attributes, and what is wrong with some tables."""
+
+import numpy as np
+import pytest
+
+from intriguing.analysis.attributes import attributes_from_table, attributes_of_classes
+
+TABLE = {
+    "a": {"loop": "1", "stroke": "thin"},
+    "b": {"loop": "0", "stroke": "thick"},
+    "c": {"loop": "1", "stroke": "thin"},
+    "unasked": {"loop": "", "stroke": "x"},
+}
+
+
+def test_classes_are_groups_of_one_attribute():
+    attributes = attributes_of_classes(np.array([2, 0, 2]), ["zero", "one", "two"])
+    assert attributes.names == ("zero", "one", "two")
+    np.testing.assert_array_equal(attributes.of_group[attributes.groups], [[0, 0, 1], [1, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 2]])
+def test_a_label_that_is_no_class_is_refused(labels):
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\), one number a class; received"):
+        attributes_of_classes(np.array(labels), ["zero", "one", "two"])
+
+
+def test_a_table_is_looked_up_by_id_whatever_its_order():
+    attributes = attributes_from_table(["c", "b", "a"], TABLE)
+    assert attributes.names == ("loop", "stroke=thick", "stroke=thin")
+    np.testing.assert_array_equal(attributes.of_group[attributes.groups], [[1, 0, 1], [0, 1, 0], [1, 0, 1]])
+    assert len(attributes.of_group) == 2, "equal rows are one group"
+
+
+def test_ids_without_a_row_are_counted_and_named():
+    with pytest.raises(ValueError, match="no row for 2 of 3 examples, such as 'x'. Add them, or choose a subset"):
+        attributes_from_table(["a", "x", "y"], TABLE)
+
+
+def test_an_empty_entry_is_refused():
+    table = {**TABLE, "d": {"loop": "1"}}
+    with pytest.raises(ValueError, match="column 'stroke' has no entry for 1 of 2 examples, such as 'd'. Fill it in"):
+        attributes_from_table(["a", "d"], table)
+
+
+def test_a_table_without_a_column_is_refused():
+    with pytest.raises(ValueError, match="no column besides the ids"):
+        attributes_from_table(["a"], {"a": {}})
+
+
+def test_too_many_combinations_are_refused_before_memory_is_spent():
+    table = {str(number): {"serial": f"number {number}"} for number in range(600)}
+    with pytest.raises(ValueError, match="occur in 600 combinations; at most 512 fit in memory. Pass fewer columns"):
+        attributes_from_table(list(table), table)

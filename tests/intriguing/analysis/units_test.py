@@ -1,0 +1,164 @@
+"""One pass over the images against sorting, counting and averaging all of them at once."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.analysis import units
+from intriguing.analysis.units import NUM_BINS, Projections, feature_moments, record_directions
+
+NUM_IMAGES, NUM_FEATURES, NUM_DIRECTIONS, NUM_GROUPS = 700, 6, 9, 3  # two chunks and a part of one
+RTOL_SUMS = 1e-5  # float32, added up in another order
+
+
+def identity(images):
+    return tf.identity(images)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Small integers: sums are exact, and ties abound."""
+    rng = np.random.default_rng(0)
+    features = rng.integers(-3, 4, size=(NUM_IMAGES, NUM_FEATURES)).astype(np.float32)
+    groups = rng.integers(0, NUM_GROUPS, size=NUM_IMAGES).astype(np.int32)
+    kernel = rng.integers(-2, 3, size=(NUM_FEATURES, NUM_DIRECTIONS)).astype(np.float32)
+    offset = rng.integers(-2, 3, size=NUM_DIRECTIONS).astype(np.float32)
+    return features, groups, Projections(tf.constant(kernel), tf.constant(offset))
+
+
+def dataset(features, groups, batch_size, *, padding=0):
+    features = np.concatenate([features, np.full((padding, features.shape[1]), 99.0, np.float32)])
+    groups = np.concatenate([groups, np.full(padding, -1, np.int32)])
+    return tf.data.Dataset.from_tensor_slices((features, groups)).batch(batch_size)
+
+
+def projected(data):
+    features, _, projections = data
+    return features @ projections.kernel.numpy() + projections.offset.numpy()
+
+
+def sorted_whole(values, k):
+    """Returns, for each column, the places of the k largest; of equal ones the earliest."""
+    return np.stack([np.lexsort((np.arange(len(column)), -column))[:k] for column in values.T])
+
+
+def recorded(data, *, batch_size=100, num_top=10, **options):
+    features, groups, projections = data
+    examples = dataset(features, groups, batch_size, **options)
+    return record_directions(identity, examples, projections, num_groups=NUM_GROUPS, num_top=num_top)
+
+
+def assert_whole_sort(record, data, k):
+    values, groups = projected(data), data[1]
+    expected = sorted_whole(values, k)
+    np.testing.assert_array_equal(record.top_examples, expected)
+    np.testing.assert_array_equal(record.top_values, np.take_along_axis(values.T, expected, axis=1))
+    np.testing.assert_array_equal(record.top_groups, groups[expected])
+
+
+@pytest.mark.parametrize("batch_size", [1, 33, 256, 700])
+@pytest.mark.parametrize("num_top", [1, 10, 256])
+def test_top_images_equal_a_full_sort_in_any_batch_size(data, batch_size, num_top):
+    assert_whole_sort(recorded(data, batch_size=batch_size, num_top=num_top), data, num_top)
+
+
+@pytest.mark.parametrize("num_images", [300, 700])
+def test_top_images_of_two_devices_equal_a_full_sort(data, two_replicas, num_images):
+    fewer = (data[0][:num_images], data[1][:num_images], data[2])
+    with two_replicas.scope():
+        record = recorded(fewer)
+    assert_whole_sort(record, fewer, 10)
+    one = recorded(fewer)
+    for value, other in zip(record, one, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_real_features_give_the_same_list_on_one_device_on_two_and_in_any_batch_size(two_replicas):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(600, 40)).astype(np.float32)
+    projections = Projections(tf.constant(rng.normal(size=(40, 500)).astype(np.float32)), tf.zeros([500]))
+    records = [recorded((features, np.zeros(600, np.int32), projections), batch_size=size) for size in (7, 600)]
+    with two_replicas.scope():
+        records.append(recorded((features, np.zeros(600, np.int32), projections)))
+    for record in records[1:]:
+        np.testing.assert_array_equal(record.top_examples, records[0].top_examples)
+
+
+def test_rows_that_fill_a_batch_up_are_never_seen(data):
+    plain, filled = recorded(data), recorded(data, padding=80)
+    for value, other in zip(plain, filled, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_sums_least_and_sizes_are_those_of_the_whole(data):
+    record, values, groups = recorded(data), projected(data), data[1]
+    expected = np.stack([values[groups == group].sum(axis=0) for group in range(NUM_GROUPS)], axis=1)
+    np.testing.assert_allclose(record.sums, expected, rtol=RTOL_SUMS)
+    np.testing.assert_array_equal(record.least, values.min(axis=0))
+    np.testing.assert_array_equal(record.group_sizes, np.bincount(groups))
+
+
+def test_every_image_is_counted_once_in_its_group_and_larger_values_never_in_a_lower_bin(data):
+    record, values, groups = recorded(data), projected(data), data[1]
+    np.testing.assert_array_equal(np.sum(record.counts, axis=2), np.broadcast_to(np.bincount(groups), (NUM_DIRECTIONS, 3)))
+    for direction in range(NUM_DIRECTIONS):
+        distinct, counts = np.unique(values[:, direction], return_counts=True)
+        occupied = np.sum(record.counts[direction], axis=0)
+        assert len(distinct) < NUM_BINS / 2, "bins are narrower than the steps, so that the order shows"
+        np.testing.assert_array_equal(occupied[occupied > 0], counts)
+
+
+def test_the_features_themselves_are_the_natural_basis(data):
+    features, groups, _ = data
+    natural = record_directions(identity, dataset(features, groups, 50), None, num_groups=NUM_GROUPS)
+    unit = Projections(tf.eye(NUM_FEATURES), tf.zeros(NUM_FEATURES))
+    for value, other in zip(natural, recorded((features, groups, unit)), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_a_second_pass_compiles_nothing(data):
+    recorded(data)
+    before = units._compiled_chunk.cache_info().misses
+    traces = units._merged.experimental_get_tracing_count(), units._joined.experimental_get_tracing_count()
+    recorded(data, batch_size=64)
+    assert units._compiled_chunk.cache_info().misses == before
+    assert traces == (units._merged.experimental_get_tracing_count(), units._joined.experimental_get_tracing_count())
+
+
+def test_moments_are_those_of_the_whole_even_about_a_large_mean(data, two_replicas):
+    features = 1000.0 + np.random.default_rng(0).normal(size=(NUM_IMAGES, NUM_FEATURES)).astype(np.float32)
+    for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
+        with scope:
+            moments = feature_moments(identity, dataset(features, data[1], 90, padding=20))
+        np.testing.assert_allclose(moments.mean, features.mean(axis=0, dtype=np.float64), rtol=RTOL_SUMS)
+        covariance = np.cov(features.T.astype(np.float64), bias=True)
+        np.testing.assert_allclose(moments.covariance, covariance, atol=1e-4)  # the features are rounded to 6e-5
+        np.testing.assert_array_equal(moments.least, features.min(axis=0))
+        np.testing.assert_array_equal(moments.greatest, features.max(axis=0))
+        assert int(moments.num_examples) == NUM_IMAGES
+
+
+@pytest.mark.parametrize("number", [0, 257])
+def test_a_number_of_top_images_out_of_range_is_refused(data, number):
+    with pytest.raises(ValueError, match=f"num_top must be from 1 to 256; received {number}"):
+        recorded(data, num_top=number)
+
+
+def test_more_top_images_than_images_are_refused(data):
+    few = (data[0][:5], data[1][:5], data[2])
+    with pytest.raises(ValueError, match="num_top must be at most 5, the number of images; received 10. Ask for fewer"):
+        recorded(few)
+
+
+@pytest.mark.parametrize("measure", [feature_moments, lambda *args: record_directions(*args, None, num_groups=3)])
+def test_features_that_are_not_finite_are_refused(data, measure):
+    features = data[0].copy()
+    features[600, 2] = np.nan
+    with pytest.raises(ValueError, match="features must be finite; 1 of 6 are not on some image"):
+        measure(identity, dataset(features, data[1], 100))
+
+
+@pytest.mark.parametrize("measure", [feature_moments, lambda *args: record_directions(*args, None, num_groups=3)])
+def test_no_images_are_refused(data, measure):
+    with pytest.raises(ValueError, match="at least one image; received none"):
+        measure(identity, dataset(data[0][:0], data[1][:0], 100))

@@ -125,8 +125,7 @@ class DistortedImages(Artifact):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Reads images.npz; nothing is unpickled."""
-        with np.load(io.BytesIO((self.uri / "images.npz").read_bytes()), allow_pickle=False) as file:
-            return dict(file)
+        return _read_arrays(self.uri / "images.npz")
 
     def attack(self) -> dict[str, Any]:
         """Returns what attack.json says."""
@@ -146,6 +145,28 @@ class TransferRates(Artifact):
         return self.read_json("rates.json")
 
 
+class UnitMeanings(Artifact):
+    """What the units of some layers respond to, beside random directions.
+
+    units.json      name of the network, settings, and for each layer and control the tests and the way between the bases
+    units.npz       example ids; for each layer its units, their top images and measures, those of random directions, pictures
+    """
+
+    TYPE_NAME = "UnitMeanings"
+
+    def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes units.npz."""
+        np.savez_compressed(self.uri / "units.npz", allow_pickle=False, **arrays)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Reads units.npz; nothing is unpickled."""
+        return _read_arrays(self.uri / "units.npz")
+
+    def units(self) -> dict[str, Any]:
+        """Returns what units.json says."""
+        return self.read_json("units.json")
+
+
 class Report(Artifact):
     """The study for people.
 
@@ -155,6 +176,11 @@ class Report(Artifact):
     """
 
     TYPE_NAME = "Report"
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        return dict(file)
 
 
 def sha256_of(path: Path) -> str:

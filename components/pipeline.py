@@ -10,9 +10,12 @@ from components.attacker.component import Attacker
 from components.contract import Component
 from components.example_gen.component import ExampleGen
 from components.reporter.component import Reporter
-from components.settings import Training, to_parameters
+from components.settings import LayerChoice, Training, to_parameters
 from components.trainer.component import Trainer
 from components.transfer_evaluator.component import TransferEvaluator
+from components.unit_analyzer.component import UnitAnalyzer
+from components.unit_analyzer.executor import PIXELS, RANDOM_WEIGHTS
+from intriguing.analysis import UnitSettings
 from intriguing.attack import PAPERS_SEARCH, DistortionSearch
 
 
@@ -26,8 +29,23 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitStudy:
+    """The networks and layers whose units are compared with random directions, on the test set.
+
+    Attributes:
+        layers: For each network, trained on the whole training set, the layers to look at.
+        settings: How bases are compared.
+    """
+
+    layers: tuple[tuple[Network, tuple[LayerChoice, ...]], ...]
+    settings: UnitSettings = UnitSettings()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A recipe: everything that determines the numbers of a report, apart from the seed and the machine.
+
+    A part without networks is left out, of the work and of the report.
 
     Attributes:
         title: Headline of the page.
@@ -41,19 +59,21 @@ class Study:
         noise_on_halves: The same for Table 4.
         amplify_to: The distortion that Table 4 amplifies to.
         search: Settings of the attack; the paper's own method, whose tables these are.
+        units: What is asked of units and directions (Figures 1 to 4); None for nothing.
     """
 
     title: str
     dataset: str
-    networks: tuple[Network, ...]
-    networks_on_first: tuple[Network, ...]
-    networks_on_second: tuple[Network, ...]
+    networks: tuple[Network, ...] = ()
+    networks_on_first: tuple[Network, ...] = ()
+    networks_on_second: tuple[Network, ...] = ()
     num_images: int = 256
     batch_size: int = 256
     noise: tuple[float, ...] = (0.1, 0.3)
     noise_on_halves: tuple[float, ...] = (0.06, 0.1)
     amplify_to: float = 0.1
     search: DistortionSearch = PAPERS_SEARCH
+    units: UnitStudy | None = None
 
 
 def study_pipeline(
@@ -97,6 +117,13 @@ def study_pipeline(
     ) -> TransferEvaluator:
         return TransferEvaluator(id, workdir, models=models, distorted=attacks, subsets=subsets, seed=seed, **changes)
 
+    def analyzed(model: Trainer, choices: tuple[LayerChoice, ...], controls: list[str]) -> UnitAnalyzer:
+        settings = dataclasses.replace(study.units.settings, seed=seed) if study.units else UnitSettings()
+        return UnitAnalyzer(
+            model.id.replace("train_", "units_", 1), workdir, model=model, subset=test, controls=controls, attributes={},
+            layers=[dataclasses.asdict(choice) for choice in choices], settings=to_parameters(settings),
+        )  # fmt: skip
+
     # The data: the whole training set, its two halves, and the test set.
     train, test = subset("subset_train", "train"), subset("subset_test", "test", "train")
     first, second = subset("subset_P1", "train[:50%]", "train[50%:]"), subset("subset_P2", "train[50%:]", "train[:50%]")
@@ -104,25 +131,44 @@ def study_pipeline(
     # Tables 1 and 2: networks trained on everything, attacked on training images, each shown the images made for the others.
     models = [trained(network, train) for network in study.networks]
     attacks = [attacked(model, train) for model in models]
-    cross_model = compared(
-        "transfer_between_models", models, attacks, [train, test], amplify_to=[], noise=list(study.noise), unclipped_noise=[1.0]
-    )
+    cross_model = [
+        compared(
+            "transfer_between_models", models, attacks, [train, test],
+            amplify_to=[], noise=list(study.noise), unclipped_noise=[1.0],
+        )
+    ] if models else []  # fmt: skip
 
     # Tables 3 and 4: networks trained on disjoint halves, attacked on test images.
     half_models = [trained(network, first) for network in study.networks_on_first]
     half_models += [trained(network, second) for network in study.networks_on_second]
     half_attacks = [attacked(model, test) for model in half_models]
-    cross_subset = compared(
-        "transfer_between_halves", half_models, half_attacks, [first, second, test],
-        amplify_to=[study.amplify_to], noise=list(study.noise_on_halves), unclipped_noise=[],
-    )  # fmt: skip
+    cross_subset = [
+        compared(
+            "transfer_between_halves", half_models, half_attacks, [first, second, test],
+            amplify_to=[study.amplify_to], noise=list(study.noise_on_halves), unclipped_noise=[],
+        )
+    ] if half_models else []  # fmt: skip
 
+    # Figures 1 to 4: units of networks trained on everything, by the test images that excite them.
+    units_of = study.units.layers if study.units else ()
+    unit_models = {network: trained(network, train) for network, _ in units_of if network not in study.networks}
+    unit_models |= dict(zip(study.networks, models, strict=True))
+    meanings = [
+        analyzed(unit_models[network], choices, [RANDOM_WEIGHTS] if number else [RANDOM_WEIGHTS, PIXELS])
+        for number, (network, choices) in enumerate(units_of)
+    ]
+
+    halves = [first, second] if half_models else []
     report = Reporter(
-        "report", workdir, title=study.title, facts=facts, subsets=[train, test, first, second],
-        models=models, cross_model_attacks=attacks, cross_model_rates=cross_model,
+        "report", workdir, title=study.title, facts=facts, subsets=[train, test, *halves],
+        models=models, cross_model_attacks=attacks, cross_model_rates=cross_model, unit_meanings=meanings,
         cross_subset_models=half_models, cross_subset_attacks=half_attacks, cross_subset_rates=cross_subset,
     )  # fmt: skip
-    return [train, test, first, second, *models, *attacks, cross_model, *half_models, *half_attacks, cross_subset, report]
+    only_for_units = [model for network, model in unit_models.items() if network not in study.networks]
+    return [
+        train, test, *halves, *models, *attacks, *cross_model, *half_models, *half_attacks, *cross_subset,
+        *only_for_units, *meanings, report,
+    ]  # fmt: skip
 
 
 def folder_name(name: str) -> str:

@@ -7,6 +7,7 @@ import types
 import typing
 from typing import Any
 
+from intriguing.analysis import UnitSettings
 from intriguing.attack import DistortionSearch
 from intriguing.pixels import PixelBox
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
@@ -17,7 +18,22 @@ Training = MinibatchTraining | FullBatchTraining | AutoencoderTraining
 _TRAINING = {kind.__name__: kind for kind in (MinibatchTraining, FullBatchTraining, AutoencoderTraining)}
 
 
-def to_parameters(settings: Training | DistortionSearch) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerChoice:
+    """A layer whose units are looked at, and how it is read; as the arguments of `models.features_at`."""
+
+    layer: str
+    before_activation: bool = False
+    pooling: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The layer in words, such as "conv1 before activation, max"."""
+        before = " before activation" if self.before_activation else ""
+        return f"{self.layer}{before}" + (f", {self.pooling}" if self.pooling else "")
+
+
+def to_parameters(settings: Training | DistortionSearch | UnitSettings) -> dict[str, Any]:
     """Writes settings as a dictionary that survives JSON; the key `kind` names their class."""
     return {"kind": type(settings).__name__, **dataclasses.asdict(settings)}
 
@@ -31,6 +47,11 @@ def training_from(parameters: dict[str, Any]) -> Training:
 def search_from(parameters: dict[str, Any]) -> DistortionSearch:
     """Reads what `to_parameters` wrote of a search."""
     return _read(DistortionSearch, parameters)
+
+
+def unit_settings_from(parameters: dict[str, Any]) -> UnitSettings:
+    """Reads what `to_parameters` wrote of a comparison of bases."""
+    return _read(UnitSettings, parameters)
 
 
 def _read(kind: Any, values: dict[str, Any]) -> Any:

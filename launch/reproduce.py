@@ -44,11 +44,7 @@ def main() -> None:
         "Command": f"python -m launch.reproduce --recipe={_RECIPE.value} --seed={seed}",
         "Data set": study.dataset,
         "Seed": str(seed),
-        "Images attacked for each model": str(study.num_images),
-        "Search": str(study.search),
-        **{f"Training of {network.name}": str(network.training) for network in study.networks},
-        **{f"Training of {network.name} on P1": str(network.training) for network in study.networks_on_first},
-        **{f"Training of {network.name} on P2": str(network.training) for network in study.networks_on_second},
+        **_settings(study),
     }
     steps = study_pipeline(
         study, workdir=workdir, seed=seed, data_dir=tfds_flags.data_dir(), manual_dir=tfds_flags.manual_dir(), facts=facts
@@ -59,8 +55,23 @@ def main() -> None:
         print(f"Finished in {time.monotonic() - began:.0f} s. Open {(steps[-1].output.uri / 'index.html').resolve()}")
 
 
+def _settings(study: Study) -> dict[str, str]:
+    """Says of every part of the study how it was done."""
+    facts = {}
+    if study.networks or study.networks_on_first or study.networks_on_second:
+        facts = {"Images attacked for each model": str(study.num_images), "Search": str(study.search)}
+    networks = {f"Training of {network.name}": network for network in study.networks}
+    networks |= {f"Training of {network.name} on P1": network for network in study.networks_on_first}
+    networks |= {f"Training of {network.name} on P2": network for network in study.networks_on_second}
+    if study.units:
+        networks |= {f"Training of {network.name}": network for network, _ in study.units.layers}
+        facts["Comparison of bases"] = str(study.units.settings)
+    return facts | {name: str(network.training) for name, network in networks.items()}
+
+
 def _show(reporter: Component) -> None:
-    for path in sorted((reporter.output.uri / "tables").glob("table_?.txt")):
+    tables = reporter.output.uri / "tables"
+    for path in [*sorted(tables.glob("table_?.txt")), *tables.glob("units.txt")]:
         sys.stdout.write(path.read_text() + "\n\n")
 
 

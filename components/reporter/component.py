@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from components.artifacts import DistortedImages, Report, Subset, TrainedModel, TransferRates
+from components.artifacts import DistortedImages, Report, Subset, TrainedModel, TransferRates, UnitMeanings
 from components.contract import Component
 from components.reporter.executor import ReporterExecutor
 
 
 class Reporter(Component[Report]):
-    """Parameters: the facts of the recipe that the page repeats. Inputs: both halves of the study."""
+    """Parameters: the facts of the recipe that the page repeats. Inputs: the parts of the study, any of which may be empty."""
 
     PARAMETERS = {"title": str, "facts": dict}
     INPUTS = {
@@ -19,8 +19,9 @@ class Reporter(Component[Report]):
         "cross_subset_models": TrainedModel,
         "cross_subset_attacks": DistortedImages,
         "cross_subset_rates": TransferRates,
+        "unit_meanings": UnitMeanings,
     }
     OUTPUTS = {"report": Report}
     EXECUTOR = ReporterExecutor
-    LIBRARY = ("pixels.py", "distortion.py", "reporting", "analysis/proportions.py", "attack/gaussian_noise.py")
+    LIBRARY = ("pixels.py", "distortion.py", "accelerators.py", "models", "reporting", "analysis", "attack/gaussian_noise.py")
     ON_EVERY_WORKER = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from components.artifacts import Artifact, Report
+from components.artifacts import Artifact, Report, TrainedModel
 from components.contract import Artifacts, Executor, Parameters, versions
-from components.reporter import study
+from components.reporter import study, units
 from components.reporter.study import Experiment
 from intriguing.analysis.proportions import Proportion
 from intriguing.attack.gaussian_noise import add_gaussian_noise
@@ -37,24 +38,61 @@ class ReporterExecutor(Executor):
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes a `Report`."""
-        cross_model = Experiment.read(*(input_dict[name] for name in ("models", "cross_model_attacks", "cross_model_rates")))
-        cross_subset = Experiment.read(
-            *(input_dict[name] for name in ("cross_subset_models", "cross_subset_attacks", "cross_subset_rates"))
-        )
-        train, test, first, second = [subset.description()["subset"] for subset in input_dict["subsets"]]
-        tables = [
-            study.table_1(cross_model, train, test),
-            study.table_2(cross_model),
-            study.table_3(cross_subset, first, second, test),
-            study.table_4(cross_subset),
+        parts = [
+            part(input_dict)
+            for part, name in ((_cross_model, "models"), (_cross_subset, "cross_subset_models"), (_units, "unit_meanings"))
+            if input_dict[name]
         ]
-        figures = _figures(cross_model, tables[1])
-        controls = [study.table_2_on_correct(cross_model), study.table_4_on_correct(cross_subset)]
+        sections = [section for part in parts for section in part.sections]
+        controls = [table for part in parts for table in part.controls]
+        if controls:
+            sections.append(_counted_without_earlier_errors(controls))
+        networks = [model for name in ("models", "cross_subset_models") for model in input_dict[name]]
+        figures = {name: figure for part in parts for name, figure in part.figures.items()}
+        if networks:
+            figures["training"] = _training(networks)
+            sections.append(Section(title="Training", figures=(figures["training"],)))
         facts = {**exec_properties["facts"], **versions(), **_seconds(input_dict)}
         page = render_page(
-            title=exec_properties["title"], lead=_lead(cross_model), sections=_sections(tables, controls, figures), facts=facts
+            title=exec_properties["title"],
+            lead=" ".join(part.lead for part in parts if part.lead),
+            sections=sections,
+            facts=facts,
         )
-        _write(output_dict["report"][0], page, [*tables, *controls], figures)
+        _write(output_dict["report"][0], page, [table for part in parts for table in part.tables] + controls, figures)
+
+
+class _Part(NamedTuple):
+    """A part of the study that can stand alone."""
+
+    lead: str
+    sections: list[Section]
+    tables: list[Table]
+    controls: list[Table]
+    figures: Figures
+
+
+def _cross_model(input_dict: Artifacts) -> _Part:
+    experiment = Experiment.read(*(input_dict[name] for name in ("models", "cross_model_attacks", "cross_model_rates")))
+    train, test = (subset.description()["subset"] for subset in input_dict["subsets"][:2])
+    tables = [study.table_1(experiment, train, test), study.table_2(experiment)]
+    figures = _figures(experiment, tables[1])
+    return _Part(_lead(experiment), _sections(tables, figures), tables, [study.table_2_on_correct(experiment)], figures)
+
+
+def _cross_subset(input_dict: Artifacts) -> _Part:
+    names = ("cross_subset_models", "cross_subset_attacks", "cross_subset_rates")
+    experiment = Experiment.read(*(input_dict[name] for name in names))
+    _, test, first, second = (subset.description()["subset"] for subset in input_dict["subsets"])
+    tables = [study.table_3(experiment, first, second, test), study.table_4(experiment)]
+    return _Part("", [_section_on_halves(tables)], tables, [study.table_4_on_correct(experiment)], {})
+
+
+def _units(input_dict: Artifacts) -> _Part:
+    analyses = input_dict["unit_meanings"]
+    tests = units.unit_tests(analyses)
+    table, figures = units.unit_table(tests), units.unit_figures(analyses, tests)
+    return _Part(units.unit_summary(tests), [units.unit_section(table, tests, figures)], [table], [], figures)
 
 
 def _write(report: Report, page: str, tables: Sequence[Table], figures: Figures) -> None:
@@ -102,18 +140,18 @@ def _figures(experiment: Experiment, transfer: Table) -> Figures:
     )  # fmt: skip
     published = {name: PUBLISHED["table_1"][name]["Av. min. distortion"] for name in names if name in PUBLISHED["table_1"]}
     distances = distortion_distributions(experiment.distortions(), title="Least distortion of each image", published=published)
-    curves = training_curves(
-        {name: network["losses"] for name, network in experiment.networks.items()},
-        title="Training loss",
-        step="report (epoch, or 50 iterations)",
-    )
     return {
         "transfer": (to_png(heat_map), "Table 2 as a picture."),
         "distortion": (to_png(distances), "Each dot is one image; every image that was reached is shown."),
         **{f"figure_7_{index}": _gallery(experiment, name) for index, name in enumerate(_found(experiment), start=1)},
         "figure_7_noise": _noise(experiment),
-        "training": (to_png(curves), "Training loss of every model."),
     }
+
+
+def _training(networks: Sequence[TrainedModel]) -> tuple[bytes, str]:
+    losses = {training["name"]: training["losses"] for training in (network.training() for network in networks)}
+    curves = training_curves(losses, title="Training loss", step="report (epoch, or 50 iterations)")
+    return to_png(curves), "Training loss of every model."
 
 
 def _shown(names: Sequence[str]) -> list[str]:
@@ -161,7 +199,7 @@ def _accuracy(errors: Proportion) -> Proportion:
     return Proportion(errors.num_trials - errors.num_events, errors.num_trials)
 
 
-def _sections(tables: Sequence[Table], controls: Sequence[Table], figures: Figures) -> list[Section]:
+def _sections(tables: Sequence[Table], figures: Figures) -> list[Section]:
     galleries = tuple(figure for name, figure in figures.items() if name.startswith("figure_7"))
     return [
         Section(
@@ -175,6 +213,7 @@ def _sections(tables: Sequence[Table], controls: Sequence[Table], figures: Figur
             tables=(tables[0],),
             figures=(figures["distortion"],),
         ),
+        Section(title="What it looks like", figures=galleries),
         Section(
             title="Images made against one network fool others",
             paragraphs=(
@@ -184,23 +223,27 @@ def _sections(tables: Sequence[Table], controls: Sequence[Table], figures: Figur
             tables=(tables[1],),
             figures=(figures["transfer"],),
         ),
-        Section(
-            title="And networks that saw none of the same examples",
-            paragraphs=(
-                "P1 and P2 are disjoint halves of the training set; here test images are distorted. Amplified images keep the "
-                "direction of their perturbation at a root-mean-square length of 0.1, before clipping to the pixel box; the "
-                "last column is what remains.",
-            ),
-            tables=(tables[2], tables[3]),
-        ),
-        Section(title="What it looks like", figures=galleries),
-        Section(
-            title="Counted without the errors that were there before",
-            paragraphs=("An image that a network got wrong from the start says nothing of transfer.",),
-            tables=tuple(controls),
-        ),
-        Section(title="Training", figures=(figures["training"],)),
     ]
+
+
+def _section_on_halves(tables: Sequence[Table]) -> Section:
+    return Section(
+        title="And networks that saw none of the same examples",
+        paragraphs=(
+            "P1 and P2 are disjoint halves of the training set; here test images are distorted. Amplified images keep the "
+            "direction of their perturbation at a root-mean-square length of 0.1, before clipping to the pixel box; the "
+            "last column is what remains.",
+        ),
+        tables=tuple(tables),
+    )
+
+
+def _counted_without_earlier_errors(controls: Sequence[Table]) -> Section:
+    return Section(
+        title="Counted without the errors that were there before",
+        paragraphs=("An image that a network got wrong from the start says nothing of transfer.",),
+        tables=tuple(controls),
+    )
 
 
 def _seconds(input_dict: Mapping[str, Sequence[Artifact]]) -> dict[str, str]:

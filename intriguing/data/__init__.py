@@ -2,7 +2,15 @@
 
 from intriguing.data import embedded as embedded  # registers mnist_5k with TFDS
 from intriguing.data.catalog import DatasetCard, dataset_card
-from intriguing.data.input_layer import Examples, batches, load_examples, random_targets, sample_examples
+from intriguing.data.input_layer import (
+    Examples,
+    batches,
+    load_examples,
+    load_ids,
+    load_labels,
+    random_targets,
+    sample_examples,
+)
 from intriguing.data.subsets import check_disjoint, disjoint_halves, disjoint_subsets, num_examples, num_shared_examples
 
 __all__ = [
@@ -14,6 +22,8 @@ __all__ = [
     "disjoint_halves",
     "disjoint_subsets",
     "load_examples",
+    "load_ids",
+    "load_labels",
     "num_examples",
     "num_shared_examples",
     "random_targets",

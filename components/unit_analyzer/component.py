@@ -1,0 +1,17 @@
+"""UnitAnalyzer: the natural basis of some layers of one network, tested against random bases on one subset."""
+
+from __future__ import annotations
+
+from components.artifacts import Subset, TrainedModel, UnitMeanings
+from components.contract import Component
+from components.unit_analyzer.executor import UnitAnalyzerExecutor
+
+
+class UnitAnalyzer(Component[UnitMeanings]):
+    """Parameters: layers and how they are read, settings of the comparison, controls, attributes and their digest."""
+
+    PARAMETERS = {"layers": list, "settings": dict, "controls": list, "attributes": dict}
+    INPUTS = {"model": TrainedModel, "subset": Subset}
+    OUTPUTS = {"meanings": UnitMeanings}
+    EXECUTOR = UnitAnalyzerExecutor
+    LIBRARY = ("accelerators.py", "pixels.py", "data", "models", "analysis")

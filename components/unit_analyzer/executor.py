@@ -1,0 +1,191 @@
+"""The work of UnitAnalyzer."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.contract import Artifacts, Executor, Parameters
+from components.example_gen.executor import card_of
+from components.settings import LayerChoice, unit_settings_from
+from intriguing.analysis import (
+    MEASURES,
+    Attributes,
+    Measured,
+    UnitAnalysis,
+    UnitSettings,
+    analyze_units,
+    attributes_from_table,
+    attributes_of_classes,
+)
+from intriguing.data import DatasetCard, batches, load_ids, load_labels, num_examples
+from intriguing.models import features_at
+
+TRAINED, RANDOM_WEIGHTS, PIXELS = "trained", "random weights", "pixels"
+CONTROLS = (RANDOM_WEIGHTS, PIXELS)
+
+NUM_SHOWN = 8  # rows of a gallery
+_BATCH_SIZE = 500
+_ID_COLUMN = "id"
+
+
+class _Space(NamedTuple):
+    """A feature space to be analyzed."""
+
+    choice: LayerChoice
+    weights: str  # TRAINED or one of CONTROLS
+    features: keras.Model
+
+
+class UnitAnalyzerExecutor(Executor):
+    """Compares bases layer by layer, and keeps the images of some units and directions, drawn without a look at them."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
+        """Writes `UnitMeanings`."""
+        trained, output = input_dict["model"][0], output_dict["meanings"][0]
+        card, split = card_of(input_dict["subset"][0])
+        settings = unit_settings_from(exec_properties["settings"])
+        if settings.num_top > num_examples(card, split):
+            raise ValueError(
+                f"num_top must be at most {num_examples(card, split)}, the number of images of {split!r}; received "
+                f"{settings.num_top}. Ask for fewer."
+            )
+        choices = [LayerChoice(**values) for values in exec_properties["layers"]]
+        spaces = list(_spaces(trained.load(), choices, exec_properties["controls"], card))
+        attributes = _attributes(card, split, exec_properties["attributes"])
+        layers, arrays = [], {"ids": load_ids(card, split).astype(np.bytes_)}
+        for number, space in enumerate(spaces):
+            self.progress(number, len(spaces), f"{space.choice.title}, {space.weights}")
+            analysis = analyze_units(space.features, _examples(card, split, attributes), attributes, settings=settings)
+            layers.append(_described(space, analysis))
+            arrays.update({f"{number}_{name}": values for name, values in _kept(analysis, settings).items()})
+        shown = [number for number, space in enumerate(spaces) if space.weights == TRAINED]
+        arrays.update(_pictures(card, split, arrays, shown))
+        self.progress(len(spaces), len(spaces), "done")
+        output.write_arrays(arrays)
+        output.write_json(
+            "units.json",
+            {
+                "name": trained.training()["name"],
+                "dataset": card.name,
+                "subset": split,
+                "num_images": num_examples(card, split),
+                "attributes": list(attributes.names),
+                "settings": exec_properties["settings"],
+                "layers": layers,
+            },
+        )
+
+
+def _spaces(model: keras.Model, choices: Sequence[LayerChoice], controls: Sequence[str], card: DatasetCard) -> Iterator[_Space]:
+    def features(of: keras.Model, choice: LayerChoice) -> keras.Model:
+        return features_at(of, choice.layer, before_activation=choice.before_activation, pooling=choice.pooling)
+
+    for choice in choices:
+        yield _Space(choice, TRAINED, features(model, choice))
+    if RANDOM_WEIGHTS in controls:
+        untrained = keras.models.clone_model(model)  # with weights drawn anew by its own initializers
+        for choice in choices:
+            yield _Space(choice, RANDOM_WEIGHTS, features(untrained, choice))
+    if PIXELS in controls:
+        pixels = keras.Sequential([keras.Input(card.image_shape), keras.layers.Flatten()])
+        yield _Space(LayerChoice(layer="pixels"), PIXELS, pixels)
+
+
+def _attributes(card: DatasetCard, split: str, source: Mapping[str, str]) -> Attributes:
+    if not source:
+        return attributes_of_classes(load_labels(card, split), card.class_names)
+    ids = [example.decode() for example in load_ids(card, split)]
+    return attributes_from_table(ids, read_table(Path(source["path"])))
+
+
+def read_table(path: Path) -> dict[str, dict[str, str]]:
+    """Reads attributes from a CSV file: a column `id` with the example ids, and a column for each attribute.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has no column `id`, or an id twice.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no table of attributes at {path}. Pass a CSV file with a column {_ID_COLUMN!r}.")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if _ID_COLUMN not in (reader.fieldnames or []):
+            raise ValueError(
+                f"{path} must have a column {_ID_COLUMN!r} with the example ids; received {reader.fieldnames or 'nothing'}."
+            )
+        rows = [{name: entry or "" for name, entry in row.items() if name is not None} for row in reader]
+    table = {row.pop(_ID_COLUMN): row for row in rows}
+    if len(table) != len(rows):
+        raise ValueError(f"{path} names an id more than once: {len(rows)} rows, {len(table)} ids. Keep one row for each.")
+    return table
+
+
+def _examples(card: DatasetCard, split: str, attributes: Attributes) -> tf.data.Dataset:
+    batch_size = min(_BATCH_SIZE, num_examples(card, split))
+    padding = np.full(-len(attributes.groups) % batch_size, -1, np.int32)
+    groups = tf.data.Dataset.from_tensor_slices(np.concatenate([attributes.groups, padding])).batch(batch_size)
+    images = batches(card, split, batch_size=batch_size).map(lambda images, labels: images)
+    return tf.data.Dataset.zip((images, groups))
+
+
+def _described(space: _Space, analysis: UnitAnalysis) -> dict[str, Any]:
+    return {
+        "layer": space.choice.title,
+        "weights": space.weights,
+        "num_features": analysis.num_features,
+        "num_constant": analysis.num_constant,
+        "num_units": int(analysis.units.shape[0]),
+        "tests": {
+            measure: {name: _finite(float(value)) for name, value in test._asdict().items()}
+            for measure, test in zip(MEASURES, analysis.tests, strict=True)
+        },
+        "alphas": analysis.alphas.numpy().tolist(),
+        "along_ways": analysis.along_ways.numpy().tolist(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON has neither NaN nor infinity
+
+
+def _kept(analysis: UnitAnalysis, settings: UnitSettings) -> dict[str, np.ndarray]:
+    drawn = np.random.default_rng(settings.seed).permutation(analysis.units.shape[0])[:NUM_SHOWN]
+    return {
+        "units": analysis.units.numpy(),
+        "shown": np.sort(drawn),
+        "natural_top": analysis.natural_top.top_examples.numpy(),
+        "natural_coherence": _stacked(analysis.natural),
+        "natural_attribute": analysis.natural.top_attribute.numpy(),
+        "random_top": analysis.random_top.top_examples.numpy(),
+        "random_coherence": _stacked(analysis.random),
+        "random_attribute": analysis.random.top_attribute.numpy(),
+    }
+
+
+def _stacked(measured: Measured) -> np.ndarray:
+    return np.stack([values.numpy() for values in measured.coherence], axis=1)
+
+
+def _pictures(card: DatasetCard, split: str, arrays: Mapping[str, np.ndarray], shown: Sequence[int]) -> dict[str, np.ndarray]:
+    """Collects the top images of the units and directions that are shown, in one pass."""
+    places = {
+        f"{number}_{side}_images": arrays[f"{number}_{side}_top"][arrays[f"{number}_shown"]]
+        for number in shown
+        for side in ("natural", "random")
+    }
+    wanted = np.unique(np.concatenate([rows.ravel() for rows in places.values()]))
+    found, begin = [], 0
+    for images, _ in batches(card, split, batch_size=min(_BATCH_SIZE, num_examples(card, split))):
+        rows = wanted[(wanted >= begin) & (wanted < begin + len(images))] - begin
+        found.append(tf.gather(images, rows).numpy())
+        begin += len(images)
+    pictures = np.concatenate(found)
+    return {name: pictures[np.searchsorted(wanted, rows)] for name, rows in places.items()}

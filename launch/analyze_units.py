@@ -1,0 +1,86 @@
+"""Asks of the layers of a trained network whether single units mean more than random directions, and shows both.
+
+python -m launch.analyze_units --trained_model=runs/mine/train_FC100-100-10 --layers=hidden1,hidden2 --workdir=runs/mine
+
+Writes a page with the test, the figures and the galleries, and all of them as files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from components.artifacts import TrainedModel, sha256_of
+from components.pipeline import folder_name
+from components.reporter.component import Reporter
+from components.runner import run
+from components.settings import LayerChoice, to_parameters
+from components.unit_analyzer.component import UnitAnalyzer
+from components.unit_analyzer.executor import CONTROLS, read_table
+from intriguing.accelerators import writes_files
+from intriguing.analysis import SCALINGS, UnitSettings
+from intriguing.models.activations import POOLINGS
+from launch import accelerator_flags, data_flags
+
+flags.adopt_module_key_flags(accelerator_flags)
+flags.adopt_module_key_flags(data_flags)
+_TRAINED_MODEL = flags.DEFINE_string("trained_model", None, "Folder that launch.train wrote.", required=True)
+_LAYERS = flags.DEFINE_list("layers", None, "Names of the layers to look at, separated by commas.", required=True)
+_POOLING = flags.DEFINE_enum("pooling", None, POOLINGS, "What becomes of spatial axes; must be named where there are any.")
+_BEFORE = flags.DEFINE_bool("before_activation", False, "Look at the layers before their activation functions.")
+_CONTROLS = flags.DEFINE_bool("controls", True, "Also look at random weights, and at raw pixels.")
+_ATTRIBUTES = flags.DEFINE_string(
+    "attributes", None, "CSV file with a column id and a column for each attribute of an image; its class if omitted."
+)
+_NUM_TOP = flags.DEFINE_integer("num_top", 10, "Images kept of each direction.", lower_bound=1, upper_bound=256)
+_NUM_BASES = flags.DEFINE_integer("num_random_bases", 100, "Haar-random bases to compare with.", lower_bound=1)
+_SCALING = flags.DEFINE_enum("scaling", "standardized", SCALINGS, "How features are scaled before their basis is turned.")
+_MAX_UNITS = flags.DEFINE_integer("max_units", 256, "Of a larger layer, so many units are drawn at random.", lower_bound=2)
+
+
+def main() -> None:
+    """Analyzes, writes the page, and prints the tests."""
+    trained = TrainedModel(_TRAINED_MODEL.value)
+    trained.manifest()  # what is not a whole trained model is refused before anything runs
+    name = folder_name(trained.training()["name"])
+    workdir = accelerator_flags.workdir(default="runs/steps")
+    settings = UnitSettings(
+        num_top=_NUM_TOP.value, num_random_bases=_NUM_BASES.value, scaling=_SCALING.value, max_units=_MAX_UNITS.value,
+        num_ways=min(UnitSettings().num_ways, _NUM_BASES.value), seed=flags.FLAGS.seed,
+    )  # fmt: skip
+    subset = data_flags.subset_step(workdir)
+    analyzer = UnitAnalyzer(
+        f"units_{name}", workdir, model=trained, subset=subset, settings=to_parameters(settings), layers=_layers(),
+        controls=list(CONTROLS) if _CONTROLS.value else [], attributes=_attributes(),
+    )  # fmt: skip
+    nothing: dict[str, list[Any]] = {
+        f"cross_{part}": [] for part in ("model_attacks", "model_rates", "subset_models", "subset_attacks", "subset_rates")
+    }
+    reporter = Reporter(
+        f"report_units_{name}", workdir, title=f"Units and directions of {trained.training()['name']}", facts={},
+        subsets=[subset], models=[], unit_meanings=[analyzer], **nothing,
+    )  # fmt: skip
+    run([subset, analyzer, reporter])
+    if writes_files():
+        print((reporter.output.uri / "tables" / "units.txt").read_text())
+        print(f"Open {(reporter.output.uri / 'index.html').resolve()}")
+
+
+def _layers() -> list[dict[str, object]]:
+    choices = [LayerChoice(layer=layer, before_activation=_BEFORE.value, pooling=_POOLING.value) for layer in _LAYERS.value]
+    return [dataclasses.asdict(choice) for choice in choices]
+
+
+def _attributes() -> dict[str, str]:
+    if _ATTRIBUTES.value is None:
+        return {}
+    path = Path(_ATTRIBUTES.value)
+    read_table(path)  # a file that cannot be read costs nothing
+    return {"path": str(path.resolve()), "sha256": sha256_of(path)}
+
+
+if __name__ == "__main__":
+    accelerator_flags.run(main)

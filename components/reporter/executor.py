@@ -92,7 +92,8 @@ def _units(input_dict: Artifacts) -> _Part:
     analyses = input_dict["unit_meanings"]
     tests = units.unit_tests(analyses)
     table, figures = units.unit_table(tests), units.unit_figures(analyses, tests)
-    return _Part(units.unit_summary(tests), [units.unit_section(table, tests, figures)], [table], [], figures)
+    section = units.unit_section(table, tests, figures)
+    return _Part(units.unit_summary(tests), [section], [table, units.unit_details(tests)], [], figures)
 
 
 def _write(report: Report, page: str, tables: Sequence[Table], figures: Figures) -> None:

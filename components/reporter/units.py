@@ -22,12 +22,13 @@ from intriguing.reporting import (
 )
 
 SIGNIFICANT = 0.05  # the share of false discoveries that is accepted
-_TRAINED = "trained"  # as the analyzer calls the network itself, among its controls
+MORE, LESS, NEITHER = "more", "less", ""
+_TRAINED, _PIXELS = "trained", "pixels"  # as the analyzer calls the network itself, and one of its controls
 _WORDS = {
-    "purity": "purity of the top images",
-    "label_entropy": "label entropy of the top images, bits",
-    "class_selectivity": "class selectivity",
-    "best_auc": "best one-class AUC",
+    "purity": "Purity",
+    "label_entropy": "Label entropy",
+    "class_selectivity": "Class selectivity",
+    "best_auc": "Best one-class AUC",
 }
 _IMAGES_PER_ROW, _PHOTOGRAPHS_PER_ROW = 10, 5
 
@@ -42,78 +43,91 @@ class UnitTest(NamedTuple):
     num_constant: int
     measure: str
     test: Mapping[str, float | None]
-    q_value: float
+    verdict: str  # MORE or LESS coherent than random bases, or NEITHER
 
     @property
-    def significant(self) -> bool:
-        """Whether the natural basis is called the more coherent one."""
-        return self.q_value <= SIGNIFICANT
+    def space(self) -> str:
+        """The feature space in words."""
+        if self.weights == _PIXELS:
+            return "raw pixels"
+        return f"{self.network}, {self.layer}" + ("" if self.weights == _TRAINED else f" ({self.weights})")
 
 
 def unit_tests(analyses: Sequence[UnitMeanings]) -> list[UnitTest]:
-    """Reads all comparisons; the share of false discoveries is controlled over all of them together."""
+    """Reads all comparisons; the share of false verdicts is controlled over all of them, and both sides, together."""
     rows = [
         (units["name"], layer["layer"], layer["weights"], layer["num_units"], layer["num_constant"], measure, test)
         for units in (analysis.units() for analysis in analyses)
         for layer in units["layers"]
         for measure, test in layer["tests"].items()
     ]
-    q_values = false_discovery_rates(np.array([row[-1]["p_value"] for row in rows], np.float32)).numpy()
-    return [UnitTest(*row, float(q_value)) for row, q_value in zip(rows, q_values, strict=True)]
+    p_values = np.array([[row[-1]["p_more"], row[-1]["p_less"]] for row in rows], np.float32)
+    q_values = false_discovery_rates(p_values.ravel()).numpy().reshape(p_values.shape)
+    verdicts = [MORE if more <= SIGNIFICANT else LESS if less <= SIGNIFICANT else NEITHER for more, less in q_values]
+    return [UnitTest(*row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
 
 
 def unit_table(tests: Sequence[UnitTest]) -> Table:
-    """Every comparison as a row."""
+    """A row for every feature space, with the effect and the verdict of every measure."""
+    rows: dict[str, dict[str, Any]] = {}
+    for test in tests:
+        row = rows.setdefault(test.space, {"Feature space": test.space, "Units": test.num_units})
+        effect = test.test["effect"]
+        row[_WORDS[test.measure]] = "all or nothing" if effect is None else f"{effect:+.2f} {test.verdict}".strip()
+    return Table(
+        name="units",
+        title="How much more coherent the natural basis is than Haar-random bases of the same space.",
+        columns=("Feature space", "Units", *_WORDS.values()),
+        rows=tuple(rows.values()),
+        notes=(
+            "Differences of means over the directions of a basis, in standard deviations of random directions; positive where "
+            "the natural basis is more coherent. More, less: significantly so, by the rank of the natural basis among the "
+            f"random ones, at a share of false discoveries (Benjamini and Hochberg) of {SIGNIFICANT:g}.",
+            *_note_on_constants(tests),
+        ),
+    )
+
+
+def unit_details(tests: Sequence[UnitTest]) -> Table:
+    """Every comparison as a row, for files."""
     rows = tuple(
         {
             "Network": test.network,
             "Layer": test.layer,
             "Weights": test.weights,
             "Units": test.num_units,
-            "Measure": _WORDS[test.measure],
+            "Measure": test.measure,
             "Natural": test.test["natural"],
             "Random": test.test["random"],
             "Effect": test.test["effect"],
-            "Effect lower": test.test["effect_lower"],
-            "Effect upper": test.test["effect_upper"],
-            "p": test.test["p_value"],
-            "q": test.q_value,
+            "Effect from": test.test["effect_lower"],
+            "Effect to": test.test["effect_upper"],
+            "p more": test.test["p_more"],
+            "p less": test.test["p_less"],
+            "Verdict": test.verdict,
         }
         for test in tests
     )
-    return Table(
-        name="units",
-        title="The natural basis against Haar-random bases of the same feature space.",
-        columns=tuple(rows[0]),
-        rows=rows,
-        notes=(
-            "Natural and random are means over the directions of a basis. The effect is their difference in standard "
-            "deviations of random directions, positive where the natural basis is more coherent; then its 95 % interval.",
-            "p is the one-sided rank of the natural basis among the random ones; near 1, the random bases are more coherent. q "
-            "is the share of false discoveries (Benjamini and Hochberg) over all rows.",
-            *_note_on_constants(tests),
-        ),
-    )
+    title = "The natural basis against Haar-random bases: means, effects with 95 % intervals, and rank p-values of either side."
+    return Table(name="units_details", title=title, columns=tuple(rows[0]), rows=rows)
 
 
 def _note_on_constants(tests: Sequence[UnitTest]) -> Iterator[str]:
-    silent = {f"{test.network}, {test.layer} ({test.weights}): {test.num_constant}": test.num_constant for test in tests}
-    named = [name for name, number in silent.items() if number]
+    named = {test.space: test.num_constant for test in tests if test.num_constant}
     if named:
-        yield f"Features that never change are no units, and left out: {'; '.join(named)}."
+        numbers = "; ".join(f"{number} in {space}" for space, number in named.items())
+        yield f"Features that never change are no units, and left out: {numbers}."
 
 
 def unit_summary(tests: Sequence[UnitTest]) -> str:
-    """The finding in a sentence or two."""
+    """The finding in a sentence for the networks and one for each control."""
     sentences = []
     for weights in dict.fromkeys(test.weights for test in tests):
-        those = [test for test in tests if test.weights == weights]
-        more = sum(test.significant for test in those)
-        less = sum((test.test["p_value"] or 0.0) >= 1.0 - SIGNIFICANT / 2 for test in those)
-        subject = {"trained": "trained networks", "pixels": "raw pixels"}.get(weights, f"networks with {weights}")
+        verdicts = [test.verdict for test in tests if test.weights == weights]
+        subject = {_TRAINED: "On trained networks", _PIXELS: "On raw pixels"}.get(weights, f"With {weights}")
         sentences.append(
-            f"On {subject}, single units are more coherent than random directions in {more} of {len(those)} comparisons "
-            f"(q at most {SIGNIFICANT:g}), less coherent in {less} (p at least {1.0 - SIGNIFICANT / 2:g})."
+            f"{subject}, single units are more coherent than random directions in {verdicts.count(MORE)} of {len(verdicts)} "
+            f"comparisons, less coherent in {verdicts.count(LESS)}."
         )
     return " ".join(sentences)
 
@@ -141,7 +155,8 @@ def unit_section(table: Table, tests: Sequence[UnitTest], figures: Mapping[str, 
             "Here both are measured, on held-out images with their labels: how many of the top images of a direction share a "
             "label, the entropy of those labels, how far one class stands out in its mean, and how well one class can be told "
             "by the direction alone. The natural basis is compared with Haar-random bases of the same space, after each unit "
-            "was brought to the same variance; the controls are the same network with random weights, and the raw pixels.",
+            "was brought to the same variance; the controls are the same network with random weights, and the raw pixels. "
+            "Class selectivity favors whatever answers in one direction only, as raw pixels show; read it beside its controls.",
             unit_summary(tests),
         ),
         tables=(table,),
@@ -156,13 +171,13 @@ def _effects(tests: Sequence[UnitTest], measure: str) -> tuple[bytes, str]:
         for name in ("effect", "effect_lower", "effect_upper")
     )
     figure = effect_sizes(
-        [test.network if test.weights == "pixels" else f"{test.network}, {test.layer}" for test in those],
+        [test.space for test in those],
         effect, lower, upper,
-        significant=[test.significant for test in those],
+        significant=[test.verdict != NEITHER for test in those],
         groups=[test.weights for test in those],
         title=f"Natural against random bases: {_WORDS[measure]}",
     )  # fmt: skip
-    return to_png(figure), f"Effects with 95 % intervals, by {_WORDS[measure]}; filled where q is at most {SIGNIFICANT:g}."
+    return to_png(figure), f"{_WORDS[measure]}: effects with 95 % intervals; filled where the natural basis stands out."
 
 
 def _rotations(analyses: Sequence[UnitMeanings]) -> tuple[bytes, str]:
@@ -175,7 +190,9 @@ def _rotations(analyses: Sequence[UnitMeanings]) -> tuple[bytes, str]:
                 curves[f"{units['name']}, {layer['layer']}"] = Curve(
                     np.array(layer["alphas"]), ways.mean(axis=1), ways.min(axis=1), ways.max(axis=1)
                 )
-    figure = rotation_curves(curves, measure=_WORDS["purity"], title="Turning the natural basis into a random one, Q**alpha")
+    figure = rotation_curves(
+        curves, measure="purity of the top images", title="Turning the natural basis into a random one, Q**alpha"
+    )
     return to_png(figure), "Mean over rotations Q and over the directions of a basis; the band holds all of these rotations."
 
 

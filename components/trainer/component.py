@@ -14,4 +14,13 @@ class Trainer(Component[TrainedModel]):
     INPUTS = {"subset": Subset}
     OUTPUTS = {"model": TrainedModel}
     EXECUTOR = TrainerExecutor
-    LIBRARY = ("accelerators.py", "pixels.py", "data", "models", "training", "analysis", "attack/lbfgs.py")
+    LIBRARY = (
+        "accelerators.py",
+        "pixels.py",
+        "data",
+        "models",
+        "training",
+        "analysis/predictions.py",
+        "analysis/transfer.py",
+        "attack/lbfgs.py",
+    )

@@ -14,4 +14,13 @@ class TransferEvaluator(Component[TransferRates]):
     INPUTS = {"models": TrainedModel, "distorted": DistortedImages, "subsets": Subset}
     OUTPUTS = {"rates": TransferRates}
     EXECUTOR = TransferEvaluatorExecutor
-    LIBRARY = ("accelerators.py", "pixels.py", "distortion.py", "data", "models", "analysis", "attack/gaussian_noise.py")
+    LIBRARY = (
+        "accelerators.py",
+        "pixels.py",
+        "distortion.py",
+        "data",
+        "models",
+        "analysis/predictions.py",
+        "analysis/transfer.py",
+        "attack/gaussian_noise.py",
+    )

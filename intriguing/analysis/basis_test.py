@@ -19,7 +19,8 @@ class BasisTest(NamedTuple):
     effect: tf.Tensor  # (natural - random) in standard deviations of single random directions; positive: more coherent
     effect_lower: tf.Tensor  # lower end of its 95 % interval
     effect_upper: tf.Tensor
-    p_value: tf.Tensor  # share of bases, the natural one included, that are at least as coherent
+    p_more: tf.Tensor  # share of bases, the natural one included, that are at least as coherent; small: it is more coherent
+    p_less: tf.Tensor  # share that are at most as coherent; small: the natural basis is less coherent
 
 
 def check_num_bases(num_bases: int) -> None:
@@ -36,9 +37,9 @@ def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_coherent: 
     """Compares the natural basis with random ones.
 
     If the natural basis is a basis like any other, its mean is exchangeable with theirs, and its rank among them is uniform:
-    the p-value `(1 + number at least as coherent) / (1 + number of bases)` is then exact, whatever the distribution. It is
-    one-sided; near 1, the natural basis is the less coherent one. The interval of the effect is a percentile bootstrap over the
-    directions of the natural basis and over the random bases.
+    the p-value `(1 + number at least as coherent) / (1 + number of bases)` is then exact, whatever the distribution. Both sides
+    are given, each by itself; whoever looks at both looks at two tests. The interval of the effect is a percentile bootstrap
+    over the directions of the natural basis and over the random bases.
 
     Args:
         natural: Float32 `[directions]`, a measure of coherence.
@@ -69,14 +70,17 @@ def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_coherent: 
     spread = tf.math.reduce_std(random)
     differences = sign * (_resampled_means(natural, seed) - _resampled_means(of_bases, seed + 1))
     lower, upper = (_quantile(differences, share) for share in _INTERVAL)
-    at_least = tf.math.count_nonzero(sign * of_bases >= sign * of_natural - 1e-6 * tf.abs(of_natural), dtype=tf.float32)
+    excess = sign * (of_bases - of_natural)
+    rounding = 1e-6 * tf.abs(of_natural)  # a tie counts on either side
+    p_more, p_less = (_rank_p_value(beyond) for beyond in (excess >= -rounding, excess <= rounding))
     return BasisTest(
         natural=of_natural,
         random=of_random,
         effect=_in_spreads(sign * (of_natural - of_random), spread),
         effect_lower=_in_spreads(lower, spread),
         effect_upper=_in_spreads(upper, spread),
-        p_value=(1.0 + at_least) / (1.0 + random.shape[0]),
+        p_more=p_more,
+        p_less=p_less,
     )
 
 
@@ -99,6 +103,10 @@ def false_discovery_rates(p_values: tf.Tensor) -> tf.Tensor:
     # The least of its own value and those of all larger p-values.
     least = tf.reverse(tf.scan(tf.minimum, tf.reverse(scaled, [0])), [0])
     return tf.scatter_nd(order[:, tf.newaxis], tf.minimum(least, 1.0), [number])
+
+
+def _rank_p_value(beyond: tf.Tensor) -> tf.Tensor:
+    return (1.0 + tf.math.count_nonzero(beyond, dtype=tf.float32)) / (1.0 + beyond.shape[0])
 
 
 def _resampled_means(values: tf.Tensor, seed: int) -> tf.Tensor:

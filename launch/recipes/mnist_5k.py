@@ -37,7 +37,11 @@ RECIPE = Study(
                 (LayerChoice(layer="conv2", pooling="max"), LayerChoice(layer="hidden1")),
             ),
             (
-                Network(name="FC200-200-10", model="FC200-200-10", training=_SIGMOID),
+                Network(
+                    name="FC200-200-10",
+                    model="FC200-200-10",
+                    training=MinibatchTraining(num_epochs=25, batch_size=50, learning_rate=5e-3),
+                ),
                 (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2")),
             ),
             (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.pipeline import Study, study_pipeline
-from intriguing.models import build
+from intriguing.models import build, features_at
 from intriguing.models.zoo import CONSTRUCTORS
 from intriguing.names import check_name
 from launch import recipes
@@ -45,6 +45,19 @@ def test_the_steps_of_a_recipe_have_distinct_folders_and_come_after_their_inputs
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_network_of_a_recipe_is_in_the_zoo(name: str) -> None:
     study = _load(name)
-    for network in (*study.networks, *study.networks_on_first, *study.networks_on_second):
+    networks = [*study.networks, *study.networks_on_first, *study.networks_on_second]
+    if study.units:
+        networks += [network for network, _ in study.units.layers]
+    assert networks
+    for network in networks:
         check_name(network.model, CONSTRUCTORS, "model")
-    assert build(study.networks[0].model).output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if _load(name).units])
+def test_every_layer_of_a_recipe_is_in_its_network(name: str) -> None:
+    for network, choices in _load(name).units.layers:
+        for choice in choices:
+            features = features_at(
+                build(network.model), choice.layer, before_activation=choice.before_activation, pooling=choice.pooling
+            )
+            assert len(features.output_shape) == 2

@@ -19,12 +19,13 @@ def test_the_p_value_is_the_rank_among_the_bases(random):
     for num_above in (0, 1, 10, 98):
         between = np.mean(means[[-num_above - 1, -num_above]]) if num_above else means[-1] + 0.01
         test = compare_bases(np.full(20, between, np.float32), random)
-        np.testing.assert_allclose(test.p_value, (1 + num_above) / 100, rtol=1e-6)
+        np.testing.assert_allclose(test.p_more, (1 + num_above) / 100, rtol=1e-6)
+        np.testing.assert_allclose(test.p_less, (100 - num_above) / 100, rtol=1e-6)
 
 
-def test_a_tie_counts_against_the_natural_basis(random):
+def test_a_tie_counts_against_either_verdict(random):
     test = compare_bases(np.full(20, 0.5, np.float32), np.full((99, 20), 0.5, np.float32))
-    assert test.p_value == 1.0
+    assert test.p_more == test.p_less == 1.0
     assert test.effect == test.effect_lower == test.effect_upper == 0.0
 
 
@@ -51,7 +52,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 def test_less_is_more_for_an_entropy(random):
     low = compare_bases(np.full(20, -1.0, np.float32), random, larger_is_coherent=False)
     high = compare_bases(np.full(20, 1.0, np.float32), -random)
-    assert low.p_value == high.p_value == 0.01
+    np.testing.assert_allclose([low.p_more, high.p_more], 0.01)
+    np.testing.assert_allclose([low.p_less, high.p_less], 1.0)
     np.testing.assert_allclose(low.effect, high.effect, rtol=1e-5)
     assert low.natural == -1.0
 
@@ -59,7 +61,7 @@ def test_less_is_more_for_an_entropy(random):
 def test_directions_that_do_not_differ_leave_no_nan():
     test = compare_bases(np.full(20, 0.7, np.float32), np.full((99, 20), 0.5, np.float32))
     assert np.isposinf(test.effect)
-    np.testing.assert_allclose(test.p_value, 0.01)
+    np.testing.assert_allclose(test.p_more, 0.01)
 
 
 def test_too_few_bases_for_the_p_value_are_refused():

@@ -21,6 +21,7 @@ class Trainer(Component[TrainedModel]):
         "models",
         "training",
         "analysis/predictions.py",
+        "analysis/proportions.py",
         "analysis/transfer.py",
         "attack/lbfgs.py",
     )

@@ -21,6 +21,7 @@ class TransferEvaluator(Component[TransferRates]):
         "data",
         "models",
         "analysis/predictions.py",
+        "analysis/proportions.py",
         "analysis/transfer.py",
         "attack/gaussian_noise.py",
     )

@@ -15,9 +15,10 @@ import pytest
 
 from components.artifacts import Artifact, DistortedImages, Subset, TrainedModel, TransferRates, sha256_of
 from components.contract import Component
-from components.pipeline import Network, Study, folder_name, study_pipeline
+from components.pipeline import Network, Study, UnitStudy, folder_name, study_pipeline
 from components.runner import run
-from intriguing.analysis import predict
+from components.settings import LayerChoice
+from intriguing.analysis import UnitSettings, predict
 from intriguing.data import dataset_card, load_examples
 from intriguing.training import FullBatchTraining, MinibatchTraining
 
@@ -42,6 +43,10 @@ STUDY = Study(
     networks_on_second=(_network("FC100-100-10'", "FC100-100-10"),),
     num_images=NUM_IMAGES,
     batch_size=NUM_IMAGES,
+    units=UnitStudy(
+        layers=((_network("FC100-100-10", "FC100-100-10"), (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2"))),),
+        settings=UnitSettings(num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=20),
+    ),
 )
 
 
@@ -146,6 +151,42 @@ def test_a_table_has_the_rows_and_columns_of_the_paper_in_both_formats(
         lines = list(csv.DictReader(file))
     assert [line[columns[0]] for line in lines] == rows
     assert set(columns) <= set(lines[0])
+
+
+def test_the_units_of_a_network_stand_beside_its_controls(workdir: Path) -> None:
+    table = _table(workdir, "units")
+    assert [row["Feature space"] for row in table["rows"]] == [
+        "FC100-100-10, hidden1",
+        "FC100-100-10, hidden2",
+        "FC100-100-10, hidden1 (random weights)",
+        "FC100-100-10, hidden2 (random weights)",
+        "raw pixels",
+    ]
+    assert table["columns"][2:] == ["Purity", "Label entropy", "Class selectivity", "Best one-class AUC"]
+    with (workdir / "report" / "tables" / "units_details.csv").open(newline="") as file:
+        details = list(csv.DictReader(file))
+    assert len(details) == 20
+    for line in details:
+        assert float(line["Effect from"]) <= float(line["Effect"]) <= float(line["Effect to"])
+        assert not (line["Verdict"] == "more" and float(line["p more"]) > 0.05)
+        assert not (line["Verdict"] == "less" and float(line["p less"]) > 0.05)
+    galleries = [path.name for path in (workdir / "report" / "figures").glob("units_*.png")]
+    assert len(galleries) == 4 + 1 + 2, "four measures, the way between the bases, and a gallery for each layer"
+
+
+def test_a_network_of_two_parts_of_a_study_is_trained_once(workdir: Path, digits_dir: Path) -> None:
+    trainers = [step.id for step in _steps(workdir, digits_dir) if step.id.startswith("train_")]
+    assert trainers.count("train_FC100-100-10") == 1
+
+
+def test_a_study_of_units_alone_has_a_report_of_its_own(digits_dir: Path, tmp_path: Path) -> None:
+    study = Study(title="Units alone", dataset="mnist_5k", units=STUDY.units)
+    steps = study_pipeline(study, workdir=tmp_path, seed=0, data_dir=str(digits_dir), facts={})
+    assert [step.id for step in steps] == ["subset_train", "subset_test", "train_FC100-100-10", "units_FC100-100-10", "report"]
+    run(steps)
+    assert {path.stem for path in (tmp_path / "report" / "tables").iterdir()} == {"units", "units_details"}
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Units alone" in page and "single units are more coherent" in page and "Table 1" not in page
 
 
 def test_both_formats_of_a_table_hold_the_same_numbers(workdir: Path) -> None:

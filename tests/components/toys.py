@@ -6,10 +6,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from components.artifacts import Artifact
+from components.artifacts import Artifact, TrainedModel
 from components.contract import Component, Executor
 from components.runner import run
+
+TRAINED = {"dataset": "mnist_5k", "subset": "train", "seed": 0, "losses": [1.0, 0.5], "converged": True, "train_errors": [0, 1]}
 
 executed: list[str] = []
 """The folders that executors worked on, in order."""
@@ -70,3 +73,27 @@ def run_and_die_in_the_second_step(workdir: str) -> None:
 
     AdditionExecutor.fault = staticmethod(die)
     run(two_steps(Path(workdir)))
+
+
+class GivenModelExecutor(Executor):
+    """Saves a network as if it had been trained."""
+
+    model: Any = None
+
+    def Do(self, input_dict, output_dict, exec_properties):
+        output = output_dict["model"][0]
+        self.model.save(output.uri / "model.keras")
+        output.write_json("training.json", {"name": exec_properties["name"], "model": exec_properties["name"], **TRAINED})
+
+
+class GivenModel(Component):
+    PARAMETERS = {"name": str}
+    OUTPUTS = {"model": TrainedModel}
+    EXECUTOR = GivenModelExecutor
+
+
+def trained_model(folder: Path, model: Any, *, name: str) -> TrainedModel:
+    """Writes a network as an artifact, without training it."""
+    GivenModelExecutor.model = model
+    run([GivenModel(folder.name, folder.parent, name=name)])
+    return TrainedModel(folder)

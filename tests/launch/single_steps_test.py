@@ -77,3 +77,36 @@ def test_attack_refuses_images_in_place_of_a_model(script: Script, tmp_path: Pat
     finished = script("attack", f"--trained_model={folder}", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}")
     assert finished.code == 1
     assert "must be a TrainedModel; received a Subset. Pass another folder." in finished.err.splitlines()[-1]
+
+
+def _analyze(script: Script, workdir: Path, digits_dir: Path, *more: str) -> Finished:
+    return script(
+        "analyze_units", f"--trained_model={workdir / 'train_linear'}", "--subset=test[:200]", "--strategy=one_device",
+        f"--workdir={workdir}", f"--tfds_data_dir={digits_dir}", "--max_units=10", *more,
+    )  # fmt: skip
+
+
+def test_units_of_a_trained_network_are_analyzed_and_shown(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+    assert _train(script, tmp_path, digits_dir, "linear").code == 0
+    finished = _analyze(script, tmp_path, digits_dir, "--layers=logits")
+    assert finished.code == 0, finished.err
+    page = tmp_path / "report_units_linear" / "index.html"
+    assert finished.out.endswith(f"Open {page}\n")
+    for space in ("linear, logits", "(random weights)", "raw pixels"):
+        assert space in finished.out
+    assert "Units and directions of linear" in page.read_text()
+    assert len(list((page.parent / "figures").glob("*.png"))) == 6
+    assert _analyze(script, tmp_path, digits_dir, "--layers=logits").err.count("reused") == 3
+
+
+def test_what_cannot_be_analyzed_is_told_in_one_line(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+    assert _train(script, tmp_path, digits_dir, "linear").code == 0
+    for arguments, message in (
+        (("--layers=logit",), "unknown layer 'logit'. Did you mean 'logits'?"),
+        (("--layers=logits", "--before_activation"), "has no activation function"),
+        (("--layers=logits", "--num_random_bases=20"), "num_random_bases must be at least 99"),
+        (("--layers=logits", "--attributes=nowhere.csv"), "no table of attributes at nowhere.csv"),
+    ):
+        finished = _analyze(script, tmp_path, digits_dir, *arguments)
+        assert finished.code == 1
+        assert message in finished.err.splitlines()[-1]

@@ -1,0 +1,153 @@
+"""The step that analyzes units, on an untrained network and a hundred digits: what it keeps, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.artifacts import TrainedModel, UnitMeanings
+from components.example_gen.component import ExampleGen
+from components.runner import run
+from components.settings import LayerChoice, to_parameters
+from components.unit_analyzer.component import UnitAnalyzer
+from components.unit_analyzer.executor import read_table
+from intriguing.analysis import MEASURES, UnitSettings
+from intriguing.data import dataset_card, load_examples
+from intriguing.models import build, features_at
+from tests.components.toys import trained_model
+
+SETTINGS = UnitSettings(num_top=5, num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=12, seed=3)
+LAYERS = (LayerChoice(layer="conv1", pooling="max"), LayerChoice(layer="hidden1", before_activation=True))
+SPLIT = "test[:100]"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    model = build("ConvNet", seed=7)
+    model.set_weights([np.flip(weights, axis=0) for weights in model.get_weights()])  # as if it had been trained
+    return trained_model(tmp_path_factory.mktemp("network") / "train_ConvNet", model, name="ConvNet")
+
+
+def _analyze(workdir: Path, digits_dir: Path, network: TrainedModel, *, subset: str = SPLIT, **changes: Any) -> UnitMeanings:
+    examples = ExampleGen(
+        "subset", workdir, dataset="mnist_5k", data_dir=str(digits_dir), manual_dir="", subset=subset, disjoint_from=[]
+    )
+    bindings: dict[str, Any] = {
+        "layers": [dataclasses.asdict(choice) for choice in LAYERS], "settings": to_parameters(SETTINGS),
+        "controls": ["random weights", "pixels"], "attributes": {},
+    }  # fmt: skip
+    step = UnitAnalyzer("units", workdir, model=network, subset=examples, **{**bindings, **changes})
+    run([examples, step])
+    return step.output
+
+
+@pytest.fixture(scope="module")
+def meanings(tmp_path_factory: pytest.TempPathFactory, digits_dir: Path, network: TrainedModel) -> UnitMeanings:
+    return _analyze(tmp_path_factory.mktemp("units"), digits_dir, network)
+
+
+def test_every_layer_is_analyzed_with_its_controls(meanings: UnitMeanings) -> None:
+    units = meanings.units()
+    assert [(layer["layer"], layer["weights"]) for layer in units["layers"]] == [
+        ("conv1, max", "trained"),
+        ("hidden1 before activation", "trained"),
+        ("conv1, max", "random weights"),
+        ("hidden1 before activation", "random weights"),
+        ("pixels", "pixels"),
+    ]
+    assert (units["name"], units["num_images"], units["attributes"]) == ("ConvNet", 100, list("0123456789"))
+    assert [layer["num_features"] for layer in units["layers"]] == [16, 128, 16, 128, 784]
+    for layer in units["layers"]:
+        assert layer["num_units"] == 12
+        assert list(layer["tests"]) == list(MEASURES)
+        assert all(0.009 < test["p_more"] <= 1.0 for test in layer["tests"].values())
+        assert np.shape(layer["along_ways"]) == (3, 2, 4)
+    assert units["layers"][-1]["num_constant"] > 0, "the corners of digits are black"
+
+
+def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
+    meanings: UnitMeanings, digits_dir: Path, network: TrainedModel
+) -> None:
+    examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT)
+    arrays = meanings.arrays()
+    features = features_at(network.load(), "conv1", pooling="max")(examples.images).numpy()[:, arrays["0_units"]]
+    expected = np.argsort(-features, axis=0, kind="stable")[:5].T
+    np.testing.assert_array_equal(arrays["0_natural_top"], expected)
+    np.testing.assert_array_equal(arrays["ids"], examples.ids.numpy().astype(np.bytes_))
+    np.testing.assert_array_equal(arrays["0_natural_images"], examples.images.numpy()[expected[arrays["0_shown"]]])
+    purity = [np.bincount(examples.labels.numpy()[row]).max() / 5 for row in expected]
+    np.testing.assert_allclose(arrays["0_natural_coherence"][:, 0], purity, rtol=1e-6)
+
+
+def test_random_weights_are_those_that_training_began_with(meanings: UnitMeanings, digits_dir: Path) -> None:
+    arrays = meanings.arrays()
+    examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT)
+    features = features_at(build("ConvNet", seed=7), "conv1", pooling="max")(examples.images).numpy()[:, arrays["2_units"]]
+    np.testing.assert_array_equal(arrays["2_natural_top"], np.argsort(-features, axis=0, kind="stable")[:5].T)
+    assert not np.array_equal(arrays["0_natural_top"], arrays["2_natural_top"])
+
+
+def _table(path: Path, digits_dir: Path, *, leave_out: int = 0) -> dict[str, str]:
+    examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT)
+    rows = list(zip(examples.ids.numpy(), examples.labels.numpy(), strict=True))[leave_out:]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "even", "shape"])
+        writer.writerows(
+            [example.decode(), int(label % 2 == 0), "round" if label in (0, 6, 8, 9) else "open"] for example, label in rows
+        )
+    return {"path": str(path), "sha256": ""}
+
+
+def test_attributes_of_a_table_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
+    attributes = _table(tmp_path / "attributes.csv", digits_dir)
+    found = _analyze(tmp_path / "run", digits_dir, network, attributes=attributes, controls=[]).units()
+    assert found["attributes"] == ["even", "shape=open", "shape=round"]
+    assert len(found["layers"]) == 2
+
+
+def test_ids_that_the_table_lacks_are_told(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
+    attributes = _table(tmp_path / "attributes.csv", digits_dir, leave_out=3)
+    with pytest.raises(ValueError, match="has no row for 3 of 100 examples, such as 'mnist_5k-test"):
+        _analyze(tmp_path / "run", digits_dir, network, attributes=attributes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subset": "test[:3]"}, "num_top must be at most 3, the number of images of 'test\\[:3\\]'; received 5"),
+        ({"layers": [{"layer": "conv1"}]}, "layer 'conv1' answers .* with spatial axes; name what becomes of them"),
+        ({"layers": [{"layer": "hiden1"}]}, "unknown layer 'hiden1'. Did you mean 'hidden1'"),
+        ({"settings": {**to_parameters(SETTINGS), "num_random_bases": 5}}, "num_random_bases must be at least 99"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_analyzed(
+    tmp_path: Path, digits_dir: Path, network: TrainedModel, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        _analyze(tmp_path, digits_dir, network, **changes)
+    assert not (tmp_path / "units").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,even\na,1\n", "must have a column 'id' with the example ids; received"),
+        ("", "must have a column 'id' with the example ids; received nothing"),
+        ("id,even\na,1\na,0\n", "names an id more than once: 2 rows, 1 ids. Keep one row for each"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "attributes.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / "attributes.csv")
+
+
+def test_a_missing_table_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no table of attributes at .*missing.csv. Pass a CSV file with a column 'id'"):
+        read_table(tmp_path / "missing.csv")

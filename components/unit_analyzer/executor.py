@@ -161,10 +161,10 @@ def _kept(analysis: UnitAnalysis, settings: UnitSettings) -> dict[str, np.ndarra
     return {
         "units": analysis.units.numpy(),
         "shown": np.sort(drawn),
-        "natural_top": analysis.natural_top.top_examples.numpy(),
+        "natural_top": analysis.natural_top.examples.numpy(),
         "natural_coherence": _stacked(analysis.natural),
         "natural_attribute": analysis.natural.top_attribute.numpy(),
-        "random_top": analysis.random_top.top_examples.numpy(),
+        "random_top": analysis.random_top.examples.numpy(),
         "random_coherence": _stacked(analysis.random),
         "random_attribute": analysis.random.top_attribute.numpy(),
     }

@@ -7,11 +7,12 @@ from intriguing.analysis.directions import fractional_rotations, haar_bases, ran
 from intriguing.analysis.predictions import predict
 from intriguing.analysis.proportions import Proportion
 from intriguing.analysis.transfer import ErrorRates, error_rate, transfer_rates
-from intriguing.analysis.unit_analysis import MEASURES, SCALINGS, UnitAnalysis, UnitSettings, analyze_units
+from intriguing.analysis.unit_analysis import MEASURES, SCALINGS, TopImages, UnitAnalysis, UnitSettings, analyze_units
 from intriguing.analysis.units import (
     DirectionRecord,
     FeatureMoments,
     Projections,
+    feature_covariance,
     feature_moments,
     record_directions,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Measured",
     "Projections",
     "Proportion",
+    "TopImages",
     "UnitAnalysis",
     "UnitSettings",
     "analyze_units",
@@ -36,6 +38,7 @@ __all__ = [
     "compare_bases",
     "error_rate",
     "false_discovery_rates",
+    "feature_covariance",
     "feature_moments",
     "fractional_rotations",
     "haar_bases",

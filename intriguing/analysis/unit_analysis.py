@@ -12,7 +12,14 @@ from intriguing.analysis.attributes import Attributes
 from intriguing.analysis.basis_test import BasisTest, check_num_bases, compare_bases
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence
 from intriguing.analysis.directions import fractional_rotations, haar_bases
-from intriguing.analysis.units import DirectionRecord, FeatureMoments, Projections, feature_moments, record_directions
+from intriguing.analysis.units import (
+    DirectionRecord,
+    FeatureMoments,
+    Projections,
+    feature_covariance,
+    feature_moments,
+    record_directions,
+)
 from intriguing.models.logits import Classifier
 from intriguing.names import check_name
 
@@ -58,6 +65,13 @@ class UnitSettings:
             raise ValueError(f"max_units must be at least 2, for a basis to turn in; received {self.max_units}.")
 
 
+class TopImages(NamedTuple):
+    """The images that most excite some directions, the strongest first."""
+
+    values: tf.Tensor  # [directions, k], the projections of their scaled features
+    examples: tf.Tensor  # [directions, k] int32, their places in the data
+
+
 class UnitAnalysis(NamedTuple):
     """One layer: its units, as many random directions, and the comparison of many random bases.
 
@@ -68,9 +82,9 @@ class UnitAnalysis(NamedTuple):
     num_features: int  # of the layer
     num_constant: int  # features that never change; they are no units
     natural: Measured  # of the units
-    natural_top: DirectionRecord  # what the pass kept of the units
+    natural_top: TopImages
     random: Measured  # of the first random basis
-    random_top: DirectionRecord
+    random_top: TopImages
     tests: tuple[BasisTest, ...]  # one for each measure
     alphas: tf.Tensor  # [alphas], from 0 to 1
     along_ways: tf.Tensor  # [alphas, ways, measures], means over the directions of a basis
@@ -81,8 +95,8 @@ def analyze_units(
 ) -> UnitAnalysis:
     """Compares the units of a layer with random bases of their space.
 
-    Two passes over the images: one for the scale of the features, one for all directions at once. Runs under the strategy in
-    whose scope it is called.
+    Two passes over the images: one for the scale of the features, one for all directions at once; whitening takes a third. Runs
+    under the strategy in whose scope it is called.
 
     Args:
         features: From images to features, such as `models.features_at(model, "hidden1")`.
@@ -107,16 +121,16 @@ def analyze_units(
             "fewer."
         )
     units, num_constant = _chosen_units(moments, settings)
-    scaling = _scaling(moments, units, settings.scaling)
+    scaling = _scaling(features, examples, units, moments, settings.scaling)
     bases = haar_bases(settings.num_random_bases, units.shape[0], seed=settings.seed)
     ways = fractional_rotations(bases[: settings.num_ways], tf.constant(settings.alphas, tf.float32))
     every = tf.concat([tf.eye(units.shape[0])[tf.newaxis], bases, tf.reshape(ways, [-1, *bases.shape[1:]])], axis=0)
     directions = tf.reshape(every, [-1, units.shape[0]])
     kernel = tf.matmul(scaling, directions, transpose_b=True)
+    offset = -tf.linalg.matvec(kernel, tf.gather(moments.mean, units), transpose_a=True)
     record = record_directions(
-        features, examples, Projections(kernel, -tf.linalg.matvec(kernel, moments.mean, transpose_a=True)),
-        num_groups=len(attributes.of_group), num_top=settings.num_top,
-    )  # fmt: skip
+        features, examples, Projections(units, kernel, offset), num_groups=len(attributes.of_group), num_top=settings.num_top
+    )
     measured = measure_coherence(record, tf.constant(attributes.of_group))
     return _compared(units, moments.mean.shape[0], num_constant, measured, record, settings)
 
@@ -132,15 +146,16 @@ def _compared(
     )
     means = tf.stack([tf.reduce_mean(values, axis=1) for values in by_basis], axis=-1)
     natural = tf.repeat(means[:1], settings.num_ways, axis=0)
+    top = TopImages(record.top_values, record.top_examples)
     between = tf.reshape(means[last:], [len(settings.alphas), settings.num_ways, len(MEASURES)])
     return UnitAnalysis(
         units=units,
         num_features=num_features,
         num_constant=num_constant,
         natural=_rows(measured, 0, number),
-        natural_top=_rows(record._replace(group_sizes=record.least), 0, number),
+        natural_top=_rows(top, 0, number),
         random=_rows(measured, number, 2 * number),
-        random_top=_rows(record._replace(group_sizes=record.least), number, 2 * number),
+        random_top=_rows(top, number, 2 * number),
         tests=tests,
         alphas=tf.constant([0.0, *settings.alphas, 1.0]),
         along_ways=tf.concat([natural[tf.newaxis], between, means[tf.newaxis, 1 : 1 + settings.num_ways]], axis=0),
@@ -163,16 +178,16 @@ def _chosen_units(moments: FeatureMoments, settings: UnitSettings) -> tuple[tf.T
     return tf.cast(tf.gather(changing, np.sort(drawn)), tf.int32), num_features - num_changing
 
 
-def _scaling(moments: FeatureMoments, units: tf.Tensor, scaling: str) -> tf.Tensor:
-    """Returns the matrix `[features, units]` that picks the units and scales them."""
-    picked = tf.one_hot(units, moments.mean.shape[0], axis=0)
+def _scaling(
+    features: Classifier, examples: tf.data.Dataset, units: tf.Tensor, moments: FeatureMoments, scaling: str
+) -> tf.Tensor:
+    """Returns the matrix `[units, units]` that scales the units."""
     if scaling == "none":
-        return picked
-    covariance = tf.gather(tf.gather(moments.covariance, units, axis=0), units, axis=1)
+        return tf.eye(units.shape[0])
     if scaling == "standardized":
-        return picked * tf.math.rsqrt(tf.linalg.diag_part(covariance))
-    variances, vectors = tf.linalg.eigh(covariance)
+        return tf.linalg.diag(tf.math.rsqrt(tf.gather(moments.variance, units)))
+    variances, vectors = tf.linalg.eigh(feature_covariance(features, examples, units, moments.mean))
     kept = variances > _LEAST_VARIANCE_SHARE * variances[-1]
     scales = tf.where(kept, tf.math.rsqrt(tf.where(kept, variances, 1.0)), 0.0)
     # Turned back after scaling: of all ways to whiten, this one moves the features least.
-    return tf.matmul(picked, tf.matmul(vectors * scales, vectors, transpose_b=True))
+    return tf.matmul(vectors * scales, vectors, transpose_b=True)

@@ -21,9 +21,10 @@ _NO_GROUP = -1  # the group of a row that fills a batch up
 
 
 class Projections(NamedTuple):
-    """Directions as an affine map of features: `features @ kernel + offset`."""
+    """Directions as an affine map of some features: `features[:, units] @ kernel + offset`."""
 
-    kernel: tf.Tensor  # [features, directions]
+    units: tf.Tensor  # [units] int32, the features that span the space
+    kernel: tf.Tensor  # [units, directions]
     offset: tf.Tensor  # [directions]
 
 
@@ -70,9 +71,11 @@ def record_directions(
     architecture, weights = split_weights(features, first[0].shape[1:], cut_softmax=False)
     shared = (weights, projections, _pilot(architecture, weights, projections, first))
     program = _compiled_chunk(architecture, num_groups, num_top, compile_for_loops(architecture.convolves))
-    record = _merged(run_on_rows(program, shared, first))
+    parts = run_on_rows(program, shared, first)
+    join = _compiled_join(tuple(parts.counts.shape))
+    record = tf.nest.map_structure(lambda part: part[0], parts) if num_replicas() == 1 else _merged(parts)
     for chunk in chunks:
-        record = _joined(record, run_on_rows(program, shared, chunk))
+        record = join(record, run_on_rows(program, shared, chunk))
     _check_record(record, num_top)
     return record
 
@@ -81,14 +84,14 @@ class FeatureMoments(NamedTuple):
     """The first two moments of features over all images."""
 
     mean: tf.Tensor  # [features]
-    covariance: tf.Tensor  # [features, features]
+    variance: tf.Tensor  # [features]
     least: tf.Tensor  # [features]
     greatest: tf.Tensor  # [features]
     num_examples: tf.Tensor  # int32
 
 
 def feature_moments(features: Classifier, examples: tf.data.Dataset) -> FeatureMoments:
-    """Measures the mean, covariance and range of features in one pass; arguments as in `record_directions`.
+    """Measures the mean, variance and range of features in one pass; arguments as in `record_directions`.
 
     Raises:
         ValueError: If there is no image, or a feature is not finite.
@@ -101,21 +104,36 @@ def feature_moments(features: Classifier, examples: tf.data.Dataset) -> FeatureM
     # Moments about a typical image: about zero, a large mean would drown a small variance in single precision.
     center = tf.reduce_mean(architecture.apply(weights, first[0][:_ROWS]), axis=0)
     program = _compiled_moments(architecture, compile_for_loops(architecture.convolves))
-    parts = [run_on_rows(program, (weights, center), first)]
-    total = _summed(parts[0])
+    total = _summed(run_on_rows(program, (weights, center), first))
     for chunk in chunks:
         total = _added(total, run_on_rows(program, (weights, center), chunk))
     count = tf.cast(total.num_examples, tf.float32)
     shift = total.sums / count
-    moments = FeatureMoments(
-        mean=center + shift,
-        covariance=total.products / count - shift[:, tf.newaxis] * shift[tf.newaxis, :],
-        least=total.least,
-        greatest=total.greatest,
-        num_examples=total.num_examples,
-    )
-    _check_finite(moments.mean + tf.linalg.diag_part(moments.covariance))
-    return moments
+    variance = total.squares / count - shift**2
+    _check_finite(center + variance)
+    return FeatureMoments(center + shift, variance, total.least, total.greatest, total.num_examples)
+
+
+def feature_covariance(features: Classifier, examples: tf.data.Dataset, units: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    """Measures the covariance of some features in one pass.
+
+    Args:
+        features: As in `record_directions`.
+        examples: As in `record_directions`.
+        units: Int32 `[units]`, which features.
+        mean: Float32 `[features]`, as `feature_moments` measured it.
+
+    Returns:
+        Float32 `[units, units]`.
+    """
+    total, num_examples, program = 0.0, 0, None
+    for chunk in _chunks(examples):
+        if program is None:
+            architecture, weights = split_weights(features, chunk[0].shape[1:], cut_softmax=False)
+            program = _compiled_products(architecture, compile_for_loops(architecture.convolves))
+        total += tf.reduce_sum(run_on_rows(program, (weights, units, mean), chunk), axis=0)
+        num_examples += int(tf.math.count_nonzero(chunk[1] >= 0))
+    return total / num_examples
 
 
 def _chunks(examples: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
@@ -142,12 +160,7 @@ def _pilot(
 ) -> _Binning:
     """Places the bins of every direction by its projections of the first images."""
     images, groups, _ = (tensor[:_ROWS] for tensor in chunk)
-    return _placed_bins(architecture.apply(weights, images), projections, groups)
-
-
-@tf.function(autograph=False, jit_compile=True)
-def _placed_bins(features: tf.Tensor, projections: Projections | None, groups: tf.Tensor) -> _Binning:
-    projected = _projected(features, projections)
+    projected = _projected(architecture.apply(weights, images), projections)
     weight = tf.cast(groups >= 0, tf.float32) / tf.cast(tf.math.count_nonzero(groups >= 0), tf.float32)
     mean = tf.linalg.matvec(projected, weight)
     variance = tf.linalg.matvec((projected - mean[:, tf.newaxis]) ** 2, weight)
@@ -159,6 +172,7 @@ def _projected(features: tf.Tensor, projections: Projections | None) -> tf.Tenso
     """Returns `[directions, rows]`."""
     if projections is None:
         return tf.transpose(features)
+    features = tf.gather(features, projections.units, axis=1)
     products = tf.matmul(projections.kernel, features, transpose_a=True, transpose_b=True)
     return products + projections.offset[:, tf.newaxis]
 
@@ -218,7 +232,6 @@ def _histograms(projected: tf.Tensor, groups: tf.Tensor, binning: _Binning, num_
     return tf.reshape(counts, [directions, num_groups, NUM_BINS])
 
 
-@tf.function(autograph=False, jit_compile=True)
 def _merged(parts: DirectionRecord) -> DirectionRecord:
     """Makes one record of several, `[parts, ...]`, whose examples come one after another."""
     num_parts, directions, num_top = parts.top_values.shape
@@ -238,14 +251,20 @@ def _merged(parts: DirectionRecord) -> DirectionRecord:
     )
 
 
-@tf.function(autograph=False, jit_compile=True)
+@functools.lru_cache(maxsize=32)
+def _compiled_join(shape: tuple[int, ...]) -> Any:
+    """Compiles `_joined` for records whose counts have this shape: one function for all shapes would be warned of."""
+    del shape
+    return tf.function(_joined, autograph=False, jit_compile=True)
+
+
 def _joined(record: DirectionRecord, parts: DirectionRecord) -> DirectionRecord:
     return _merged(tf.nest.map_structure(lambda one, more: tf.concat([one[tf.newaxis], more], axis=0), record, parts))
 
 
 class _Sums(NamedTuple):
     sums: tf.Tensor  # [features], of the deviations from the center
-    products: tf.Tensor  # [features, features]
+    squares: tf.Tensor  # [features], of the same
     least: tf.Tensor  # [features]
     greatest: tf.Tensor  # [features]
     num_examples: tf.Tensor
@@ -261,7 +280,7 @@ def _compiled_moments(architecture: Architecture, jit_compile: bool) -> Any:
         deviations = tf.where(valid, features - center, 0.0)
         sums = _Sums(
             sums=tf.reduce_sum(deviations, axis=0),
-            products=tf.matmul(deviations, deviations, transpose_a=True),
+            squares=tf.reduce_sum(deviations**2, axis=0),
             least=tf.reduce_min(tf.where(valid, features, float("inf")), axis=0),
             greatest=tf.reduce_max(tf.where(valid, features, -float("inf")), axis=0),
             num_examples=tf.math.count_nonzero(valid, dtype=tf.int32),
@@ -271,10 +290,22 @@ def _compiled_moments(architecture: Architecture, jit_compile: bool) -> Any:
     return program
 
 
+@functools.lru_cache(maxsize=32)
+def _compiled_products(architecture: Architecture, jit_compile: bool) -> Any:
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def program(shared: Any, rows: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        (weights, units, mean), (images, groups, _) = shared, rows
+        deviations = tf.gather(architecture.apply(weights, images) - mean, units, axis=1)
+        deviations = tf.where((groups >= 0)[:, tf.newaxis], deviations, 0.0)
+        return tf.matmul(deviations, deviations, transpose_a=True)[tf.newaxis]
+
+    return program
+
+
 def _summed(parts: _Sums) -> _Sums:
     return _Sums(
         sums=tf.reduce_sum(parts.sums, axis=0),
-        products=tf.reduce_sum(parts.products, axis=0),
+        squares=tf.reduce_sum(parts.squares, axis=0),
         least=tf.reduce_min(parts.least, axis=0),
         greatest=tf.reduce_max(parts.greatest, axis=0),
         num_examples=tf.reduce_sum(parts.num_examples, axis=0),

@@ -68,10 +68,10 @@ def test_tops_of_units_are_those_of_the_features():
     features, labels = planted(0, turned=False)
     analysis = analyzed(features, labels)
     expected = np.argsort(-features, axis=0, kind="stable")[:10].T
-    np.testing.assert_array_equal(analysis.natural_top.top_examples, expected)
+    np.testing.assert_array_equal(analysis.natural_top.examples, expected)
     np.testing.assert_array_equal(analysis.natural.top_attribute, np.arange(NUM_CLASSES))
-    assert analysis.random_top.top_examples.shape == (NUM_CLASSES, 10)
-    assert not np.array_equal(analysis.random_top.top_examples, expected)
+    assert analysis.random_top.examples.shape == (NUM_CLASSES, 10)
+    assert not np.array_equal(analysis.random_top.examples, expected)
 
 
 def test_a_constant_feature_is_no_unit_and_leaves_no_nan():
@@ -81,7 +81,7 @@ def test_a_constant_feature_is_no_unit_and_leaves_no_nan():
         analysis = analyzed(features, labels, dataclasses.replace(QUICK, scaling=scaling))
         assert analysis.num_constant == 1
         np.testing.assert_array_equal(analysis.units, [0, 1, 2, 4, 5, 6, 7])
-        for tensor in tf.nest.flatten(analysis._replace(natural_top=(), random_top=())):
+        for tensor in tf.nest.flatten(analysis):
             assert np.all(np.isfinite(tensor))
 
 
@@ -91,15 +91,17 @@ def test_features_are_scaled_as_named(scaling):
     features = (rng.normal(size=(500, 5)) @ rng.normal(size=(5, 5)) * [1, 2, 3, 4, 100]).astype(np.float32)
     examples = tf.data.Dataset.from_tensor_slices((features, np.zeros(500, np.int32))).batch(100)
     moments = unit_analysis.feature_moments(tf.identity, examples)
-    matrix = unit_analysis._scaling(moments, tf.constant([0, 2, 4]), scaling).numpy()
-    covariance = np.cov((features @ matrix).T, bias=True)
+    scaled = (
+        features[:, [0, 2, 4]] @ unit_analysis._scaling(tf.identity, examples, tf.constant([0, 2, 4]), moments, scaling).numpy()
+    )
+    covariance = np.cov(scaled.T, bias=True)
     expected = {
         "none": np.cov(features[:, [0, 2, 4]].T, bias=True),
         "standardized": np.corrcoef(features[:, [0, 2, 4]].T),
         "whitened": np.eye(3),
     }[scaling]
     np.testing.assert_allclose(covariance, expected, rtol=1e-3, atol=1e-3)
-    correlations = [np.corrcoef((features @ matrix)[:, unit], features[:, [0, 2, 4][unit]])[0, 1] for unit in range(3)]
+    correlations = [np.corrcoef(scaled[:, unit], features[:, [0, 2, 4][unit]])[0, 1] for unit in range(3)]
     assert min(correlations) > 0.5, "every scaled feature is nearest to its own"
 
 

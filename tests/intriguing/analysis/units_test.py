@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from intriguing.analysis import units
-from intriguing.analysis.units import NUM_BINS, Projections, feature_moments, record_directions
+from intriguing.analysis.units import NUM_BINS, Projections, feature_covariance, feature_moments, record_directions
 
 NUM_IMAGES, NUM_FEATURES, NUM_DIRECTIONS, NUM_GROUPS = 700, 6, 9, 3  # two chunks and a part of one
 RTOL_SUMS = 1e-5  # float32, added up in another order
+ATOL_ROUNDED = 5e-4  # features near 1000 or 2000 are rounded to 6e-5 or 1.2e-4
 
 
 def identity(images):
@@ -23,7 +24,11 @@ def data():
     groups = rng.integers(0, NUM_GROUPS, size=NUM_IMAGES).astype(np.int32)
     kernel = rng.integers(-2, 3, size=(NUM_FEATURES, NUM_DIRECTIONS)).astype(np.float32)
     offset = rng.integers(-2, 3, size=NUM_DIRECTIONS).astype(np.float32)
-    return features, groups, Projections(tf.constant(kernel), tf.constant(offset))
+    return features, groups, over_all(kernel, offset)
+
+
+def over_all(kernel, offset):
+    return Projections(tf.range(len(kernel)), tf.constant(kernel), tf.constant(offset))
 
 
 def dataset(features, groups, batch_size, *, padding=0):
@@ -76,7 +81,7 @@ def test_top_images_of_two_devices_equal_a_full_sort(data, two_replicas, num_ima
 def test_real_features_give_the_same_list_on_one_device_on_two_and_in_any_batch_size(two_replicas):
     rng = np.random.default_rng(1)
     features = rng.normal(size=(600, 40)).astype(np.float32)
-    projections = Projections(tf.constant(rng.normal(size=(40, 500)).astype(np.float32)), tf.zeros([500]))
+    projections = over_all(rng.normal(size=(40, 500)).astype(np.float32), np.zeros(500, np.float32))
     records = [recorded((features, np.zeros(600, np.int32), projections), batch_size=size) for size in (7, 600)]
     with two_replicas.scope():
         records.append(recorded((features, np.zeros(600, np.int32), projections)))
@@ -111,18 +116,29 @@ def test_every_image_is_counted_once_in_its_group_and_larger_values_never_in_a_l
 def test_the_features_themselves_are_the_natural_basis(data):
     features, groups, _ = data
     natural = record_directions(identity, dataset(features, groups, 50), None, num_groups=NUM_GROUPS)
-    unit = Projections(tf.eye(NUM_FEATURES), tf.zeros(NUM_FEATURES))
+    unit = over_all(np.eye(NUM_FEATURES, dtype=np.float32), np.zeros(NUM_FEATURES, np.float32))
     for value, other in zip(natural, recorded((features, groups, unit)), strict=True):
         np.testing.assert_array_equal(value, other)
 
 
 def test_a_second_pass_compiles_nothing(data):
     recorded(data)
-    before = units._compiled_chunk.cache_info().misses
-    traces = units._merged.experimental_get_tracing_count(), units._joined.experimental_get_tracing_count()
+    caches = (units._compiled_chunk, units._compiled_join)
+    before = [cache.cache_info().misses for cache in caches]
+    join = units._compiled_join((1, NUM_DIRECTIONS, NUM_GROUPS, NUM_BINS))
+    traces = join.experimental_get_tracing_count()
     recorded(data, batch_size=64)
-    assert units._compiled_chunk.cache_info().misses == before
-    assert traces == (units._merged.experimental_get_tracing_count(), units._joined.experimental_get_tracing_count())
+    assert [cache.cache_info().misses for cache in caches] == before
+    assert join.experimental_get_tracing_count() == traces > 0
+
+
+def test_a_space_may_be_that_of_some_features(data):
+    features, groups, projections = data
+    some = tf.constant([4, 1])
+    few = Projections(some, tf.gather(projections.kernel, some), projections.offset)
+    blind = over_all(np.where(np.isin(np.arange(NUM_FEATURES), some)[:, None], projections.kernel, 0.0), projections.offset)
+    for value, other in zip(recorded((features, groups, few)), recorded((features, groups, blind)), strict=True):
+        np.testing.assert_array_equal(value, other)
 
 
 def test_moments_are_those_of_the_whole_even_about_a_large_mean(data, two_replicas):
@@ -131,11 +147,21 @@ def test_moments_are_those_of_the_whole_even_about_a_large_mean(data, two_replic
         with scope:
             moments = feature_moments(identity, dataset(features, data[1], 90, padding=20))
         np.testing.assert_allclose(moments.mean, features.mean(axis=0, dtype=np.float64), rtol=RTOL_SUMS)
-        covariance = np.cov(features.T.astype(np.float64), bias=True)
-        np.testing.assert_allclose(moments.covariance, covariance, atol=1e-4)  # the features are rounded to 6e-5
+        np.testing.assert_allclose(moments.variance, features.var(axis=0, dtype=np.float64), atol=ATOL_ROUNDED)
         np.testing.assert_array_equal(moments.least, features.min(axis=0))
         np.testing.assert_array_equal(moments.greatest, features.max(axis=0))
         assert int(moments.num_examples) == NUM_IMAGES
+
+
+def test_the_covariance_is_that_of_the_whole(data, two_replicas):
+    features = 1000.0 + np.random.default_rng(0).normal(size=(NUM_IMAGES, NUM_FEATURES)).astype(np.float32)
+    features[:, 2] += features[:, 5]
+    some = tf.constant([5, 2])
+    mean = tf.constant(features.mean(axis=0))
+    for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
+        with scope:
+            found = feature_covariance(identity, dataset(features, data[1], 90, padding=20), some, mean)
+        np.testing.assert_allclose(found, np.cov(features[:, some].T.astype(np.float64), bias=True), atol=ATOL_ROUNDED)
 
 
 @pytest.mark.parametrize("number", [0, 257])

@@ -1,0 +1,81 @@
+"""What it costs to look at units: against the forward pass, with a hundred random bases, and in memory as the images grow.
+
+    python -m tests.benchmarks.unit_pass runs/mnist_units/train_FC200-200-10
+
+Needs Linux and full MNIST prepared by TFDS; two CPU cores and 3 GB, some minutes, with nothing else running.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from absl import app, flags, logging
+
+from components.artifacts import TrainedModel
+from intriguing.analysis import UnitSettings, analyze_units, attributes_of_classes, record_directions
+from intriguing.data import batches, dataset_card, load_labels
+from intriguing.models import features_at, split_weights
+from launch import tfds_flags
+
+flags.adopt_module_key_flags(tfds_flags)
+_LAYER = flags.DEFINE_string("layer", "hidden1", "The layer to look at.")
+
+BATCH_SIZE = 500
+ROWS = 256  # as the pass takes them
+REPEATS = 5
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) != 2:
+        raise app.UsageError("pass the folder of a trained model, such as runs/mnist_units/train_FC200-200-10.")
+    logging.set_verbosity(logging.WARNING)  # TFDS announces every read
+    card = dataset_card("mnist", data_dir=tfds_flags.data_dir(), manual_dir=tfds_flags.manual_dir())
+    features = features_at(TrainedModel(argv[1]).load(), _LAYER.value, pooling="max")
+    test = batches(card, "test", batch_size=BATCH_SIZE)
+    forward = forward_pass(features, card.image_shape)
+    natural = best_of(lambda: record_directions(features, test, None, num_groups=card.num_classes))
+    alone = best_of(lambda: forward(test))
+    print(f"natural basis alone: {natural:.3f} s; the forward pass: {alone:.3f} s; ratio {natural / alone:.2f}", flush=True)
+    for split in ("test", "train", "test", "train"):
+        attributes = attributes_of_classes(load_labels(card, split), card.class_names)
+        examples = batches(card, split, batch_size=BATCH_SIZE)
+        began = time.perf_counter()
+        found = analyze_units(features, examples, attributes, settings=UnitSettings(alphas=(0.5,), num_ways=1))
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"{found.units.shape[0]} units and 100 random bases, {len(attributes.groups)} images: {seconds:.1f} s; most memory so "
+            f"far {peak:.2f} GiB",
+            flush=True,
+        )
+
+
+def forward_pass(features: tf.keras.Model, image_shape: Sequence[int]) -> Callable[[tf.data.Dataset], None]:
+    """Returns a call that computes the features of all images and throws them away, compiled and batched as the pass is."""
+    architecture, weights = split_weights(features, image_shape, cut_softmax=False)
+    program = tf.function(architecture.apply, autograph=False, jit_compile=not architecture.convolves)
+
+    def run(examples: tf.data.Dataset) -> None:
+        for images, _ in examples.rebatch(ROWS, drop_remainder=True).prefetch(1):
+            last = program(weights, images)
+        tf.reduce_sum(last).numpy()
+
+    return run
+
+
+def best_of(call: Callable[[], object]) -> float:
+    """Returns the least of some durations, after one call that compiles."""
+    call()
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    app.run(main)

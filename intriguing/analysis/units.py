@@ -16,7 +16,11 @@ from intriguing.models.logits import Architecture, Classifier, split_weights
 
 NUM_BINS = 128
 _PILOT_SPREAD = 4.0  # standard deviations of the first images on either side of their mean; beyond, the outermost bins
-_ROWS = 256  # images at once on a replica, the same for every caller: so that no sum depends on how the data was batched
+# Images at once on a replica, the same for every caller, so that no sum depends on how the data was batched: enough to make
+# the work around them small, fewer where they are large.
+_ROWS, _ROWS_OF_LARGE_IMAGES, _LARGE_IMAGE = 1024, 256, 16_384
+_MOST_TOP_IMAGES = 256
+_PILOT = 256  # images whose projections place the bins
 _NO_GROUP = -1  # the group of a row that fills a batch up
 
 
@@ -62,8 +66,8 @@ def record_directions(
     Raises:
         ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, or if a feature is not finite.
     """
-    if not 1 <= num_top <= _ROWS:
-        raise ValueError(f"num_top must be from 1 to {_ROWS}; received {num_top}.")
+    if not 1 <= num_top <= _MOST_TOP_IMAGES:
+        raise ValueError(f"num_top must be from 1 to {_MOST_TOP_IMAGES}; received {num_top}.")
     chunks = _chunks(examples)
     first = next(chunks, None)
     if first is None:
@@ -102,7 +106,7 @@ def feature_moments(features: Classifier, examples: tf.data.Dataset) -> FeatureM
         raise ValueError("examples must hold at least one image; received none.")
     architecture, weights = split_weights(features, first[0].shape[1:], cut_softmax=False)
     # Moments about a typical image: about zero, a large mean would drown a small variance in single precision.
-    center = tf.reduce_mean(architecture.apply(weights, first[0][:_ROWS]), axis=0)
+    center = tf.reduce_mean(architecture.apply(weights, first[0][:_PILOT]), axis=0)
     program = _compiled_moments(architecture, compile_for_loops(architecture.convolves))
     total = _summed(run_on_rows(program, (weights, center), first))
     for chunk in chunks:
@@ -138,7 +142,8 @@ def feature_covariance(features: Classifier, examples: tf.data.Dataset, units: t
 
 def _chunks(examples: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Yields images, groups and the places of the examples in the data, in chunks of one shape, the last one filled up."""
-    rows = _ROWS * num_replicas()
+    image_size = examples.element_spec[0].shape[1:].num_elements()
+    rows = num_replicas() * (_ROWS if image_size <= _LARGE_IMAGE else _ROWS_OF_LARGE_IMAGES)
     place = 0
     for images, groups in examples.rebatch(rows).prefetch(1):
         groups = tf.cast(groups, tf.int32)
@@ -159,7 +164,7 @@ def _pilot(
     architecture: Architecture, weights: list[tf.Tensor], projections: Projections | None, chunk: tuple[tf.Tensor, ...]
 ) -> _Binning:
     """Places the bins of every direction by its projections of the first images."""
-    images, groups, _ = (tensor[:_ROWS] for tensor in chunk)
+    images, groups, _ = (tensor[:_PILOT] for tensor in chunk)
     projected = _projected(architecture.apply(weights, images), projections)
     weight = tf.cast(groups >= 0, tf.float32) / tf.cast(tf.math.count_nonzero(groups >= 0), tf.float32)
     mean = tf.linalg.matvec(projected, weight)

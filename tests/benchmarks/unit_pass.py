@@ -24,7 +24,7 @@ flags.adopt_module_key_flags(tfds_flags)
 _LAYER = flags.DEFINE_string("layer", "hidden1", "The layer to look at.")
 
 BATCH_SIZE = 500
-ROWS = 256  # as the pass takes them
+ROWS = 1024  # as the pass takes them
 REPEATS = 5
 
 

@@ -4,6 +4,8 @@ from intriguing.analysis.attributes import Attributes, attributes_from_table, at
 from intriguing.analysis.basis_test import BasisTest, compare_bases, false_discovery_rates
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence
 from intriguing.analysis.directions import fractional_rotations, haar_bases, random_directions
+from intriguing.analysis.lipschitz import LayerBound, SpectralBound, lipschitz_bound, register_activation
+from intriguing.analysis.operator_norms import OperatorNorm, operator_norm, register_norm
 from intriguing.analysis.predictions import predict
 from intriguing.analysis.proportions import Proportion
 from intriguing.analysis.transfer import ErrorRates, error_rate, transfer_rates
@@ -26,9 +28,12 @@ __all__ = [
     "DirectionRecord",
     "ErrorRates",
     "FeatureMoments",
+    "LayerBound",
     "Measured",
+    "OperatorNorm",
     "Projections",
     "Proportion",
+    "SpectralBound",
     "TopImages",
     "UnitAnalysis",
     "UnitSettings",
@@ -42,9 +47,13 @@ __all__ = [
     "feature_moments",
     "fractional_rotations",
     "haar_bases",
+    "lipschitz_bound",
     "measure_coherence",
+    "operator_norm",
     "predict",
     "random_directions",
     "record_directions",
+    "register_activation",
+    "register_norm",
     "transfer_rates",
 ]

@@ -1,0 +1,155 @@
+"""Both bounds of a layer against the singular values of its matrix, and of layers that have none against what they do."""
+
+import keras
+import numpy as np
+import pytest
+
+from intriguing.analysis import operator_norms
+from intriguing.analysis.operator_norms import OperatorNorm, operator_norm, register_norm
+from tests.oracles.unrolled_operator import largest_singular_value, unroll
+
+RTOL_ROUNDING = 2e-6  # float32 in the layer, and what the bounds allow for it
+RTOL_LOWER, RTOL_UPPER = 1e-3, 2e-3  # of a small layer, which is taken as the matrix that it is
+RTOL_TORUS = 0.1  # a window of up to 5 on a grid of 16 to 20: the torus has no border to lose anything at
+
+
+def random_layer(kind, shape, seed, **options):
+    rng = np.random.default_rng(seed)
+    layer = kind(**options, activation="tanh", bias_initializer="ones")
+    layer.build((None, *shape))
+    layer.set_weights([rng.normal(size=weights.shape).astype(np.float32) for weights in layer.get_weights()])
+    return layer
+
+
+def random_convolution(seed):
+    """Draws a convolution of any kind, on an odd or even grid that may not divide by the stride."""
+    rng = np.random.default_rng(seed)
+    dimensions = int(rng.integers(1, 4))
+    names = [f"Conv{dimensions}D", f"Conv{dimensions}DTranspose"] + ([f"DepthwiseConv{dimensions}D"] if dimensions < 3 else [])
+    name = str(rng.choice(names))
+    lowest, highest = [(5, 31), (5, 10), (3, 5)][dimensions - 1]  # small enough for a matrix
+    grid = tuple(int(size) for size in rng.integers(lowest, highest, size=dimensions))
+    window = tuple(int(size) for size in rng.integers(1, min(5, min(grid)) + 1, size=dimensions))
+    options = {"kernel_size": window, "padding": str(rng.choice(["same", "valid"]))}
+    stride = int(rng.integers(1, 5))
+    dilation = int(rng.integers(1, 3)) if stride == 1 and max(window) * 2 - 1 <= min(grid) and "Transpose" not in name else 1
+    options["strides"] = (stride,) * dimensions
+    if dilation > 1:
+        options["dilation_rate"] = (dilation,) * dimensions
+    groups = int(rng.integers(1, 4)) if name.startswith("Conv") and "Transpose" not in name else 1
+    channels = groups * int(rng.integers(1, 4))
+    if name.startswith("Depthwise"):
+        options["depth_multiplier"] = int(rng.integers(1, 3))
+    else:
+        options["filters"] = groups * int(rng.integers(1, 4))
+    if groups > 1:
+        options["groups"] = groups
+    return getattr(keras.layers, name), (*grid, channels), options
+
+
+def true_norm(layer, shape):
+    activation, layer.activation = layer.activation, keras.activations.linear
+    norm = largest_singular_value(unroll(layer, shape))
+    layer.activation = activation
+    return norm
+
+
+def assert_sound(norm, true):
+    assert norm.lower <= true * (1 + RTOL_ROUNDING)
+    assert norm.upper >= true * (1 - RTOL_ROUNDING)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_bounds_of_any_convolution_enclose_the_norm_of_its_matrix(seed, monkeypatch):
+    kind, shape, options = random_convolution(seed)
+    layer = random_layer(kind, shape, seed, **options)
+    true = true_norm(layer, shape)
+    norm = operator_norm(layer, shape)
+    assert_sound(norm, true)
+    assert norm.lower >= true * (1 - RTOL_LOWER)
+    assert norm.upper <= true * (1 + RTOL_UPPER)
+    monkeypatch.setattr(operator_norms, "_UNROLLED_ENTRIES", 0)
+    assert_sound(operator_norm(layer, shape), true)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [1, 2, 3, 4])
+def test_on_the_torus_little_is_lost(strides, padding, monkeypatch):
+    monkeypatch.setattr(operator_norms, "_UNROLLED_ENTRIES", 0)
+    shape = (17, 16, 3)
+    layer = random_layer(keras.layers.Conv2D, shape, strides, filters=4, kernel_size=(3, 5), strides=strides, padding=padding)
+    norm, true = operator_norm(layer, shape), true_norm(layer, shape)
+    assert_sound(norm, true)
+    assert norm.upper <= true * (1 + RTOL_TORUS)
+
+
+def test_the_stride_counts_as_its_root_and_not_its_square():
+    """A window of one pixel picks pixels; whatever the stride, the norm is the weight."""
+    layer = keras.layers.Conv2D(1, 1, strides=4)
+    layer.build((None, 40, 40, 1))
+    layer.set_weights([np.full((1, 1, 1, 1), 3.0, np.float32), np.zeros(1, np.float32)])
+    norm = operator_norm(layer, (40, 40, 1))
+    np.testing.assert_allclose(norm, 3.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(40,), (300,), (3, 3, 20)])
+def test_a_dense_layer_has_the_norm_of_its_kernel(shape):
+    layer = random_layer(keras.layers.Dense, shape, 0, units=50)
+    true = largest_singular_value(layer.get_weights()[0].astype(np.float64))
+    norm = operator_norm(layer, shape)
+    assert_sound(norm, true)
+    assert norm.upper / norm.lower <= 1 + RTOL_LOWER
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3), (4, 3)])
+@pytest.mark.parametrize("size", [7, 10])
+def test_average_pooling_is_the_matrix_that_it_is(size, pool, stride, padding):
+    layer = keras.layers.AveragePooling2D(pool, strides=stride, padding=padding)
+    norm = operator_norm(layer, (size, size + 1, 2))
+    np.testing.assert_allclose(norm, largest_singular_value(unroll(layer, (size, size + 1, 2))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3)])
+def test_max_pooling_stretches_by_as_many_windows_as_one_pixel_rules(pool, stride, padding):
+    layer = keras.layers.MaxPooling2D(pool, strides=stride, padding=padding)
+    norm = operator_norm(layer, (7, 8, 1))
+    stretches = []
+    for pixel in np.eye(56, dtype=np.float32).reshape(-1, 7, 8, 1):
+        stretches.append(np.linalg.norm(layer(pixel[np.newaxis])))
+    np.testing.assert_allclose(norm, max(stretches), rtol=1e-5)
+    rng = np.random.default_rng(0)
+    one, other = (rng.normal(size=(200, 7, 8, 1)).astype(np.float32) for _ in range(2))
+    moved = np.linalg.norm((layer(one) - layer(other)).numpy().reshape(200, -1), axis=1)
+    assert np.all(moved <= norm.upper * np.linalg.norm((one - other).reshape(200, -1), axis=1))
+
+
+def test_overlapping_max_pooling_is_no_contraction():
+    assert operator_norm(keras.layers.MaxPooling2D(3, strides=2), (55, 55, 96)).lower > 1.99
+
+
+def test_normalization_in_inference_is_a_scale():
+    layer = keras.layers.BatchNormalization(epsilon=1e-3)
+    layer.build((None, 3))
+    layer.set_weights([np.array(values, np.float32) for values in ([1, -6, 2], [9, 9, 9], [5, 5, 5], [1, 4, 9])])
+    np.testing.assert_allclose(operator_norm(layer, (3,)), 6 / np.sqrt(4.001), rtol=1e-5)
+    np.testing.assert_allclose(operator_norm(keras.layers.Rescaling(-255.0, offset=3), (3,)), 255.0, rtol=1e-5)
+
+
+def test_layers_that_move_values_stretch_nothing():
+    for layer in (keras.layers.Flatten(), keras.layers.ZeroPadding2D(2), keras.layers.Dropout(0.5)):
+        assert operator_norm(layer, (4, 4, 2)) == OperatorNorm(1.0, 1.0)
+
+
+class Doubling(keras.Layer):
+    def call(self, inputs):
+        return 2.0 * inputs
+
+
+def test_a_layer_without_a_rule_is_refused_until_one_is_registered(monkeypatch):
+    monkeypatch.setattr(operator_norms, "_RULES", dict(operator_norms._RULES))
+    with pytest.raises(ValueError, match="no rule for the operator norm of the layer 'mine', a Doubling. Register one with"):
+        operator_norm(Doubling(name="mine"), (3,))
+    register_norm(Doubling)(lambda layer, input_shape: OperatorNorm(2.0, 2.0))
+    assert operator_norm(Doubling(), (3,)) == (2.0, 2.0)

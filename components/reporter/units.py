@@ -61,10 +61,16 @@ def unit_tests(analyses: Sequence[UnitMeanings]) -> list[UnitTest]:
         for layer in units["layers"]
         for measure, test in layer["tests"].items()
     ]
-    p_values = np.array([[row[-1]["p_more"], row[-1]["p_less"]] for row in rows], np.float32)
-    q_values = false_discovery_rates(p_values.ravel()).numpy().reshape(p_values.shape)
-    verdicts = [MORE if more <= SIGNIFICANT else LESS if less <= SIGNIFICANT else NEITHER for more, less in q_values]
-    return [UnitTest(*row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
+    tails = np.array([[row[-1]["tail_more"], row[-1]["tail_less"]] for row in rows], np.float32)
+    q_values = false_discovery_rates(tails.ravel()).numpy().reshape(tails.shape)
+    return [UnitTest(*row, _verdict(row[-1], *q)) for row, q in zip(rows, q_values, strict=True)]
+
+
+def _verdict(test: Mapping[str, float], q_more: float, q_less: float) -> str:
+    """Calls a side where both its tail, adjusted for the number of tests, and its exact rank speak for it."""
+    if q_more <= SIGNIFICANT and test["p_more"] <= SIGNIFICANT:
+        return MORE
+    return LESS if q_less <= SIGNIFICANT and test["p_less"] <= SIGNIFICANT else NEITHER
 
 
 def unit_table(tests: Sequence[UnitTest]) -> Table:
@@ -81,8 +87,8 @@ def unit_table(tests: Sequence[UnitTest]) -> Table:
         rows=tuple(rows.values()),
         notes=(
             "Differences of means over the directions of a basis, in standard deviations of random directions; positive where "
-            "the natural basis is more coherent. More, less: significantly so, by the rank of the natural basis among the "
-            f"random ones, at a share of false discoveries (Benjamini and Hochberg) of {SIGNIFICANT:g}.",
+            "the natural basis is more coherent. More, less: significantly so, by the place of its mean among those of random "
+            f"bases, at a share of false discoveries (Benjamini and Hochberg) of {SIGNIFICANT:g}.",
             *_note_on_constants(tests),
         ),
     )
@@ -104,11 +110,13 @@ def unit_details(tests: Sequence[UnitTest]) -> Table:
             "Effect to": test.test["effect_upper"],
             "p more": test.test["p_more"],
             "p less": test.test["p_less"],
+            "Tail more": test.test["tail_more"],
+            "Tail less": test.test["tail_less"],
             "Verdict": test.verdict,
         }
         for test in tests
     )
-    title = "The natural basis against Haar-random bases: means, effects with 95 % intervals, and rank p-values of either side."
+    title = "The natural basis against Haar-random bases: means, effects with 95 % intervals, and p-values of either side."
     return Table(name="units_details", title=title, columns=tuple(rows[0]), rows=rows)
 
 

@@ -25,7 +25,7 @@ def test_the_p_value_is_the_rank_among_the_bases(random):
 
 def test_a_tie_counts_against_either_verdict(random):
     test = compare_bases(np.full(20, 0.5, np.float32), np.full((99, 20), 0.5, np.float32))
-    assert test.p_more == test.p_less == 1.0
+    assert test.p_more == test.p_less == test.tail_more == test.tail_less == 1.0
     assert test.effect == test.effect_lower == test.effect_upper == 0.0
 
 
@@ -62,6 +62,16 @@ def test_directions_that_do_not_differ_leave_no_nan():
     test = compare_bases(np.full(20, 0.7, np.float32), np.full((99, 20), 0.5, np.float32))
     assert np.isposinf(test.effect)
     np.testing.assert_allclose(test.p_more, 0.01)
+
+
+@pytest.mark.parametrize("lead", [-0.5, -0.1, 0.02, 0.3, 1.0])
+def test_the_tails_are_those_of_the_t_test_for_one_more_mean(random, lead):
+    natural = np.full(20, random.mean() + lead, np.float32)
+    means = random.mean(axis=1).astype(np.float64)
+    expected = stats.ttest_ind([natural.mean(dtype=np.float64)], means, alternative="greater").pvalue
+    test = compare_bases(natural, random)
+    np.testing.assert_allclose(test.tail_more, expected, rtol=2e-3, atol=1e-7)
+    np.testing.assert_allclose(test.tail_less, 1.0 - expected, rtol=2e-3, atol=1e-7)
 
 
 def test_too_few_bases_for_the_p_value_are_refused():

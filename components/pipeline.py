@@ -93,69 +93,41 @@ def study_pipeline(
         The steps, in an order in which they can run.
     """
 
-    def subset(id: str, expression: str, *disjoint_from: str) -> ExampleGen:
-        return ExampleGen(
-            id, workdir, dataset=study.dataset, data_dir=data_dir or "", manual_dir=manual_dir or "",
-            subset=expression, disjoint_from=list(disjoint_from),
-        )  # fmt: skip
-
-    def trained(network: Network, on: ExampleGen) -> Trainer:
-        folder = f"train_{folder_name(network.name)}" + ("" if on is train else "_on_halves")
-        return Trainer(
-            folder, workdir, subset=on, name=network.name, model=network.model,
-            training=to_parameters(network.training), seed=seed,
-        )  # fmt: skip
-
-    def attacked(model: Trainer, on: ExampleGen) -> Attacker:
-        return Attacker(
-            model.id.replace("train_", "attack_", 1), workdir, model=model, subset=on, num_images=study.num_images,
-            batch_size=study.batch_size, targeted=True, seed=seed, search=to_parameters(study.search), log_dir="",
-        )  # fmt: skip
-
-    def compared(
-        id: str, models: list[Trainer], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any
-    ) -> TransferEvaluator:
-        return TransferEvaluator(id, workdir, models=models, distorted=attacks, subsets=subsets, seed=seed, **changes)
-
-    def analyzed(model: Trainer, choices: tuple[LayerChoice, ...], controls: list[str]) -> UnitAnalyzer:
-        settings = dataclasses.replace(study.units.settings, seed=seed) if study.units else UnitSettings()
-        return UnitAnalyzer(
-            model.id.replace("train_", "units_", 1), workdir, model=model, subset=test, controls=controls, attributes={},
-            layers=[dataclasses.asdict(choice) for choice in choices], settings=to_parameters(settings),
-        )  # fmt: skip
+    wire = _Wiring(study, workdir, seed, data_dir or "", manual_dir or "")
 
     # The data: the whole training set, its two halves, and the test set.
-    train, test = subset("subset_train", "train"), subset("subset_test", "test", "train")
-    first, second = subset("subset_P1", "train[:50%]", "train[50%:]"), subset("subset_P2", "train[50%:]", "train[:50%]")
+    train, test = wire.subset("subset_train", "train"), wire.subset("subset_test", "test", "train")
+    first = wire.subset("subset_P1", "train[:50%]", "train[50%:]")
+    second = wire.subset("subset_P2", "train[50%:]", "train[:50%]")
 
     # Tables 1 and 2: networks trained on everything, attacked on training images, each shown the images made for the others.
-    models = [trained(network, train) for network in study.networks]
-    attacks = [attacked(model, train) for model in models]
+    models = [wire.trained(network, train) for network in study.networks]
+    attacks = [wire.attacked(model, train) for model in models]
     cross_model = [
-        compared(
+        wire.compared(
             "transfer_between_models", models, attacks, [train, test],
             amplify_to=[], noise=list(study.noise), unclipped_noise=[1.0],
         )
     ] if models else []  # fmt: skip
 
     # Tables 3 and 4: networks trained on disjoint halves, attacked on test images.
-    half_models = [trained(network, first) for network in study.networks_on_first]
-    half_models += [trained(network, second) for network in study.networks_on_second]
-    half_attacks = [attacked(model, test) for model in half_models]
+    half_models = [wire.trained(network, first, "_on_halves") for network in study.networks_on_first]
+    half_models += [wire.trained(network, second, "_on_halves") for network in study.networks_on_second]
+    half_attacks = [wire.attacked(model, test) for model in half_models]
     cross_subset = [
-        compared(
+        wire.compared(
             "transfer_between_halves", half_models, half_attacks, [first, second, test],
             amplify_to=[study.amplify_to], noise=list(study.noise_on_halves), unclipped_noise=[],
         )
     ] if half_models else []  # fmt: skip
 
     # Figures 1 to 4: units of networks trained on everything, by the test images that excite them.
-    units_of = study.units.layers if study.units else ()
-    unit_models = {network: trained(network, train) for network, _ in units_of if network not in study.networks}
-    unit_models |= dict(zip(study.networks, models, strict=True))
+    units = study.units or UnitStudy(layers=())
+    only_for_units = {network: wire.trained(network, train) for network, _ in units.layers if network not in study.networks}
+    whole_models = only_for_units | dict(zip(study.networks, models, strict=True))
     meanings = [
-        analyzed(unit_models[network], choices, [RANDOM_WEIGHTS] if number else [RANDOM_WEIGHTS, PIXELS])
-        for number, (network, choices) in enumerate(units_of)
+        wire.analyzed(whole_models[network], test, choices, units.settings, with_pixels=not number)
+        for number, (network, choices) in enumerate(units.layers)
     ]
 
     halves = [first, second] if half_models else []
@@ -164,11 +136,55 @@ def study_pipeline(
         models=models, cross_model_attacks=attacks, cross_model_rates=cross_model, unit_meanings=meanings,
         cross_subset_models=half_models, cross_subset_attacks=half_attacks, cross_subset_rates=cross_subset,
     )  # fmt: skip
-    only_for_units = [model for network, model in unit_models.items() if network not in study.networks]
     return [
         train, test, *halves, *models, *attacks, *cross_model, *half_models, *half_attacks, *cross_subset,
-        *only_for_units, *meanings, report,
+        *only_for_units.values(), *meanings, report,
     ]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wiring:
+    """Makes the steps of a study, all in one folder and of one seed."""
+
+    study: Study
+    workdir: Path
+    seed: int
+    data_dir: str
+    manual_dir: str
+
+    def subset(self, id: str, expression: str, *disjoint_from: str) -> ExampleGen:
+        return ExampleGen(
+            id, self.workdir, dataset=self.study.dataset, data_dir=self.data_dir, manual_dir=self.manual_dir,
+            subset=expression, disjoint_from=list(disjoint_from),
+        )  # fmt: skip
+
+    def trained(self, network: Network, on: ExampleGen, suffix: str = "") -> Trainer:
+        return Trainer(
+            f"train_{folder_name(network.name)}{suffix}", self.workdir, subset=on, name=network.name, model=network.model,
+            training=to_parameters(network.training), seed=self.seed,
+        )  # fmt: skip
+
+    def attacked(self, model: Trainer, on: ExampleGen) -> Attacker:
+        study = self.study
+        return Attacker(
+            model.id.replace("train_", "attack_", 1), self.workdir, model=model, subset=on, num_images=study.num_images,
+            batch_size=study.batch_size, targeted=True, seed=self.seed, search=to_parameters(study.search), log_dir="",
+        )  # fmt: skip
+
+    def compared(
+        self, id: str, models: list[Trainer], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any
+    ) -> TransferEvaluator:
+        return TransferEvaluator(id, self.workdir, models=models, distorted=attacks, subsets=subsets, seed=self.seed, **changes)
+
+    def analyzed(
+        self, model: Trainer, on: ExampleGen, choices: tuple[LayerChoice, ...], settings: UnitSettings, *, with_pixels: bool
+    ) -> UnitAnalyzer:
+        return UnitAnalyzer(
+            model.id.replace("train_", "units_", 1), self.workdir, model=model, subset=on, attributes={},
+            controls=[RANDOM_WEIGHTS, PIXELS] if with_pixels else [RANDOM_WEIGHTS],
+            layers=[dataclasses.asdict(choice) for choice in choices],
+            settings=to_parameters(dataclasses.replace(settings, seed=self.seed)),
+        )  # fmt: skip
 
 
 def folder_name(name: str) -> str:

@@ -6,6 +6,7 @@ What is kept grows with the number of directions, not with the number of images.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -68,11 +69,7 @@ def record_directions(
     """
     if not 1 <= num_top <= _MOST_TOP_IMAGES:
         raise ValueError(f"num_top must be from 1 to {_MOST_TOP_IMAGES}; received {num_top}.")
-    chunks = _chunks(examples)
-    first = next(chunks, None)
-    if first is None:
-        raise ValueError("examples must hold at least one image; received none.")
-    architecture, weights = split_weights(features, first[0].shape[1:], cut_softmax=False)
+    architecture, weights, first, chunks = _opened(features, examples)
     shared = (weights, projections, _pilot(architecture, weights, projections, first))
     program = _compiled_chunk(architecture, num_groups, num_top, compile_for_loops(architecture.convolves))
     parts = run_on_rows(program, shared, first)
@@ -100,17 +97,13 @@ def feature_moments(features: Classifier, examples: tf.data.Dataset) -> FeatureM
     Raises:
         ValueError: If there is no image, or a feature is not finite.
     """
-    chunks = _chunks(examples)
-    first = next(chunks, None)
-    if first is None:
-        raise ValueError("examples must hold at least one image; received none.")
-    architecture, weights = split_weights(features, first[0].shape[1:], cut_softmax=False)
+    architecture, weights, first, chunks = _opened(features, examples)
     # Moments about a typical image: about zero, a large mean would drown a small variance in single precision.
     center = tf.reduce_mean(architecture.apply(weights, first[0][:_PILOT]), axis=0)
     program = _compiled_moments(architecture, compile_for_loops(architecture.convolves))
     total = _summed(run_on_rows(program, (weights, center), first))
     for chunk in chunks:
-        total = _added(total, run_on_rows(program, (weights, center), chunk))
+        total = _summed(_with_parts(total, run_on_rows(program, (weights, center), chunk)))
     count = tf.cast(total.num_examples, tf.float32)
     shift = total.sums / count
     variance = total.squares / count - shift**2
@@ -130,20 +123,37 @@ def feature_covariance(features: Classifier, examples: tf.data.Dataset, units: t
     Returns:
         Float32 `[units, units]`.
     """
-    total, num_examples, program = 0.0, 0, None
-    for chunk in _chunks(examples):
-        if program is None:
-            architecture, weights = split_weights(features, chunk[0].shape[1:], cut_softmax=False)
-            program = _compiled_products(architecture, compile_for_loops(architecture.convolves))
+    architecture, weights, first, chunks = _opened(features, examples)
+    program = _compiled_products(architecture, compile_for_loops(architecture.convolves))
+    total, num_examples = 0.0, 0
+    for chunk in itertools.chain([first], chunks):
         total += tf.reduce_sum(run_on_rows(program, (weights, units, mean), chunk), axis=0)
         num_examples += int(tf.math.count_nonzero(chunk[1] >= 0))
     return total / num_examples
 
 
-def _chunks(examples: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Yields images, groups and the places of the examples in the data, in chunks of one shape, the last one filled up."""
-    image_size = examples.element_spec[0].shape[1:].num_elements()
-    rows = num_replicas() * (_ROWS if image_size <= _LARGE_IMAGE else _ROWS_OF_LARGE_IMAGES)
+_Chunk = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+"""Images, groups, and the places of the examples in the data."""
+
+
+def _opened(features: Classifier, examples: tf.data.Dataset) -> tuple[Architecture, list[tf.Tensor], _Chunk, Iterator[_Chunk]]:
+    """Returns what the features compute and with which weights, the first chunk of the images, and the others."""
+    image_shape = examples.element_spec[0].shape[1:]
+    if not image_shape.is_fully_defined():
+        raise ValueError(
+            f"images must have one fixed shape; received {image_shape}. Resize them, or set it with tf.ensure_shape."
+        )
+    architecture, weights = split_weights(features, image_shape, cut_softmax=False)
+    chunks = _chunks(examples, _ROWS if image_shape.num_elements() <= _LARGE_IMAGE else _ROWS_OF_LARGE_IMAGES)
+    first = next(chunks, None)
+    if first is None:
+        raise ValueError("examples must hold at least one image; received none.")
+    return architecture, weights, first, chunks
+
+
+def _chunks(examples: tf.data.Dataset, rows_of_replica: int) -> Iterator[_Chunk]:
+    """Yields the images in chunks of one shape, the last one filled up."""
+    rows = num_replicas() * rows_of_replica
     place = 0
     for images, groups in examples.rebatch(rows).prefetch(1):
         groups = tf.cast(groups, tf.int32)
@@ -264,7 +274,12 @@ def _compiled_join(shape: tuple[int, ...]) -> Any:
 
 
 def _joined(record: DirectionRecord, parts: DirectionRecord) -> DirectionRecord:
-    return _merged(tf.nest.map_structure(lambda one, more: tf.concat([one[tf.newaxis], more], axis=0), record, parts))
+    return _merged(_with_parts(record, parts))
+
+
+def _with_parts(total: Any, parts: Any) -> Any:
+    """Puts a total in front of further parts, `[parts, ...]`."""
+    return tf.nest.map_structure(lambda one, more: tf.concat([one[tf.newaxis], more], axis=0), total, parts)
 
 
 class _Sums(NamedTuple):
@@ -315,10 +330,6 @@ def _summed(parts: _Sums) -> _Sums:
         greatest=tf.reduce_max(parts.greatest, axis=0),
         num_examples=tf.reduce_sum(parts.num_examples, axis=0),
     )
-
-
-def _added(total: _Sums, parts: _Sums) -> _Sums:
-    return _summed(tf.nest.map_structure(lambda one, more: tf.concat([one[tf.newaxis], more], axis=0), total, parts))
 
 
 def _check_record(record: DirectionRecord, num_top: int) -> None:

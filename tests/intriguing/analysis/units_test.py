@@ -188,3 +188,13 @@ def test_features_that_are_not_finite_are_refused(data, measure):
 def test_no_images_are_refused(data, measure):
     with pytest.raises(ValueError, match="at least one image; received none"):
         measure(identity, dataset(data[0][:0], data[1][:0], 100))
+
+
+def test_images_of_no_fixed_shape_are_refused(data):
+    def generate():
+        yield np.zeros((2, 3), np.float32), np.zeros(2, np.int32)
+
+    specs = (tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32))
+    loose = tf.data.Dataset.from_generator(generate, output_signature=specs)
+    with pytest.raises(ValueError, match="images must have one fixed shape; received .* Resize them"):
+        feature_moments(identity, loose)

@@ -93,7 +93,7 @@ def _units(input_dict: Artifacts) -> _Part:
     tests = units.unit_tests(analyses)
     table, figures = units.unit_table(tests), units.unit_figures(analyses, tests)
     section = units.unit_section(table, tests, figures)
-    return _Part(units.unit_summary(tests), [section], [table, units.unit_details(tests)], [], figures)
+    return _Part(units.unit_lead(tests), [section], [table, units.unit_details(tests)], [], figures)
 
 
 def _write(report: Report, page: str, tables: Sequence[Table], figures: Figures) -> None:

@@ -127,6 +127,11 @@ def _note_on_constants(tests: Sequence[UnitTest]) -> Iterator[str]:
         yield f"Features that never change are no units, and left out: {numbers}."
 
 
+def unit_lead(tests: Sequence[UnitTest]) -> str:
+    """The finding on the networks themselves, in a sentence."""
+    return unit_summary([test for test in tests if test.weights == _TRAINED])
+
+
 def unit_summary(tests: Sequence[UnitTest]) -> str:
     """The finding in a sentence for the networks and one for each control."""
     sentences = []

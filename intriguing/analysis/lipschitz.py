@@ -122,7 +122,7 @@ _MERGES: tuple[tuple[tuple[type, ...], Callable[[Sequence[float]], float]], ...]
 
 
 def _layer_bound(operation: Any, shape: tuple[int, ...]) -> LayerBound:
-    slope = _slope(operation)
+    slope = slope_of(operation)
     only_activates = isinstance(operation, _ACTIVATION_LAYERS) and not has_norm_rule(operation)
     norm = OperatorNorm(1.0, 1.0) if only_activates else operator_norm(operation, shape)
     return LayerBound(operation.name, type(operation).__name__, shape, norm, slope)
@@ -133,7 +133,8 @@ _ACTIVATION_LAYERS = (
 )  # fmt: skip
 
 
-def _slope(operation: Any) -> float:
+def slope_of(operation: Any) -> float:
+    """Returns the Lipschitz constant of the activation function of a layer, 1 if it has none."""
     if isinstance(operation, keras.layers.ReLU | keras.layers.LeakyReLU):
         return max(1.0, abs(float(operation.negative_slope)))
     if isinstance(operation, keras.layers.ELU):

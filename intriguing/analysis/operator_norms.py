@@ -141,6 +141,12 @@ def _norm_of_batch_normalization(layer: Any, input_shape: tuple[int, ...]) -> Op
     return _exactly(float(np.max(np.abs(scales))))
 
 
+@register_norm(keras.layers.Normalization)
+def _norm_of_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
+    deviations = np.maximum(np.sqrt(np.asarray(layer.variance, np.float64)), keras.config.epsilon())
+    return _exactly(float(np.max(deviations if layer.invert else 1.0 / deviations)))
+
+
 @register_norm(keras.layers.Rescaling)
 def _norm_of_rescaling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
     return _exactly(float(np.max(np.abs(np.asarray(layer.scale, np.float64)))))

@@ -9,6 +9,7 @@ from intriguing.analysis.operator_norms import OperatorNorm, operator_norm, regi
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
 RTOL_ROUNDING = 2e-6  # float32 in the layer, and what the bounds allow for it
+RTOL_SCALE = 1e-5  # as above, and the offset that the unrolled layer subtracts again
 RTOL_LOWER, RTOL_UPPER = 1e-3, 2e-3  # of a small layer, which is taken as the matrix that it is
 RTOL_TORUS = 0.1  # a window of up to 5 on a grid of 16 to 20: the torus has no border to lose anything at
 
@@ -135,6 +136,25 @@ def test_normalization_in_inference_is_a_scale():
     layer.set_weights([np.array(values, np.float32) for values in ([1, -6, 2], [9, 9, 9], [5, 5, 5], [1, 4, 9])])
     np.testing.assert_allclose(operator_norm(layer, (3,)), 6 / np.sqrt(4.001), rtol=1e-5)
     np.testing.assert_allclose(operator_norm(keras.layers.Rescaling(-255.0, offset=3), (3,)), 255.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize(
+    ("axis", "variance"),
+    [(-1, [0.25, 9.0, 0.0]), (-1, [4.0, 2.0, 1e-20]), ((1, 3), np.arange(1.0, 13.0).reshape(4, 3)), (None, 7.0)],
+)
+def test_subtracting_a_mean_and_dividing_by_a_deviation_is_the_matrix_that_it_is(axis, variance, invert):
+    """A deviation of zero counts as Keras's epsilon; backwards, it is multiplied with."""
+    layer = keras.layers.Normalization(axis, mean=np.full_like(variance, 0.5), variance=variance, invert=invert)
+    layer.build((None, 4, 5, 3))
+    true = largest_singular_value(unroll(layer, (4, 5, 3)))
+    np.testing.assert_allclose(operator_norm(layer, (4, 5, 3)), true, rtol=RTOL_SCALE)
+
+
+def test_a_normalization_that_has_seen_data_divides_by_their_deviation():
+    layer = keras.layers.Normalization()
+    layer.adapt(np.array([[1.0, 10.0], [3.0, 90.0]]))
+    np.testing.assert_allclose(operator_norm(layer, (2,)), 1.0, rtol=RTOL_SCALE)
 
 
 def test_layers_that_move_values_stretch_nothing():

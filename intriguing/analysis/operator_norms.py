@@ -23,7 +23,7 @@ _LANCZOS_STEPS, _POWER_STEPS = 40, 30
 _FIRST_MARGIN, _GROWTH = 1e-4, 1.002  # of a bound that is to be proved
 _ROUNDING = 1e-6  # of sums in single precision, outward on either side
 _MATRIX_ENTRIES = 2**23  # in memory at once
-_UNROLLED_ENTRIES = 2**23  # of a layer that is taken as the matrix that it is
+_UNROLLED_ENTRIES = 2**23  # of a layer that is taken as the matrix that it is; two seconds, and twice as many take six
 
 
 class OperatorNorm(NamedTuple):

@@ -54,6 +54,14 @@ def test_on_the_torus_little_is_lost(strides, padding, monkeypatch):
     assert norm.upper <= true * (1 + RTOL_TORUS)
 
 
+@pytest.mark.parametrize("groups", [2, 3])
+def test_group_by_group_is_what_the_layer_does(groups):
+    layer = with_random_weights(keras.layers.Conv2D, (7, 6, 6), 0, filters=12, kernel_size=3, groups=groups, strides=2)
+    linear = operator_norms._linear_copy(layer, (7, 6, 6))
+    change = np.random.default_rng(0).normal(size=(2, 7, 6, 6)).astype(np.float32)
+    np.testing.assert_allclose(operator_norms._group_by_group(linear, (7, 6, 6))(change), linear(change), rtol=1e-4, atol=1e-4)
+
+
 def test_the_stride_counts_as_its_root_and_not_its_square():
     """A window of one pixel picks pixels; whatever the stride, the norm is the weight."""
     layer = keras.layers.Conv2D(1, 1, strides=4)

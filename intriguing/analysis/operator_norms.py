@@ -44,10 +44,20 @@ _RULES: dict[type, Rule] = {}
 def register_norm(*kinds: type) -> Callable[[Rule], Rule]:
     """Registers a rule for layers of some classes, and of those derived from them that have no rule of their own.
 
+    A rule takes the layer and the shape of one input, and answers for what the layer does before its activation function.
+
     Example:
-        >>> @register_norm(MyScaling)
-        ... def norm_of_my_scaling(layer, input_shape):
+        >>> class Scaling(keras.Layer):
+        ...     def __init__(self, factor):
+        ...         super().__init__()
+        ...         self.factor = factor
+        ...     def call(self, inputs):
+        ...         return self.factor * inputs
+        >>> @register_norm(Scaling)
+        ... def norm_of_scaling(layer, input_shape):
         ...     return OperatorNorm(abs(layer.factor), abs(layer.factor))
+        >>> operator_norm(Scaling(-3.0), input_shape=(8,))
+        OperatorNorm(lower=3.0, upper=3.0)
     """
 
     def register(rule: Rule) -> Rule:

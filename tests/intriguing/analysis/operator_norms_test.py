@@ -1,5 +1,7 @@
 """Both bounds of a layer against the singular values of its matrix, and of layers that have none against what they do."""
 
+import doctest
+
 import keras
 import numpy as np
 import pytest
@@ -151,3 +153,10 @@ def test_a_layer_without_a_rule_is_refused_until_one_is_registered(monkeypatch):
         operator_norm(Doubling(name="mine"), (3,))
     register_norm(Doubling)(lambda layer, input_shape: OperatorNorm(2.0, 2.0))
     assert operator_norm(Doubling(), (3,)) == (2.0, 2.0)
+
+
+def test_the_example_of_a_rule_of_ones_own_does_what_it_says(monkeypatch):
+    monkeypatch.setattr(operator_norms, "_RULES", dict(operator_norms._RULES))
+    (example,) = doctest.DocTestFinder().find(register_norm, "register_norm", globs=dict(vars(operator_norms)))
+    results = doctest.DocTestRunner().run(example)
+    assert results.attempted == 3 and results.failed == 0

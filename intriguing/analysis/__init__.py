@@ -1,5 +1,6 @@
 """What networks answer, how often images made for one fool another, and what their units respond to."""
 
+from intriguing.analysis import normalization_norms  # noqa: F401 - its rules register themselves
 from intriguing.analysis.attributes import Attributes, attributes_from_table, attributes_of_classes
 from intriguing.analysis.basis_test import BasisTest, compare_bases, false_discovery_rates
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence

@@ -1,19 +1,23 @@
 """Both bounds of a layer against the singular values of its matrix, and of layers that have none against what they do."""
 
+import doctest
+
 import keras
 import numpy as np
 import pytest
 
 from intriguing.analysis import operator_norms
 from intriguing.analysis.operator_norms import OperatorNorm, operator_norm, register_norm
+from tests.oracles.random_layers import KINDS, RandomLayer, random_layer, true_norm
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
 RTOL_ROUNDING = 2e-6  # float32 in the layer, and what the bounds allow for it
+RTOL_SCALE = 1e-5  # as above, and the offset that the unrolled layer subtracts again
 RTOL_LOWER, RTOL_UPPER = 1e-3, 2e-3  # of a small layer, which is taken as the matrix that it is
 RTOL_TORUS = 0.1  # a window of up to 5 on a grid of 16 to 20: the torus has no border to lose anything at
 
 
-def random_layer(kind, shape, seed, **options):
+def with_random_weights(kind, shape, seed, **options):
     rng = np.random.default_rng(seed)
     layer = kind(**options, activation="tanh", bias_initializer="ones")
     layer.build((None, *shape))
@@ -21,55 +25,22 @@ def random_layer(kind, shape, seed, **options):
     return layer
 
 
-def random_convolution(seed):
-    """Draws a convolution of any kind, on an odd or even grid that may not divide by the stride."""
-    rng = np.random.default_rng(seed)
-    dimensions = int(rng.integers(1, 4))
-    names = [f"Conv{dimensions}D", f"Conv{dimensions}DTranspose"] + ([f"DepthwiseConv{dimensions}D"] if dimensions < 3 else [])
-    name = str(rng.choice(names))
-    lowest, highest = [(5, 31), (5, 10), (3, 5)][dimensions - 1]  # small enough for a matrix
-    grid = tuple(int(size) for size in rng.integers(lowest, highest, size=dimensions))
-    window = tuple(int(size) for size in rng.integers(1, min(5, min(grid)) + 1, size=dimensions))
-    options = {"kernel_size": window, "padding": str(rng.choice(["same", "valid"]))}
-    stride = int(rng.integers(1, 5))
-    dilation = int(rng.integers(1, 3)) if stride == 1 and max(window) * 2 - 1 <= min(grid) and "Transpose" not in name else 1
-    options["strides"] = (stride,) * dimensions
-    if dilation > 1:
-        options["dilation_rate"] = (dilation,) * dimensions
-    groups = int(rng.integers(1, 4)) if name.startswith("Conv") and "Transpose" not in name else 1
-    channels = groups * int(rng.integers(1, 4))
-    if name.startswith("Depthwise"):
-        options["depth_multiplier"] = int(rng.integers(1, 3))
-    else:
-        options["filters"] = groups * int(rng.integers(1, 4))
-    if groups > 1:
-        options["groups"] = groups
-    return getattr(keras.layers, name), (*grid, channels), options
-
-
-def true_norm(layer, shape):
-    activation, layer.activation = layer.activation, keras.activations.linear
-    norm = largest_singular_value(unroll(layer, shape))
-    layer.activation = activation
-    return norm
-
-
 def assert_sound(norm, true):
     assert norm.lower <= true * (1 + RTOL_ROUNDING)
     assert norm.upper >= true * (1 - RTOL_ROUNDING)
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_bounds_of_any_convolution_enclose_the_norm_of_its_matrix(seed, monkeypatch):
-    kind, shape, options = random_convolution(seed)
-    layer = random_layer(kind, shape, seed, **options)
-    true = true_norm(layer, shape)
-    norm = operator_norm(layer, shape)
+@pytest.mark.parametrize("seed", range(2 * len(KINDS)))
+def test_bounds_of_any_layer_enclose_the_norm_of_its_matrix(seed, monkeypatch):
+    drawn = random_layer(seed)
+    true = true_norm(drawn)
+    norm = operator_norm(drawn.layer, drawn.input_shape)
     assert_sound(norm, true)
     assert norm.lower >= true * (1 - RTOL_LOWER)
     assert norm.upper <= true * (1 + RTOL_UPPER)
-    monkeypatch.setattr(operator_norms, "_UNROLLED_ENTRIES", 0)
-    assert_sound(operator_norm(layer, shape), true)
+    if drawn.convolves:
+        monkeypatch.setattr(operator_norms, "_UNROLLED_ENTRIES", 0)
+        assert_sound(operator_norm(drawn.layer, drawn.input_shape), true)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -77,10 +48,20 @@ def test_bounds_of_any_convolution_enclose_the_norm_of_its_matrix(seed, monkeypa
 def test_on_the_torus_little_is_lost(strides, padding, monkeypatch):
     monkeypatch.setattr(operator_norms, "_UNROLLED_ENTRIES", 0)
     shape = (17, 16, 3)
-    layer = random_layer(keras.layers.Conv2D, shape, strides, filters=4, kernel_size=(3, 5), strides=strides, padding=padding)
-    norm, true = operator_norm(layer, shape), true_norm(layer, shape)
+    layer = with_random_weights(
+        keras.layers.Conv2D, shape, strides, filters=4, kernel_size=(3, 5), strides=strides, padding=padding
+    )
+    norm, true = operator_norm(layer, shape), true_norm(RandomLayer(layer, shape))
     assert_sound(norm, true)
     assert norm.upper <= true * (1 + RTOL_TORUS)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_group_by_group_is_what_the_layer_does(groups):
+    layer = with_random_weights(keras.layers.Conv2D, (7, 6, 6), 0, filters=12, kernel_size=3, groups=groups, strides=2)
+    linear = operator_norms._linear_copy(layer, (7, 6, 6))
+    change = np.random.default_rng(0).normal(size=(2, 7, 6, 6)).astype(np.float32)
+    np.testing.assert_allclose(operator_norms._group_by_group(linear, (7, 6, 6))(change), linear(change), rtol=1e-4, atol=1e-4)
 
 
 def test_the_stride_counts_as_its_root_and_not_its_square():
@@ -94,7 +75,7 @@ def test_the_stride_counts_as_its_root_and_not_its_square():
 
 @pytest.mark.parametrize("shape", [(40,), (300,), (3, 3, 20)])
 def test_a_dense_layer_has_the_norm_of_its_kernel(shape):
-    layer = random_layer(keras.layers.Dense, shape, 0, units=50)
+    layer = with_random_weights(keras.layers.Dense, shape, 0, units=50)
     true = largest_singular_value(layer.get_weights()[0].astype(np.float64))
     norm = operator_norm(layer, shape)
     assert_sound(norm, true)
@@ -137,6 +118,25 @@ def test_normalization_in_inference_is_a_scale():
     np.testing.assert_allclose(operator_norm(keras.layers.Rescaling(-255.0, offset=3), (3,)), 255.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize(
+    ("axis", "variance"),
+    [(-1, [0.25, 9.0, 0.0]), (-1, [4.0, 2.0, 1e-20]), ((1, 3), np.arange(1.0, 13.0).reshape(4, 3)), (None, 7.0)],
+)
+def test_subtracting_a_mean_and_dividing_by_a_deviation_is_the_matrix_that_it_is(axis, variance, invert):
+    """A deviation of zero counts as Keras's epsilon; backwards, it is multiplied with."""
+    layer = keras.layers.Normalization(axis, mean=np.full_like(variance, 0.5), variance=variance, invert=invert)
+    layer.build((None, 4, 5, 3))
+    true = largest_singular_value(unroll(layer, (4, 5, 3)))
+    np.testing.assert_allclose(operator_norm(layer, (4, 5, 3)), true, rtol=RTOL_SCALE)
+
+
+def test_a_normalization_that_has_seen_data_divides_by_their_deviation():
+    layer = keras.layers.Normalization()
+    layer.adapt(np.array([[1.0, 10.0], [3.0, 90.0]]))
+    np.testing.assert_allclose(operator_norm(layer, (2,)), 1.0, rtol=RTOL_SCALE)
+
+
 def test_layers_that_move_values_stretch_nothing():
     for layer in (keras.layers.Flatten(), keras.layers.ZeroPadding2D(2), keras.layers.Dropout(0.5)):
         assert operator_norm(layer, (4, 4, 2)) == OperatorNorm(1.0, 1.0)
@@ -153,3 +153,10 @@ def test_a_layer_without_a_rule_is_refused_until_one_is_registered(monkeypatch):
         operator_norm(Doubling(name="mine"), (3,))
     register_norm(Doubling)(lambda layer, input_shape: OperatorNorm(2.0, 2.0))
     assert operator_norm(Doubling(), (3,)) == (2.0, 2.0)
+
+
+def test_the_example_of_a_rule_of_ones_own_does_what_it_says(monkeypatch):
+    monkeypatch.setattr(operator_norms, "_RULES", dict(operator_norms._RULES))
+    (example,) = doctest.DocTestFinder().find(register_norm, "register_norm", globs=dict(vars(operator_norms)))
+    results = doctest.DocTestRunner().run(example)
+    assert results.attempted == 3 and results.failed == 0

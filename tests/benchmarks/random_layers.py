@@ -1,0 +1,68 @@
+"""How near the bounds of a layer are to its norm, on layers drawn at random.
+
+    python -m tests.benchmarks.random_layers
+
+Each layer is bounded as it is, and each convolution once more by the proof on a torus alone, as a large layer is. Against the
+largest singular value of its matrix, in double precision. A minute and a half on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from intriguing.analysis import operator_norms
+from tests.oracles.random_layers import random_layer, true_norm
+
+NUM_LAYERS = 300
+RTOL_ROUNDING = 2e-6  # as in the tests
+LARGE = 16  # the shortest axis of a grid on which little may be lost
+
+
+class Measured(NamedTuple):
+    """One layer, bounded one way."""
+
+    group: str
+    seed: int
+    lower: float  # over the true norm
+    upper: float
+
+
+def main(num_layers: int) -> None:
+    measured = [row for seed in range(num_layers) for row in measure(seed)]
+    print(f"{'':36} layers  unsound  least lower  upper: median      90%    most  (seed)")
+    for group in sorted({row.group for row in measured}):
+        show(group, [row for row in measured if row.group == group])
+
+
+def measure(seed: int) -> Iterable[Measured]:
+    """Bounds one layer as it is, and a convolution on the torus too."""
+    drawn = random_layer(seed)
+    true = true_norm(drawn)
+    ways = {"as it is": operator_norms._UNROLLED_ENTRIES}
+    if drawn.convolves:
+        size = f"grid {'>=' if drawn.shortest_axis >= LARGE else '< '} {LARGE}"
+        ways[f"torus, {size}{', dilated' if drawn.dilated else ''}"] = 0
+    for way, entries in ways.items():
+        kept, operator_norms._UNROLLED_ENTRIES = operator_norms._UNROLLED_ENTRIES, entries
+        norm = operator_norms.operator_norm(drawn.layer, drawn.input_shape)
+        operator_norms._UNROLLED_ENTRIES = kept
+        group = f"{way}, {'convolutions' if drawn.convolves else 'others'}" if entries else way
+        yield Measured(group, seed, norm.lower / true, norm.upper / true)
+
+
+def show(group: str, rows: list[Measured]) -> None:
+    unsound = sum(row.lower > 1 + RTOL_ROUNDING or row.upper < 1 - RTOL_ROUNDING for row in rows)
+    uppers, loosest = [row.upper for row in rows], max(rows, key=lambda row: row.upper)
+    print(
+        f"{group:36} {len(rows):6}  {unsound:7}  {min(row.lower for row in rows):11.6f}  {np.median(uppers):13.4f}  "
+        f"{np.quantile(uppers, 0.9):7.4f}  {loosest.upper:6.4f}  ({loosest.seed})",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else NUM_LAYERS)

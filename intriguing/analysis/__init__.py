@@ -1,8 +1,9 @@
-"""What networks answer, how often images made for one fool another, and what their units respond to."""
+"""What networks answer, how often images made for one fool another, what their units respond to, and what is certain."""
 
 from intriguing.analysis import normalization_norms  # noqa: F401 - its rules register themselves
 from intriguing.analysis.attributes import Attributes, attributes_from_table, attributes_of_classes
 from intriguing.analysis.basis_test import BasisTest, compare_bases, false_discovery_rates
+from intriguing.analysis.certificates import CertifiedDistortion, certified_distortion
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence
 from intriguing.analysis.directions import fractional_rotations, haar_bases, random_directions
 from intriguing.analysis.lipschitz import LayerBound, SpectralBound, lipschitz_bound, register_activation
@@ -25,6 +26,7 @@ __all__ = [
     "SCALINGS",
     "Attributes",
     "BasisTest",
+    "CertifiedDistortion",
     "Coherence",
     "DirectionRecord",
     "ErrorRates",
@@ -41,6 +43,7 @@ __all__ = [
     "analyze_units",
     "attributes_from_table",
     "attributes_of_classes",
+    "certified_distortion",
     "compare_bases",
     "error_rate",
     "false_discovery_rates",

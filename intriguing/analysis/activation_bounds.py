@@ -1,8 +1,8 @@
 """How far an activation function departs from a straight line when its input moves no farther than some interval: enclosures.
 
 For every change d that keeps `z + d` in the interval, `f(z + d) - f(z) - slope(z) * d` lies between
-`low * d**2 / 2 - low_slack * |d|` and `high * d**2 / 2 + high_slack * |d|`. A smooth function has its derivative for a slope, and
-the range of its second derivative between low and high; a kink costs slack where it is near, and curvature where it is far.
+`low * d**2 / 2 - low_slack * |d|` and `high * d**2 / 2 + high_slack * |d|`. A smooth function has its derivative for a slope,
+and the range of its second derivative between low and high; a kink costs slack where it is near, and curvature where it is far.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def _linear(point: tf.Tensor, below: tf.Tensor, above: tf.Tensor) -> Enclosure:
 def _relu(point: tf.Tensor, below: tf.Tensor, above: tf.Tensor) -> Enclosure:
     """Beyond a kink at a distance k it rises by `t - k` over the line for a change t.
 
-    That is at most `t**2 / (4 * k)`, which t = 2 k attains, and at most `t * (1 - k / reach)`; the smaller at the reach is taken.
+    That is at most `t**2 / (4 * k)`, which t = 2 k attains, and at most `t * (1 - k / reach)`.
+    The smaller one at the reach is taken.
     """
     nothing = tf.zeros_like(point)
     kink, reach = tf.abs(point), tf.where(point > 0, below, above)

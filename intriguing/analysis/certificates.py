@@ -3,7 +3,7 @@
 The product of the norms is a bound everywhere, and loose. Around one image the network is known better. Along its last layers,
 each activation function is enclosed between two parabolas over the interval that its input can reach inside a ball; the linear
 parts add up to the gradient, whose norm is exact, and what bends is a quadratic form, whose largest eigenvalue is shared by all
-units: they cannot all be driven to their worst at once. The largest ball in which no other class gets ahead is found by bisection.
+units: they cannot all be driven to their worst at once. Bisection finds the largest ball in which no other class gets ahead.
 """
 
 from __future__ import annotations
@@ -207,16 +207,17 @@ def _rest(
     """Bounds how far linear functions of what the last layer passes on rise above their linear part; or depart from it."""
     rest = tf.zeros([tf.shape(radius)[0], coefficients.shape[1]], tf.float64)
     for layer, known in reversed(list(zip(layers, inside, strict=True))):
-        low, high, low_slack, high_slack = (None if bend is None else bend[:, tf.newaxis] for bend in known.bends)
-        rest += 0.5 * _quadratic_form(_turned(coefficients, -low, high, both_ways), layer, known, radius)
-        if low_slack is not None:
-            rest += _absolute_form(_turned(coefficients, low_slack, high_slack, both_ways), layer, known, radius)
+        bends = known.bends
+        rest += 0.5 * _quadratic_form(_turned(coefficients, -bends.low, bends.high, both_ways), layer, known, radius)
+        if bends.low_slack is not None and bends.high_slack is not None:
+            rest += _absolute_form(_turned(coefficients, bends.low_slack, bends.high_slack, both_ways), layer, known, radius)
         coefficients = tf.matmul(coefficients * layer.slope[:, tf.newaxis], layer.matrix, transpose_b=True)
     return rest
 
 
 def _turned(coefficients: tf.Tensor, low: tf.Tensor, high: tf.Tensor, both_ways: bool) -> tf.Tensor:
     """Returns the weights of departures, upwards by `high` and downwards by `low`: what positive and negative factors see."""
+    low, high = low[:, tf.newaxis], high[:, tf.newaxis]
     if both_ways:
         return tf.abs(coefficients) * tf.nn.relu(tf.maximum(low, high))
     return tf.nn.relu(tf.maximum(coefficients * high, -coefficients * low))

@@ -167,6 +167,28 @@ class UnitMeanings(Artifact):
         return self.read_json("units.json")
 
 
+class SpectralBounds(Artifact):
+    """What is certain of a network, beside what an attack on it found.
+
+    bounds.json     name of the network, a bound of its Lipschitz constant, and for each layer its norm from both sides
+    bounds.npz      ids, certified, by_product, attacked: distortions, image by image; NaN where the attack failed
+    """
+
+    TYPE_NAME = "SpectralBounds"
+
+    def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes bounds.npz."""
+        np.savez_compressed(self.uri / "bounds.npz", allow_pickle=False, **arrays)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Reads bounds.npz; nothing is unpickled."""
+        return _read_arrays(self.uri / "bounds.npz")
+
+    def bounds(self) -> dict[str, Any]:
+        """Returns what bounds.json says."""
+        return self.read_json("bounds.json")
+
+
 class Report(Artifact):
     """The study for people.
 

@@ -11,6 +11,7 @@ from components.contract import Component
 from components.example_gen.component import ExampleGen
 from components.reporter.component import Reporter
 from components.settings import LayerChoice, Training, to_parameters
+from components.spectral_analyzer.component import SpectralAnalyzer
 from components.trainer.component import Trainer
 from components.transfer_evaluator.component import TransferEvaluator
 from components.unit_analyzer.component import UnitAnalyzer
@@ -60,6 +61,7 @@ class Study:
         amplify_to: The distortion that Table 4 amplifies to.
         search: Settings of the attack; the paper's own method, whose tables these are.
         units: What is asked of units and directions (Figures 1 to 4); None for nothing.
+        spectra: Whether the networks trained on the whole set are bounded (Table 5), and their attacked images certified.
     """
 
     title: str
@@ -74,6 +76,7 @@ class Study:
     amplify_to: float = 0.1
     search: DistortionSearch = PAPERS_SEARCH
     units: UnitStudy | None = None
+    spectra: bool = False
 
 
 def study_pipeline(
@@ -121,6 +124,9 @@ def study_pipeline(
         )
     ] if half_models else []  # fmt: skip
 
+    # Table 5, and certificates: what no perturbation can do to those networks, beside what the attacks did.
+    spectra = [wire.bounded(model, attack) for model, attack in zip(models, attacks, strict=True) if study.spectra]
+
     # Figures 1 to 4: units of networks trained on everything, by the test images that excite them.
     units = study.units or UnitStudy(layers=())
     only_for_units = {network: wire.trained(network, train) for network, _ in units.layers if network not in study.networks}
@@ -135,9 +141,10 @@ def study_pipeline(
         "report", workdir, title=study.title, facts=facts, subsets=[train, test, *halves],
         models=models, cross_model_attacks=attacks, cross_model_rates=cross_model, unit_meanings=meanings,
         cross_subset_models=half_models, cross_subset_attacks=half_attacks, cross_subset_rates=cross_subset,
+        spectral_bounds=spectra,
     )  # fmt: skip
     return [
-        train, test, *halves, *models, *attacks, *cross_model, *half_models, *half_attacks, *cross_subset,
+        train, test, *halves, *models, *attacks, *cross_model, *spectra, *half_models, *half_attacks, *cross_subset,
         *only_for_units.values(), *meanings, report,
     ]  # fmt: skip
 
@@ -175,6 +182,9 @@ class _Wiring:
         self, id: str, models: list[Trainer], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any
     ) -> TransferEvaluator:
         return TransferEvaluator(id, self.workdir, models=models, distorted=attacks, subsets=subsets, seed=self.seed, **changes)
+
+    def bounded(self, model: Trainer, attack: Attacker) -> SpectralAnalyzer:
+        return SpectralAnalyzer(model.id.replace("train_", "spectra_", 1), self.workdir, model=model, distorted=attack)
 
     def analyzed(
         self, model: Trainer, on: ExampleGen, choices: tuple[LayerChoice, ...], settings: UnitSettings, *, with_pixels: bool

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from components.artifacts import TrainedModel, sha256_of
 from components.pipeline import folder_name
-from components.reporter.component import Reporter
+from components.reporter.component import NO_PARTS, Reporter
 from components.runner import run
 from components.settings import LayerChoice, to_parameters
 from components.unit_analyzer.component import UnitAnalyzer
@@ -56,12 +55,9 @@ def main() -> None:
         f"units_{name}", workdir, model=trained, subset=subset, settings=to_parameters(settings), layers=_layers(),
         controls=list(CONTROLS) if _CONTROLS.value else [], attributes=_attributes(),
     )  # fmt: skip
-    nothing: dict[str, list[Any]] = {
-        f"cross_{part}": [] for part in ("model_attacks", "model_rates", "subset_models", "subset_attacks", "subset_rates")
-    }
     reporter = Reporter(
         f"report_units_{name}", workdir, title=f"Units and directions of {trained.training()['name']}", facts={},
-        subsets=[subset], models=[], unit_meanings=[analyzer], **nothing,
+        **{**NO_PARTS, "subsets": [subset], "unit_meanings": [analyzer]},
     )  # fmt: skip
     run([subset, analyzer, reporter])
     if writes_files():

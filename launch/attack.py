@@ -13,17 +13,10 @@ from components.artifacts import TrainedModel
 from components.attacker.component import Attacker
 from components.pipeline import folder_name
 from components.runner import run
-from components.settings import to_parameters
+from components.settings import SEARCHES, to_parameters
 from intriguing.accelerators import writes_files
-from intriguing.attack import PAPERS_SEARCH, QUICK_SEARCH, THOROUGH_SEARCH, DistortionSearch
+from intriguing.attack import DistortionSearch
 from launch import accelerator_flags, data_flags
-
-SEARCHES = {
-    "quick": QUICK_SEARCH,
-    "default": DistortionSearch(),
-    "thorough": THOROUGH_SEARCH,
-    "paper": PAPERS_SEARCH,
-}
 
 flags.adopt_module_key_flags(accelerator_flags)
 flags.adopt_module_key_flags(data_flags)

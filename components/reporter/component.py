@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from components.artifacts import DistortedImages, Report, Subset, TrainedModel, TransferRates, UnitMeanings
+from collections.abc import Mapping
+from typing import Any
+
+from components.artifacts import DistortedImages, Report, SpectralBounds, Subset, TrainedModel, TransferRates, UnitMeanings
 from components.contract import Component
 from components.reporter.executor import ReporterExecutor
 
@@ -20,8 +23,13 @@ class Reporter(Component[Report]):
         "cross_subset_attacks": DistortedImages,
         "cross_subset_rates": TransferRates,
         "unit_meanings": UnitMeanings,
+        "spectral_bounds": SpectralBounds,
     }
     OUTPUTS = {"report": Report}
     EXECUTOR = ReporterExecutor
     LIBRARY = ("pixels.py", "distortion.py", "accelerators.py", "models", "reporting", "analysis", "attack/gaussian_noise.py")
     ON_EVERY_WORKER = False
+
+
+NO_PARTS: Mapping[str, list[Any]] = {name: [] for name in Reporter.INPUTS}
+"""Nothing of the study; a page on one part of it fills in that."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.artifacts import Artifact, Report, TrainedModel
 from components.contract import Artifacts, Executor, Parameters, versions
-from components.reporter import study, units
+from components.reporter import spectra, study, units
 from components.reporter.study import Experiment
 from intriguing.analysis.proportions import Proportion
 from intriguing.attack.gaussian_noise import add_gaussian_noise
@@ -40,7 +40,12 @@ class ReporterExecutor(Executor):
         """Writes a `Report`."""
         parts = [
             part(input_dict)
-            for part, name in ((_cross_model, "models"), (_cross_subset, "cross_subset_models"), (_units, "unit_meanings"))
+            for part, name in (
+                (_cross_model, "models"),
+                (_cross_subset, "cross_subset_models"),
+                (_spectra, "spectral_bounds"),
+                (_units, "unit_meanings"),
+            )
             if input_dict[name]
         ]
         sections = [section for part in parts for section in part.sections]
@@ -86,6 +91,13 @@ def _cross_subset(input_dict: Artifacts) -> _Part:
     _, test, first, second = (subset.description()["subset"] for subset in input_dict["subsets"])
     tables = [study.table_3(experiment, first, second, test), study.table_4(experiment)]
     return _Part("", [_section_on_halves(tables)], tables, [study.table_4_on_correct(experiment)], {})
+
+
+def _spectra(input_dict: Artifacts) -> _Part:
+    networks = spectra.read(input_dict["spectral_bounds"])
+    tables, figures = [spectra.layer_table(networks), spectra.sandwich_table(networks)], spectra.sandwich_figures(networks)
+    section = spectra.spectral_section(tables, figures)
+    return _Part(spectra.spectral_lead(networks), [section], [*tables, spectra.image_table(networks)], [], figures)
 
 
 def _units(input_dict: Artifacts) -> _Part:

@@ -1,5 +1,6 @@
 """Results for people and machines: tables, figures and one self-contained page; knows NumPy arrays, not tensors."""
 
+from intriguing.reporting.bound_figures import sandwich
 from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
 from intriguing.reporting.galleries import adversarial_gallery, noise_panel
 from intriguing.reporting.page import Section, render_page
@@ -25,6 +26,7 @@ __all__ = [
     "published_rows",
     "render_page",
     "rotation_curves",
+    "sandwich",
     "to_csv",
     "to_json",
     "to_png",

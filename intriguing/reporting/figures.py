@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from intriguing.reporting.style import BLUE, FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal
+from intriguing.reporting.style import BLUE, FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
 from intriguing.reporting.tables import MISSING, format_percent
 
 FIGURE_DPI = 192  # twice the pixels of a page, for dense screens and print
@@ -89,7 +89,7 @@ def distortion_distributions(
     axes.set_yticks(range(len(distortions)), list(distortions), parse_math=False)
     axes.set_ylim(len(distortions) - 0.4, -0.6)
     axes.set_xlim(left=0.0, right=None if _any_finite(distortions, published or {}) else 1.0)
-    _tidy(axes, xlabel="distortion (root-mean-square pixel change)")
+    tidy(axes, xlabel="distortion (root-mean-square pixel change)")
     axes.tick_params(axis="y", length=0)
     _legend(axes, published)
     return figure
@@ -118,7 +118,7 @@ def training_curves(histories: Mapping[str, Sequence[float]], *, title: str, ste
     ]
     if any(drawn):
         axes.set_yscale("log")
-    _tidy(axes, xlabel=step, ylabel="loss")
+    tidy(axes, xlabel=step, ylabel="loss")
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     for text in axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=LABEL_SIZE).get_texts():
         literal(text)
@@ -159,7 +159,7 @@ def _frame_heat_map(axes: Axes, row_names: Sequence[str], column_names: Sequence
     axes.xaxis.set_label_position("top")
     axes.set_xticks(range(len(column_names)), column_names, rotation=35, ha="left", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(row_names)), row_names, parse_math=False)
-    _tidy(axes, xlabel="fed to", ylabel="made for")
+    tidy(axes, xlabel="fed to", ylabel="made for")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -209,11 +209,3 @@ def _draw_history(axes: Axes, name: str, losses: Sequence[float], color: str, da
         np.arange(1, len(values) + 1), visible, color=color, linestyle=dash, marker=marker, linewidth=1.3, label=f" {name}"
     )
     return bool(np.isfinite(visible).any())
-
-
-def _tidy(axes: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(labelsize=LABEL_SIZE, length=3, colors=FAINT, labelcolor=INK)
-    axes.set_xlabel(xlabel, fontsize=SMALL_SIZE, color=FAINT)
-    axes.set_ylabel(ylabel, fontsize=SMALL_SIZE, color=FAINT)

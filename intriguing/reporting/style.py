@@ -1,7 +1,8 @@
-"""One look for every picture: the inks, the sizes of type, and the blank figure on which each begins."""
+"""One look for every picture: the inks, the sizes of type, the blank figure on which each begins, and its axes."""
 
 from __future__ import annotations
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -22,3 +23,12 @@ def literal(text: Text) -> Text:
     """Keeps a dollar sign in a model's name from being read as mathematics."""
     text.set_parse_math(False)
     return text
+
+
+def tidy(axes: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
+    """Leaves two sides of the frame, in a faint ink, and labels them."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(labelsize=LABEL_SIZE, length=3, colors=FAINT, labelcolor=INK)
+    axes.set_xlabel(xlabel, fontsize=SMALL_SIZE, color=FAINT)
+    literal(axes.set_ylabel(ylabel, fontsize=SMALL_SIZE, color=FAINT))

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from intriguing.reporting.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, TITLE_SIZE, blank_figure, literal
+from intriguing.reporting.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, TITLE_SIZE, blank_figure, literal, tidy
 from intriguing.reporting.tables import MISSING
 
 _HEADINGS = ("Natural basis: single units", "Random basis: random directions")
@@ -144,7 +144,7 @@ def rotation_curves(curves: Mapping[str, Curve], *, measure: str, title: str) ->
         axes.plot(curve.alphas, curve.means, color=color, linestyle=dash, linewidth=1.5, marker="o", markersize=2.6)
     axes.margins(x=0.02)
     axes.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0\nnatural", "0.25", "0.5", "0.75", "1\nrandom"))
-    _tidy(axes, xlabel="turn of the basis, alpha in Q**alpha", ylabel=textwrap.fill(measure, 45))
+    tidy(axes, xlabel="turn of the basis, alpha in Q**alpha", ylabel=textwrap.fill(measure, 45))
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     _label_curves(axes, checked, styles, spacing=_LABEL_SPACING / (height - 1.0))
     return figure
@@ -238,7 +238,7 @@ def _frame_effects(axes: Axes, intervals: np.ndarray) -> None:
     axes.set_xlim(shown.min() - margin, shown.max() + margin)
     axes.set_ylim(len(intervals) - 0.4, -0.6)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    _tidy(axes, xlabel="natural basis more coherent than random →\n(standard deviations of random directions)")
+    tidy(axes, xlabel="natural basis more coherent than random →\n(standard deviations of random directions)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 
@@ -290,11 +290,3 @@ def _moved_apart(heights: np.ndarray, spacing: float) -> np.ndarray:
     loose, n = heights[order] - steps, len(heights)
     fitted = [max(min(loose[i:j].mean() for j in range(k + 1, n + 1)) for i in range(k + 1)) for k in range(n)]
     return (np.clip(fitted, 0, max(0.0, 1 - steps[-1])) + steps)[np.argsort(order)]
-
-
-def _tidy(axes: Axes, *, xlabel: str, ylabel: str = "") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(labelsize=LABEL_SIZE, length=3, colors=FAINT, labelcolor=INK)
-    axes.set_xlabel(xlabel, fontsize=SMALL_SIZE, color=FAINT)
-    literal(axes.set_ylabel(ylabel, fontsize=SMALL_SIZE, color=FAINT))

@@ -1,4 +1,4 @@
-"""The study in small: Tables 1 to 4 and Figures 1 to 4 on 5,000 real digits that a PyPI package carries.
+"""The study in small: Tables 1 to 5 and Figures 1 to 4 on 5,000 real digits that a PyPI package carries.
 
     python -m launch.reproduce
 
@@ -51,4 +51,5 @@ RECIPE = Study(
         ),
         settings=UnitSettings(max_units=100, num_ways=5),
     ),
+    spectra=True,
 )

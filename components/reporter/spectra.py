@@ -1,0 +1,163 @@
+"""What the reporter says of bounds: Table 5's form for every network, and certificates beside attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from components.artifacts import SpectralBounds
+from intriguing.reporting import Cell, Mean, Section, Table, sandwich, to_png
+
+
+class BoundedNetwork(NamedTuple):
+    """One network: what bounds.json and bounds.npz hold."""
+
+    bounds: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def name(self) -> str:
+        """The network's."""
+        return str(self.bounds["name"])
+
+    def ratios(self) -> np.ndarray:
+        """Returns certificate over attack of every image that has both, in [0, 1]."""
+        attacked = self.arrays["attacked"]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(attacked > 0, self.arrays["certified"] / attacked, nan)
+
+    def share(self) -> float | None:
+        """Returns the average certificate over the average attack, of the images that have both."""
+        attacked = self.arrays["attacked"]
+        found = np.isfinite(attacked)
+        return float(self.arrays["certified"][found].mean() / attacked[found].mean()) if attacked[found].any() else None
+
+
+def read(artifacts: Sequence[SpectralBounds]) -> list[BoundedNetwork]:
+    """Reads the artifacts."""
+    return [BoundedNetwork(artifact.bounds(), artifact.arrays()) for artifact in artifacts]
+
+
+def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
+    """Table 5 for every network: each layer that has weights or stretches, and the product up to it."""
+    rows = []
+    for network in networks:
+        product = 1.0
+        for layer in network.bounds["layers"]:
+            product *= layer["upper"] * layer["slope"]
+            if layer["size"] or layer["upper"] * layer["slope"] != 1.0:
+                rows.append(
+                    {
+                        "Layer": f"{network.name}, {layer['name']}",
+                        "Size": " x ".join(str(size) for size in layer["size"] or ()) or layer["kind"],
+                        "Stride": " x ".join(str(stride) for stride in layer["strides"] or ()) or None,
+                        "Lower bound": layer["lower"],
+                        "Upper bound": layer["upper"],
+                        "Slope": layer["slope"],
+                        "Product so far": product,
+                    }
+                )
+        if network.bounds["upper"] > product * (1 + 1e-9):
+            rows[-1]["Product so far"] = None  # branches are not multiplied
+    columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Slope", "Product so far")
+    return Table(
+        name="table_5",
+        title="By how much each layer can stretch a change of its input, from both sides; and the product along the network.",
+        columns=columns,
+        rows=tuple(rows),
+        notes=(
+            "Operator norms in L2, before the activation function, whose own Lipschitz constant is the slope. The lower bound "
+            "is attained by a change of the input, the upper one is proved. The paper prints such upper bounds for AlexNet.",
+        ),
+    )
+
+
+def sandwich_table(networks: Sequence[BoundedNetwork]) -> Table:
+    """A row for every network: what is certain, what was found, and how far they are apart."""
+    rows = []
+    for network in networks:
+        ratios = network.ratios()
+        rows.append(
+            {
+                "Model": network.name,
+                "Lipschitz bound": network.bounds["upper"],
+                "Certain by the product": Mean.of(network.arrays["by_product"]),
+                "Certain": Mean.of(network.arrays["certified"]),
+                "Found by the attack": Mean.of(network.arrays["attacked"]),
+                "Certain / found": network.share(),
+                "Largest ratio": float(np.nanmax(ratios)) if np.isfinite(ratios).any() else None,
+            }
+        )
+    return Table(
+        name="sandwich",
+        title="No distortion below the first can change an answer; one of the second does.",
+        columns=tuple(rows[0]),
+        rows=tuple(rows),
+        notes=(
+            "Average distortions. An image that the network gets wrong to begin with has a certificate of 0. No ratio of a "
+            "single image may exceed 1: the run stops if one does.",
+        ),
+    )
+
+
+def image_table(networks: Sequence[BoundedNetwork]) -> Table:
+    """Every image as a row, for files."""
+    rows: list[Mapping[str, Cell]] = [
+        {
+            "Example": f"{network.name}, {example.decode()}",
+            "Certain by the product": float(by_product),
+            "Certain": float(certified),
+            "Found by the attack": float(attacked),
+            "Certain / found": float(ratio),
+        }
+        for network in networks
+        for example, by_product, certified, attacked, ratio in zip(
+            *(network.arrays[name] for name in ("ids", "by_product", "certified", "attacked")), network.ratios(), strict=True
+        )
+    ]
+    title = "Certified and attacked distortion, image by image."
+    return Table(name="sandwich_images", title=title, columns=tuple(rows[0]), rows=tuple(rows))
+
+
+def sandwich_figures(networks: Sequence[BoundedNetwork]) -> dict[str, tuple[bytes, str]]:
+    """Draws both sides for every network."""
+    figures = {}
+    for number, network in enumerate(networks, start=1):
+        arrays, bounds = network.arrays, network.bounds
+        goal = "a random wrong class" if bounds["targeted"] else "any wrong class"
+        figure = sandwich(
+            arrays["certified"], arrays["by_product"], arrays["attacked"], title=f"{network.name}: how near is {goal}?"
+        )
+        caption = f"{network.name} on {bounds['dataset']} {bounds['subset']}: the nearest error lies on the gray line."
+        figures[f"sandwich_{number}"] = (to_png(figure), caption)
+    return figures
+
+
+def spectral_lead(networks: Sequence[BoundedNetwork]) -> str:
+    """The finding in a sentence."""
+    known = [share for share in (network.share() for network in networks) if share is not None]
+    if not known:
+        return ""
+    return (
+        f"No attack came nearer than its certificate: what is certain reaches {100 * min(known):.2g} to "
+        f"{100 * max(known):.2g} % of the distortion that was found."
+    )
+
+
+def spectral_section(tables: Sequence[Table], figures: Mapping[str, tuple[bytes, str]]) -> Section:
+    """Puts it all under one heading."""
+    return Section(
+        title="What is certain",
+        paragraphs=(
+            "An attack shows an image that fools a network; it cannot show that there is none nearer. The norms of the layers "
+            "can: their product bounds how fast two logits approach, everywhere. That bound is loose. Around one image more "
+            "is known: along the last layers each activation function is enclosed over the values that its units can take "
+            "inside a ball, and the largest ball in which no other class gets ahead is the certificate. The two sides enclose "
+            "the distance of the nearest error of each image.",
+        ),
+        tables=tuple(tables),
+        figures=tuple(figures.values()),
+    )

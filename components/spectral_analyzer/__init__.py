@@ -1,0 +1,1 @@
+"""Bounds a network layer by layer, and puts what is certain beside what an attack found."""

@@ -1,0 +1,86 @@
+"""The work of SpectralAnalyzer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from components.contract import Artifacts, Executor, Parameters
+from intriguing.analysis import LayerBound, certified_distortion, lipschitz_bound
+from intriguing.data import dataset_card
+
+_IMAGES_AT_ONCE = 256
+
+
+class SpectralAnalyzerExecutor(Executor):
+    """Bounds the network, certifies every image that was attacked, and compares the two sides."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
+        """Writes `SpectralBounds`."""
+        trained, distorted, output = input_dict["model"][0], input_dict["distorted"][0], output_dict["bounds"][0]
+        attack, arrays = distorted.attack(), distorted.arrays()
+        name = trained.training()["name"]
+        if attack["name"] != name:
+            raise ValueError(f"the images must have been made against {name!r}; received some made against {attack['name']!r}.")
+        model = trained.load()
+        self.progress(0, len(arrays["labels"]), "the norms of the layers")
+        bound = lipschitz_bound(model)
+        certificates = self._certify(model, arrays, attack["dataset"])
+        attacked = np.where(arrays["succeeded"], arrays["distortion"], np.nan)
+        check_sandwich(name, certificates["certified"], attacked, arrays["ids"])
+        output.write_arrays({"ids": arrays["ids"], "attacked": attacked, **certificates})
+        output.write_json(
+            "bounds.json",
+            {
+                "name": name,
+                "dataset": attack["dataset"],
+                "subset": attack["subset"],
+                "targeted": bool((arrays["targets"] >= 0).all()),
+                "upper": bound.upper,
+                "layers": [_described(model, layer) for layer in bound.layers],
+            },
+        )
+
+    def _certify(self, model: keras.Model, arrays: dict[str, np.ndarray], dataset: str) -> dict[str, np.ndarray]:
+        num_images = len(arrays["labels"])
+        targeted = bool((arrays["targets"] >= 0).all())
+        parts = []
+        for begin in range(0, num_images, _IMAGES_AT_ONCE):
+            images, labels, targets = (arrays[key][begin : begin + _IMAGES_AT_ONCE] for key in ("images", "labels", "targets"))
+            box = dataset_card(dataset).pixel_box
+            parts.append(certified_distortion(model, images, labels, targets if targeted else None, pixel_box=box))
+            self.progress(min(begin + _IMAGES_AT_ONCE, num_images), num_images, "certified")
+        certified, by_product = (np.concatenate([values.numpy() for values in column]) for column in zip(*parts, strict=True))
+        return {"certified": certified, "by_product": by_product}
+
+
+def check_sandwich(name: str, certified: np.ndarray, attacked: np.ndarray, ids: np.ndarray) -> None:
+    """Compares what is certain with what was found.
+
+    Raises:
+        ArithmeticError: If an attack found an image nearer than is possible, so that one of the two must be wrong.
+    """
+    broken = np.flatnonzero(certified > attacked)
+    if broken.size:
+        worst = broken[np.argmax(certified[broken] - attacked[broken])]
+        raise ArithmeticError(
+            f"{broken.size} of {len(ids)} images made against {name!r} are nearer than their certificates allow, as "
+            f"{ids[worst].decode()}: found at {attacked[worst]:.6g}, certified up to {certified[worst]:.6g}. One of the two is "
+            "wrong; please report it with the model."
+        )
+
+
+def _described(model: keras.Model, bound: LayerBound) -> dict[str, Any]:
+    layer = next((layer for layer in model.layers if layer.name == bound.name), None)  # none if it lies in a model within
+    kernel, strides = getattr(layer, "kernel", None), getattr(layer, "strides", None)
+    return {
+        "name": bound.name,
+        "kind": bound.kind,
+        "size": None if kernel is None else [int(size) for size in kernel.shape],
+        "strides": None if strides is None else list(strides),
+        "lower": bound.norm.lower,
+        "upper": bound.norm.upper,
+        "slope": bound.slope,
+    }

@@ -141,10 +141,8 @@ def spectral_lead(networks: Sequence[BoundedNetwork]) -> str:
     known = [share for share in (network.share() for network in networks) if share is not None]
     if not known:
         return ""
-    return (
-        f"No attack came nearer than its certificate: what is certain reaches {100 * min(known):.2g} to "
-        f"{100 * max(known):.2g} % of the distortion that was found."
-    )
+    shares = " to ".join(dict.fromkeys(f"{100 * share:.2g}" for share in (min(known), max(known))))
+    return f"No attack came nearer than its certificate: what is certain reaches {shares} % of the distortion that was found."
 
 
 def spectral_section(tables: Sequence[Table], figures: Mapping[str, tuple[bytes, str]]) -> Section:

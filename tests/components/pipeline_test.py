@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.artifacts import Artifact, DistortedImages, Subset, TrainedModel, TransferRates, sha256_of
+from components.artifacts import Artifact, DistortedImages, SpectralBounds, Subset, TrainedModel, TransferRates, sha256_of
 from components.contract import Component
 from components.pipeline import Network, Study, UnitStudy, folder_name, study_pipeline
 from components.runner import run
@@ -47,6 +47,7 @@ STUDY = Study(
         layers=((_network("FC100-100-10", "FC100-100-10"), (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2"))),),
         settings=UnitSettings(num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=20),
     ),
+    spectra=True,
 )
 
 
@@ -151,6 +152,18 @@ def test_a_table_has_the_rows_and_columns_of_the_paper_in_both_formats(
         lines = list(csv.DictReader(file))
     assert [line[columns[0]] for line in lines] == rows
     assert set(columns) <= set(lines[0])
+
+
+def test_certificates_stand_beside_the_attacks_on_the_same_images(workdir: Path) -> None:
+    rows = _table(workdir, "sandwich")["rows"]
+    assert [row["Model"] for row in rows] == ["FC10(1e-2)", "FC100-100-10"]
+    for folder in ("FC10_1e-2", "FC100-100-10"):
+        bounds, attack = (kind(workdir / f"{step}_{folder}").arrays() for kind, step in
+                          ((SpectralBounds, "spectra"), (DistortedImages, "attack")))  # fmt: skip
+        np.testing.assert_array_equal(bounds["ids"], attack["ids"])
+        assert (bounds["certified"] <= np.where(attack["succeeded"], attack["distortion"], np.inf)).all()
+    assert len(_table(workdir, "table_5")["rows"]) == 4
+    assert len(_table(workdir, "sandwich_images")["rows"]) == 2 * NUM_IMAGES
 
 
 def test_the_units_of_a_network_stand_beside_its_controls(workdir: Path) -> None:

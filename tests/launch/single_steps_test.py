@@ -110,3 +110,19 @@ def test_what_cannot_be_analyzed_is_told_in_one_line(script: Script, tmp_path: P
         finished = _analyze(script, tmp_path, digits_dir, *arguments)
         assert finished.code == 1
         assert message in finished.err.splitlines()[-1]
+
+
+def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+    assert _train(script, tmp_path, digits_dir, "linear").code == 0
+    arguments = (
+        f"--trained_model={tmp_path / 'train_linear'}", "--subset=test[:200]", "--strategy=one_device", "--search=quick",
+        f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}", "--num_images=4",
+    )  # fmt: skip
+    finished = script("bound_spectra", *arguments)
+    assert finished.code == 0, finished.err
+    page = tmp_path / "report_spectra_linear" / "index.html"
+    assert finished.out.endswith(f"Open {page}\n")
+    assert "linear, logits" in finished.out and "Certain" in finished.out
+    assert "What is certain of linear" in page.read_text()
+    assert {path.stem for path in (page.parent / "tables").glob("*.csv")} == {"table_5", "sandwich", "sandwich_images"}
+    assert script("bound_spectra", *arguments).err.count("reused") == 4

@@ -1,0 +1,133 @@
+"""The step that puts certificates beside attacks: what it keeps of a network, and that it stops when the two contradict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from components.artifacts import DistortedImages, SpectralBounds, TrainedModel
+from components.contract import Component, Executor
+from components.reporter import spectra
+from components.runner import run
+from components.spectral_analyzer.component import SpectralAnalyzer
+from intriguing.analysis import lipschitz_bound
+from tests.components.toys import trained_model
+
+NUM_IMAGES = 5
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(size=(NUM_IMAGES, 28, 28, 1)).astype(np.float32)
+
+
+class GivenAttackExecutor(Executor):
+    arrays: dict[str, np.ndarray] = {}
+
+    def Do(self, input_dict, output_dict, exec_properties):
+        output_dict["distorted"][0].write_arrays(self.arrays)
+        output_dict["distorted"][0].write_json(
+            "attack.json", {"name": exec_properties["name"], "dataset": "mnist_5k", "subset": "test"}
+        )
+
+
+class GivenAttack(Component):
+    PARAMETERS = {"name": str}
+    OUTPUTS = {"distorted": DistortedImages}
+    EXECUTOR = GivenAttackExecutor
+
+
+def _network() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(2, 5, strides=4, activation="relu", name="conv1"),
+            keras.layers.Flatten(name="features"),
+            keras.layers.Dense(10, name="logits"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    keras.utils.set_random_seed(2)  # both filters of some draws are dead, and all logits alike
+    return trained_model(tmp_path_factory.mktemp("network") / "train_toy", _network(), name="toy")
+
+
+def _bounds(
+    workdir: Path, network: TrainedModel, *, made_for: str = "toy", distortion: float = 10.0, targeted: bool = True
+) -> SpectralBounds:
+    labels = np.argmax(network.load().predict(IMAGES, verbose=0), axis=1).astype(np.int32)
+    GivenAttackExecutor.arrays = {
+        "images": IMAGES,
+        "labels": labels,
+        "ids": np.array([f"example {index}" for index in range(NUM_IMAGES)]).astype(np.bytes_),
+        "targets": (labels + 1) % 10 if targeted else np.full_like(labels, -1),
+        "distortion": np.full(NUM_IMAGES, distortion, np.float32),
+        "succeeded": np.arange(NUM_IMAGES) > 0,
+    }
+    attack = GivenAttack("attack", workdir, name=made_for)
+    step = SpectralAnalyzer("spectra", workdir, model=network, distorted=attack)
+    run([attack, step])
+    return step.output
+
+
+def test_a_network_is_bounded_layer_by_layer_and_image_by_image(tmp_path: Path, network: TrainedModel) -> None:
+    artifact = _bounds(tmp_path, network)
+    bounds, arrays = artifact.bounds(), artifact.arrays()
+    assert bounds["upper"] == lipschitz_bound(network.load()).upper
+    conv, flat, dense = bounds["layers"]
+    assert (conv["size"], conv["strides"], conv["slope"]) == ([5, 5, 1, 2], [4, 4], 1.0)
+    assert (flat["size"], dense["size"], dense["strides"]) == (None, [72, 10], None)
+    assert all(layer["lower"] <= layer["upper"] for layer in bounds["layers"])
+    assert np.isnan(arrays["attacked"]).tolist() == [True] + [False] * (NUM_IMAGES - 1)
+    assert (arrays["certified"] >= arrays["by_product"]).all() and (arrays["by_product"] > 0).all()
+
+
+def test_any_wrong_class_is_nearer_than_a_random_one(tmp_path: Path, network: TrainedModel) -> None:
+    to_a_class, to_any = _bounds(tmp_path / "one", network), _bounds(tmp_path / "any", network, targeted=False)
+    assert to_a_class.bounds()["targeted"] and not to_any.bounds()["targeted"]
+    assert (to_any.arrays()["certified"] <= to_a_class.arrays()["certified"]).all()
+
+
+def test_an_attack_nearer_than_its_certificate_stops_the_run(tmp_path: Path, network: TrainedModel) -> None:
+    with pytest.raises(
+        ArithmeticError, match=r"4 of 5 images made against 'toy' are nearer than .* allow, as example \d: found"
+    ):
+        _bounds(tmp_path, network, distortion=1e-7)
+
+
+def test_images_made_against_another_network_are_refused(tmp_path: Path, network: TrainedModel) -> None:
+    with pytest.raises(ValueError, match="must have been made against 'toy'; received some made against 'other'"):
+        _bounds(tmp_path, network, made_for="other")
+
+
+def test_the_tables_tell_layers_both_sides_and_every_image(tmp_path: Path, network: TrainedModel) -> None:
+    networks = spectra.read([_bounds(tmp_path, network)])
+    layers = spectra.layer_table(networks)
+    assert [(row["Layer"], row["Size"], row["Stride"]) for row in layers.rows] == [
+        ("toy, conv1", "5 x 5 x 1 x 2", "4 x 4"), ("toy, logits", "72 x 10", None),
+    ]  # fmt: skip
+    assert layers.rows[-1]["Product so far"] == pytest.approx(networks[0].bounds["upper"])
+    (row,) = spectra.sandwich_table(networks).rows
+    assert row["Found by the attack"].num == NUM_IMAGES - 1
+    assert row["Certain / found"] == pytest.approx(networks[0].arrays["certified"][1:].mean() / 10.0, rel=1e-5)
+    assert len(spectra.image_table(networks).rows) == NUM_IMAGES
+    assert "reaches" in spectra.spectral_lead(networks)
+
+
+def test_branches_have_no_product(tmp_path: Path) -> None:
+    images = keras.Input((28, 28, 1))
+    flat = keras.layers.Flatten()(images)
+    logits = keras.layers.Add()([keras.layers.Dense(10, name="left")(flat), keras.layers.Dense(10, name="right")(flat)])
+    network = trained_model(tmp_path / "train_branches", keras.Model(images, logits), name="toy")
+    layers = spectra.layer_table(spectra.read([_bounds(tmp_path, network)]))
+    assert layers.rows[-1]["Product so far"] is None
+
+
+def test_nothing_is_said_of_attacks_that_all_failed() -> None:
+    nothing: dict[str, Any] = {"certified": np.zeros(2), "by_product": np.zeros(2), "attacked": np.full(2, np.nan)}
+    network = spectra.BoundedNetwork({"name": "toy", "upper": 1.0}, {**nothing, "ids": np.array([b"a", b"b"])})
+    assert spectra.spectral_lead([network]) == ""
+    assert spectra.sandwich_table([network]).rows[0]["Certain / found"] is None

@@ -25,25 +25,28 @@ def dense(name: str, units: int) -> keras.Layer:
     return keras.layers.Dense(units, name=name, kernel_initializer="he_normal")
 
 
-LAYERS = (
-    (convolution("conv1", 96, 11, strides=4), (227, 227, 3)),
-    (convolution("conv2", 256, 5, padding="same", groups=2), (27, 27, 96)),
-    (convolution("conv3", 384, 3, padding="same"), (13, 13, 256)),
-    (convolution("conv4", 384, 3, padding="same", groups=2), (13, 13, 384)),
-    (convolution("conv5", 256, 3, padding="same", groups=2), (13, 13, 384)),
-    (dense("fc6", 4096), (9216,)),
-    (dense("fc7", 4096), (4096,)),
-    (dense("fc8", 1000), (4096,)),
-)
+def network() -> list[tuple[keras.Layer, tuple[int, ...]]]:
+    """Returns the layers, built, and the shapes of their inputs; the same weights every time."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        (convolution("conv1", 96, 11, strides=4), (227, 227, 3)),
+        (convolution("conv2", 256, 5, padding="same", groups=2), (27, 27, 96)),
+        (convolution("conv3", 384, 3, padding="same"), (13, 13, 256)),
+        (convolution("conv4", 384, 3, padding="same", groups=2), (13, 13, 384)),
+        (convolution("conv5", 256, 3, padding="same", groups=2), (13, 13, 384)),
+        (dense("fc6", 4096), (9216,)),
+        (dense("fc7", 4096), (4096,)),
+        (dense("fc8", 1000), (4096,)),
+    ]
+    for layer, shape in layers:
+        layer.build((None, *shape))
+    return layers
 
 
 def main() -> None:
-    keras.utils.set_random_seed(0)
-    for layer, shape in LAYERS:
-        layer.build((None, *shape))
     ratios, all_seconds = [], 0.0
     print("layer  seconds     lower     upper    ratio")
-    for layer, shape in LAYERS:
+    for layer, shape in network():
         began = time.perf_counter()
         norm = operator_norm(layer, shape)
         seconds = time.perf_counter() - began

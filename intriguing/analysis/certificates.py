@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from intriguing.analysis.activation_bounds import Enclosure, enclose, slope_at
 from intriguing.analysis.dense_tail import DenseTail, dense_tail
-from intriguing.analysis.lipschitz import lipschitz_bound
+from intriguing.analysis.lipschitz import check_graph, lipschitz_bound
 from intriguing.pixels import PixelBox
 
 _GROWTH, _NUM_BALLS = 1.5, 14
@@ -45,7 +45,8 @@ def certified_distortion(
     it is below; how far below is told by an attack, which comes from the other side.
 
     The proof is one in exact arithmetic, carried out in double precision with room for rounding; a last allowance, of 64 units
-    in the last place of the largest logit, is made for the answers being computed in single precision.
+    in the last place of the largest logit, is made for the answers being computed in single precision, as the layers are that
+    do not count among the last.
 
     Args:
         model: A functional or sequential Keras model from images to logits or probabilities, one input, one output.
@@ -58,8 +59,8 @@ def certified_distortion(
         A `CertifiedDistortion`.
 
     Raises:
-        ValueError: If a shape, a class or a pixel is not as told above, a target is its label, or there is no rule for the norm
-            of a layer.
+        ValueError: If the model, a shape, a class or a pixel is not as told above, a target is its label, or there is no rule
+            for the norm of a layer.
 
     Example:
         >>> certified = certified_distortion(model, images, labels)
@@ -262,10 +263,11 @@ def _checked(
     model: Any, images: Any, labels: Any, targets: Any, pixel_box: PixelBox | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the images, the labels, and the rivals of each label `[batch, rivals]`."""
+    check_graph(model)
     images = tf.convert_to_tensor(images, tf.float32)
     (pixel_box or PixelBox(float("-inf"), float("inf"))).check(images)
     expected = tuple(model.inputs[0].shape[1:])
-    if len(getattr(model, "inputs", ())) != 1 or tuple(images.shape[1:]) != expected:
+    if tuple(images.shape[1:]) != expected:
         raise ValueError(f"images must be [batch, *{expected}], as {model.name!r} takes them; received {tuple(images.shape)}.")
     num_classes = int(model.outputs[0].shape[-1])
     labels = _checked_classes(labels, "labels", images.shape[0], num_classes)

@@ -73,15 +73,20 @@ def lipschitz_bound(model: keras.Model) -> SpectralBound:
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3.
     """
+    check_graph(model)
+    walk = _Walk()
+    upper = walk.bound(model.outputs[0], {id(model.inputs[0]): 1.0})
+    return SpectralBound(upper, tuple(walk.layers))
+
+
+def check_graph(model: keras.Model) -> None:
+    """Raises a `ValueError` if a model has no graph that can be followed from one input to one output."""
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
             f"the model {model.name!r} must be functional or sequential, with one input and one output; it has "
             f"{len(inputs)} and {len(outputs)} that can be followed."
         )
-    walk = _Walk()
-    upper = walk.bound(outputs[0], {id(inputs[0]): 1.0})
-    return SpectralBound(upper, tuple(walk.layers))
 
 
 class _Walk:

@@ -32,6 +32,10 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images of one step.", lowe
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 5e-3, "Of Adam at the first step; falls to zero along a cosine.", lower_bound=0
 )
+_SPECTRAL_PENALTY = flags.DEFINE_float(
+    "spectral_penalty", 0.0, "Weight of the squared operator norms of all kernels; by minibatches, not for AE networks.",
+    lower_bound=0,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -50,11 +54,20 @@ def main() -> None:
 
 def _training() -> Training:
     full_batch = FullBatchTraining(max_iterations=_MAX_ITERATIONS.value)
+    by_minibatches = not (_FULL_BATCH.value or _MODEL.value.startswith("AE"))
+    if _SPECTRAL_PENALTY.value and not by_minibatches:
+        raise ValueError(
+            f"--spectral_penalty is for training by minibatches; received {_SPECTRAL_PENALTY.value} with --full_batch or an AE "
+            "network. Leave it out."
+        )
     if _FULL_BATCH.value:
         return full_batch
     if _MODEL.value.startswith("AE"):
         return AutoencoderTraining(softmax=full_batch)
-    return MinibatchTraining(num_epochs=_NUM_EPOCHS.value, batch_size=_BATCH_SIZE.value, learning_rate=_LEARNING_RATE.value)
+    return MinibatchTraining(
+        num_epochs=_NUM_EPOCHS.value, batch_size=_BATCH_SIZE.value, learning_rate=_LEARNING_RATE.value,
+        spectral_penalty=_SPECTRAL_PENALTY.value,
+    )  # fmt: skip
 
 
 def _show(folder: Path, errors: Proportion) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ import tensorflow as tf
 from intriguing.attack import lbfgs
 from intriguing.models.logits import in_mode, values_of
 from intriguing.training.adam import adam_step, initial_moments
+from intriguing.training.spectral_regularizer import SpectralPenalties, spectral_penalties
 
 BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
 """From `(outputs of the model, images, labels)` of a batch to a scalar."""
@@ -31,12 +33,15 @@ class MinibatchTraining:
         batch_size: Images of one step, over all replicas together.
         learning_rate: The largest one.
         warmup: Share of all steps over which the learning rate first climbs from zero.
+        spectral_penalty: Weight of the squared bound of the operator norm of every dense and convolutional kernel, added to the
+            regularizers that the model brings.
     """
 
     num_epochs: int = 60
     batch_size: int = 50
     learning_rate: float = 5e-3
     warmup: float = 0.0
+    spectral_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "learning_rate"):
@@ -44,6 +49,8 @@ class MinibatchTraining:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
         if not 0.0 <= self.warmup < 1.0:
             raise ValueError(f"warmup must lie in [0, 1); received {self.warmup}.")
+        if not 0.0 <= self.spectral_penalty < inf:
+            raise ValueError(f"spectral_penalty must be finite and not negative; received {self.spectral_penalty}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +113,7 @@ def fit_minibatches(
         A `TrainingRecord`.
 
     Raises:
-        ValueError: If a batch cannot be divided among the replicas.
+        ValueError: If a batch cannot be divided among the replicas, or if there is no kernel for the spectral penalty.
     """
     strategy = tf.distribute.get_strategy()
     if settings.batch_size % strategy.num_replicas_in_sync:
@@ -115,7 +122,8 @@ def fit_minibatches(
             "multiple."
         )
     state = _ReplicatedState(model)
-    step = _training_step(model, _learning_rate(settings, steps_per_epoch), loss, state)
+    spectral = spectral_penalties(model, settings.spectral_penalty)
+    step = _training_step(model, _learning_rate(settings, steps_per_epoch), loss, spectral, state)
 
     @tf.function
     def epoch(iterator: Any) -> tf.Tensor:
@@ -168,7 +176,11 @@ def _read(variables: Iterable[tf.Variable]) -> list[tf.Tensor]:
 
 
 def _training_step(
-    model: keras.Model, schedule: Callable[[tf.Tensor], tf.Tensor], loss: BatchLoss, state: _ReplicatedState
+    model: keras.Model,
+    schedule: Callable[[tf.Tensor], tf.Tensor],
+    loss: BatchLoss,
+    spectral: SpectralPenalties,
+    state: _ReplicatedState,
 ) -> Callable[[Any], tf.Tensor]:
     @tf.function(jit_compile=True, autograph=False)
     def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> Any:
@@ -177,7 +189,7 @@ def _training_step(
             outputs, updated, penalties = model.stateless_call(
                 trainable, fixed, images, return_losses=True, **in_mode(model, training=True)
             )
-            value = loss(outputs, images, labels) + tf.add_n([tf.constant(0.0), *penalties])
+            value = loss(outputs, images, labels) + tf.add_n([tf.constant(0.0), *penalties, *spectral(trainable)])
         return value, tape.gradient(value, trainable), updated
 
     @tf.function(jit_compile=True, autograph=False)

@@ -14,6 +14,7 @@ from intriguing.training import AutoencoderTraining, FullBatchTraining, Minibatc
 TRAININGS = [
     MinibatchTraining(),
     MinibatchTraining(num_epochs=3, batch_size=7, learning_rate=0.125),
+    MinibatchTraining(spectral_penalty=1e-4),
     FullBatchTraining(),
     FullBatchTraining(max_iterations=5, tolerance=1e-7),
     AutoencoderTraining(),
@@ -43,6 +44,12 @@ def test_a_search_survives_json(search: DistortionSearch) -> None:
     assert read == search
     assert hash(read) == hash(search)  # the compiled program is found by the settings
     assert isinstance(read.pixel_box, PixelBox)
+
+
+def test_settings_that_were_written_before_there_was_a_spectral_penalty_mean_none() -> None:
+    parameters = to_parameters(MinibatchTraining(num_epochs=3))
+    del parameters["spectral_penalty"]
+    assert training_from(parameters) == MinibatchTraining(num_epochs=3, spectral_penalty=0.0)
 
 
 def test_settings_that_came_back_check_themselves() -> None:

@@ -98,6 +98,17 @@ def test_an_unknown_data_set_is_answered_with_the_nearest_one(script: Script, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("other", ["--model=AE400-10", "--full_batch"])
+def test_a_spectral_penalty_where_there_are_no_minibatches_is_refused(script: Script, tmp_path: Path, other: str) -> None:
+    finished = script("train", "--model=FC10(1)", "--spectral_penalty=0.1", other, f"--workdir={tmp_path / 'runs'}")
+    line = _refused_in_one_line(finished)
+    assert line == (
+        "ValueError: --spectral_penalty is for training by minibatches; received 0.1 with --full_batch or an AE network. "
+        "Leave it out."
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("subset", "words"),
     [

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from intriguing.models.fully_connected import fully_connected
 from intriguing.training import supervised
+from intriguing.training.spectral_regularizer import norm_bound
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining, cross_entropy, fit_full_batch, fit_minibatches
 
 layers = keras.layers
@@ -59,6 +60,17 @@ def test_regularizers_enter_the_loss_once(examples):
     penalty = sum(0.2 * (layer.kernel.numpy().astype(np.float64) ** 2).sum() for layer in model.layers[1:])
     expected = negative_log_likelihood(model(images), labels) + penalty
     settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=STANDING_STILL)
+    record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
+    np.testing.assert_allclose(record.losses, [expected], rtol=RTOL_ROUNDING)
+
+
+def test_the_spectral_penalty_is_added_to_the_regularizers(examples):
+    images, labels = examples
+    model = network(decay=0.4)
+    kernels = [layer.kernel.numpy().astype(np.float64) for layer in model.layers[1:]]
+    penalty = sum(0.2 * (kernel**2).sum() + 0.3 * float(norm_bound(kernel)) ** 2 for kernel in kernels)
+    expected = negative_log_likelihood(model(images), labels) + penalty
+    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=STANDING_STILL, spectral_penalty=0.3)
     record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
     np.testing.assert_allclose(record.losses, [expected], rtol=RTOL_ROUNDING)
 
@@ -141,6 +153,12 @@ def test_minibatch_settings_must_be_positive(name):
 def test_the_warmup_must_leave_steps_for_the_cosine(warmup):
     with pytest.raises(ValueError, match=r"warmup must lie in \[0, 1\); received"):
         MinibatchTraining(warmup=warmup)
+
+
+@pytest.mark.parametrize("penalty", [-1.0, float("inf"), float("nan")])
+def test_the_spectral_penalty_must_be_a_weight(penalty):
+    with pytest.raises(ValueError, match="spectral_penalty must be finite and not negative; received"):
+        MinibatchTraining(spectral_penalty=penalty)
 
 
 @pytest.mark.parametrize("options", [{"max_iterations": 0}, {"tolerance": -1.0}])

@@ -1,0 +1,191 @@
+"""A penalty on the operator norm of a layer, as the paper suggests where it bounds a network by the product of its layers.
+
+What is penalized is a proved upper bound, and a differentiable one, cheap enough for every step of training. It sees the kernel
+alone; `analysis.operator_norms` knows the grid as well, and is sharper for convolutions, once, on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil, isfinite, prod, sqrt
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_SQUARINGS = 2  # of the Gram matrix: n equal singular values are bounded by n**(1 / 16) of them; each takes a tenth of a step
+_UNIT = 2.0**-24  # the relative rounding of one operation in single precision
+_OUTWARD = 1.0 + 2.0**-20  # for the few roundings of scalars
+_TINY = 1e-30  # more than what underflow takes; and a kernel of zeros has a gradient
+
+
+@keras.saving.register_keras_serializable(package="intriguing")
+class SpectralRegularizer(keras.regularizers.Regularizer):
+    """Adds `factor * norm_bound(kernel)**2` to the loss: weight decay of the largest stretch instead of all weights.
+
+    The square is bounded below and smooth at zero. The logarithm, whose sum over the layers is that of the network's bound, is
+    neither: a layer that the loss does not hold would be pulled to zero ever harder.
+
+    For the kernels of Dense, Conv1D, Conv2D, Conv3D and their transposes.
+
+    Example:
+        >>> layer = keras.layers.Dense(100, kernel_regularizer=SpectralRegularizer(1e-3))
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3. Yoshida, Miyato, Spectral norm
+        regularization for improving the generalizability of deep learning, 2017. https://arxiv.org/abs/1705.10941
+    """
+
+    def __init__(self, factor: float, *, strides: int | Sequence[int] = 1):
+        """Stores the settings.
+
+        Args:
+            factor: Weight of the penalty.
+            strides: Of the convolution; 1 holds for all.
+
+        Raises:
+            ValueError: If the factor is negative or not finite, or a stride is not positive.
+        """
+        if not (isfinite(factor) and factor >= 0.0):
+            raise ValueError(f"factor must be finite and not negative; received {factor}.")
+        self.factor = float(factor)
+        self.strides = strides if isinstance(strides, int) else tuple(int(stride) for stride in strides)
+        _check_strides(self.strides)
+
+    def __call__(self, kernel: Any) -> tf.Tensor:
+        """Returns the penalty of a kernel, a float32 scalar."""
+        return self.factor * norm_bound(kernel, strides=self.strides) ** 2
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {"factor": self.factor, "strides": self.strides}
+
+
+SpectralPenalties = Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]
+"""From the values of the trainable weights of a model, in its order, to one penalty for each kernel."""
+
+_PENALIZED = (
+    keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose,
+)  # fmt: skip
+
+
+def spectral_penalties(model: keras.Model, factor: float) -> SpectralPenalties:
+    """Returns the penalties of the trainable kernels of all dense and convolutional layers, wherever they are nested.
+
+    Args:
+        model: Built; it is not changed, so that a saved one needs no class of this library.
+        factor: Of `SpectralRegularizer`; zero for no penalties.
+
+    Returns:
+        A pure function of the trainable weights.
+
+    Raises:
+        ValueError: If no kernel is there to be penalized.
+    """
+    if not factor:
+        return lambda trainable: []
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, _PENALIZED)]
+    strides = {id(layer.kernel): getattr(layer, "strides", 1) for layer in layers}
+    places = [
+        (index, SpectralRegularizer(factor, strides=strides[id(variable)]))
+        for index, variable in enumerate(model.trainable_variables)
+        if id(variable) in strides
+    ]
+    if not places:
+        raise ValueError(
+            "the spectral penalty is for the trainable kernels of dense and convolutional layers; the model "
+            f"{model.name!r} has none. Leave it at zero."
+        )
+    return lambda trainable: [penalty(trainable[index]) for index, penalty in places]
+
+
+def norm_bound(kernel: Any, *, strides: int | Sequence[int] = 1) -> tf.Tensor:
+    """Bounds the L2 operator norm of a dense or convolutional layer from above, in plain float32 with its rounding.
+
+    A convolution multiplies the patches of its input by one matrix, and a pixel lies in at most `prod(ceil(window / stride))`
+    patches: the bound is that of the matrix, times the square root of that number. It holds for every grid, padding and
+    dilation, for transposed convolutions, and for any number of groups, each of which is some columns of the matrix. A constant
+    kernel attains it; those of the trained ConvNet stay below by a factor of 1.4, random ones by two or three, and
+    without groups none by much more than that square root.
+
+    The matrix is bounded by Gram iteration: with G = W^T W, `|W| <= norm(G**(2**k), "fro")**(1 / 2**(k + 1))` for every k.
+    TensorFloat-32 and bfloat16 round more than is allowed for, and so may sums over a matrix whose shorter side exceeds 2,896.
+
+    Args:
+        kernel: Float32 `[inputs, outputs]` or `[*window, inputs, outputs]` with one to three spatial axes.
+        strides: Of the convolution, one for all axes or one each; 1 holds for all.
+
+    Returns:
+        The bound, a float32 scalar; differentiable.
+
+    Raises:
+        ValueError: If the kernel has another rank, or the strides another number.
+
+    References:
+        Delattre et al., Efficient bound of Lipschitz constant for convolutional layers by Gram iteration, 2023.
+        https://arxiv.org/abs/2305.16173
+    """
+    weights = keras.ops.cast(keras.ops.convert_to_tensor(kernel), "float32")
+    shape = tuple(int(size) for size in weights.shape)
+    if not 2 <= len(shape) <= 5:
+        raise ValueError(
+            "the kernel must be that of a Dense layer, [inputs, outputs], or of a convolution, [*window, inputs, outputs] with "
+            f"one to three spatial axes; received the shape {list(shape)}. Regularize no other weights by their norm."
+        )
+    overlap = prod(ceil(size / stride) for size, stride in zip(shape[:-2], _strides(strides, shape[:-2]), strict=True))
+    return sqrt(overlap) * _matrix_bound(tf.reshape(weights, [-1, shape[-1]])) * _OUTWARD
+
+
+def _matrix_bound(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns a bound of the largest singular value.
+
+    From `|X|**2 <= |Y| + error`, with Y the computed Gram matrix of the rows of X; then Y, scaled, takes the place of X.
+    """
+    rows, columns = matrix.shape
+    short = matrix if rows <= columns else tf.transpose(matrix)
+    gram, error = _gram_and_error(short)
+    first_error, levels = error, []
+    for _ in range(_SQUARINGS):
+        # The bound does not depend on the scale: without its gradient, that of the bound is the same.
+        scale = tf.stop_gradient(tf.reduce_max(tf.abs(gram))) + _TINY
+        gram, error = _gram_and_error(gram / scale)
+        levels.append((scale, error))
+    bound = tf.sqrt(tf.reduce_sum(gram**2) * (1.0 + 2.0 * gram.shape[0] ** 2 * _UNIT) + _TINY)
+    for scale, error in reversed(levels):
+        bound = scale * tf.sqrt(bound + error)
+    return tf.sqrt(bound + first_error)
+
+
+def _gram_and_error(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the Gram matrix of the rows, and how far rounding may have brought its norm below that of the true one.
+
+    A sum of n products errs by n roundings of their absolute values at most, and those sum up to the trace; 1.02 is for the
+    rounding of the trace itself, and the smallest number for products that are none in single precision.
+    """
+    gram = _gram(matrix)
+    return gram, 1.02 * (matrix.shape[1] + 8) * _UNIT * tf.stop_gradient(tf.linalg.trace(gram)) + _TINY
+
+
+@tf.custom_gradient
+def _gram(matrix: tf.Tensor) -> Any:
+    """Returns `matrix matrix^T`; its derivative is one product, where TensorFlow takes two.
+
+    Of rows, because XLA on a CPU multiplies a transposed matrix from the left at half the speed.
+    """
+    return tf.matmul(matrix, matrix, transpose_b=True), lambda slope: tf.matmul(slope + tf.transpose(slope), matrix)
+
+
+def _strides(strides: int | Sequence[int], window: Sequence[int]) -> tuple[int, ...]:
+    _check_strides(strides)
+    each = (strides,) * len(window) if isinstance(strides, int) else tuple(strides)
+    if len(each) != len(window):
+        raise ValueError(
+            f"strides must be one number, or one for each of the {len(window)} spatial axes of the kernel; received {strides}."
+        )
+    return each
+
+
+def _check_strides(strides: int | Sequence[int]) -> None:
+    if any(stride < 1 for stride in ([strides] if isinstance(strides, int) else strides)):
+        raise ValueError(f"strides must be positive; received {strides}.")

@@ -106,8 +106,8 @@ def norm_bound(kernel: Any, *, strides: int | Sequence[int] = 1) -> tf.Tensor:
     A convolution multiplies the patches of its input by one matrix, and a pixel lies in at most `prod(ceil(window / stride))`
     patches: the bound is that of the matrix, times the square root of that number. It holds for every grid, padding and
     dilation, for transposed convolutions, and for any number of groups, each of which is some columns of the matrix. A constant
-    kernel attains it; trained ones stay below by a factor of 1.4, random ones by two or three, and none without groups by more
-    than that square root.
+    kernel attains it; those of the trained ConvNet stay below by a factor of 1.4, random ones by two or three, and
+    without groups none by much more than that square root.
 
     The matrix is bounded by Gram iteration: with G = W^T W, `|W| <= norm(G**(2**k), "fro")**(1 / 2**(k + 1))` for every k.
     TensorFloat-32 and bfloat16 round more than is allowed for, and so may sums over a matrix whose shorter side exceeds 2,896.

@@ -1,7 +1,5 @@
 """No point within the certified distortion has another answer: drawn at random, climbed to, or found by an attack."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from intriguing.pixels import PixelBox
 from tests.oracles.random_networks import answers, chain_of, images_for, lengths, network
 
 OUTWARD = 1e-5  # by so much a point on the sphere may be off it in single precision
-NUM_RANDOM, NUM_STARTS, NUM_STEPS = 100, 4, 20
+NUM_RANDOM, NUM_STARTS, NUM_STEPS = 100, 4, 12
 layers = keras.layers
 
 
@@ -57,16 +55,16 @@ def with_a_pooling():
     return network((6, 6, 1), *chain, layers.Dense(4, "softmax"))
 
 
-@pytest.mark.parametrize("depth", [2, 3])
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softplus", "relu", "gelu", "leaky_relu", "leaky layer"])
+@pytest.mark.parametrize(
+    ("activation", "depth"),
+    [("sigmoid", 2), ("sigmoid", 3), ("tanh", 2), ("softplus", 3), ("relu", 2), ("relu", 3), ("gelu", 2), ("leaky layer", 3)],
+)
 def test_no_answer_changes_within_the_certified_distortion(activation, depth):
     model = network((10,), *chain_of(activation, depth), seed=depth)
-    images = images_for(model)
-    labels = answers(model, images)
-    for box in (None, PixelBox()):
-        rows = np.round(images) if box else images
-        certified = certified_distortion(model, rows, answers(model, rows), pixel_box=box)
-        assert_no_answer_changes(model, rows, answers(model, rows), certified, box)
+    for box, images in ((None, images_for(model)), (PixelBox(), np.round(images_for(model)))):
+        labels = answers(model, images)
+        certified = certified_distortion(model, images, labels, pixel_box=box)
+        assert_no_answer_changes(model, images, labels, certified, box)
         assert np.all(certified.by_product > 0) and np.all(certified.distortion >= certified.by_product)
 
 
@@ -85,7 +83,7 @@ def test_no_attack_comes_nearer_than_the_certificate_nor_much_farther_away():
     images = images_for(model)
     labels = answers(model, images)
     certified = certified_distortion(model, images, labels, pixel_box=PixelBox())
-    attacked = minimize_distortion(model, images, labels=labels, search=dataclasses.replace(QUICK_SEARCH, walk=None))
+    attacked = minimize_distortion(model, images, labels=labels, search=QUICK_SEARCH)
     assert np.any(attacked.succeeded)
     found = np.asarray(attacked.distortion)[attacked.succeeded] / np.asarray(certified.distortion)[attacked.succeeded]
     assert np.all(found >= 1.0) and np.all(found < 2.0)

@@ -18,12 +18,13 @@ import tensorflow as tf
 
 from intriguing.analysis.activation_bounds import Enclosure, enclose, slope_at
 from intriguing.analysis.dense_tail import DenseTail, dense_tail
-from intriguing.analysis.lipschitz import check_graph, lipschitz_bound
+from intriguing.analysis.lipschitz import ends_of, lipschitz_bound
 from intriguing.pixels import PixelBox
 
 _GROWTH, _NUM_BALLS = 1.5, 14
 _WEIGHTINGS = 4  # steps towards the weights of units that tell the largest eigenvalue
 _SINGLE_PRECISION = 2.0**-18  # of the largest logit; the network that answers may be evaluated in single precision
+_SMALLEST_NORM = 1e-150  # a constant difference of logits never changes sign
 _OUTWARD = 1.0 - 1e-6  # the certificate is rounded to single precision, downwards
 _ENTRIES_AT_ONCE = 2**24
 
@@ -160,14 +161,14 @@ def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any
         against = tf.gather(columns, rivals) - tf.gather(columns, labels)[:, tf.newaxis]
         margins = _margins(values @ matrices[-1] + offsets[-1], labels, rivals)
         steepness = _norms(_gradients(against, layers, gradients), may_rise, may_fall)
-        by_pair = tf.math.divide_no_nan(margins, trunk_norm * tf.norm(against, axis=-1))
+        by_pair = margins / tf.maximum(trunk_norm * tf.norm(against, axis=-1), _SMALLEST_NORM)
         product = tf.maximum(tf.reduce_min(by_pair, axis=1), 0.0)
 
         def holds(radius: tf.Tensor) -> tf.Tensor:
             rest = _rest(against, layers, _inside(layers, radius), radius)
             return tf.reduce_all(steepness * radius[:, tf.newaxis] + rest < margins, axis=1)
 
-        return _largest_radius(holds, product * head_norm) / head_norm, product
+        return tf.math.divide_no_nan(_largest_radius(holds, product * head_norm), head_norm), product
 
     return certify
 
@@ -263,13 +264,13 @@ def _checked(
     model: Any, images: Any, labels: Any, targets: Any, pixel_box: PixelBox | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the images, the labels, and the rivals of each label `[batch, rivals]`."""
-    check_graph(model)
+    start, end = ends_of(model)
     images = tf.convert_to_tensor(images, tf.float32)
     (pixel_box or PixelBox(float("-inf"), float("inf"))).check(images)
-    expected = tuple(model.inputs[0].shape[1:])
+    expected = tuple(start.shape[1:])
     if tuple(images.shape[1:]) != expected:
         raise ValueError(f"images must be [batch, *{expected}], as {model.name!r} takes them; received {tuple(images.shape)}.")
-    num_classes = int(model.outputs[0].shape[-1])
+    num_classes = int(end.shape[-1])
     labels = _checked_classes(labels, "labels", images.shape[0], num_classes)
     if targets is None:
         others = tf.range(num_classes - 1)[tf.newaxis]

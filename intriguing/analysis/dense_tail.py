@@ -19,11 +19,12 @@ _layers = keras.layers
 _AFFINE = (
     _layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D, _layers.DepthwiseConv1D, _layers.DepthwiseConv2D,
     _layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.AveragePooling1D, _layers.AveragePooling2D,
-    _layers.AveragePooling3D, _layers.GlobalAveragePooling1D, _layers.GlobalAveragePooling2D, _layers.BatchNormalization,
-    _layers.Normalization, _layers.Rescaling, _layers.Flatten, _layers.Reshape, _layers.Permute, _layers.ZeroPadding1D,
+    _layers.GlobalAveragePooling1D, _layers.GlobalAveragePooling2D, _layers.BatchNormalization, _layers.Normalization,
+    _layers.Rescaling, _layers.Flatten, _layers.Reshape, _layers.Permute, _layers.ZeroPadding1D,
     _layers.ZeroPadding2D, _layers.ZeroPadding3D, _layers.Cropping1D, _layers.Cropping2D, _layers.Cropping3D,
     _layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.GaussianNoise, _layers.GaussianDropout,
 )  # fmt: skip
+# AveragePooling3D is not among them: TensorFlow has none in double precision on a CPU.
 
 
 class Stage(NamedTuple):
@@ -122,12 +123,18 @@ def _activation_of(operation: Any) -> Callable[..., Any] | None:
         plain = operation.max_value is None and not operation.threshold and not operation.negative_slope
         return keras.activations.relu if plain else None
     if isinstance(operation, _layers.LeakyReLU):
-        return functools.partial(keras.activations.leaky_relu, negative_slope=float(operation.negative_slope))
+        return _with(keras.activations.leaky_relu, negative_slope=float(operation.negative_slope))
     if isinstance(operation, _layers.ELU):
-        return functools.partial(keras.activations.elu, alpha=float(operation.alpha))
+        return _with(keras.activations.elu, alpha=float(operation.alpha))
     if isinstance(operation, _layers.Softmax):
         return keras.activations.softmax
     return getattr(operation, "activation", keras.activations.linear)
+
+
+@functools.cache
+def _with(activation: Callable[..., Any], **parameters: float) -> Callable[..., Any]:
+    """Returns the same function for the same parameters: what is compiled for it once is found again."""
+    return functools.partial(activation, **parameters)
 
 
 def _in_double_precision(operations: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
@@ -140,6 +147,8 @@ def _in_double_precision(operations: Sequence[Any], shape: tuple[int, ...]) -> l
         layer = type(operation).from_config(config)
         layer.build((None, *shape))
         layer.set_weights(operation.get_weights())
+        if isinstance(layer, _layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights
         shape = tuple(layer.compute_output_shape((None, *shape)))[1:]
         copies.append(layer)
     return copies

@@ -73,20 +73,21 @@ def lipschitz_bound(model: keras.Model) -> SpectralBound:
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3.
     """
-    check_graph(model)
+    start, end = ends_of(model)
     walk = _Walk()
-    upper = walk.bound(model.outputs[0], {id(model.inputs[0]): 1.0})
+    upper = walk.bound(end, {id(start): 1.0})
     return SpectralBound(upper, tuple(walk.layers))
 
 
-def check_graph(model: keras.Model) -> None:
-    """Raises a `ValueError` if a model has no graph that can be followed from one input to one output."""
+def ends_of(model: keras.Model) -> tuple[Any, Any]:
+    """Returns the input and the output of a model that can be followed from one to the other, or raises a `ValueError`."""
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
             f"the model {model.name!r} must be functional or sequential, with one input and one output; it has "
             f"{len(inputs)} and {len(outputs)} that can be followed."
         )
+    return inputs[0], outputs[0]
 
 
 class _Walk:

@@ -60,6 +60,8 @@ def proved_bound(matrices: np.ndarray, bound: float) -> float:
         bound: The least that may be returned.
     """
     squares = _squares(matrices)
+    if not np.any(squares):
+        return bound  # what is zero would never be proved by growing it
     bound = max(bound, _estimate(squares)) * (1.0 + _FIRST_MARGIN)
     while not _is_proved(squares, bound):
         bound *= _GROWTH

@@ -69,3 +69,7 @@ def test_the_top_vector_is_stretched_about_as_much_as_any(size, real):
 
 def test_the_top_vector_of_a_multiple_of_the_identity_is_found_in_one_step():
     np.testing.assert_allclose(np.linalg.norm(top_vector(lambda change: 3.0 * change, 7, 40)), 1.0, rtol=1e-12)
+
+
+def test_the_bound_of_a_zero_matrix_is_zero():
+    assert proved_bound(np.zeros([1, 3, 2]), 0.0) == 0.0

@@ -21,7 +21,7 @@ from intriguing.analysis.dense_tail import DenseTail, dense_tail
 from intriguing.analysis.lipschitz import ends_of, lipschitz_bound
 from intriguing.pixels import PixelBox
 
-_GROWTH, _NUM_BALLS = 1.5, 14
+_GROWTH, _NUM_BALLS = 1.5, 20
 _WEIGHTINGS = 4  # steps towards the weights of units that tell the largest eigenvalue
 _SINGLE_PRECISION = 2.0**-18  # of the largest logit; the network that answers may be evaluated in single precision
 _SMALLEST_NORM = 1e-150  # a constant difference of logits never changes sign

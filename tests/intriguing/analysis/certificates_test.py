@@ -173,6 +173,51 @@ def test_what_a_layer_bends_is_passed_on_by_the_next():
     assert_just_below(found, truth * (1.0 + BRACKET), SLACK_OF_CURVATURE)
 
 
+def pair_of_kinks(num_inputs, sign, offset):
+    """Returns `relu(z)` and `relu(z + 1)`, where z is the signed sum of the inputs and an offset: as long as z > 0, z and z + 1."""
+    layer = layers.Dense(2, "relu")
+    layer.build((None, num_inputs))
+    layer.set_weights([np.full([num_inputs, 2], sign), np.array([offset, offset + 1.0])])
+    return layer
+
+
+def difference_against(margin):
+    """Returns logits of which the second is ahead once `relu(z) - relu(z + 1) + 1`, which is -z for z < 0, exceeds the margin."""
+    layer = sum_against(2, margin, -1.0)
+    layer.kernel.assign([[0.0, 1.0], [0.0, -1.0]])
+    return layer
+
+
+def test_what_a_layer_bends_downwards_makes_the_next_fall_to_its_kink():
+    first = units(1, "sigmoid", -BEND)
+    at_start = 2.0 / (1.0 + np.exp(-BEND))
+    second = pair_of_kinks(2, 1.0, 1e-3 - at_start)
+    model = keras.Sequential([keras.Input((1,)), first, second, difference_against(1e-3)])
+    truth = sqrt(2e-3 / SIGMOIDS_LARGEST_CURVATURE) * (1.0 + SLACK_OF_CURVATURE / 4.0)
+    assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), truth, SLACK_OF_CURVATURE)
+
+
+def test_what_a_layer_bends_is_passed_on_by_a_slope():
+    first = units(1, "sigmoid", BEND)
+    second = units(2, "relu", -1.0, both=False)
+    at_start = 2.0 + 2.0 / (1.0 + np.exp(BEND))
+    model = keras.Sequential([keras.Input((1,)), first, second, sum_against(2, 1e-3, at_start)])
+    truth = sqrt(1e-3 / SIGMOIDS_LARGEST_CURVATURE) * (1.0 + SLACK_OF_CURVATURE / 4.0)
+    assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), truth, SLACK_OF_CURVATURE)
+
+
+def test_a_unit_falls_as_a_pixel_on_a_wall_rises():
+    model = keras.Sequential([keras.Input((1,)), pair_of_kinks(1, -1.0, 0.2), difference_against(0.1)])
+    certified = certified_distortion(model, [[0.0]], [0], pixel_box=PixelBox())
+    assert_just_below(lengths(model, certified.distortion), 0.3)
+
+
+def test_room_is_left_for_answers_in_single_precision():
+    model = keras.Sequential([keras.Input((1,)), sum_against(1, 1024.0, -1024.0 + 2.0**-6)])
+    room = 1024.0 * 2.0**-18
+    assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), 2.0**-6 - room)
+
+
 def test_a_head_that_stretches_divides_the_certificate_by_its_norm():
     inputs = keras.Input((6, 1))
     pooled = layers.Flatten()(layers.MaxPooling1D(2)(layers.Rescaling(4.0)(inputs)))

@@ -12,6 +12,9 @@ from components.artifacts import SpectralBounds
 from intriguing.reporting import Cell, Mean, Section, Table, sandwich, to_png
 
 
+_ROUNDING = 1e-5  # a layer that stretches by no more than this moves values only
+
+
 class BoundedNetwork(NamedTuple):
     """One network: what bounds.json and bounds.npz hold."""
 
@@ -48,7 +51,7 @@ def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
         product = 1.0
         for layer in network.bounds["layers"]:
             product *= layer["upper"] * layer["slope"]
-            if layer["size"] or layer["upper"] * layer["slope"] != 1.0:
+            if layer["size"] or abs(layer["upper"] * layer["slope"] - 1.0) > _ROUNDING:
                 rows.append(
                     {
                         "Layer": f"{network.name}, {layer['name']}",

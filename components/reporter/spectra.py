@@ -11,7 +11,6 @@ import numpy as np
 from components.artifacts import SpectralBounds
 from intriguing.reporting import Cell, Mean, Section, Table, sandwich, to_png
 
-
 _ROUNDING = 1e-5  # a layer that stretches by no more than this moves values only
 
 

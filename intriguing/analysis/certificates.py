@@ -266,10 +266,17 @@ def _checked(
     """Returns the images, the labels, and the rivals of each label `[batch, rivals]`."""
     start, end = ends_of(model)
     images = tf.convert_to_tensor(images, tf.float32)
-    (pixel_box or PixelBox(float("-inf"), float("inf"))).check(images)
     expected = tuple(start.shape[1:])
-    if tuple(images.shape[1:]) != expected:
-        raise ValueError(f"images must be [batch, *{expected}], as {model.name!r} takes them; received {tuple(images.shape)}.")
+    if tuple(images.shape[1:]) != expected or not images.shape[0]:
+        raise ValueError(
+            f"images must be [batch, *{expected}], as {model.name!r} takes them, and at least one; received "
+            f"{tuple(images.shape)}."
+        )
+    if len(end.shape) != 2 or int(end.shape[-1]) < 2:
+        raise ValueError(
+            f"{model.name!r} must answer [batch, classes] with two classes or more; it answers {tuple(end.shape)}."
+        )
+    (pixel_box or PixelBox(float("-inf"), float("inf"))).check(images)
     num_classes = int(end.shape[-1])
     labels = _checked_classes(labels, "labels", images.shape[0], num_classes)
     if targets is None:

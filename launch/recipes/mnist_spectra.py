@@ -5,8 +5,8 @@
 The six networks of Table 1 and a convolutional one are trained on the 60,000 training images and attacked on 256 of them, by
 the default search, which ends at the decision boundary; the paper's own ends farther out. Two CPU cores, under 50 minutes, most
 of them training. Expected: no certificate above an attack; on the softmax networks certificates of nearly the attack's
-distortion; 0.39 to 0.48 of it on the sigmoid networks, three times and more what the product of the norms alone can tell; on the
-convolutional network next to nothing.
+distortion; 0.39 to 0.48 of it on the sigmoid networks, three times and more what the product of the norms alone can tell; on
+the convolutional network next to nothing.
 """
 
 import dataclasses

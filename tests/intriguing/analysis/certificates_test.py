@@ -324,9 +324,10 @@ def test_a_mistake_is_told(message):
 def test_no_images_and_no_classes_are_told():
     with pytest.raises(ValueError, match=r"as .* takes them, and at least one; received \(0, 3\)"):
         certified_distortion(network((3,), layers.Dense(4)), np.zeros((0, 3), np.float32), [])
-    for model in (network((3,), layers.Dense(1)), network((5, 3), layers.Dense(4))):
-        with pytest.raises(ValueError, match=r"must answer \[batch, classes\] with two classes or more; it answers \(None"):
-            certified_distortion(model, np.zeros((2, *model.input_shape[1:]), np.float32), [0, 0])
+    for shape, num_outputs in (((3,), 1), ((5, 3), 4)):
+        model = keras.Sequential([keras.Input(shape), layers.Dense(num_outputs)])
+        with pytest.raises(ValueError, match=r"must answer \[batch, classes\], two classes or more; it answers \(None"):
+            certified_distortion(model, np.zeros((2, *shape), np.float32), [0, 0])
 
 
 def test_a_layer_without_a_rule_is_named():

@@ -273,9 +273,7 @@ def _checked(
             f"{tuple(images.shape)}."
         )
     if len(end.shape) != 2 or int(end.shape[-1]) < 2:
-        raise ValueError(
-            f"{model.name!r} must answer [batch, classes] with two classes or more; it answers {tuple(end.shape)}."
-        )
+        raise ValueError(f"{model.name!r} must answer [batch, classes], two classes or more; it answers {tuple(end.shape)}.")
     (pixel_box or PixelBox(float("-inf"), float("inf"))).check(images)
     num_classes = int(end.shape[-1])
     labels = _checked_classes(labels, "labels", images.shape[0], num_classes)

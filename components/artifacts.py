@@ -110,7 +110,22 @@ class TrainedModel(Artifact):
         return self.read_json("training.json")
 
 
-class DistortedImages(Artifact):
+class _WithArrays(Artifact):
+    """An artifact with a file of arrays."""
+
+    ARRAYS: ClassVar[str]
+
+    def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes the file of arrays."""
+        np.savez_compressed(self.uri / self.ARRAYS, allow_pickle=False, **arrays)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Reads the file of arrays; nothing is unpickled."""
+        with np.load(io.BytesIO((self.uri / self.ARRAYS).read_bytes()), allow_pickle=False) as file:
+            return dict(file)
+
+
+class DistortedImages(_WithArrays):
     """Images and the nearest ones found that a network gets wrong.
 
     images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; row by row
@@ -118,14 +133,7 @@ class DistortedImages(Artifact):
     """
 
     TYPE_NAME = "DistortedImages"
-
-    def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes images.npz."""
-        np.savez_compressed(self.uri / "images.npz", allow_pickle=False, **arrays)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Reads images.npz; nothing is unpickled."""
-        return _read_arrays(self.uri / "images.npz")
+    ARRAYS = "images.npz"
 
     def attack(self) -> dict[str, Any]:
         """Returns what attack.json says."""
@@ -145,7 +153,7 @@ class TransferRates(Artifact):
         return self.read_json("rates.json")
 
 
-class UnitMeanings(Artifact):
+class UnitMeanings(_WithArrays):
     """What the units of some layers respond to, beside random directions.
 
     units.json      name of the network, settings, and for each layer and control the tests and the way between the bases
@@ -153,21 +161,14 @@ class UnitMeanings(Artifact):
     """
 
     TYPE_NAME = "UnitMeanings"
-
-    def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes units.npz."""
-        np.savez_compressed(self.uri / "units.npz", allow_pickle=False, **arrays)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Reads units.npz; nothing is unpickled."""
-        return _read_arrays(self.uri / "units.npz")
+    ARRAYS = "units.npz"
 
     def units(self) -> dict[str, Any]:
         """Returns what units.json says."""
         return self.read_json("units.json")
 
 
-class SpectralBounds(Artifact):
+class SpectralBounds(_WithArrays):
     """What is certain of a network, beside what an attack on it found.
 
     bounds.json     name of the network, a bound of its Lipschitz constant, and for each layer its norm from both sides
@@ -175,14 +176,7 @@ class SpectralBounds(Artifact):
     """
 
     TYPE_NAME = "SpectralBounds"
-
-    def write_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes bounds.npz."""
-        np.savez_compressed(self.uri / "bounds.npz", allow_pickle=False, **arrays)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Reads bounds.npz; nothing is unpickled."""
-        return _read_arrays(self.uri / "bounds.npz")
+    ARRAYS = "bounds.npz"
 
     def bounds(self) -> dict[str, Any]:
         """Returns what bounds.json says."""
@@ -198,11 +192,6 @@ class Report(Artifact):
     """
 
     TYPE_NAME = "Report"
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-        return dict(file)
 
 
 def sha256_of(path: Path) -> str:

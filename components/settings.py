@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from intriguing.analysis import UnitSettings
-from intriguing.attack import PAPERS_SEARCH, QUICK_SEARCH, THOROUGH_SEARCH, DistortionSearch
+from intriguing.attack import DistortionSearch
 from intriguing.pixels import PixelBox
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
@@ -16,13 +16,6 @@ from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 Training = MinibatchTraining | FullBatchTraining | AutoencoderTraining
 
 _TRAINING = {kind.__name__: kind for kind in (MinibatchTraining, FullBatchTraining, AutoencoderTraining)}
-
-SEARCHES = {
-    "quick": QUICK_SEARCH,
-    "default": DistortionSearch(),
-    "thorough": THOROUGH_SEARCH,
-    "paper": PAPERS_SEARCH,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -42,3 +42,22 @@ class PixelBox(NamedTuple):
                 f"{name} must lie in the pixel box [{self.lower}, {self.upper}]; received values from {lowest:.6g} to "
                 f"{highest:.6g}. Rescale them with PixelBox.rescale."
             )
+
+
+def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
+    """Returns a batch of images as float32 `[batch, ...]`, or tells what is wrong with it.
+
+    Raises:
+        TypeError: If the images are not floating point.
+        ValueError: If there is no batch axis or no image, or a pixel is outside the box or not a number.
+    """
+    images = tf.convert_to_tensor(images)
+    if not images.dtype.is_floating:
+        raise TypeError(f"images must be floating point; received {images.dtype.name}. Rescale them with PixelBox.rescale.")
+    if images.shape.rank is None or images.shape.rank < 2:
+        raise ValueError(f"images must be a batch [batch, ...]; received shape {images.shape.as_list()}. Add a batch axis.")
+    if images.shape.num_elements() == 0:
+        raise ValueError(f"images must hold at least one image; received shape {images.shape.as_list()}.")
+    images = tf.cast(images, tf.float32)
+    pixel_box.check(images)
+    return images

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from components.artifacts import TrainedModel, sha256_of
+from components.artifacts import sha256_of
 from components.pipeline import folder_name
 from components.reporter.component import NO_PARTS, Reporter
 from components.runner import run
@@ -22,11 +22,11 @@ from components.unit_analyzer.executor import CONTROLS, read_table
 from intriguing.accelerators import writes_files
 from intriguing.analysis import SCALINGS, UnitSettings
 from intriguing.models.activations import POOLINGS
-from launch import accelerator_flags, data_flags
+from launch import accelerator_flags, data_flags, model_flags
 
 flags.adopt_module_key_flags(accelerator_flags)
 flags.adopt_module_key_flags(data_flags)
-_TRAINED_MODEL = flags.DEFINE_string("trained_model", None, "Folder that launch.train wrote.", required=True)
+flags.adopt_module_key_flags(model_flags)
 _LAYERS = flags.DEFINE_list("layers", None, "Names of the layers to look at, separated by commas.", required=True)
 _POOLING = flags.DEFINE_enum("pooling", None, POOLINGS, "What becomes of spatial axes; must be named where there are any.")
 _BEFORE = flags.DEFINE_bool("before_activation", False, "Look at the layers before their activation functions.")
@@ -42,8 +42,7 @@ _MAX_UNITS = flags.DEFINE_integer("max_units", 256, "Of a larger layer, so many 
 
 def main() -> None:
     """Analyzes, writes the page, and prints the tests."""
-    trained = TrainedModel(_TRAINED_MODEL.value)
-    trained.manifest()  # what is not a whole trained model is refused before anything runs
+    trained = model_flags.trained_model()
     name = folder_name(trained.training()["name"])
     workdir = accelerator_flags.workdir(default="runs/steps")
     settings = UnitSettings(

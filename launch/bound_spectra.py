@@ -9,38 +9,25 @@ from __future__ import annotations
 
 from absl import flags
 
-from components.artifacts import TrainedModel
-from components.attacker.component import Attacker
 from components.pipeline import folder_name
 from components.reporter.component import NO_PARTS, Reporter
 from components.runner import run
-from components.settings import SEARCHES, to_parameters
 from components.spectral_analyzer.component import SpectralAnalyzer
 from intriguing.accelerators import writes_files
-from launch import accelerator_flags, data_flags
+from launch import accelerator_flags, attack_flags, data_flags, model_flags
 
-flags.adopt_module_key_flags(accelerator_flags)
-flags.adopt_module_key_flags(data_flags)
-_TRAINED_MODEL = flags.DEFINE_string("trained_model", None, "Folder that launch.train wrote.", required=True)
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to sample, certify and attack.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images attacked at once.", lower_bound=1)
-_TARGETED = flags.DEFINE_bool("targeted", True, "Ask of a random wrong class for each image; otherwise of any wrong class.")
-_SEARCH = flags.DEFINE_enum("search", "default", list(SEARCHES), "How the attack searches.")
+for module in (accelerator_flags, attack_flags, data_flags, model_flags):
+    flags.adopt_module_key_flags(module)
 
 
 def main() -> None:
     """Attacks, certifies, writes the page, and prints both sides."""
-    trained = TrainedModel(_TRAINED_MODEL.value)
-    trained.manifest()  # what is not a whole trained model is refused before anything runs
+    trained = model_flags.trained_model()
     title = trained.training()["name"]
     name = folder_name(title)
     workdir = accelerator_flags.workdir(default="runs/steps")
     subset = data_flags.subset_step(workdir)
-    attacker = Attacker(
-        f"attack_{name}", workdir, model=trained, subset=subset, num_images=_NUM_IMAGES.value,
-        batch_size=min(_BATCH_SIZE.value, _NUM_IMAGES.value), targeted=_TARGETED.value, seed=flags.FLAGS.seed,
-        search=to_parameters(SEARCHES[_SEARCH.value]), log_dir="",
-    )  # fmt: skip
+    attacker = attack_flags.attack_step(workdir, trained, subset)
     analyzer = SpectralAnalyzer(f"spectra_{name}", workdir, model=trained, distorted=attacker)
     reporter = Reporter(
         f"report_spectra_{name}", workdir, title=f"What is certain of {title}", facts={},

@@ -11,8 +11,6 @@ from components.contract import Artifacts, Executor, Parameters
 from intriguing.analysis import LayerBound, certified_distortion, lipschitz_bound
 from intriguing.data import dataset_card
 
-_IMAGES_AT_ONCE = 256
-
 
 class SpectralAnalyzerExecutor(Executor):
     """Bounds the network, certifies every image that was attacked, and compares the two sides."""
@@ -37,23 +35,23 @@ class SpectralAnalyzerExecutor(Executor):
                 "name": name,
                 "dataset": attack["dataset"],
                 "subset": attack["subset"],
-                "targeted": bool((arrays["targets"] >= 0).all()),
+                "targeted": _targeted(arrays),
                 "upper": bound.upper,
                 "layers": [_described(model, layer) for layer in bound.layers],
             },
         )
 
     def _certify(self, model: keras.Model, arrays: dict[str, np.ndarray], dataset: str) -> dict[str, np.ndarray]:
-        num_images = len(arrays["labels"])
-        targeted = bool((arrays["targets"] >= 0).all())
-        parts = []
-        for begin in range(0, num_images, _IMAGES_AT_ONCE):
-            images, labels, targets = (arrays[key][begin : begin + _IMAGES_AT_ONCE] for key in ("images", "labels", "targets"))
-            box = dataset_card(dataset).pixel_box
-            parts.append(certified_distortion(model, images, labels, targets if targeted else None, pixel_box=box))
-            self.progress(min(begin + _IMAGES_AT_ONCE, num_images), num_images, "certified")
-        certified, by_product = (np.concatenate([values.numpy() for values in column]) for column in zip(*parts, strict=True))
-        return {"certified": certified, "by_product": by_product}
+        targets = arrays["targets"] if _targeted(arrays) else None
+        certified, by_product = certified_distortion(
+            model, arrays["images"], arrays["labels"], targets, pixel_box=dataset_card(dataset).pixel_box,
+            report=lambda done, total: self.progress(done, total, "certified"),
+        )  # fmt: skip
+        return {"certified": certified.numpy(), "by_product": by_product.numpy()}
+
+
+def _targeted(arrays: dict[str, np.ndarray]) -> bool:
+    return bool((arrays["targets"] >= 0).all())
 
 
 def check_sandwich(name: str, certified: np.ndarray, attacked: np.ndarray, ids: np.ndarray) -> None:

@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from intriguing.analysis.activation_bounds import Enclosure, enclose, slope_at
 from intriguing.analysis.dense_tail import DenseTail, dense_tail
-from intriguing.analysis.lipschitz import ends_of, lipschitz_bound
-from intriguing.pixels import PixelBox
+from intriguing.analysis.lipschitz import bounds_at, ends_of
+from intriguing.models.logits import checked_classes
+from intriguing.pixels import PixelBox, checked_images
 
 _GROWTH, _NUM_BALLS = 1.5, 20
 _WEIGHTINGS = 4  # steps towards the weights of units that tell the largest eigenvalue
@@ -37,17 +38,18 @@ class CertifiedDistortion(NamedTuple):
 
 
 def certified_distortion(
-    model: keras.Model, images: Any, labels: Any, targets: Any = None, *, pixel_box: PixelBox | None = None
-) -> CertifiedDistortion:
+    model: keras.Model, images: Any, labels: Any, targets: Any = None, *, pixel_box: PixelBox | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> CertifiedDistortion:  # fmt: skip
     """Tells, for each image, up to which distortion its answer is certain to stay.
 
     No image nearer than that has `logits[target] >= logits[label]`, or, without targets, any other class in place of the
     target. For a linear classifier this is the exact distance of the nearest such image, pixels being free. For other networks
     it is below; how far below is told by an attack, which comes from the other side.
 
-    The proof is one in exact arithmetic, carried out in double precision with room for rounding; a last allowance, of 64 units
-    in the last place of the largest logit, is made for the answers being computed in single precision, as the layers are that
-    do not count among the last.
+    The proof is one in exact arithmetic, carried out in double precision with room for rounding. For what is computed in single
+    precision, the answers and what the earlier layers pass on to the last ones, 64 units in the last place are allowed: of the
+    largest logit, and of the length of what is passed on.
 
     Args:
         model: A functional or sequential Keras model from images to logits or probabilities, one input, one output.
@@ -55,6 +57,7 @@ def certified_distortion(
         labels: Int `[batch]`, the answers to be guarded.
         targets: Int `[batch]`, the classes not to be reached; every other class if omitted.
         pixel_box: If given, images outside it do not count, so that pixels on its walls move one way only. Must hold `images`.
+        report: Called as `report(done, total)` after some images, when there are many.
 
     Returns:
         A `CertifiedDistortion`.
@@ -62,6 +65,7 @@ def certified_distortion(
     Raises:
         ValueError: If the model, a shape, a class or a pixel is not as told above, a target is its label, or there is no rule
             for the norm of a layer.
+        TypeError: If images are not floating point, or classes no integers.
 
     Example:
         >>> certified = certified_distortion(model, images, labels)
@@ -75,47 +79,53 @@ def certified_distortion(
     """
     images, labels, rivals = _checked(model, images, labels, targets, pixel_box)
     tail = dense_tail(model)
-    num_pixels = prod(images.shape[1:])
-    head_norm, trunk_norm = (1.0 if part is None else lipschitz_bound(part).upper for part in (tail.head, tail.trunk))
-    if tail.head is None:
-        values = tf.cast(tf.reshape(images, [-1, num_pixels]), tf.float64)
-        walls = _walls(images, pixel_box)
-    else:
-        values = tf.reshape(tf.cast(tail.head(images, training=False), tf.float64), [images.shape[0], -1])
-        walls = _walls(values, None)
-    norms = [tf.constant(norm, tf.float64) for norm in (head_norm, trunk_norm)]
+    start = model.inputs[0]
+    ends = [start if part is None else part.outputs[0] for part in (tail.head, tail.trunk)]
+    norms = [tf.constant(norm, tf.float64) for norm in bounds_at(start, ends)]
+    matrices, offsets = [stage.matrix for stage in tail.stages], [stage.offset for stage in tail.stages]
     certify = _certifier(tuple((stage.activation, stage.constant) for stage in tail.stages))
-    radii = _by_parts(
-        lambda *rows: certify([stage.matrix for stage in tail.stages], [stage.offset for stage in tail.stages], *norms, *rows),
-        (values, *walls, labels, rivals),
-        max(1, _ENTRIES_AT_ONCE // _entries_per_image(tail)),
-    )
-    local, product = (tf.cast(radius / sqrt(num_pixels) * _OUTWARD, tf.float32) for radius in radii)
+
+    def certify_part(images: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor) -> list[tf.Tensor]:
+        values, blur, *walls = _start_of_tail(tail.head, images, pixel_box)
+        lost = tf.math.divide_no_nan(blur, norms[0])
+        return [tf.nn.relu(radius - lost) for radius in certify(matrices, offsets, *norms, values, *walls, labels, rivals)]
+
+    at_once = max(1, _ENTRIES_AT_ONCE // _entries_per_image(tail))
+    radii = _by_parts(certify_part, (images, labels, rivals), at_once, report)
+    local, product = (tf.cast(radius / sqrt(prod(images.shape[1:])) * _OUTWARD, tf.float32) for radius in radii)
     return CertifiedDistortion(tf.maximum(local, product), product)
 
 
-def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int) -> Any:
+def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int, report: Callable[[int, int], None]) -> Any:
     """Certifies so many images at a time that memory suffices; the last part is filled up with the first image."""
     batch = rows[0].shape[0]
     size = min(size, batch)
     places = tf.range(-(-batch // size) * size)
     order = tf.reshape(tf.where(places < batch, places, 0), [-1, size])
-    parts = [certify(*(tf.gather(values, part) for values in rows)) for part in tf.unstack(order)]
+    parts = []
+    for part in tf.unstack(order):
+        parts.append(certify(*(tf.gather(values, part) for values in rows)))
+        report(min(size * len(parts), batch), batch)
     return [tf.concat(columns, axis=0)[:batch] for columns in zip(*parts, strict=True)]
+
+
+def _start_of_tail(head: keras.Model | None, images: tf.Tensor, pixel_box: PixelBox | None) -> tuple[tf.Tensor, ...]:
+    """Returns what the first stage takes, how far rounding may have moved that, and what of it may rise and may fall."""
+    given = images if head is None else head(images, training=False)
+    values = tf.cast(tf.reshape(given, [images.shape[0], -1]), tf.float64)
+    free = tf.ones_like(values, tf.bool)
+    if head is not None:
+        return values, _SINGLE_PRECISION * tf.norm(values, axis=1), free, free
+    exact = tf.zeros_like(values[:, 0])
+    if pixel_box is None:
+        return values, exact, free, free
+    return values, exact, values < pixel_box.upper, values > pixel_box.lower
 
 
 def _entries_per_image(tail: DenseTail) -> int:
     """Returns the entries of the largest array: the gradients of the units of a layer, both ways."""
     widths = [int(stage.matrix.shape[1]) for stage in tail.stages]
     return 2 * max(widths) * max(int(tail.stages[0].matrix.shape[0]), max(widths))
-
-
-def _walls(values: tf.Tensor, pixel_box: PixelBox | None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns masks `[batch, values]` of what may rise and of what may fall."""
-    flat = tf.reshape(values, [values.shape[0], -1])
-    if pixel_box is None:
-        return tf.ones_like(flat, tf.bool), tf.ones_like(flat, tf.bool)
-    return flat < pixel_box.upper, flat > pixel_box.lower
 
 
 class _Layer(NamedTuple):
@@ -265,32 +275,18 @@ def _checked(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the images, the labels, and the rivals of each label `[batch, rivals]`."""
     start, end = ends_of(model)
-    images = tf.convert_to_tensor(images, tf.float32)
+    images = checked_images(images, pixel_box or PixelBox(float("-inf"), float("inf")))
     expected = tuple(start.shape[1:])
-    if tuple(images.shape[1:]) != expected or not images.shape[0]:
-        raise ValueError(
-            f"images must be [batch, *{expected}], as {model.name!r} takes them, and at least one; received "
-            f"{tuple(images.shape)}."
-        )
+    if tuple(images.shape[1:]) != expected:
+        raise ValueError(f"images must be [batch, *{expected}], as {model.name!r} takes them; received {tuple(images.shape)}.")
     if len(end.shape) != 2 or int(end.shape[-1]) < 2:
         raise ValueError(f"{model.name!r} must answer [batch, classes], two classes or more; it answers {tuple(end.shape)}.")
-    (pixel_box or PixelBox(float("-inf"), float("inf"))).check(images)
-    num_classes = int(end.shape[-1])
-    labels = _checked_classes(labels, "labels", images.shape[0], num_classes)
+    num_images, num_classes = images.shape[0], int(end.shape[-1])
+    labels = checked_classes(labels, "labels", num_images=num_images, num_classes=num_classes)
     if targets is None:
         others = tf.range(num_classes - 1)[tf.newaxis]
         return images, labels, others + tf.cast(others >= labels[:, tf.newaxis], tf.int32)
-    targets = _checked_classes(targets, "targets", images.shape[0], num_classes)
+    targets = checked_classes(targets, "targets", num_images=num_images, num_classes=num_classes)
     if bool(tf.reduce_any(targets == labels)):
         raise ValueError("targets must differ from labels; the nearest image with the same answer is the image itself.")
     return images, labels, targets[:, tf.newaxis]
-
-
-def _checked_classes(classes: Any, name: str, num_images: int, num_classes: int) -> tf.Tensor:
-    classes = tf.cast(tf.convert_to_tensor(classes), tf.int32)
-    if classes.shape != (num_images,):
-        raise ValueError(f"{name} must be [{num_images}], one for each image; received the shape {tuple(classes.shape)}.")
-    if not bool(tf.reduce_all((classes >= 0) & (classes < num_classes))):
-        raise ValueError(f"{name} must lie in 0 to {num_classes - 1}; received {int(tf.reduce_min(classes))} to "
-                         f"{int(tf.reduce_max(classes))}.")  # fmt: skip
-    return classes

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from intriguing.analysis.lipschitz import slope_of
+from intriguing.analysis.lipschitz import ACTIVATION_LAYERS, slope_of
+from intriguing.analysis.operator_norms import MOVERS
 
 _MATRIX_ENTRIES = 2**22
 _MOST_UNITS = 1024  # of a layer in between
@@ -20,9 +21,7 @@ _AFFINE = (
     _layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D, _layers.DepthwiseConv1D, _layers.DepthwiseConv2D,
     _layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.AveragePooling1D, _layers.AveragePooling2D,
     _layers.GlobalAveragePooling1D, _layers.GlobalAveragePooling2D, _layers.BatchNormalization, _layers.Normalization,
-    _layers.Rescaling, _layers.Flatten, _layers.Reshape, _layers.Permute, _layers.ZeroPadding1D,
-    _layers.ZeroPadding2D, _layers.ZeroPadding3D, _layers.Cropping1D, _layers.Cropping2D, _layers.Cropping3D,
-    _layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D, _layers.GaussianNoise, _layers.GaussianDropout,
+    _layers.Rescaling, *MOVERS,
 )  # fmt: skip
 # AveragePooling3D is not among them: TensorFlow has none in double precision on a CPU.
 
@@ -93,8 +92,9 @@ def _taken(groups: list[_Group], operation: Any, source: Any, *, ends: bool) -> 
     activation = _activation_of(operation)
     if ends and activation is keras.activations.softmax:  # the order of the logits is that of the probabilities
         activation = keras.activations.linear
-    affine = isinstance(operation, _AFFINE)
-    if activation is None or activation is keras.activations.softmax or not (affine or _only_activates(operation)):
+    affine = type(operation) in _AFFINE  # a derived one may compute something else
+    known = affine or type(operation) in ACTIVATION_LAYERS
+    if activation is None or activation is keras.activations.softmax or not known:
         return False
     if activation is keras.activations.linear:
         return groups[0].add(operation, source) if affine else _moved(groups, source)
@@ -111,10 +111,6 @@ def _taken(groups: list[_Group], operation: Any, source: Any, *, ends: bool) -> 
 def _moved(groups: list[_Group], source: Any) -> bool:
     groups[0].source = source
     return True
-
-
-def _only_activates(operation: Any) -> bool:
-    return isinstance(operation, _layers.Activation | _layers.ReLU | _layers.LeakyReLU | _layers.ELU | _layers.Softmax)
 
 
 def _activation_of(operation: Any) -> Callable[..., Any] | None:

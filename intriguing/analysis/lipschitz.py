@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from intriguing.analysis.operator_norms import OperatorNorm, has_norm_rule, operator_norm
+from intriguing.analysis.operator_norms import OperatorNorm, operator_norm
 
 _SELU_SLOPE = 1.0507009873554805 * 1.6732632423543772
 _ACTIVATIONS: dict[Callable[..., Any], float] = {
@@ -90,6 +90,12 @@ def ends_of(model: keras.Model) -> tuple[Any, Any]:
     return inputs[0], outputs[0]
 
 
+def bounds_at(start: Any, tensors: Sequence[Any]) -> list[float]:
+    """Returns the bounds of tensors of one graph, each per change of `start`; what they share is bounded once."""
+    walk, known = _Walk(), {id(start): 1.0}
+    return [walk.bound(tensor, known) for tensor in tensors]
+
+
 class _Walk:
     def __init__(self) -> None:
         self.layers: list[LayerBound] = []
@@ -106,7 +112,7 @@ class _Walk:
         if isinstance(operation, keras.Model):
             return self.bound(operation.outputs[0], {id(operation.inputs[0]): bounds[0]})
         for kinds, merged in _MERGES:
-            if isinstance(operation, kinds):
+            if type(operation) in kinds:
                 return merged(bounds)
         if len(sources) != 1:
             raise ValueError(
@@ -129,12 +135,11 @@ _MERGES: tuple[tuple[tuple[type, ...], Callable[[Sequence[float]], float]], ...]
 
 def _layer_bound(operation: Any, shape: tuple[int, ...]) -> LayerBound:
     slope = slope_of(operation)
-    only_activates = isinstance(operation, _ACTIVATION_LAYERS) and not has_norm_rule(operation)
-    norm = OperatorNorm(1.0, 1.0) if only_activates else operator_norm(operation, shape)
+    norm = OperatorNorm(1.0, 1.0) if type(operation) in ACTIVATION_LAYERS else operator_norm(operation, shape)
     return LayerBound(operation.name, type(operation).__name__, shape, norm, slope)
 
 
-_ACTIVATION_LAYERS = (
+ACTIVATION_LAYERS = (
     keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax,
 )  # fmt: skip
 

@@ -28,6 +28,14 @@ _MATRIX_ENTRIES = 2**23  # in memory at once
 _UNROLLED_ENTRIES = 2**23  # of a layer that is taken as the matrix that it is; two seconds, and twice as many take six
 
 
+MOVERS = (
+    keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D,
+    keras.layers.ZeroPadding3D, keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D, keras.layers.Dropout,
+    keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D, keras.layers.GaussianNoise,
+    keras.layers.GaussianDropout, keras.layers.InputLayer,
+)  # fmt: skip
+
+
 class OperatorNorm(NamedTuple):
     """Bounds of the L2 operator norm of a layer, output per input: `lower <= norm <= upper`."""
 
@@ -42,7 +50,7 @@ _RULES: dict[type, Rule] = {}
 
 
 def register_norm(*kinds: type) -> Callable[[Rule], Rule]:
-    """Registers a rule for layers of some classes, and of those derived from them that have no rule of their own.
+    """Registers a rule for layers of some classes, and of those derived from them without a rule or a `call` of their own.
 
     A rule takes the layer and the shape of one input, and answers for what the layer does before its activation function.
 
@@ -87,9 +95,9 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
         power of the stride, and samples too few frequencies. Sedghi, Gupta, Long, The singular values of convolutional layers,
         2019.
     """
-    if has_norm_rule(layer):
-        kind = next(kind for kind in type(layer).__mro__ if kind in _RULES)
-        return _RULES[kind](layer, tuple(int(size) for size in input_shape))
+    rule = _rule_of(layer)
+    if rule is not None:
+        return rule(layer, tuple(int(size) for size in input_shape))
     raise ValueError(
         f"no rule for the operator norm of the layer {layer.name!r}, a {type(layer).__name__}. Register one with "
         f"@register_norm({type(layer).__name__}), a function from the layer and the shape of one input to an OperatorNorm."
@@ -98,7 +106,13 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
 
 def has_norm_rule(layer: Any) -> bool:
     """Whether `operator_norm` knows layers of this class."""
-    return any(kind in _RULES for kind in type(layer).__mro__)
+    return _rule_of(layer) is not None
+
+
+def _rule_of(layer: Any) -> Rule | None:
+    kind: Any = next((kind for kind in type(layer).__mro__ if kind in _RULES), None)
+    # What is derived from a layer and computes something else is another layer.
+    return _RULES[kind] if kind is not None and type(layer).call is kind.call else None
 
 
 @register_norm(keras.layers.Dense)
@@ -145,6 +159,16 @@ def _norm_of_average_pooling(layer: Any, input_shape: tuple[int, ...]) -> Operat
     return _exactly(float(norm))
 
 
+@register_norm(keras.layers.GlobalAveragePooling1D, keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling3D)
+def _norm_of_global_average_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
+    return _exactly(1.0 / sqrt(prod(_grid(layer, input_shape))))
+
+
+@register_norm(keras.layers.GlobalMaxPooling1D, keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D)
+def _norm_of_global_max_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
+    return OperatorNorm(1.0, 1.0)
+
+
 @register_norm(keras.layers.BatchNormalization)
 def _norm_of_batch_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
     scales = 1.0 / np.sqrt(np.asarray(layer.moving_variance, np.float64) + layer.epsilon)
@@ -164,12 +188,7 @@ def _norm_of_rescaling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm
     return _exactly(float(np.max(np.abs(np.asarray(layer.scale, np.float64)))))
 
 
-@register_norm(
-    keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D,
-    keras.layers.ZeroPadding3D, keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D, keras.layers.Dropout,
-    keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D, keras.layers.GaussianNoise,
-    keras.layers.GaussianDropout, keras.layers.InputLayer,
-)  # fmt: skip
+@register_norm(*MOVERS)
 def _norm_of_moving_values(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
     """Values are moved, padded with zeros or left out; noise is absent in inference."""
     return OperatorNorm(1.0, 1.0)

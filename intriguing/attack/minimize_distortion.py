@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from intriguing.accelerators import compile_for_loops, num_lanes, run_on_rows
@@ -17,8 +16,8 @@ from intriguing.attack.distortion_search import DistortionResults, DistortionSea
 from intriguing.attack.lbfgs import BoxMinimum, minimize_in_box
 from intriguing.attack.rows import replace_rows
 from intriguing.distortion import distortion
-from intriguing.models.logits import Architecture, Classifier, split_weights
-from intriguing.pixels import PixelBox
+from intriguing.models.logits import Architecture, Classifier, checked_classes, split_weights
+from intriguing.pixels import checked_images
 
 _NUM_RANKED = 9  # classes whose boundaries are compared, where any class will do
 _RESERVED_FOR_WALK = _NUM_RANKED + 1  # evaluations for that comparison, and for c at the end
@@ -68,14 +67,14 @@ def minimize_distortion(
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
     """
-    images = _checked_images(images, search.pixel_box)
+    images = checked_images(images, search.pixel_box)
     starts = search.pixel_box.clip(images + _checked_perturbations(perturbations, images))
     architecture, weights = split_weights(classifier, images.shape[1:])
     if (targets is None) == (labels is None):
         given = "both" if targets is not None else "neither"
         raise ValueError(f"pass exactly one of targets (reach this class) and labels (leave this class); received {given}.")
     name, classes = ("targets", targets) if targets is not None else ("labels", labels)
-    classes = _checked_classes(classes, name, num_images=images.shape[0], num_classes=architecture.num_classes)
+    classes = checked_classes(classes, name, num_images=images.shape[0], num_classes=architecture.num_classes)
     program = _compiled_search(architecture, search, targets is not None, compile_for_loops(architecture.convolves))
     return run_on_rows(program, weights, (images, starts, classes))
 
@@ -292,30 +291,3 @@ def _checked_perturbations(perturbations: Any, images: tf.Tensor) -> tf.Tensor:
             "perturbations must be finite numbers; received NaN or infinite values. Pass zeros to begin at the image."
         )
     return perturbations
-
-
-def _checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
-    images = tf.convert_to_tensor(images)
-    if not images.dtype.is_floating:
-        raise TypeError(f"images must be floating point; received {images.dtype.name}. Rescale them with PixelBox.rescale.")
-    if images.shape.rank is None or images.shape.rank < 2:
-        raise ValueError(f"images must be a batch [batch, ...]; received shape {images.shape.as_list()}. Add a batch axis.")
-    if images.shape.num_elements() == 0:
-        raise ValueError(f"images must hold at least one image; received shape {images.shape.as_list()}.")
-    images = tf.cast(images, tf.float32)
-    pixel_box.check(images)
-    return images
-
-
-def _checked_classes(classes: Any, name: str, *, num_images: int, num_classes: int) -> tf.Tensor:
-    classes = np.asarray(classes)
-    if not np.issubdtype(classes.dtype, np.integer):
-        raise TypeError(f"{name} must be integers; received {classes.dtype}.")
-    if classes.shape != (num_images,):
-        raise ValueError(f"{name} must have one class for each of the {num_images} images; received shape {classes.shape}.")
-    if classes.min() < 0 or classes.max() >= num_classes:
-        raise ValueError(
-            f"{name} must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {classes.min()} to "
-            f"{classes.max()}."
-        )
-    return tf.constant(classes, tf.int32)

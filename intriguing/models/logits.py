@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]
@@ -179,3 +180,23 @@ def _digest(traced: Any) -> str:
         digest.update(renamed.SerializeToString(deterministic=True))
     digest.update(",".join(position[tensor.op.name] for tensor in traced.outputs).encode())
     return digest.hexdigest()
+
+
+def checked_classes(classes: Any, name: str, *, num_images: int, num_classes: int) -> tf.Tensor:
+    """Returns one class for each image as int32 `[num_images]`, or tells what is wrong with them.
+
+    Raises:
+        TypeError: If they are not integers.
+        ValueError: If there is not one for each image, or one that the classifier does not have.
+    """
+    classes = np.asarray(classes)
+    if not np.issubdtype(classes.dtype, np.integer):
+        raise TypeError(f"{name} must be integers; received {classes.dtype}.")
+    if classes.shape != (num_images,):
+        raise ValueError(f"{name} must have one class for each of the {num_images} images; received shape {classes.shape}.")
+    if classes.min() < 0 or classes.max() >= num_classes:
+        raise ValueError(
+            f"{name} must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {classes.min()} to "
+            f"{classes.max()}."
+        )
+    return tf.constant(classes, tf.int32)

@@ -146,6 +146,10 @@ ACTIVATION_LAYERS = (
 
 def slope_of(operation: Any) -> float:
     """Returns the Lipschitz constant of the activation function of a layer, 1 if it has none."""
+    if isinstance(operation, keras.layers.ReLU) and operation.threshold:
+        raise ValueError(
+            f"{_described(operation)}, jumps at its threshold of {float(operation.threshold)}: no bound holds. Use one without."
+        )
     if isinstance(operation, keras.layers.ReLU | keras.layers.LeakyReLU):
         return max(1.0, abs(float(operation.negative_slope)))
     if isinstance(operation, keras.layers.ELU):

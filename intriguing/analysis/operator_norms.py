@@ -202,9 +202,10 @@ def _linear_copy(layer: Any, input_shape: tuple[int, ...]) -> Any:
     """Returns the layer with the same kernel, without offset and activation function."""
     config = {**layer.get_config(), "use_bias": False, "activation": None, "name": "linear"}
     zeros = {key: "zeros" for key in config if key.endswith("_initializer")}  # faster than random numbers
+    config.pop("lora_rank", None)  # a low-rank addition is in the kernel already
     linear = type(layer).from_config({**config, **zeros})
     linear.build((None, *input_shape))
-    linear.set_weights(layer.get_weights()[:1])
+    linear.set_weights([np.asarray(layer.kernel)])
     return linear
 
 

@@ -261,8 +261,9 @@ def test_a_rival_at_a_constant_distance_counts_for_nothing():
     model.set_weights([kernel[:, [0, 0, 1]], np.array([bias[0] + 0.1, bias[0], bias[1]])])
     image = images_for(model, 20)
     image = image[answers(model, image) == 0]
-    to_last = certified_distortion(model, image, np.zeros(len(image)), np.full(len(image), 2))
-    np.testing.assert_array_equal(certified_distortion(model, image, np.zeros(len(image))).distortion, to_last.distortion)
+    labels = np.zeros(len(image), int)
+    to_last = certified_distortion(model, image, labels, np.full(len(image), 2))
+    np.testing.assert_array_equal(certified_distortion(model, image, labels).distortion, to_last.distortion)
     assert np.all(to_last.distortion > 0)
 
 
@@ -306,10 +307,10 @@ MISTAKES = {
     r"images must lie in the pixel box \[0.0, 1.0\]; received values from 0.5 to 2": {
         "images": 4.0 * IMAGES - [[1.5], [0.0]], "pixel_box": PixelBox(),
     },
-    r"labels must be \[2\], one for each image; received the shape \(3,\)": {"labels": [0, 1, 2]},
-    r"labels must lie in 0 to 3; received 0 to 4": {"labels": [0, 4]},
-    r"targets must lie in 0 to 3; received -1 to 2": {"targets": [-1, 2]},
-    r"targets must be \[2\]": {"targets": [1]},
+    r"labels must have one class for each of the 2 images; received shape \(3,\)": {"labels": [0, 1, 2]},
+    r"labels must lie in 0..3, the classes of the classifier; received values from 0 to 4": {"labels": [0, 4]},
+    r"targets must lie in 0..3, the classes of the classifier; received values from -1 to 2": {"targets": [-1, 2]},
+    r"targets must have one class for each of the 2 images": {"targets": [1]},
     r"targets must differ from labels": {"targets": [1, 1]},
 }  # fmt: skip
 
@@ -322,12 +323,36 @@ def test_a_mistake_is_told(message):
 
 
 def test_no_images_and_no_classes_are_told():
-    with pytest.raises(ValueError, match=r"as .* takes them, and at least one; received \(0, 3\)"):
+    with pytest.raises(ValueError, match=r"must hold at least one image; received shape \[0, 3\]"):
         certified_distortion(network((3,), layers.Dense(4)), np.zeros((0, 3), np.float32), [])
     for shape, num_outputs in (((3,), 1), ((5, 3), 4)):
         model = keras.Sequential([keras.Input(shape), layers.Dense(num_outputs)])
         with pytest.raises(ValueError, match=r"must answer \[batch, classes\], two classes or more; it answers \(None"):
             certified_distortion(model, np.zeros((2, *shape), np.float32), [0, 0])
+
+
+@pytest.mark.parametrize(("name", "given"), [("images", np.zeros((2, 3), np.uint8)), ("labels", [0.0, 1.0])])
+def test_numbers_of_another_kind_are_told(name, given):
+    with pytest.raises(TypeError, match=f"{name} must be .*; received"):
+        certified_distortion(network((3,), layers.Dense(4)), **({"images": IMAGES, "labels": [0, 1]} | {name: given}))
+
+
+def test_what_single_precision_blurs_before_the_last_layers_is_lost():
+    """A rectifier with a ceiling is no matrix: the last layers see what it passes on, in single precision."""
+    head = [layers.Dense(2), layers.ReLU(max_value=1e6)]
+    model = keras.Sequential([keras.Input((2,)), *head, layers.Dense(2)])
+    model.set_weights([np.eye(2), np.array([1e5, 1e5]), np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([40.0, 0.0])])
+    certified = certified_distortion(model, np.zeros((1, 2), np.float32), [0])
+    floor, logit, passed_on = 40.0 / np.sqrt(2.0), 1e5 + 40.0, 1e5 * np.sqrt(2.0)
+    expected = floor - 2.0**-18 * (logit / np.sqrt(2.0) + passed_on)
+    np.testing.assert_allclose(certified.distortion * np.sqrt(2.0), [expected], rtol=3e-4)  # norms are proved 1e-4 above
+
+
+def test_many_images_are_reported_part_by_part(monkeypatch):
+    model, told = network((3,), layers.Dense(4)), []
+    monkeypatch.setattr(module, "_ENTRIES_AT_ONCE", 2 * module._entries_per_image(dense_tail(model)))
+    certified_distortion(model, np.full((5, 3), 0.5, np.float32), [0] * 5, report=lambda *so_far: told.append(so_far))
+    assert told == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_a_layer_without_a_rule_is_named():

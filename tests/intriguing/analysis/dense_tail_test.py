@@ -174,16 +174,29 @@ def test_a_layer_of_another_kind_stops_it_and_stays_in_the_head(stopping):
     assert_composes(model, tail)
 
 
+def assert_two_stages_behind(model, name):
+    tail = dense_tail(model)
+    assert tail.head.layers[-1].name == name
+    assert len(tail.stages) == 2
+    assert_composes(model, tail)
+
+
+@pytest.mark.usefixtures("_double_precision")
+def test_a_derived_layer_stops_it():
+    class Squared(layers.Dense):
+        def call(self, inputs):
+            return super().call(inputs) ** 2
+
+    assert_two_stages_behind(sequential((3,), Squared(4, name="squared"), layers.Dense(4, "tanh"), layers.Dense(3)), "squared")
+
+
 @pytest.mark.usefixtures("_double_precision")
 def test_a_merge_stops_it():
     inputs = keras.Input((4,))
     hidden = layers.Dense(4, "tanh")(inputs)
     merged = layers.Add(name="merged")([inputs, layers.Dense(4, "relu")(hidden)])
     model = randomized(keras.Model(inputs, layers.Dense(3)(layers.Dense(5, "sigmoid")(merged))))
-    tail = dense_tail(model)
-    assert tail.head.layers[-1].name == "merged"
-    assert len(tail.stages) == 2
-    assert_composes(model, tail)
+    assert_two_stages_behind(model, "merged")
 
 
 @pytest.mark.usefixtures("_double_precision")
@@ -211,10 +224,7 @@ def test_what_is_too_large_stops_it(monkeypatch, limit, size):
     model = sequential((8,), *chain)
     assert dense_tail(model).head is None
     monkeypatch.setattr(module, limit, size)
-    tail = dense_tail(model)
-    assert tail.head.layers[-1].name == "large"
-    assert len(tail.stages) == 2
-    assert_composes(model, tail)
+    assert_two_stages_behind(model, "large")
 
 
 @pytest.mark.usefixtures("_double_precision")

@@ -53,6 +53,32 @@ def test_a_shared_layer_and_a_shortcut_are_followed():
     np.testing.assert_allclose(lipschitz_bound(model).upper, 1.0 + 9.0, rtol=RTOL)
 
 
+def test_a_rectifier_that_jumps_has_no_bound():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU(threshold=0.5, name="jumping")])
+    with pytest.raises(ValueError, match="the layer 'jumping', a ReLU, jumps at its threshold of 0.5: no bound holds"):
+        lipschitz_bound(model)
+
+
+def test_a_layer_derived_from_a_known_one_that_computes_something_else_has_no_rule():
+    class Squared(keras.layers.Dense):
+        def call(self, inputs):
+            return super().call(inputs) ** 2
+
+    class Named(keras.layers.Dense):
+        """A layer that computes just what its parent does."""
+
+    with pytest.raises(ValueError, match="no rule for the operator norm of the layer 'squared', a Squared"):
+        lipschitz_bound(keras.Sequential([keras.Input((2,)), Squared(3, name="squared")]))
+    assert lipschitz_bound(keras.Sequential([keras.Input((2,)), Named(3)])).upper > 0
+
+    class Tenfold(keras.layers.Add):
+        def _merge_function(self, inputs):
+            return 10.0 * super()._merge_function(inputs)
+
+    with pytest.raises(ValueError, match="a Tenfold takes 2 inputs, and there is no rule to merge"):
+        lipschitz_bound(branched(Tenfold()))
+
+
 def test_a_model_within_a_model_is_followed():
     inner = keras.Sequential([keras.Input((2,)), dense(2.0 * np.eye(2)), keras.layers.ReLU(negative_slope=3.0)])
     outer = keras.Sequential([keras.Input((2,)), dense(5.0 * np.eye(2)), inner])

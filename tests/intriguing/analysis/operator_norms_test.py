@@ -82,6 +82,18 @@ def test_a_dense_layer_has_the_norm_of_its_kernel(shape):
     assert norm.upper / norm.lower <= 1 + RTOL_LOWER
 
 
+@pytest.mark.parametrize(("layer", "shape"), [(keras.layers.Dense(4), (5,)), (keras.layers.Conv2D(4, 3), (5, 5, 2))])
+def test_a_low_rank_addition_counts(layer, shape):
+    layer.build((None, *shape))
+    before = operator_norm(layer, shape)
+    layer.enable_lora(1)
+    rng = np.random.default_rng(0)
+    layer.set_weights([rng.normal(size=weight.shape) for weight in layer.get_weights()])
+    norm = operator_norm(layer, shape)
+    assert_sound(norm, largest_singular_value(unroll(layer, shape)))
+    assert norm.lower > before.upper
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3), (4, 3)])
 @pytest.mark.parametrize("size", [7, 10])
@@ -89,6 +101,17 @@ def test_average_pooling_is_the_matrix_that_it_is(size, pool, stride, padding):
     layer = keras.layers.AveragePooling2D(pool, strides=stride, padding=padding)
     norm = operator_norm(layer, (size, size + 1, 2))
     np.testing.assert_allclose(norm, largest_singular_value(unroll(layer, (size, size + 1, 2))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_global_average_pooling_is_the_matrix_that_it_is(data_format):
+    layer = keras.layers.GlobalAveragePooling2D(data_format=data_format)
+    norm = operator_norm(layer, (3, 4, 5))
+    np.testing.assert_allclose(norm, largest_singular_value(unroll(layer, (3, 4, 5))), rtol=1e-5)
+
+
+def test_global_max_pooling_follows_one_pixel():
+    assert operator_norm(keras.layers.GlobalMaxPooling2D(), (3, 4, 5)) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

@@ -125,6 +125,12 @@ def _without_softmax(model: keras.Model) -> tuple[keras.Model, dict[int, Any]]:
     return logits, {id(new): old for new, old in zip(linear.variables, last.variables, strict=True)}
 
 
+def ends_in_softmax(model: keras.Model) -> bool:
+    """True if a functional or sequential model answers probabilities, so that its logits lie before its last operation."""
+    last = model.outputs[0]._keras_history.operation
+    return ends_in_softmax(last) if isinstance(last, keras.Model) else _is_softmax(last)
+
+
 def _refuse_softmax_in_subclass(model: keras.Model) -> None:
     if model.layers and _is_softmax(model.layers[-1]):
         raise ValueError(

@@ -1,5 +1,7 @@
 """Training by minibatches or by full-batch L-BFGS, in one compiled loop for every strategy; a penalty on operator norms."""
 
+from intriguing.training.adversarial import AdversarialRecord, AdversarialTraining, Round, fit_adversarially
+from intriguing.training.adversarial_pool import LayerPool
 from intriguing.training.sparse_autoencoder import AutoencoderTraining, fit_on_autoencoder
 from intriguing.training.spectral_regularizer import SpectralRegularizer, norm_bound
 from intriguing.training.supervised import (
@@ -12,12 +14,17 @@ from intriguing.training.supervised import (
 )
 
 __all__ = [
+    "AdversarialRecord",
+    "AdversarialTraining",
     "AutoencoderTraining",
     "FullBatchTraining",
+    "LayerPool",
     "MinibatchTraining",
+    "Round",
     "SpectralRegularizer",
     "TrainingRecord",
     "cross_entropy",
+    "fit_adversarially",
     "fit_full_batch",
     "fit_minibatches",
     "fit_on_autoencoder",

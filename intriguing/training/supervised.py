@@ -18,10 +18,13 @@ import tensorflow as tf
 from intriguing.attack import lbfgs
 from intriguing.models.logits import in_mode, values_of
 from intriguing.training.adam import adam_step, initial_moments
-from intriguing.training.spectral_regularizer import SpectralPenalties, spectral_penalties
+from intriguing.training.spectral_regularizer import spectral_penalties
 
 BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
 """From `(outputs of the model, images, labels)` of a batch to a scalar."""
+
+WeightLoss = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
+"""From `(trainable weights, other weights, batch)` to losses, the first of which is to fall, and the other weights after it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,12 @@ def cross_entropy(logits: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
+def surprise_at_probabilities(probabilities: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the mean cross-entropy of the labels, a scalar, for a model that ends in a softmax."""
+    del images
+    return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
+
+
 def fit_minibatches(
     model: keras.Model,
     batches: tf.data.Dataset,
@@ -121,16 +130,15 @@ def fit_minibatches(
             f"batch_size {settings.batch_size} cannot be divided among {strategy.num_replicas_in_sync} replicas; use a "
             "multiple."
         )
-    state = _ReplicatedState(model)
-    spectral = spectral_penalties(model, settings.spectral_penalty)
-    step = _training_step(model, _learning_rate(settings, steps_per_epoch), loss, spectral, state)
+    state = ReplicatedState(model)
+    step = training_step(loss_of_weights(model, loss, settings), learning_rate(settings, steps_per_epoch), state)
 
     @tf.function
     def epoch(iterator: Any) -> tf.Tensor:
         total = tf.constant(0.0)
         for _ in tf.range(steps_per_epoch):
             value = strategy.run(step, args=(next(iterator),))
-            total += strategy.experimental_local_results(value)[0]
+            total += strategy.experimental_local_results(value)[0][0]
         return total / tf.cast(steps_per_epoch, tf.float32)
 
     iterator = iter(strategy.experimental_distribute_dataset(batches))
@@ -142,7 +150,8 @@ def fit_minibatches(
     return TrainingRecord(losses=tuple(losses), converged=None)
 
 
-def _learning_rate(settings: MinibatchTraining, steps_per_epoch: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def learning_rate(settings: MinibatchTraining, steps_per_epoch: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the learning rate as a function of the number of steps taken: up over the warmup, then down along a cosine."""
     num_steps = steps_per_epoch * settings.num_epochs
     climbing = int(settings.warmup * num_steps)
     if not climbing:
@@ -152,15 +161,18 @@ def _learning_rate(settings: MinibatchTraining, steps_per_epoch: int) -> Callabl
     )
 
 
-class _ReplicatedState:
+class ReplicatedState:
     """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
 
-    def __init__(self, model: keras.Model):
-        self.trainable = _replicated(values_of(model.trainable_variables))
+    def __init__(self, model: keras.Model, moments: Sequence[tf.Tensor] | None = None):
+        """Begins with the weights of a model, on every replica of the current strategy; with zero moments if none are given."""
+        trainable = values_of(model.trainable_variables)
+        self.trainable = _replicated(trainable)
         self.fixed = _replicated(values_of(model.non_trainable_variables))
-        self.moments = _replicated(initial_moments(values_of(model.trainable_variables)))
+        self.moments = _replicated(initial_moments(trainable) if moments is None else moments)
 
     def copy_to(self, model: keras.Model) -> None:
+        """Gives the weights back to the model."""
         pairs = [*zip(model.trainable_variables, self.trainable), *zip(model.non_trainable_variables, self.fixed)]
         for variable, value in pairs:
             variable.assign(value.read_value())
@@ -175,34 +187,49 @@ def _read(variables: Iterable[tf.Variable]) -> list[tf.Tensor]:
     return [variable.read_value() for variable in variables]
 
 
-def _training_step(
-    model: keras.Model,
-    schedule: Callable[[tf.Tensor], tf.Tensor],
-    loss: BatchLoss,
-    spectral: SpectralPenalties,
-    state: _ReplicatedState,
+def loss_of_weights(model: keras.Model, loss: BatchLoss, settings: MinibatchTraining) -> WeightLoss:
+    """Returns the loss of a batch `(images, labels)`, with all regularizers and without, as a pure function of the weights.
+
+    Raises:
+        ValueError: If a spectral penalty is asked for, and there is no kernel for it.
+    """
+    spectral = spectral_penalties(model, settings.spectral_penalty)
+
+    def losses(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        images, labels = batch
+        outputs, updated, penalties = model.stateless_call(
+            trainable, fixed, images, return_losses=True, **in_mode(model, training=True)
+        )
+        value = loss(outputs, images, labels)
+        return tf.stack([value + tf.add_n([tf.constant(0.0), *penalties, *spectral(trainable)]), value]), updated
+
+    return losses
+
+
+def training_step(
+    losses: WeightLoss, schedule: Callable[[tf.Tensor], tf.Tensor], state: ReplicatedState
 ) -> Callable[[Any], tf.Tensor]:
+    """Returns one step of Adam for `strategy.run`: from a batch of a replica to the losses, averaged over the replicas."""
+
     @tf.function(jit_compile=True, autograph=False)
-    def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], images: tf.Tensor, labels: tf.Tensor) -> Any:
+    def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            outputs, updated, penalties = model.stateless_call(
-                trainable, fixed, images, return_losses=True, **in_mode(model, training=True)
-            )
-            value = loss(outputs, images, labels) + tf.add_n([tf.constant(0.0), *penalties, *spectral(trainable)])
-        return value, tape.gradient(value, trainable), updated
+            values, updated = losses(trainable, fixed, batch)
+            minimized = values[0]
+        return values, tape.gradient(minimized, trainable), updated
 
     @tf.function(jit_compile=True, autograph=False)
     def update(trainable: list[tf.Tensor], slopes: list[tf.Tensor], moments: list[tf.Tensor]) -> Any:
         return adam_step(trainable, slopes, moments, schedule(moments[0]))
 
-    def step(batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    def step(batch: Any) -> tf.Tensor:
         trainable = _read(state.trainable)
-        value, slopes, fixed = _mean_over_replicas(gradients(trainable, _read(state.fixed), *batch))
+        values, slopes, fixed = _mean_over_replicas(gradients(trainable, _read(state.fixed), batch))
         trainable, moments = update(trainable, slopes, _read(state.moments))
         for variable, new in zip([*state.trainable, *state.moments, *state.fixed], [*trainable, *moments, *fixed], strict=True):
             variable.assign(new)
-        return value
+        return values
 
     return step
 

@@ -1,0 +1,320 @@
+"""Training against adversarial pools at chosen layers: fit, attack, renew the pools, fit again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from intriguing.accelerators import writes_files
+from intriguing.attack import QUICK_SEARCH, DistortionSearch
+from intriguing.models.layer_cut import IMAGES, LayerCut, cut_at
+from intriguing.training.adversarial_pool import (
+    AdversarialActivations,
+    LayerPool,
+    Pool,
+    distort_activations,
+    empty_pool,
+    in_chunks,
+    mean_distortion,
+    renew,
+)
+from intriguing.training.checkpoint import load_checkpoint, save_checkpoint
+from intriguing.training.pool_loss import draw, loss_with_pools
+from intriguing.training.supervised import (
+    MinibatchTraining,
+    ReplicatedState,
+    learning_rate,
+    training_step,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdversarialTraining:
+    """Minibatches of which a share comes from pools of adversarial examples, renewed between rounds of training.
+
+    Attributes:
+        minibatches: The training; `batch_size` counts clean images, to which the pools add theirs.
+        pools: One for each layer. The examples of a layer train the layers above it.
+        epochs_per_round: Passes over the training set between two renewals.
+        search: The attack; its `pixel_box` is that of the images. At a layer the range of its activations takes its place.
+        attacked_at_once: Images of one call of the attack.
+    """
+
+    minibatches: MinibatchTraining = MinibatchTraining()
+    pools: tuple[LayerPool, ...] = (LayerPool(layer=IMAGES),)
+    epochs_per_round: int = 2
+    search: DistortionSearch = QUICK_SEARCH
+    attacked_at_once: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("epochs_per_round", "attacked_at_once"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
+        layers = [pool.layer for pool in self.pools]
+        if not layers or len(set(layers)) < len(layers):
+            raise ValueError(f"pools must name at least one layer, and each only once; received {layers}.")
+        if self.share_of_pools >= 1.0:
+            raise ValueError(
+                f"the shares of the pools must leave room for clean images; received {[pool.share for pool in self.pools]}, "
+                f"together {self.share_of_pools:g}. Make them sum up to less than 1."
+            )
+
+    @property
+    def share_of_pools(self) -> float:
+        """Share of every minibatch that comes from all pools together."""
+        return sum(pool.share for pool in self.pools)
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of training, the last of which may be shorter."""
+        return -(-self.minibatches.num_epochs // self.epochs_per_round)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Round:
+    """What one round did; the mappings are from names of layers.
+
+    Attributes:
+        num_epochs: Passes over the training set so far.
+        clean_loss: Mean cross-entropy of the clean images in the round's last epoch.
+        pool_losses: The same of the examples of each pool; 0 for one that is empty.
+        least_distortions: Average least distortion of the examples made before the round; None if none was found or tried.
+        num_found: How many of them were found.
+        num_tried: Images attacked.
+    """
+
+    num_epochs: int
+    clean_loss: float
+    pool_losses: Mapping[str, float]
+    least_distortions: Mapping[str, float | None]
+    num_found: Mapping[str, int]
+    num_tried: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdversarialRecord:
+    """What training did: the mean loss of each epoch, and every round."""
+
+    losses: tuple[float, ...]
+    rounds: tuple[Round, ...]
+
+
+Remark = Callable[[int, int, str], None]
+"""Called as `report(epochs done, epochs in all, remark)` while training runs."""
+
+
+def fit_adversarially(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    *,
+    steps_per_epoch: int,
+    settings: AdversarialTraining,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    report: Remark = lambda done, total, remark: None,
+    on_round: Callable[[Round], None] = lambda round: None,
+) -> AdversarialRecord:
+    """Trains `model` in place, under the current strategy, on clean images and on pools of adversarial examples.
+
+    The pools are empty in the first round. Before each other one every layer's pool is renewed in part: the next images of
+    `batches` are brought to that layer, and the attack moves their activations, within their range, to the nearest ones that
+    the layers above get wrong; their labels stay. An example keeps its activations while the layers below it change, until it
+    is replaced.
+
+    Args:
+        model: Functional or sequential, built inside the scope of the strategy, from images to logits or probabilities of
+            classes. Its regularizers are added to the loss.
+        batches: Endless `(images, labels)`, in an order that is the same whenever it is read; every batch
+            `settings.minibatches.batch_size` images, in fixed shapes.
+        steps_per_epoch: Batches of one epoch.
+        settings: Layers, pools, and how to train.
+        seed: Of the examples drawn from the pools, and of the places that are renewed.
+        checkpoint: File to which everything is saved after each round. If it is there already, training goes on from it, with
+            the same pools, and ends with the same weights.
+        report: Called after every epoch and every part of an attack.
+        on_round: Called after every round.
+
+    Returns:
+        An `AdversarialRecord`, of the whole training even if it was continued.
+
+    Raises:
+        ValueError: If a layer is unknown or another path leads around it, if a batch cannot be divided among the replicas, or
+            if the checkpoint is one of another training.
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4. https://arxiv.org/abs/1312.6199
+    """
+    training = _Training(model, batches, steps_per_epoch, settings, seed)
+    done = training.restore(checkpoint)
+    for record in done:
+        on_round(record)
+    for number in range(len(done), settings.num_rounds):
+        training.run_round(number, report)
+        training.save(checkpoint)
+        on_round(training.rounds[-1])
+    training.state.copy_to(model)
+    return AdversarialRecord(losses=tuple(training.losses), rounds=tuple(training.rounds))
+
+
+class _Training:
+    """A training in progress: the weights with their moments, the pools, and what was recorded."""
+
+    def __init__(
+        self, model: keras.Model, batches: tf.data.Dataset, steps_per_epoch: int, settings: AdversarialTraining, seed: int
+    ):
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if settings.minibatches.batch_size % num_replicas:
+            raise ValueError(
+                f"batch_size {settings.minibatches.batch_size} cannot be divided among {num_replicas} replicas; use a multiple."
+            )
+        self.model, self.batches, self.steps_per_epoch = model, batches, steps_per_epoch
+        self.settings, self.seed = settings, seed
+        self.cuts = [cut_at(model, pool.layer, pixel_box=settings.search.pixel_box) for pool in settings.pools]
+        self.pools = [empty_pool(cut, pool) for cut, pool in zip(self.cuts, settings.pools, strict=True)]
+        self.losses: list[float] = []
+        self.rounds: list[Round] = []
+
+    def restore(self, checkpoint: Path | None) -> list[Round]:
+        """Goes on where a checkpoint ends, or begins; returns the rounds that are done."""
+        saved = load_checkpoint(checkpoint, identity=self._identity()) if checkpoint else None
+        if saved is None:
+            self.state = ReplicatedState(self.model)
+        else:
+            for index, variable in enumerate([*self.model.trainable_variables, *self.model.non_trainable_variables]):
+                variable.assign(saved[f"weight_{index}"])
+            num_moments = 1 + 2 * len(self.model.trainable_variables)
+            self.state = ReplicatedState(self.model, [tf.constant(saved[f"moment_{index}"]) for index in range(num_moments)])
+            self.pools = [
+                Pool(*(tf.constant(saved[f"pool_{index}_{name}"]) for name in Pool._fields)) for index in range(len(self.pools))
+            ]
+            self.losses = saved["losses"].tolist()
+            self.rounds = [Round(**record) for record in json.loads(str(saved["rounds"]))]
+        self._start_streams()
+        return self.rounds
+
+    def save(self, checkpoint: Path | None) -> None:
+        if checkpoint is None or not writes_files():
+            return
+        weights = [*self.state.trainable, *self.state.fixed]
+        tensors = {f"weight_{index}": variable.read_value() for index, variable in enumerate(weights)}
+        tensors |= {f"moment_{index}": variable.read_value() for index, variable in enumerate(self.state.moments)}
+        for index, pool in enumerate(self.pools):
+            tensors |= {f"pool_{index}_{name}": value for name, value in pool._asdict().items()}
+        rounds = np.array(json.dumps([dataclasses.asdict(record) for record in self.rounds]))
+        save_checkpoint(checkpoint, {**tensors, "losses": np.array(self.losses), "rounds": rounds}, identity=self._identity())
+
+    def _identity(self) -> str:
+        """Tells trainings apart whose rounds must not follow one another."""
+        shapes = [(variable.path, tuple(variable.shape)) for variable in self.model.variables]
+        return repr((self.settings, self.steps_per_epoch, self.seed, shapes))
+
+    def _start_streams(self) -> None:
+        """Reads on where training and the attacks stopped, and compiles the epoch."""
+        strategy = tf.distribute.get_strategy()
+        trained = self.batches.skip(self.steps_per_epoch * len(self.losses))
+        self._trained_on = iter(strategy.experimental_distribute_dataset(trained))
+        per_round = -(-max(pool.num_replaced for pool in self.settings.pools) // self.settings.minibatches.batch_size)
+        self._attacked = iter(self.batches.skip(per_round * max(0, len(self.rounds) - 1)))
+        self._batches_per_attack = per_round
+        self._epoch = _epoch(self.model, self.cuts, self.settings, self.steps_per_epoch, self.seed, self.state)
+
+    def run_round(self, number: int, report: Remark) -> None:
+        total = self.settings.minibatches.num_epochs
+        made = self._attack(number, report) if number else {}
+        for _ in range(min(self.settings.epochs_per_round, total - len(self.losses))):
+            losses = [float(value) for value in self._epoch(self._trained_on, self.pools)]
+            self.losses.append(losses[0])
+            report(len(self.losses), total, f"loss {losses[0]:.4g}")
+        layers = [pool.layer for pool in self.settings.pools]
+        self.rounds.append(
+            Round(
+                num_epochs=len(self.losses),
+                clean_loss=losses[1],
+                pool_losses=dict(zip(layers, losses[2:], strict=True)),
+                least_distortions={layer: _number(mean_distortion(found)) for layer, found in made.items()},
+                num_found={layer: int(tf.math.count_nonzero(found.succeeded)) for layer, found in made.items()},
+                num_tried={layer: int(found.succeeded.shape[0]) for layer, found in made.items()},
+            )
+        )
+
+    def _attack(self, number: int, report: Remark) -> dict[str, AdversarialActivations]:
+        """Makes new examples for every pool, of the same images."""
+        self.state.copy_to(self.model)
+        taken = [next(self._attacked) for _ in range(self._batches_per_attack)]
+        images, labels = (tf.concat(parts, axis=0) for parts in zip(*taken, strict=True))
+        made = {}
+        for index, (cut, pool) in enumerate(zip(self.cuts, self.settings.pools, strict=True)):
+            made[pool.layer] = _make(cut, pool, images, labels, self.settings, functools.partial(self._tell, report, pool))
+            self.pools[index] = renew(self.pools[index], made[pool.layer], seed=(self.seed, number * len(self.cuts) + index))
+        return made
+
+    def _tell(self, report: Remark, pool: LayerPool, done: int) -> None:
+        remark = f"attacking {pool.layer}, {done} of {pool.num_replaced}"
+        report(len(self.losses), self.settings.minibatches.num_epochs, remark)
+
+
+def _make(
+    cut: LayerCut,
+    pool: LayerPool,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    settings: AdversarialTraining,
+    report: Callable[[int], None],
+) -> AdversarialActivations:
+    parts, done = [], 0
+    for rows, num_new in in_chunks(pool.num_replaced, min(settings.attacked_at_once, pool.num_replaced)):
+        found = distort_activations(
+            cut, tf.gather(images, rows), tf.gather(labels, rows), search=settings.search, scale=pool.scale
+        )
+        parts.append(tf.nest.map_structure(lambda value, kept=num_new: value[:kept], found))
+        done += num_new
+        report(done)
+    return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
+
+
+def _epoch(
+    model: keras.Model,
+    cuts: Sequence[LayerCut],
+    settings: AdversarialTraining,
+    steps_per_epoch: int,
+    seed: int,
+    state: ReplicatedState,
+) -> Callable[[Any, list[Pool]], tf.Tensor]:
+    strategy = tf.distribute.get_strategy()
+    minibatches = settings.minibatches
+    losses = loss_with_pools(model, cuts, settings.pools, minibatches)
+    step = training_step(losses, learning_rate(minibatches, steps_per_epoch), state)
+    clean_rows = minibatches.batch_size // strategy.num_replicas_in_sync
+    clean_share = 1.0 - settings.share_of_pools
+    rows_of_pools = [max(1, round(clean_rows * pool.share / clean_share)) for pool in settings.pools]
+
+    def mixed_step(batch: Any, pools: list[Pool]) -> tf.Tensor:
+        number = tf.cast(state.moments[0].read_value(), tf.int32)
+        drawn = [
+            draw(pool, num_rows, [seed, number * len(pools) + index])
+            for index, (pool, num_rows) in enumerate(zip(pools, rows_of_pools, strict=True))
+        ]
+        return step((batch, drawn))
+
+    @tf.function
+    def epoch(iterator: Any, pools: list[Pool]) -> tf.Tensor:
+        total = tf.zeros([2 + len(pools)])
+        for _ in tf.range(steps_per_epoch):
+            values = strategy.run(mixed_step, args=(next(iterator), pools))
+            total += strategy.experimental_local_results(values)[0]
+        return total / tf.cast(steps_per_epoch, tf.float32)
+
+    return epoch
+
+
+def _number(value: tf.Tensor) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None

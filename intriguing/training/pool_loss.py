@@ -1,0 +1,64 @@
+"""The loss of a minibatch of clean images and of examples drawn from pools, each of which trains the layers above its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from intriguing.models.layer_cut import LayerCut
+from intriguing.models.logits import ends_in_softmax, in_mode
+from intriguing.training.adversarial_pool import LayerPool, Pool
+from intriguing.training.supervised import (
+    MinibatchTraining,
+    WeightLoss,
+    cross_entropy,
+    loss_of_weights,
+    surprise_at_probabilities,
+)
+
+
+def draw(pool: Pool, num_rows: int, seed: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Draws the rows of this replica, and whether there is any; all replicas draw together, and each takes its part."""
+    context = tf.distribute.get_replica_context()
+    num_all = num_rows * context.num_replicas_in_sync
+    drawn = tf.random.stateless_uniform([num_all], seed, 0, tf.maximum(pool.count, 1), tf.int32, alg="philox")
+    rows = tf.reshape(drawn, [context.num_replicas_in_sync, num_rows])[context.replica_id_in_sync_group]
+    return tf.gather(pool.activations, rows), tf.gather(pool.labels, rows), tf.cast(pool.count > 0, tf.float32)
+
+
+def loss_with_pools(
+    model: keras.Model, cuts: Sequence[LayerCut], pools: Sequence[LayerPool], minibatches: MinibatchTraining
+) -> WeightLoss:
+    """Returns the loss of clean images and of the examples of every pool, each weighed by its share."""
+    surprise = surprise_at_probabilities if ends_in_softmax(model) else cross_entropy
+    of_images = loss_of_weights(model, surprise, minibatches)
+    parts = [_weights_above(model, cut.above) for cut in cuts]
+    clean_share = 1.0 - sum(pool.share for pool in pools)
+
+    def losses(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        clean, drawn = batch
+        values, updated = of_images(trainable, fixed, clean)
+        regularized, clean_loss = tf.unstack(values)
+        pool_losses = []
+        for cut, part, (activations, labels, filled) in zip(cuts, parts, drawn, strict=True):
+            # Statistics, as of batch normalization, stay those of clean images.
+            outputs, _ = cut.above.stateless_call(
+                [trainable[index] for index in part[0]], [fixed[index] for index in part[1]], activations,
+                **in_mode(cut.above, training=True),
+            )  # fmt: skip
+            pool_losses.append(filled * surprise(outputs, activations, labels))
+        weighed = [pool.share * value for pool, value in zip(pools, pool_losses, strict=True)]
+        minimized = (regularized - clean_loss) + clean_share * clean_loss + tf.add_n(weighed)
+        return tf.stack([minimized, clean_loss, *pool_losses]), updated
+
+    return losses
+
+
+def _weights_above(model: keras.Model, above: keras.Model) -> tuple[list[int], list[int]]:
+    """Returns the places of the weights of the upper part among those of the whole."""
+    trainable = {id(variable): index for index, variable in enumerate(model.trainable_variables)}
+    fixed = {id(variable): index for index, variable in enumerate(model.non_trainable_variables)}
+    return [trainable[id(v)] for v in above.trainable_variables], [fixed[id(v)] for v in above.non_trainable_variables]

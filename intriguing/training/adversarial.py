@@ -28,12 +28,8 @@ from intriguing.training.adversarial_pool import (
 )
 from intriguing.training.checkpoint import load_checkpoint, save_checkpoint
 from intriguing.training.pool_loss import draw, loss_with_pools
-from intriguing.training.supervised import (
-    MinibatchTraining,
-    ReplicatedState,
-    learning_rate,
-    training_step,
-)
+from intriguing.training.replicated_step import ReplicatedState, training_step
+from intriguing.training.supervised import MinibatchTraining, learning_rate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,13 +181,12 @@ class _Training:
     def restore(self, checkpoint: Path | None) -> list[Round]:
         """Goes on where a checkpoint ends, or begins; returns the rounds that are done."""
         saved = load_checkpoint(checkpoint, identity=self._identity()) if checkpoint else None
+        averaging = self.settings.minibatches.averaging
         if saved is None:
-            self.state = ReplicatedState(self.model)
+            self.state = ReplicatedState(self.model, averaging=averaging)
         else:
-            for index, variable in enumerate([*self.model.trainable_variables, *self.model.non_trainable_variables]):
-                variable.assign(saved[f"weight_{index}"])
-            num_moments = 1 + 2 * len(self.model.trainable_variables)
-            self.state = ReplicatedState(self.model, [tf.constant(saved[f"moment_{index}"]) for index in range(num_moments)])
+            values = [tf.constant(saved[f"state_{index}"]) for index in range(sum(name.startswith("state_") for name in saved))]
+            self.state = ReplicatedState(self.model, averaging=averaging, saved=values)
             self.pools = [
                 Pool(*(tf.constant(saved[f"pool_{index}_{name}"]) for name in Pool._fields)) for index in range(len(self.pools))
             ]
@@ -203,9 +198,7 @@ class _Training:
     def save(self, checkpoint: Path | None) -> None:
         if checkpoint is None or not writes_files():
             return
-        weights = [*self.state.trainable, *self.state.fixed]
-        tensors = {f"weight_{index}": variable.read_value() for index, variable in enumerate(weights)}
-        tensors |= {f"moment_{index}": variable.read_value() for index, variable in enumerate(self.state.moments)}
+        tensors = {f"state_{index}": value for index, value in enumerate(self.state.values())}
         for index, pool in enumerate(self.pools):
             tensors |= {f"pool_{index}_{name}": value for name, value in pool._asdict().items()}
         rounds = np.array(json.dumps([dataclasses.asdict(record) for record in self.rounds]))

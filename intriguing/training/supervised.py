@@ -7,7 +7,7 @@ weights travel through `stateless_call` as tensors; gradients are averaged over 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -17,41 +17,47 @@ import tensorflow as tf
 
 from intriguing.attack import lbfgs
 from intriguing.models.logits import in_mode, values_of
-from intriguing.training.adam import adam_step, initial_moments
+from intriguing.training.replicated_step import ReplicatedState, WeightLoss, training_step, unflatten
 from intriguing.training.spectral_regularizer import spectral_penalties
 
 BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
 """From `(outputs of the model, images, labels)` of a batch to a scalar."""
 
-WeightLoss = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
-"""From `(trainable weights, other weights, batch)` to losses, the first of which is to fall, and the other weights after it."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MinibatchTraining:
-    """Adam with a learning rate that falls to zero along a cosine.
+    """Adam with a learning rate that falls along a cosine.
 
     Attributes:
         num_epochs: Passes over the training set.
         batch_size: Images of one step, over all replicas together.
         learning_rate: The largest one.
         warmup: Share of all steps over which the learning rate first climbs from zero.
+        last_rate: Where the learning rate ends, as a share of the largest.
         spectral_penalty: Weight of the squared bound of the operator norm of every dense and convolutional kernel, added to the
             regularizers that the model brings.
+        averaging: What the trained network keeps of its weights in every step, of an average over the path that Adam takes; 0
+            for the weights where the path ends. At 0.999 the average looks back over some thousand steps. It forgets its
+            beginning: after t steps it keeps at most t / (t + 10).
     """
 
     num_epochs: int = 60
     batch_size: int = 50
     learning_rate: float = 5e-3
     warmup: float = 0.0
+    last_rate: float = 0.0
     spectral_penalty: float = 0.0
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
-        if not 0.0 <= self.warmup < 1.0:
-            raise ValueError(f"warmup must lie in [0, 1); received {self.warmup}.")
+        for name in ("warmup", "averaging"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must lie in [0, 1); received {getattr(self, name)}.")
+        if not 0.0 <= self.last_rate <= 1.0:
+            raise ValueError(f"last_rate must lie in [0, 1]; received {self.last_rate}.")
         if not 0.0 <= self.spectral_penalty < inf:
             raise ValueError(f"spectral_penalty must be finite and not negative; received {self.spectral_penalty}.")
 
@@ -130,7 +136,7 @@ def fit_minibatches(
             f"batch_size {settings.batch_size} cannot be divided among {strategy.num_replicas_in_sync} replicas; use a "
             "multiple."
         )
-    state = ReplicatedState(model)
+    state = ReplicatedState(model, averaging=settings.averaging)
     step = training_step(loss_of_weights(model, loss, settings), learning_rate(settings, steps_per_epoch), state)
 
     @tf.function
@@ -155,36 +161,10 @@ def learning_rate(settings: MinibatchTraining, steps_per_epoch: int) -> Callable
     num_steps = steps_per_epoch * settings.num_epochs
     climbing = int(settings.warmup * num_steps)
     if not climbing:
-        return keras.optimizers.schedules.CosineDecay(settings.learning_rate, num_steps)
+        return keras.optimizers.schedules.CosineDecay(settings.learning_rate, num_steps, alpha=settings.last_rate)
     return keras.optimizers.schedules.CosineDecay(
-        0.0, num_steps - climbing, warmup_target=settings.learning_rate, warmup_steps=climbing
+        0.0, num_steps - climbing, settings.last_rate, warmup_target=settings.learning_rate, warmup_steps=climbing
     )
-
-
-class ReplicatedState:
-    """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
-
-    def __init__(self, model: keras.Model, moments: Sequence[tf.Tensor] | None = None):
-        """Begins with the weights of a model, on every replica of the current strategy; with zero moments if none are given."""
-        trainable = values_of(model.trainable_variables)
-        self.trainable = _replicated(trainable)
-        self.fixed = _replicated(values_of(model.non_trainable_variables))
-        self.moments = _replicated(initial_moments(trainable) if moments is None else moments)
-
-    def copy_to(self, model: keras.Model) -> None:
-        """Gives the weights back to the model."""
-        pairs = [*zip(model.trainable_variables, self.trainable), *zip(model.non_trainable_variables, self.fixed)]
-        for variable, value in pairs:
-            variable.assign(value.read_value())
-
-
-def _replicated(values: Iterable[tf.Tensor]) -> list[tf.Variable]:
-    on_read, first = tf.VariableSynchronization.ON_READ, tf.VariableAggregation.ONLY_FIRST_REPLICA
-    return [tf.Variable(value, trainable=False, synchronization=on_read, aggregation=first) for value in values]
-
-
-def _read(variables: Iterable[tf.Variable]) -> list[tf.Tensor]:
-    return [variable.read_value() for variable in variables]
 
 
 def loss_of_weights(model: keras.Model, loss: BatchLoss, settings: MinibatchTraining) -> WeightLoss:
@@ -204,46 +184,6 @@ def loss_of_weights(model: keras.Model, loss: BatchLoss, settings: MinibatchTrai
         return tf.stack([value + tf.add_n([tf.constant(0.0), *penalties, *spectral(trainable)]), value]), updated
 
     return losses
-
-
-def training_step(
-    losses: WeightLoss, schedule: Callable[[tf.Tensor], tf.Tensor], state: ReplicatedState
-) -> Callable[[Any], tf.Tensor]:
-    """Returns one step of Adam for `strategy.run`: from a batch of a replica to the losses, averaged over the replicas."""
-
-    @tf.function(jit_compile=True, autograph=False)
-    def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(trainable)
-            values, updated = losses(trainable, fixed, batch)
-            minimized = values[0]
-        return values, tape.gradient(minimized, trainable), updated
-
-    @tf.function(jit_compile=True, autograph=False)
-    def update(trainable: list[tf.Tensor], slopes: list[tf.Tensor], moments: list[tf.Tensor]) -> Any:
-        return adam_step(trainable, slopes, moments, schedule(moments[0]))
-
-    def step(batch: Any) -> tf.Tensor:
-        trainable = _read(state.trainable)
-        values, slopes, fixed = _mean_over_replicas(gradients(trainable, _read(state.fixed), batch))
-        trainable, moments = update(trainable, slopes, _read(state.moments))
-        for variable, new in zip([*state.trainable, *state.moments, *state.fixed], [*trainable, *moments, *fixed], strict=True):
-            variable.assign(new)
-        return values
-
-    return step
-
-
-def _mean_over_replicas(structure: Any) -> Any:
-    """Averages every floating tensor of a structure, all in one collective: between workers each one costs a wait."""
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return structure
-    tensors = tf.nest.flatten(structure)
-    floating = [tensor for tensor in tensors if tensor.dtype.is_floating]
-    flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in floating], axis=0)
-    means = iter(_unflatten(context.all_reduce(tf.distribute.ReduceOp.MEAN, flat), [tensor.shape for tensor in floating]))
-    return tf.nest.pack_sequence_as(structure, [next(means) if tensor.dtype.is_floating else tensor for tensor in tensors])
 
 
 def fit_full_batch(
@@ -280,7 +220,7 @@ def fit_full_batch(
         with tf.GradientTape() as tape:
             tape.watch(flat)
             logits, _, penalties = model.stateless_call(
-                _unflatten(flat, shapes), fixed, pictures, return_losses=True, **in_mode(model, training=False)
+                unflatten(flat, shapes), fixed, pictures, return_losses=True, **in_mode(model, training=False)
             )
             surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)
             value = tf.reduce_sum(weights * surprise) + tf.add_n([tf.constant(0.0), *penalties]) / strategy.num_replicas_in_sync
@@ -308,7 +248,7 @@ def fit_full_batch(
         report(int(progress.num_iterations), settings.max_iterations, losses[-1])
         if progress.converged or progress.failed:
             break
-    for variable, value in zip(model.trainable_variables, _unflatten(progress.position, shapes), strict=True):
+    for variable, value in zip(model.trainable_variables, unflatten(progress.position, shapes), strict=True):
         variable.assign(value)
     return TrainingRecord(losses=tuple(losses), converged=bool(progress.converged))
 
@@ -325,8 +265,3 @@ def _shards(strategy: tf.distribute.Strategy, images: tf.Tensor, labels: tf.Tens
         return tf.gather(images, rows), tf.gather(labels, rows), tf.constant(weights)
 
     return strategy.experimental_distribute_values_from_function(share_of)
-
-
-def _unflatten(flat: tf.Tensor, shapes: Sequence[Sequence[int]]) -> list[tf.Tensor]:
-    parts = tf.split(flat, [int(np.prod(shape)) for shape in shapes])
-    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

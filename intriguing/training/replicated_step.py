@@ -1,0 +1,111 @@
+"""One step of training on every replica: gradients, their mean, Adam, and an average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from intriguing.models.logits import values_of
+from intriguing.training.adam import adam_step, initial_moments
+
+WeightLoss = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
+"""From `(trainable weights, other weights, batch)` to losses, the first of which is to fall, and the other weights after it."""
+
+_FORGETTING = 10.0  # steps, after which averages of the weights begin to look back
+
+
+class ReplicatedState:
+    """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
+
+    def __init__(self, model: keras.Model, *, averaging: float = 0.0, saved: Sequence[tf.Tensor] | None = None):
+        """Begins on every replica of the current strategy.
+
+        Args:
+            model: Built; begins with its weights and no moments, unless others are given.
+            averaging: As in `MinibatchTraining`.
+            saved: What `values` returned of another state for such a model.
+        """
+        trainable = values_of(model.trainable_variables)
+        parts = [
+            trainable,
+            values_of(model.non_trainable_variables),
+            initial_moments(trainable),
+            trainable if averaging else [],
+        ]
+        remaining = iter([value for part in parts for value in part] if saved is None else saved)
+        self.trainable, self.fixed, self.moments, self.averages = (
+            _replicated([next(remaining) for _ in part]) for part in parts
+        )
+        self.averaging = averaging
+
+    def values(self) -> list[tf.Tensor]:
+        """Returns everything that it holds."""
+        return _read([*self.trainable, *self.fixed, *self.moments, *self.averages])
+
+    def copy_to(self, model: keras.Model) -> None:
+        """Gives the weights, or their averages, back to the model."""
+        trained = self.averages or self.trainable
+        for variable, value in [*zip(model.trainable_variables, trained), *zip(model.non_trainable_variables, self.fixed)]:
+            variable.assign(value.read_value())
+
+
+def _replicated(values: Iterable[tf.Tensor]) -> list[tf.Variable]:
+    on_read, first = tf.VariableSynchronization.ON_READ, tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return [tf.Variable(value, trainable=False, synchronization=on_read, aggregation=first) for value in values]
+
+
+def _read(variables: Iterable[tf.Variable]) -> list[tf.Tensor]:
+    return [variable.read_value() for variable in variables]
+
+
+def training_step(
+    losses: WeightLoss, schedule: Callable[[tf.Tensor], tf.Tensor], state: ReplicatedState
+) -> Callable[[Any], tf.Tensor]:
+    """Returns one step of Adam for `strategy.run`: from a batch of a replica to the losses, averaged over the replicas."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(trainable)
+            values, updated = losses(trainable, fixed, batch)
+            minimized = values[0]
+        return values, tape.gradient(minimized, trainable), updated
+
+    @tf.function(jit_compile=True, autograph=False)
+    def update(trainable: list[tf.Tensor], slopes: list[tf.Tensor], moments: list[tf.Tensor], averages: list[tf.Tensor]) -> Any:
+        moved, moments = adam_step(trainable, slopes, moments, schedule(moments[0]))
+        kept = tf.minimum(state.averaging, moments[0] / (moments[0] + _FORGETTING))
+        return moved, moments, [kept * mean + (1.0 - kept) * new for mean, new in zip(averages, moved, strict=False)]
+
+    def step(batch: Any) -> tf.Tensor:
+        trainable = _read(state.trainable)
+        values, slopes, fixed = _mean_over_replicas(gradients(trainable, _read(state.fixed), batch))
+        news = [*update(trainable, slopes, _read(state.moments), _read(state.averages)), fixed]
+        kept = [*state.trainable, *state.moments, *state.averages, *state.fixed]
+        for variable, new in zip(kept, [value for part in news for value in part], strict=True):
+            variable.assign(new)
+        return values
+
+    return step
+
+
+def _mean_over_replicas(structure: Any) -> Any:
+    """Averages every floating tensor of a structure, all in one collective: between workers each one costs a wait."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return structure
+    tensors = tf.nest.flatten(structure)
+    floating = [tensor for tensor in tensors if tensor.dtype.is_floating]
+    flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in floating], axis=0)
+    means = iter(unflatten(context.all_reduce(tf.distribute.ReduceOp.MEAN, flat), [tensor.shape for tensor in floating]))
+    return tf.nest.pack_sequence_as(structure, [next(means) if tensor.dtype.is_floating else tensor for tensor in tensors])
+
+
+def unflatten(flat: tf.Tensor, shapes: Sequence[Sequence[int]]) -> list[tf.Tensor]:
+    """Cuts a vector into tensors of the given shapes."""
+    parts = tf.split(flat, [int(np.prod(shape)) for shape in shapes])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -265,7 +265,7 @@ def _make(
     parts, done = [], 0
     for rows, num_new in in_chunks(pool.num_replaced, min(settings.attacked_at_once, pool.num_replaced)):
         found = distort_activations(
-            cut, tf.gather(images, rows), tf.gather(labels, rows), search=settings.search, scale=pool.scale
+            cut, tf.gather(images, rows), tf.gather(labels, rows), search=settings.search, to_distortion=pool.to_distortion
         )
         parts.append(tf.nest.map_structure(lambda value, kept=num_new: value[:kept], found))
         done += num_new

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from math import inf
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from intriguing.attack import DistortionSearch, minimize_distortion
+from intriguing.distortion import amplify
 from intriguing.models.layer_cut import IMAGES, LayerCut
 
 
@@ -22,14 +24,16 @@ class LayerPool:
         replaced: Share of the size that is newly made in every round. The pool fills up first; then new ones take the place of
             old ones at random.
         share: Of every minibatch, and of its loss, that comes from this pool.
-        scale: Length of the perturbations, as a multiple of the least that changes the answer.
+        to_distortion: Distortion that every example is moved to along its perturbation, as the paper amplifies its images: the
+            answers of images near the boundary are then wrong, those of others are not. None for the least distortion, which
+            puts each example just beyond the boundary.
     """
 
     layer: str = IMAGES
     size: int = 20_000
     replaced: float = 0.25
     share: float = 0.25
-    scale: float = 1.0
+    to_distortion: float | None = None
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -37,8 +41,8 @@ class LayerPool:
         for name in ("replaced", "share"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in (0, 1]; received {getattr(self, name)}.")
-        if not self.scale > 0.0:
-            raise ValueError(f"scale must be positive; received {self.scale}.")
+        if self.to_distortion is not None and not 0.0 < self.to_distortion < inf:
+            raise ValueError(f"to_distortion must be positive and finite; received {self.to_distortion}.")
 
     @property
     def num_replaced(self) -> int:
@@ -70,16 +74,16 @@ def empty_pool(cut: LayerCut, settings: LayerPool) -> Pool:
 
 
 def distort_activations(
-    cut: LayerCut, images: tf.Tensor, labels: tf.Tensor, *, search: DistortionSearch, scale: float = 1.0
+    cut: LayerCut, images: tf.Tensor, labels: tf.Tensor, *, search: DistortionSearch, to_distortion: float | None = None
 ) -> AdversarialActivations:
-    """Finds the nearest activations that the layers above get wrong, and moves `scale` times as far.
+    """Finds the nearest activations that the layers above get wrong, or goes as far as asked in their direction.
 
     Args:
         cut: The network at the layer.
         images: Float32 `[n, ...]`.
         labels: Int32 `[n]`, the true classes, any other of which is an error.
         search: Budgets and tolerances; its pixel box is replaced by the range of the layer.
-        scale: Multiple of the least distortion, before clipping to that range.
+        to_distortion: As in `LayerPool`; reached before clipping to that range.
 
     Returns:
         An `AdversarialActivations`. Activations that are misclassified to begin with are succeeded, and stay where they are.
@@ -88,7 +92,9 @@ def distort_activations(
         tf.convert_to_tensor(cut.below(images, training=False))
     )  # a rounding beyond the range costs nothing
     found = minimize_distortion(cut.above, clean, labels=labels, search=dataclasses.replace(search, pixel_box=cut.values))
-    moved = cut.values.clip(clean + scale * (found.distorted - clean))
+    moved = found.distorted
+    if to_distortion is not None:
+        moved = amplify(clean, found.distorted, to_distortion=to_distortion, pixel_box=cut.values).images
     return AdversarialActivations(moved, tf.cast(labels, tf.int32), found.distortion, found.succeeded)
 
 

@@ -213,7 +213,8 @@ class _Training:
 
     def _identity(self) -> str:
         """Tells trainings apart whose rounds must not follow one another."""
-        shapes = [(variable.path, tuple(variable.shape)) for variable in self.model.variables]
+        # Not by path: Keras numbers what has no name, and counts on when a model is built again.
+        shapes = [(variable.name, tuple(variable.shape)) for variable in self.model.variables]
         return repr((self.settings, self.steps_per_epoch, self.seed, shapes))
 
     def _start_streams(self) -> None:

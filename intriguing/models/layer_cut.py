@@ -56,8 +56,8 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
 def _check_wiring(model: keras.Model) -> None:
     if not getattr(model, "inputs", None):
         raise ValueError(
-            f"the model {model.name!r} is subclassed or not built, so that its layers cannot be cut apart. Pass a functional or "
-            "sequential Keras model that begins with a keras.Input."
+            f"the model {model.name!r} is subclassed or not built, so that its layers cannot be cut apart. Pass a functional "
+            "or sequential Keras model that begins with a keras.Input."
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(

@@ -34,15 +34,17 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
         A `LayerCut`. The range is that of the layer's activation function; where it is not known, there are no bounds.
 
     Raises:
-        ValueError: If there is no such layer, if it is used more than once, or if another path leads around it, so that the
-            part above depends on more than its activations; if there are several inputs or outputs; or if the model is
-            subclassed.
+        ValueError: If there is no such layer, if it is the last one or used more than once, or if another path leads around
+            it, so that the part above depends on more than its activations; if there are several inputs or outputs; or if the
+            model is subclassed.
     """
     _check_wiring(model)
     if layer_name == IMAGES:
         return LayerCut(keras.Model(model.inputs[0], model.inputs[0]), model, pixel_box)
     check_name(layer_name, [IMAGES, *(layer.name for layer in model.layers)], "layer")
     activations = _answer_of(model, layer_name)
+    if activations is model.outputs[0]:
+        raise ValueError(f"nothing lies above {layer_name!r}, the last layer of the model {model.name!r}. Name one below it.")
     try:
         above = keras.Model(activations, model.outputs[0], name=f"{model.name}_above_{layer_name}")
     except ValueError as error:

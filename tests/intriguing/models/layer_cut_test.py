@@ -32,7 +32,7 @@ def convolutional():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("layer_name", [IMAGES, "conv", "norm", "pool", "flat", "drop", "hidden", "logits"])
+@pytest.mark.parametrize("layer_name", [IMAGES, "conv", "norm", "pool", "flat", "drop", "hidden"])
 def test_what_lies_above_of_what_lies_below_is_the_model(layer_name):
     model = convolutional()
     images = wide(model, 5)
@@ -259,6 +259,11 @@ def test_a_path_that_meets_below_the_layer_does_no_harm():
 def test_offers_the_nearest_layer_and_the_images():
     with pytest.raises(ValueError, match="unknown layer 'hiden'. Did you mean 'hidden'\\? Known: images, conv, norm"):
         cut_at(convolutional(), "hiden")
+
+
+def test_above_the_last_layer_lies_nothing():
+    with pytest.raises(ValueError, match="nothing lies above 'logits', the last layer of the model '.*'. Name one below it."):
+        cut_at(convolutional(), "logits")
 
 
 class Subclassed(keras.Model):

@@ -70,7 +70,8 @@ def _check_wiring(model: keras.Model) -> None:
 def _answer_of(model: keras.Model, layer_name: str) -> keras.KerasTensor:
     """Returns what a layer answers in this model; other models, of which `layer.output` may be, can share it."""
     layer = model.get_layer(layer_name)
-    answers, waiting, seen = [], list(model.outputs), set()
+    answers: list[keras.KerasTensor] = []
+    waiting, seen = list(model.outputs), set()
     while waiting:
         node = _node_of(waiting.pop())
         if id(node) not in seen:

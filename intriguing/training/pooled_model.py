@@ -21,7 +21,8 @@ class PooledModel(keras.Model):
 
     The classifier is trained in place: its weights are shared. `predict` and `evaluate` are its own; the pools are weights
     that are not trained, so that `save_weights` and `keras.callbacks.BackupAndRestore` keep them and a killed `fit` goes on
-    with them. To save the network alone, save the classifier.
+    with them; but Keras saves no seeds, so that dropout goes on with other masks. To save the network alone, save the
+    classifier.
 
     Keras's `fit` fails under MultiWorkerMirroredStrategy; there, use `fit_adversarially`. Under MirroredStrategy compile with
     `jit_compile=False`: variables inside XLA programs fail there.

@@ -87,7 +87,7 @@ def test_in_the_first_round_training_is_plain_but_for_the_weight_of_the_regulari
     fit(model, settings(1))
     fit_minibatches(plain, endless(examples(64), 16), steps_per_epoch=STEPS, settings=settings(1).minibatches)
     for weight, other in zip(model.get_weights(), plain.get_weights(), strict=True):
-        np.testing.assert_allclose(weight, other, atol=1e-4)  # Adam does not mind a factor, but for its epsilon
+        np.testing.assert_allclose(weight, other, atol=0.01)  # Adam minds a factor only where a gradient nearly vanishes
 
 
 def test_nothing_is_traced_again_between_rounds(without_search, monkeypatch):

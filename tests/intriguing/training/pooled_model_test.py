@@ -9,7 +9,7 @@ from intriguing.models.layer_cut import IMAGES
 from intriguing.training import adversarial_pool
 from intriguing.training.adversarial_pool import LayerPool
 from intriguing.training.pooled_model import PooledModel, RenewPools
-from tests.intriguing.training.tiny_pools import SEARCH, SHAPE, attack_without_search, dropping_network, examples, network
+from tests.intriguing.training.tiny_pools import SEARCH, SHAPE, attack_without_search, examples, network
 
 RTOL_ROUNDING = 1e-5  # means of float32 in another order
 ATOL_RESUMED = 1e-6  # the same operations on the same numbers
@@ -79,9 +79,9 @@ def test_the_classifier_is_trained_in_place_and_traced_once_with_a_last_batch_th
     traces, model = [], network()
     plain = PooledModel.compute_loss
 
-    def counted(self, **options):
+    def counted(self, *args, **options):
         traces.append(None)
-        return plain(self, **options)
+        return plain(self, *args, **options)
 
     monkeypatch.setattr(PooledModel, "compute_loss", counted)
     pooled = pooled_of(model)
@@ -107,24 +107,24 @@ class Kill(keras.callbacks.Callback):
 
 
 def test_killed_and_continued_by_keras_it_has_the_same_pools_and_weights(tmp_path):
-    data = examples(32, num_classes=3)
-    whole = pooled_of(dropping_network())
+    data = examples(32)
+    whole = pooled_of(network())
     fit(whole, data, epochs=4)
     backup = str(tmp_path / "backup")
     with pytest.raises(KilledError):
-        fit(pooled_of(dropping_network()), data, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(backup), Kill()])
-    resumed = pooled_of(dropping_network(seed=9))
+        fit(pooled_of(network()), data, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(backup), Kill()])
+    resumed = pooled_of(network(seed=5))
     history = fit(resumed, data, epochs=4, callbacks=[keras.callbacks.BackupAndRestore(backup)])
     assert len(history["loss"]) == 2
     assert len(resumed.variables) == len(whole.variables)
     for variable, expected in zip(resumed.variables, whole.variables, strict=True):
-        if "random_seed" not in variable.path:
-            np.testing.assert_allclose(variable, expected, atol=ATOL_RESUMED, err_msg=variable.path)
+        np.testing.assert_allclose(variable, expected, atol=ATOL_RESUMED, err_msg=variable.path)
 
 
 def test_saved_weights_bring_the_pools(tmp_path):
     pooled, other = pooled_of(network()), pooled_of(network(seed=5))
     fit(pooled, examples(32))
+    other.optimizer.build(other.trainable_variables)
     pooled.save_weights(tmp_path / "all.weights.h5")
     other.load_weights(tmp_path / "all.weights.h5")
     for index in range(2):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
-from intriguing.models.activations import activations_at
 from intriguing.names import check_name
 from intriguing.pixels import PixelBox
 
@@ -35,14 +34,17 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
         A `LayerCut`. The range is that of the layer's activation function; where it is not known, there are no bounds.
 
     Raises:
-        ValueError: If there is no such layer, or if another path leads around it, so that the part above depends on more than
-            its activations; if there are several inputs or outputs; or if the model is subclassed.
+        ValueError: If there is no such layer, if it is the last one or used more than once, or if another path leads around
+            it, so that the part above depends on more than its activations; if there are several inputs or outputs; or if the
+            model is subclassed.
     """
     _check_wiring(model)
     if layer_name == IMAGES:
         return LayerCut(keras.Model(model.inputs[0], model.inputs[0]), model, pixel_box)
     check_name(layer_name, [IMAGES, *(layer.name for layer in model.layers)], "layer")
-    activations = model.get_layer(layer_name).output
+    activations = _answer_of(model, layer_name)
+    if activations is model.outputs[0]:
+        raise ValueError(f"nothing lies above {layer_name!r}, the last layer of the model {model.name!r}. Name one below it.")
     try:
         above = keras.Model(activations, model.outputs[0], name=f"{model.name}_above_{layer_name}")
     except ValueError as error:
@@ -50,19 +52,44 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
             f"the model {model.name!r} cannot be cut at {layer_name!r}: another path leads around that layer to the outputs. "
             "Name a layer through which everything passes."
         ) from error
-    return LayerCut(activations_at(model, layer_name), above, _range_of(model.get_layer(layer_name), pixel_box))
+    return LayerCut(keras.Model(model.inputs[0], activations), above, _range_of(activations, pixel_box))
 
 
 def _check_wiring(model: keras.Model) -> None:
     if not getattr(model, "inputs", None):
         raise ValueError(
-            f"the model {model.name!r} is subclassed, so that its layers cannot be cut apart. Pass a functional or sequential "
-            "Keras model."
+            f"the model {model.name!r} is subclassed or not built, so that its layers cannot be cut apart. Pass a functional "
+            "or sequential Keras model that begins with a keras.Input."
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"the model {model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each."
         )
+
+
+def _answer_of(model: keras.Model, layer_name: str) -> keras.KerasTensor:
+    """Returns what a layer answers in this model; other models, of which `layer.output` may be, can share it."""
+    layer = model.get_layer(layer_name)
+    answers: list[keras.KerasTensor] = []
+    waiting, seen = list(model.outputs), set()
+    while waiting:
+        node = _node_of(waiting.pop())
+        if id(node) not in seen:
+            seen.add(id(node))
+            answers += node.output_tensors if node.operation is layer else []
+            waiting += node.input_tensors
+    if len(answers) != 1:
+        raise ValueError(
+            f"the model {model.name!r} cannot be cut at {layer_name!r}: that layer gives {len(answers)} tensors; expected one. "
+            "Name a layer that is used once and has one output."
+        )
+    return answers[0]
+
+
+def _node_of(tensor: keras.KerasTensor) -> Any:
+    """Returns the call that made a tensor: an operation, and what went in and out."""
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
 
 
 _RANGES = {
@@ -80,16 +107,24 @@ _VALUES_STAY = (
 )  # fmt: skip
 
 
-def _range_of(layer: keras.Layer, pixel_box: PixelBox) -> PixelBox:
+def _range_of(activations: keras.KerasTensor, pixel_box: PixelBox) -> PixelBox:
     """Follows layers that only move, drop or average values down to the one that made them."""
+    node = _node_of(activations)
+    layer = node.operation
     if isinstance(layer, keras.layers.InputLayer):
         return pixel_box
     if isinstance(layer, _VALUES_STAY):
-        return _range_of(layer.input._keras_history.operation, pixel_box)
+        return _range_of(node.input_tensors[0], pixel_box)
     if isinstance(layer, keras.layers.ReLU):
         bounded = layer.max_value is not None
         plain = not layer.negative_slope and not layer.threshold
         return PixelBox(0.0, float(layer.max_value) if bounded else inf) if plain else PixelBox(-inf, inf)
-    name = getattr(getattr(layer, "activation", None), "__name__", "")
-    known = name in _RANGES and layer.activation is getattr(keras.activations, name)
+    activation = getattr(layer, "activation", None)
+    name = getattr(activation, "__name__", "")
+    known = name in _RANGES and activation is getattr(keras.activations, name) and _ends_in_activation(layer)
     return _RANGES[name] if known else PixelBox(-inf, inf)
+
+
+def _ends_in_activation(layer: keras.Layer) -> bool:
+    """True of the layers of Keras that have an activation, except gates, which multiply it; of others nobody knows."""
+    return type(layer).__module__.startswith("keras.") and not hasattr(layer, "recurrent_activation")

@@ -2,6 +2,7 @@
 
 from intriguing.training.adversarial import AdversarialRecord, AdversarialTraining, Round, fit_adversarially
 from intriguing.training.adversarial_pool import LayerPool
+from intriguing.training.pooled_model import PooledModel, RenewPools
 from intriguing.training.sparse_autoencoder import AutoencoderTraining, fit_on_autoencoder
 from intriguing.training.spectral_regularizer import SpectralRegularizer, norm_bound
 from intriguing.training.supervised import (
@@ -20,6 +21,8 @@ __all__ = [
     "FullBatchTraining",
     "LayerPool",
     "MinibatchTraining",
+    "PooledModel",
+    "RenewPools",
     "Round",
     "SpectralRegularizer",
     "TrainingRecord",

@@ -20,9 +20,9 @@ from intriguing.training.adversarial_pool import (
     AdversarialActivations,
     LayerPool,
     Pool,
-    distort_activations,
+    check_pools,
     empty_pool,
-    in_chunks,
+    make_examples,
     mean_distortion,
     renew,
 )
@@ -54,14 +54,7 @@ class AdversarialTraining:
         for name in ("epochs_per_round", "attacked_at_once"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
-        layers = [pool.layer for pool in self.pools]
-        if not layers or len(set(layers)) < len(layers):
-            raise ValueError(f"pools must name at least one layer, and each only once; received {layers}.")
-        if self.share_of_pools >= 1.0:
-            raise ValueError(
-                f"the shares of the pools must leave room for clean images; received {[pool.share for pool in self.pools]}, "
-                f"together {self.share_of_pools:g}. Make them sum up to less than 1."
-            )
+        check_pools(self.pools)
 
     @property
     def share_of_pools(self) -> float:
@@ -206,7 +199,8 @@ class _Training:
 
     def _identity(self) -> str:
         """Tells trainings apart whose rounds must not follow one another."""
-        shapes = [(variable.path, tuple(variable.shape)) for variable in self.model.variables]
+        # Not by path: Keras numbers what has no name, and counts on when a model is built again.
+        shapes = [(variable.name, tuple(variable.shape)) for variable in self.model.variables]
         return repr((self.settings, self.steps_per_epoch, self.seed, shapes))
 
     def _start_streams(self) -> None:
@@ -245,32 +239,16 @@ class _Training:
         images, labels = (tf.concat(parts, axis=0) for parts in zip(*taken, strict=True))
         made = {}
         for index, (cut, pool) in enumerate(zip(self.cuts, self.settings.pools, strict=True)):
-            made[pool.layer] = _make(cut, pool, images, labels, self.settings, functools.partial(self._tell, report, pool))
+            made[pool.layer] = make_examples(
+                cut, pool, images, labels, search=self.settings.search, attacked_at_once=self.settings.attacked_at_once,
+                report=functools.partial(self._tell, report, pool),
+            )  # fmt: skip
             self.pools[index] = renew(self.pools[index], made[pool.layer], seed=(self.seed, number * len(self.cuts) + index))
         return made
 
     def _tell(self, report: Remark, pool: LayerPool, done: int) -> None:
         remark = f"attacking {pool.layer}, {done} of {pool.num_replaced}"
         report(len(self.losses), self.settings.minibatches.num_epochs, remark)
-
-
-def _make(
-    cut: LayerCut,
-    pool: LayerPool,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    settings: AdversarialTraining,
-    report: Callable[[int], None],
-) -> AdversarialActivations:
-    parts, done = [], 0
-    for rows, num_new in in_chunks(pool.num_replaced, min(settings.attacked_at_once, pool.num_replaced)):
-        found = distort_activations(
-            cut, tf.gather(images, rows), tf.gather(labels, rows), search=settings.search, to_distortion=pool.to_distortion
-        )
-        parts.append(tf.nest.map_structure(lambda value, kept=num_new: value[:kept], found))
-        done += num_new
-        report(done)
-    return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
 
 
 def _epoch(

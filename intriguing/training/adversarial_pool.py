@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import tensorflow as tf
 from intriguing.attack import DistortionSearch, minimize_distortion
 from intriguing.distortion import amplify
 from intriguing.models.layer_cut import IMAGES, LayerCut
+from intriguing.pixels import checked_images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,18 @@ class LayerPool:
         return max(1, round(self.replaced * self.size))
 
 
+def check_pools(pools: Sequence[LayerPool]) -> None:
+    """Raises a `ValueError` unless the pools belong to different layers and leave room for clean images."""
+    layers, shares = [pool.layer for pool in pools], [pool.share for pool in pools]
+    if not layers or len(set(layers)) < len(layers):
+        raise ValueError(f"pools must name at least one layer, and each only once; received {layers}.")
+    if sum(shares) >= 1.0:
+        raise ValueError(
+            f"the shares of the pools must leave room for clean images; received {shares}, together {sum(shares):g}. Make them "
+            "sum up to less than 1."
+        )
+
+
 class Pool(NamedTuple):
     """The examples of one layer: the first `count` rows; what follows is not filled yet."""
 
@@ -68,7 +81,16 @@ class AdversarialActivations(NamedTuple):
 
 
 def empty_pool(cut: LayerCut, settings: LayerPool) -> Pool:
-    """Returns a pool without examples, of the shapes that it keeps."""
+    """Returns a pool without examples, of the shapes that it keeps.
+
+    Raises:
+        ValueError: If no layer above learns from it.
+    """
+    if not cut.above.trainable_variables:
+        raise ValueError(
+            f"nothing above the layer {settings.layer!r} is trained, so that its pool teaches nothing. Name a layer below one "
+            "that has trainable weights."
+        )
     shape = [settings.size, *cut.above.input_shape[1:]]
     return Pool(tf.zeros(shape), tf.zeros([settings.size], tf.int32), tf.constant(0))
 
@@ -87,15 +109,52 @@ def distort_activations(
 
     Returns:
         An `AdversarialActivations`. Activations that are misclassified to begin with are succeeded, and stay where they are.
+
+    Raises:
+        ValueError: If a pixel lies outside the box.
     """
-    clean = cut.values.clip(
-        tf.convert_to_tensor(cut.below(images, training=False))
-    )  # a rounding beyond the range costs nothing
+    # A rounding beyond the range of a layer costs nothing; images beyond theirs are a mistake, and told.
+    clean = cut.values.clip(tf.convert_to_tensor(cut.below(checked_images(images, search.pixel_box), training=False)))
     found = minimize_distortion(cut.above, clean, labels=labels, search=dataclasses.replace(search, pixel_box=cut.values))
     moved = found.distorted
     if to_distortion is not None:
         moved = amplify(clean, found.distorted, to_distortion=to_distortion, pixel_box=cut.values).images
     return AdversarialActivations(moved, tf.cast(labels, tf.int32), found.distortion, found.succeeded)
+
+
+def make_examples(
+    cut: LayerCut,
+    pool: LayerPool,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    search: DistortionSearch,
+    attacked_at_once: int,
+    report: Callable[[int], None] = lambda done: None,
+) -> AdversarialActivations:
+    """Makes what a pool wants in one round, in calls of `distort_activations` that all have one shape.
+
+    Args:
+        cut: The network at the layer of the pool.
+        pool: Tells how many examples, and how far they are moved.
+        images: Float32 `[n, ...]`, at least `pool.num_replaced`, of which the first are used.
+        labels: Int32 `[n]`, the true classes.
+        search: As in `distort_activations`.
+        attacked_at_once: Images of one call.
+        report: Called after every call with the number that is done.
+
+    Returns:
+        An `AdversarialActivations` of `pool.num_replaced` rows.
+    """
+    parts, done = [], 0
+    for rows, num_new in in_chunks(pool.num_replaced, min(attacked_at_once, pool.num_replaced)):
+        found = distort_activations(
+            cut, tf.gather(images, rows), tf.gather(labels, rows), search=search, to_distortion=pool.to_distortion
+        )
+        parts.append(tf.nest.map_structure(lambda value, kept=num_new: value[:kept], found))
+        done += num_new
+        report(done)
+    return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
 
 
 def in_chunks(num_rows: int, size: int) -> Iterator[tuple[tf.Tensor, int]]:

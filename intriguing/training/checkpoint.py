@@ -40,10 +40,11 @@ def load_checkpoint(path: Path, *, identity: str) -> dict[str, np.ndarray] | Non
     if not path.exists():
         return None
     try:
+        # A file of one array opens, too, but is no archive: a TypeError.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = dict(file)
         written_by = str(arrays.pop(_IDENTITY))
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a checkpoint of this training: {error}. Delete it to begin anew.") from error
     if written_by != identity:
         raise ValueError(

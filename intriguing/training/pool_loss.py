@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from intriguing.models.layer_cut import LayerCut
 from intriguing.models.logits import ends_in_softmax, in_mode
 from intriguing.training.adversarial_pool import LayerPool, Pool
 from intriguing.training.supervised import (
+    BatchLoss,
     MinibatchTraining,
     WeightLoss,
     cross_entropy,
@@ -19,8 +20,11 @@ from intriguing.training.supervised import (
     surprise_at_probabilities,
 )
 
+Drawn = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+"""Activations, labels, and 1.0 if they come from a pool that is not empty."""
 
-def draw(pool: Pool, num_rows: int, seed: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+
+def draw(pool: Pool, num_rows: Any, seed: Any) -> Drawn:
     """Draws the rows of this replica, and whether there is any; all replicas draw together, and each takes its part."""
     context = tf.distribute.get_replica_context()
     num_all = num_rows * context.num_replicas_in_sync
@@ -33,15 +37,35 @@ def loss_with_pools(
     model: keras.Model, cuts: Sequence[LayerCut], pools: Sequence[LayerPool], minibatches: MinibatchTraining
 ) -> WeightLoss:
     """Returns the loss of clean images and of the examples of every pool, each weighed by its share."""
-    surprise = surprise_at_probabilities if ends_in_softmax(model) else cross_entropy
-    of_images = loss_of_weights(model, surprise, minibatches)
-    parts = [_weights_above(model, cut.above) for cut in cuts]
+    of_images = loss_of_weights(model, surprise_of(model), minibatches)
+    of_pools = losses_of_pools(model, cuts)
     clean_share = 1.0 - sum(pool.share for pool in pools)
 
     def losses(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
         clean, drawn = batch
         values, updated = of_images(trainable, fixed, clean)
         regularized, clean_loss = tf.unstack(values)
+        pool_losses = of_pools(trainable, fixed, drawn)
+        weighed = [pool.share * value for pool, value in zip(pools, pool_losses, strict=True)]
+        minimized = (regularized - clean_loss) + clean_share * clean_loss + tf.add_n(weighed)
+        return tf.stack([minimized, clean_loss, *pool_losses]), updated
+
+    return losses
+
+
+def surprise_of(model: keras.Model) -> BatchLoss:
+    """Returns the mean cross-entropy, for a model of logits or of probabilities."""
+    return surprise_at_probabilities if ends_in_softmax(model) else cross_entropy
+
+
+def losses_of_pools(
+    model: keras.Model, cuts: Sequence[LayerCut]
+) -> Callable[[list[tf.Tensor], list[tf.Tensor], Sequence[Drawn]], list[tf.Tensor]]:
+    """Returns the mean cross-entropy of what was drawn from every pool, as a pure function of the weights of the model."""
+    surprise = surprise_of(model)
+    parts = [_weights_above(model, cut.above) for cut in cuts]
+
+    def losses(trainable: list[tf.Tensor], fixed: list[tf.Tensor], drawn: Sequence[Drawn]) -> list[tf.Tensor]:
         pool_losses = []
         for cut, part, (activations, labels, filled) in zip(cuts, parts, drawn, strict=True):
             # Statistics, as of batch normalization, stay those of clean images.
@@ -50,9 +74,7 @@ def loss_with_pools(
                 **in_mode(cut.above, training=True),
             )  # fmt: skip
             pool_losses.append(filled * surprise(outputs, activations, labels))
-        weighed = [pool.share * value for pool, value in zip(pools, pool_losses, strict=True)]
-        minimized = (regularized - clean_loss) + clean_share * clean_loss + tf.add_n(weighed)
-        return tf.stack([minimized, clean_loss, *pool_losses]), updated
+        return pool_losses
 
     return losses
 

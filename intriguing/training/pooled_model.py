@@ -1,0 +1,216 @@
+"""Training against adversarial pools through `fit`: a model that carries its pools, and a callback that renews them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from intriguing.attack import QUICK_SEARCH, DistortionSearch
+from intriguing.models.layer_cut import LayerCut, cut_at
+from intriguing.models.logits import checked_classes, ends_in_softmax, values_of
+from intriguing.training.adversarial_pool import LayerPool, Pool, check_pools, empty_pool, make_examples, renew
+from intriguing.training.pool_loss import Drawn, draw, losses_of_pools
+
+
+class PooledModel(keras.Model):
+    """A classifier whose `fit` adds examples from adversarial pools to every minibatch; `RenewPools` makes the examples.
+
+    The classifier is trained in place: its weights are shared. `predict` and `evaluate` are its own; the pools are weights
+    that are not trained, so that `save_weights` and `keras.callbacks.BackupAndRestore` keep them and a killed `fit` goes on
+    with them; but Keras saves no seeds, so that dropout goes on with other masks. To save the network alone, save the
+    classifier.
+
+    Keras's `fit` fails under MultiWorkerMirroredStrategy; there, use `fit_adversarially`. Under MirroredStrategy compile with
+    `jit_compile=False`: variables inside XLA programs fail there.
+
+    Args:
+        classifier: Functional or sequential, from images to logits or probabilities of classes; built inside the scope of the
+            strategy, as is this model.
+        pools: One for each layer. The examples of a layer train the layers above it.
+        search: The attack; its `pixel_box` is that of the images.
+        seed: Of the examples drawn from the pools, and of the places that are renewed.
+        name: Of the model.
+
+    Raises:
+        ValueError: If a layer is unknown, another path leads around it, or the shares leave no room for clean images.
+
+    Example:
+        >>> pooled = PooledModel(model, pools=(LayerPool(layer="images"), LayerPool(layer="hidden1")))
+        >>> pooled.compile("adam", metrics=["accuracy"])
+        >>> pooled.fit(images, labels, epochs=20, callbacks=[RenewPools(images, labels, epochs_per_round=2)])
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4. https://arxiv.org/abs/1312.6199
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        *,
+        pools: tuple[LayerPool, ...],
+        search: DistortionSearch = QUICK_SEARCH,
+        seed: int = 0,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        check_pools(pools)
+        cuts = [cut_at(classifier, pool.layer, pixel_box=search.pixel_box) for pool in pools]
+        self.classifier, self.pools, self.search, self.seed = classifier, pools, search, seed
+        # In a plain object, where Keras does not look: the parts are no further layers, and share their weights with the whole.
+        self._parts = _Parts(cuts, losses_of_pools(classifier, cuts))
+        self._pool_weights = [self._weights_for(cut, pool) for cut, pool in zip(cuts, pools, strict=True)]
+        self._pool_losses = [keras.metrics.Mean(name=f"{pool.layer}_pool_loss") for pool in pools]
+        self.built = True
+
+    def _weights_for(self, cut: LayerCut, settings: LayerPool) -> list[keras.Variable]:
+        return [
+            self.add_weight(
+                shape=tensor.shape,
+                dtype=tensor.dtype.name,
+                initializer="zeros",
+                trainable=False,
+                name=f"{settings.layer}_pool_{name}",
+            )
+            for name, tensor in empty_pool(cut, settings)._asdict().items()
+        ]
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
+        """As Keras's; where no loss is named, that of clean images is the cross-entropy of their labels."""
+        loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(self.classifier))
+        super().compile(optimizer=optimizer, loss=loss, **options)
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Answers what the classifier answers."""
+        return self.classifier(images, training=training)
+
+    def pool(self, index: int) -> Pool:
+        """Returns the examples of one of `pools`."""
+        return Pool(*values_of(self._pool_weights[index]))
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool | None = True
+    ) -> tf.Tensor:
+        """Weighs the loss of clean images and those of the pools by their shares, in training; regularizers count whole."""
+        regularized = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        if not training:
+            return regularized
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync  # Keras adds up the losses of the replicas
+        penalties = tf.add_n([tf.constant(0.0), *(tf.reduce_sum(loss) for loss in self.losses)]) / num_replicas
+        drawn = self._draw(tf.shape(tf.nest.flatten(x)[0])[0])
+        trainable, fixed = values_of(self.classifier.trainable_variables), values_of(self.classifier.non_trainable_variables)
+        pool_losses = self._parts.losses(trainable, fixed, drawn)
+        for metric, value in zip(self._pool_losses, pool_losses, strict=True):
+            metric.update_state(value)
+        weighed = [pool.share * value / num_replicas for pool, value in zip(self.pools, pool_losses, strict=True)]
+        return penalties + self._clean_share * (regularized - penalties) + tf.add_n(weighed)
+
+    @property
+    def _clean_share(self) -> float:
+        return 1.0 - sum(pool.share for pool in self.pools)
+
+    def _draw(self, num_clean: tf.Tensor) -> list[Drawn]:
+        number = tf.cast(tf.convert_to_tensor(self.optimizer.iterations.value), tf.int32)
+        drawn = []
+        for index, pool in enumerate(self.pools):
+            num_rows = tf.round(tf.cast(num_clean, tf.float32) * (pool.share / self._clean_share))
+            seed = [self.seed, number * len(self.pools) + index]
+            drawn.append(draw(self.pool(index), tf.maximum(1, tf.cast(num_rows, tf.int32)), seed))
+        return drawn
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Evaluates the classifier; the pools have no say."""
+        pool_losses = {metric.name for metric in self._pool_losses}
+        return {name: value for name, value in super().test_step(data).items() if name not in pool_losses}
+
+    def renew(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        *,
+        number: int,
+        attacked_at_once: int,
+        report: Callable[[LayerPool, int], None],
+    ) -> None:
+        """Attacks images and renews every pool in part; see `RenewPools`, which calls this between epochs.
+
+        Args:
+            images: Float32 `[n, ...]`, at least as many as the pool with the most examples to make wants.
+            labels: Int32 `[n]`, the true classes.
+            number: Of the renewal; with the seed it decides which places are renewed.
+            attacked_at_once: Images of one call of the attack.
+            report: Called as `report(pool, examples done)` after every call of the attack.
+        """
+        for index, (cut, pool) in enumerate(zip(self._parts.cuts, self.pools, strict=True)):
+            made = make_examples(
+                cut, pool, images, labels, search=self.search, attacked_at_once=attacked_at_once,
+                report=functools.partial(report, pool),
+            )  # fmt: skip
+            renewed = renew(self.pool(index), made, seed=(self.seed, number * len(self.pools) + index))
+            for variable, value in zip(self._pool_weights[index], renewed, strict=True):
+                variable.assign(value)
+
+
+class _Parts:
+    """What belongs to a pooled model, and is no layer of it."""
+
+    def __init__(self, cuts: list[LayerCut], losses: Any):
+        self.cuts = cuts
+        self.losses = losses
+
+
+class RenewPools(keras.callbacks.Callback):
+    """Renews the pools of a `PooledModel` between rounds of epochs; the pools are empty in the first round.
+
+    Before every other round the next images are attacked at each layer, in the order given and from the beginning again after
+    the last. Which images, and which places of a pool, depends on the number of the epoch alone: a `fit` that goes on after it
+    was killed, as with `keras.callbacks.BackupAndRestore`, has the same pools. Tells its progress unless `fit` is silent.
+
+    Args:
+        images: Floating `[n, ...]`, inside the pixel box of the search.
+        labels: Integer `[n]`, the true classes.
+        epochs_per_round: Epochs between two renewals.
+        attacked_at_once: Images of one call of the attack.
+
+    Raises:
+        ValueError: If there is no image, or not one label for each.
+    """
+
+    def __init__(self, images: Any, labels: Any, *, epochs_per_round: int = 2, attacked_at_once: int = 1000):
+        super().__init__()
+        for name, value in (("epochs_per_round", epochs_per_round), ("attacked_at_once", attacked_at_once)):
+            if value < 1:
+                raise ValueError(f"{name} must be positive; received {value}.")
+        self.images, self.labels = tf.convert_to_tensor(images), labels
+        self.epochs_per_round, self.attacked_at_once = epochs_per_round, attacked_at_once
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Checks that model, images and labels go together, before time is spent."""
+        if not isinstance(self.model, PooledModel):
+            raise TypeError(
+                f"RenewPools renews the pools of a PooledModel; received {type(self.model).__name__}. Wrap the model."
+            )
+        num_classes = self.model.classifier.output_shape[-1]
+        self.labels = checked_classes(self.labels, "labels", num_images=len(self.images), num_classes=num_classes)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Renews, where a round begins; the pools stay empty in the first."""
+        if epoch and epoch % self.epochs_per_round == 0:
+            self._renew(epoch // self.epochs_per_round)
+
+    def _renew(self, number: int) -> None:
+        num_new = [pool.num_replaced for pool in self.model.pools]
+        rows = (tf.range(max(num_new)) + (number - 1) * max(num_new)) % len(self.images)
+        verbose = 0 if self.params.get("verbose") == 0 else 1
+        bars = {
+            pool: keras.utils.Progbar(pool.num_replaced, verbose=verbose, unit_name=f"{pool.layer} example")
+            for pool in self.model.pools
+        }
+        with self.model.distribute_strategy.scope():
+            self.model.renew(
+                tf.gather(self.images, rows), tf.gather(self.labels, rows), number=number,
+                attacked_at_once=self.attacked_at_once, report=lambda pool, done: bars[pool].update(done),
+            )  # fmt: skip

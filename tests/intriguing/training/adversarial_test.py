@@ -1,0 +1,283 @@
+"""Claims about training against pools: what happens in which round, that a killed run loses nothing, and that it helps."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.attack import minimize_distortion
+from intriguing.models.layer_cut import IMAGES
+from intriguing.training import adversarial, adversarial_pool
+from intriguing.training.adversarial import AdversarialTraining, fit_adversarially
+from intriguing.training.adversarial_pool import LayerPool
+from intriguing.training.supervised import MinibatchTraining, fit_minibatches
+from tests.intriguing.training.tiny_pools import (
+    ROWS,
+    SEARCH,
+    SHAPE,
+    attack_without_search,
+    dropping_network,
+    endless,
+    examples,
+    network,
+)
+
+ATOL_RESUMED = 1e-6  # the same operations on the same numbers
+POOLS = (LayerPool(layer="hidden1", size=12, replaced=0.5, share=0.3), LayerPool(size=9, replaced=0.4, share=0.2))
+STEPS = 4  # of 16 images in an epoch
+
+
+def settings(num_epochs=4, epochs_per_round=1, pools=POOLS, **options):
+    minibatches = MinibatchTraining(num_epochs=num_epochs, batch_size=16, learning_rate=0.05)
+    return AdversarialTraining(
+        minibatches=minibatches, pools=pools, epochs_per_round=epochs_per_round, search=SEARCH, attacked_at_once=4, **options
+    )
+
+
+@pytest.fixture
+def without_search(monkeypatch):
+    """Replaces the attack, which takes long to compile, where something else is the subject; returns what it was asked."""
+    asked = []
+
+    def attack(classifier, images, *, labels, search):
+        asked.append((np.asarray(images), np.asarray(labels)))
+        return attack_without_search(classifier, images, labels=labels, search=search)
+
+    monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack)
+    return asked
+
+
+def fit(model, chosen=None, num_classes=2, **options):
+    data = endless(examples(64, num_classes=num_classes), 16)
+    return fit_adversarially(model, data, steps_per_epoch=STEPS, settings=chosen or settings(), **options)
+
+
+def test_the_record_tells_every_round_and_the_pools_are_empty_in_the_first(without_search):
+    told, rounds = [], []
+    record = fit(network(), settings(5, 2), report=lambda *remark: told.append(remark), on_round=rounds.append)
+    assert record.rounds == tuple(rounds) and len(record.losses) == 5
+    assert [each.num_epochs for each in rounds] == [2, 4, 5]  # the last one is shorter
+    first, *others = rounds
+    assert set(first.pool_losses.values()) == {0.0} and first.num_tried == first.num_found == first.least_distortions == {}
+    for each in others:
+        assert each.num_tried == {"hidden1": 6, IMAGES: 4}
+        assert each.num_found == {"hidden1": 3, IMAGES: 2}  # in chunks of 4, of which 2 succeed; the last one holds 2
+        assert all(value > 0.0 for value in [*each.pool_losses.values(), *each.least_distortions.values(), each.clean_loss])
+    assert told[:2] == [(1, 5, f"loss {record.losses[0]:.4g}"), (2, 5, f"loss {record.losses[1]:.4g}")]
+    assert told[2:5] == [
+        (2, 5, "attacking hidden1, 4 of 6"), (2, 5, "attacking hidden1, 6 of 6"), (2, 5, "attacking images, 4 of 4"),
+    ]  # fmt: skip
+
+
+def test_every_attack_takes_the_next_images_with_their_labels(without_search):
+    images, labels = examples(64)
+    model = network()
+    fit(model, settings(4, 1))
+    at_images = [(pictures, classes) for pictures, classes in without_search if pictures.shape[1:] == SHAPE]
+    assert len(at_images) == 3
+    for number, (pictures, classes) in enumerate(at_images):
+        np.testing.assert_array_equal(pictures, images[16 * number : 16 * number + 4])
+        np.testing.assert_array_equal(classes, labels[16 * number : 16 * number + 4])
+
+
+def test_in_the_first_round_training_is_plain_but_for_the_weight_of_the_regularizers(without_search):
+    model, plain = network(), network()
+    fit(model, settings(1))
+    fit_minibatches(plain, endless(examples(64), 16), steps_per_epoch=STEPS, settings=settings(1).minibatches)
+    for weight, other in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, other, atol=0.01)  # Adam minds a factor only where a gradient nearly vanishes
+
+
+def test_nothing_is_traced_again_between_rounds(without_search, monkeypatch):
+    traces = []
+    plain = adversarial.training_step
+
+    def counting(losses, schedule, state):
+        def counted(trainable, fixed, batch):
+            traces.append(None)
+            return losses(trainable, fixed, batch)
+
+        return plain(counted, schedule, state)
+
+    monkeypatch.setattr(adversarial, "training_step", counting)
+    fit(network(), settings(1))
+    alone = len(traces)
+    fit(network(), settings(4))
+    assert len(traces) == 2 * alone > 0
+
+
+class KilledError(Exception):
+    pass
+
+
+def build_dropping():
+    return dropping_network()
+
+
+@pytest.fixture
+def uninterrupted(without_search):
+    model = build_dropping()
+    return model, fit(model, settings(5, 2), num_classes=3, seed=4)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_killed_after_a_round_and_resumed_it_ends_with_the_same_weights_and_record(rounds, uninterrupted, tmp_path):
+    whole, record = uninterrupted
+    seen, again = [], []
+
+    def kill(each):
+        seen.append(each)
+        if len(seen) == rounds:
+            raise KilledError
+
+    options = {"num_classes": 3, "seed": 4, "checkpoint": tmp_path / "checkpoint"}
+    with pytest.raises(KilledError):
+        fit(build_dropping(), settings(5, 2), on_round=kill, **options)
+    model = dropping_network(seed=9)  # other weights and seeds, all of which the checkpoint brings
+    resumed = fit(model, settings(5, 2), on_round=again.append, **options)
+    np.testing.assert_allclose(resumed.losses, record.losses, atol=ATOL_RESUMED)
+    assert len(resumed.rounds) == len(record.rounds) == 3 and tuple(again) == resumed.rounds
+    for one, other in zip(resumed.rounds, record.rounds, strict=True):
+        assert (one.num_epochs, one.num_found, one.num_tried) == (other.num_epochs, other.num_found, other.num_tried)
+        assert one.pool_losses == pytest.approx(other.pool_losses, abs=ATOL_RESUMED)
+        assert one.least_distortions == pytest.approx(other.least_distortions, abs=ATOL_RESUMED)
+    assert len(model.variables) == len(whole.variables) > 14  # two seeds among them
+    for variable, expected in zip(model.variables, whole.variables, strict=True):
+        np.testing.assert_allclose(variable, expected, atol=ATOL_RESUMED, err_msg=variable.path)
+
+
+def test_killed_within_a_round_it_goes_on_from_the_round_before(without_search, tmp_path):
+    def kill(done, total, remark):
+        if done == 2 and remark.startswith("attacking images"):
+            raise KilledError
+
+    whole, model = network(), network()
+    fit(whole)
+    with pytest.raises(KilledError):
+        fit(model, checkpoint=tmp_path / "checkpoint", report=kill)
+    fit(model, checkpoint=tmp_path / "checkpoint")
+    for weight, expected in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=ATOL_RESUMED)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"chosen": settings(8)}, {"chosen": settings(pools=POOLS[:1])}, {"model": lambda: dropping_network()}],
+    ids=["seed", "epochs", "pools", "model"],
+)
+def test_a_checkpoint_of_another_training_is_refused(change, without_search, tmp_path):
+    path = tmp_path / "checkpoint"
+    fit(network(), settings(1, pools=POOLS[:1]) if "chosen" not in change else settings(1), checkpoint=path)
+    options = {"chosen": settings(1, pools=POOLS[:1]), **change}
+    model = options.pop("model", network)()
+    with pytest.raises(ValueError, match="checkpoint was written by a training with other settings, another model or another"):
+        fit(model, checkpoint=path, **options)
+
+
+def test_a_truncated_checkpoint_is_told_and_the_model_keeps_its_weights(without_search, tmp_path):
+    path = tmp_path / "checkpoint"
+    fit(network(), settings(1), checkpoint=path)
+    path.write_bytes(path.read_bytes()[:-50])
+    model = network(seed=5)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="checkpoint is not a checkpoint of this training"):
+        fit(model, settings(1), checkpoint=path)
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_a_model_that_ends_in_a_softmax_is_trained_as_its_logits_are(without_search):
+    model = network()
+    lower, upper = network().layers[-2:]
+    softmax = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), lower, upper, keras.layers.Softmax()])
+    records = [fit(each) for each in (model, softmax)]
+    np.testing.assert_allclose(records[0].losses, records[1].losses, atol=1e-4)
+    for weight, other in zip(model.get_weights(), softmax.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, other, atol=1e-3)  # probabilities are rounded before their logarithm is taken
+
+
+@pytest.mark.parametrize(
+    ("size", "replaced", "tried"), [(2, 0.5, 1), (40, 1.0, 40)], ids=["smaller than a batch", "more than a batch"]
+)
+def test_a_pool_may_be_smaller_than_a_batch_and_want_more_than_one(size, replaced, tried, without_search):
+    record = fit(network(), settings(2, pools=(LayerPool(size=size, replaced=replaced, share=0.5),)))
+    assert record.rounds[1].num_tried == {IMAGES: tried} and np.isfinite(record.losses).all()
+    images = examples(64)[0]
+    attacked = np.concatenate([pictures for pictures, _ in without_search])
+    np.testing.assert_array_equal(attacked[:tried], images[:tried])
+
+
+def test_where_no_example_is_found_there_is_no_distortion_and_no_loss(monkeypatch):
+    def fail(classifier, images, **options):
+        found = attack_without_search(classifier, images, **options)
+        return found._replace(succeeded=tf.zeros_like(found.succeeded), distortion=float("nan") * found.distortion)
+
+    monkeypatch.setattr(adversarial_pool, "minimize_distortion", fail)
+    last = fit(network(), settings(2)).rounds[-1]
+    assert set(last.least_distortions.values()) == {None} and set(last.pool_losses.values()) == {0.0}
+    assert set(last.num_found.values()) == {0}
+
+
+def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(two_replicas):
+    odd = dataclasses.replace(settings(), minibatches=MinibatchTraining(num_epochs=1, batch_size=15))
+    with two_replicas.scope(), pytest.raises(ValueError, match="batch_size 15 cannot be divided among 2 replicas; use a"):
+        fit(network(), odd)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs_per_round": 0}, "epochs_per_round must be positive; received 0."),
+        ({"attacked_at_once": 0}, "attacked_at_once must be positive; received 0."),
+        ({"pools": ()}, "pools must name at least one layer, and each only once; received \\[\\]."),
+        ({"pools": (POOLS[0], POOLS[0])}, "and each only once; received \\['hidden1', 'hidden1'\\]."),
+        (
+            {"pools": (LayerPool(share=0.5), LayerPool(layer="hidden1", share=0.6))},
+            "must leave room for clean images; received \\[0.5, 0.6\\], together 1.1. Make them sum up to less than 1.",
+        ),
+        ({"pools": (LayerPool(share=1.0),)}, "must leave room for clean images"),
+    ],
+)
+def test_settings_check_themselves(options, message):
+    with pytest.raises(ValueError, match=message):
+        AdversarialTraining(**options)
+
+
+@pytest.mark.parametrize(("num_epochs", "per_round", "rounds"), [(4, 2, 2), (5, 2, 3), (1, 2, 1)])
+def test_the_last_round_may_be_incomplete(num_epochs, per_round, rounds):
+    assert settings(num_epochs, per_round).num_rounds == rounds
+
+
+def margin_problem(seed):
+    """Two classes that the first pixel tells apart roughly, and three faint pixels exactly: those a plain network relies on."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=96).astype(np.int32)
+    sign = 2.0 * labels[:, np.newaxis] - 1.0
+    pixels = (
+        0.5 + sign * np.array([[0.22, 0.03, 0.03, 0.03]]) + rng.normal(size=(96, 4)) * np.array([[0.1, 0.008, 0.008, 0.008]])
+    )
+    return np.clip(pixels, 0.0, 1.0).reshape(96, *SHAPE).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_training_against_pools_raises_the_least_distortion(seed):
+    images, labels = margin_problem(seed)
+    minibatches = MinibatchTraining(num_epochs=40, batch_size=16, learning_rate=0.03)
+    plain, robust = network(seed=seed), network(seed=seed)
+    fit_minibatches(plain, endless((images, labels), 16), steps_per_epoch=6, settings=minibatches)
+    chosen = AdversarialTraining(
+        minibatches=minibatches, pools=(LayerPool(size=64, replaced=0.5, share=0.5, scale=2.0),), epochs_per_round=4,
+        search=SEARCH, attacked_at_once=ROWS,
+    )  # fmt: skip
+    fit_adversarially(robust, endless((images, labels), 16), steps_per_epoch=6, settings=chosen, seed=seed)
+    assert np.mean(np.argmax(robust(images), axis=1) == labels) > 0.95
+    distortions = []
+    for model in (plain, robust):
+        parts = [
+            minimize_distortion(model, images[begin : begin + ROWS], labels=labels[begin : begin + ROWS], search=SEARCH)
+            for begin in range(0, 48, ROWS)
+        ]
+        distortions.append(np.mean(np.concatenate([part.distortion for part in parts])))
+    assert distortions[1] > 1.2 * distortions[0], distortions

@@ -25,6 +25,7 @@ from tests.intriguing.training.tiny_pools import ROWS, SEARCH, SHAPE, attack_wit
 from tests.oracles.linear_classifier import LinearClassifier, nearest_of_other_classes
 
 RTOL_ROUNDING = 1e-5  # the bound of the oracle is float64, the search float32
+ATOL_DIRECTION = 1e-5  # float32 in the length of a perturbation
 RTOL_SEARCH = 0.02  # the tolerance of the quick search, with a small budget
 
 
@@ -44,14 +45,16 @@ def steep():
 @pytest.fixture(scope="module")
 def found(steep):
     cut, images, labels = steep
-    return {scale: distort_activations(cut, images, labels, search=SEARCH, scale=scale) for scale in (1.0, 1.5, 1e4)}
+    return {
+        wanted: distort_activations(cut, images, labels, search=SEARCH, to_distortion=wanted) for wanted in (None, 0.02, 1e4)
+    }
 
 
 def test_adversarial_activations_lie_at_the_least_distance_within_the_range_of_the_layer(steep, found):
     cut, images, labels = steep
     upper = LinearClassifier(*cut.above.get_weights())
     clean = np.asarray(cut.below(images))
-    made = found[1.0]
+    made = found[None]
     assert np.count_nonzero(made.succeeded) >= 4
     for row in np.flatnonzero(made.succeeded):
         nearest = nearest_of_other_classes(upper, clean[row], int(labels[row]), lower=0.0, upper=1.0)
@@ -71,13 +74,18 @@ def test_what_is_misclassified_already_stays_where_it_is(steep, found):
         np.testing.assert_array_equal(made.activations[0], clean[0])
 
 
-def test_a_scale_moves_that_many_times_as_far_and_then_clips(steep, found):
+def test_every_example_is_moved_to_the_distortion_asked_for_and_then_clipped(steep, found):
     clean = np.asarray(steep[0].below(steep[1]))
-    step = np.asarray(found[1.0].activations) - clean
-    for scale in (1.5, 1e4):
-        np.testing.assert_allclose(found[scale].activations, np.clip(clean + scale * step, 0.0, 1.0), atol=2e-7 * scale)
-        np.testing.assert_array_equal(found[scale].least_distortion, found[1.0].least_distortion)
-        assert np.all(PixelBox(0.0, 1.0).contains(found[scale].activations))
+    nearest = found[None]
+    step = np.asarray(nearest.activations, np.float64) - clean
+    wrong = np.asarray(nearest.least_distortion) > 0.0
+    for wanted in (0.02, 1e4):
+        made = found[wanted]
+        length = np.sqrt(np.mean(step[wrong] ** 2, axis=1, keepdims=True))
+        expected = np.clip(clean[wrong] + wanted * step[wrong] / length, 0.0, 1.0)
+        np.testing.assert_allclose(made.activations[wrong], expected, atol=ATOL_DIRECTION * max(1.0, wanted))
+        np.testing.assert_array_equal(made.least_distortion, nearest.least_distortion)
+        assert np.all(PixelBox(0.0, 1.0).contains(made.activations))
     assert np.any(np.asarray(found[1e4].activations) == 0.0) or np.any(np.asarray(found[1e4].activations) == 1.0)
 
 
@@ -217,8 +225,8 @@ def test_every_round_makes_a_share_of_the_size_and_at_least_one(size, replaced, 
     [
         ({"size": 0}, "size must be positive; received 0."), ({"replaced": 0.0}, "replaced must lie in \\(0, 1\\]; received 0.0."),
         ({"replaced": 1.5}, "replaced must lie in"), ({"share": -0.1}, "share must lie in \\(0, 1\\]; received -0.1."),
-        ({"share": float("nan")}, "share must lie in"), ({"scale": 0.0}, "scale must be positive; received 0.0."),
-        ({"scale": float("nan")}, "scale must be positive"),
+        ({"share": float("nan")}, "share must lie in"), ({"to_distortion": 0.0}, "to_distortion must be positive and finite; received 0.0."),
+        ({"to_distortion": float("nan")}, "to_distortion must be positive"),
     ],
 )  # fmt: skip
 def test_settings_check_themselves(settings, message):

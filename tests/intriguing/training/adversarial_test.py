@@ -268,7 +268,7 @@ def test_training_against_pools_raises_the_least_distortion(seed):
     plain, robust = network(seed=seed), network(seed=seed)
     fit_minibatches(plain, endless((images, labels), 16), steps_per_epoch=6, settings=minibatches)
     chosen = AdversarialTraining(
-        minibatches=minibatches, pools=(LayerPool(size=64, replaced=0.5, share=0.5, scale=2.0),), epochs_per_round=4,
+        minibatches=minibatches, pools=(LayerPool(size=64, replaced=0.5, share=0.5, to_distortion=0.2),), epochs_per_round=4,
         search=SEARCH, attacked_at_once=ROWS,
     )  # fmt: skip
     fit_adversarially(robust, endless((images, labels), 16), steps_per_epoch=6, settings=chosen, seed=seed)

@@ -3,6 +3,7 @@
 from intriguing.attack.bisection import Bisection
 from intriguing.attack.boundary import BoundaryWalk
 from intriguing.attack.distortion_search import (
+    COARSE_SEARCH,
     PAPERS_SEARCH,
     QUICK_SEARCH,
     THOROUGH_SEARCH,
@@ -15,6 +16,7 @@ from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
 from intriguing.attack.minimize_distortion import minimize_distortion
 
 __all__ = [
+    "COARSE_SEARCH",
     "PAPERS_SEARCH",
     "QUICK_SEARCH",
     "THOROUGH_SEARCH",

@@ -44,6 +44,14 @@ class DistortionSearch:
 QUICK_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=1, tolerance=2e-3, num_candidates=2), max_evaluations=400)
 """One start and a coarse tolerance: within one percent of the default on smooth networks, for a fifth of the time."""
 
+COARSE_SEARCH = DistortionSearch(
+    minimization=BoxMinimization(max_rounds=1, iterations_per_round=1, num_correction_pairs=1),
+    walk=BoundaryWalk(num_starts=1, tolerance=5e-2, num_candidates=1, num_rivals=1, num_planes=1, long_steps=10),
+    max_evaluations=80,
+)
+"""A direction from one step of L-BFGS, a few steps along the boundary: some five percent beyond the default, for a twentieth of
+the time; for training, which needs many examples more than near ones."""
+
 THOROUGH_SEARCH = DistortionSearch(
     walk=BoundaryWalk(num_starts=48, num_agreeing=12, tolerance=1e-5, num_candidates=9), max_evaluations=20_000
 )

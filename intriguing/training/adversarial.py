@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from intriguing.accelerators import writes_files
-from intriguing.attack import QUICK_SEARCH, DistortionSearch
+from intriguing.attack import COARSE_SEARCH, DistortionSearch
 from intriguing.models.layer_cut import IMAGES, LayerCut, cut_at
 from intriguing.training.adversarial_pool import (
     AdversarialActivations,
@@ -47,7 +47,7 @@ class AdversarialTraining:
     minibatches: MinibatchTraining = MinibatchTraining()
     pools: tuple[LayerPool, ...] = (LayerPool(layer=IMAGES),)
     epochs_per_round: int = 2
-    search: DistortionSearch = QUICK_SEARCH
+    search: DistortionSearch = COARSE_SEARCH
     attacked_at_once: int = 1000
 
     def __post_init__(self) -> None:

@@ -49,8 +49,8 @@ COARSE_SEARCH = DistortionSearch(
     walk=BoundaryWalk(num_starts=1, tolerance=5e-2, num_candidates=1, num_rivals=1, num_planes=1, long_steps=10),
     max_evaluations=80,
 )
-"""A direction from one step of L-BFGS, a few steps along the boundary: some five percent beyond the default, for a twentieth of
-the time; for training, which needs many examples more than near ones."""
+"""A direction from one step of L-BFGS, a few steps along the boundary: some two percent beyond the default on smooth
+networks, for a thirtieth of the time. For training, which needs many examples more than near ones."""
 
 THOROUGH_SEARCH = DistortionSearch(
     walk=BoundaryWalk(num_starts=48, num_agreeing=12, tolerance=1e-5, num_candidates=9), max_evaluations=20_000

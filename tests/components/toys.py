@@ -17,6 +17,9 @@ TRAINED = {"dataset": "mnist_5k", "subset": "train", "seed": 0, "losses": [1.0, 
 executed: list[str] = []
 """The folders that executors worked on, in order."""
 
+found_again: list[str] = []
+"""What executors had kept for themselves before they were interrupted."""
+
 
 class Number(Artifact):
     """number.json: a number."""
@@ -38,6 +41,10 @@ class AdditionExecutor(Executor):
     def Do(self, input_dict, output_dict, exec_properties):
         output = output_dict["number"][0]
         executed.append(output.uri.name)
+        if exec_properties.get("keeps"):
+            found_again.extend(path.read_text() for path in self.tmp_dir.glob("kept.txt"))
+            self.tmp_dir.mkdir(parents=True, exist_ok=True)
+            (self.tmp_dir / "kept.txt").write_text(exec_properties["keeps"])
         output.write_json("half.json", 0)
         self.fault()
         addends = [number.read_json("number.json") for number in input_dict.get("numbers", [])]
@@ -47,6 +54,14 @@ class AdditionExecutor(Executor):
 
 class Constant(Component):
     PARAMETERS = {"plus": int}
+    OUTPUTS = {"number": Number}
+    EXECUTOR = AdditionExecutor
+
+
+class LongWork(Component):
+    """Keeps a word for the case that it is interrupted."""
+
+    PARAMETERS = {"plus": int, "keeps": str}
     OUTPUTS = {"number": Number}
     EXECUTOR = AdditionExecutor
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import nan
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
-from intriguing.analysis.proportions import Proportion, sign_test
+from components.reporter.arm_networks import Arms, mean_of, mean_rate
+from intriguing.analysis.proportions import Proportion
 from intriguing.reporting import (
     PUBLISHED,
     Cell,
     Estimate,
-    MeanRate,
     RoundCurves,
     Section,
     Table,
@@ -29,131 +28,6 @@ _CLEAN = "clean images"
 _TOLD_ONE_BY_ONE = 3  # more arms than the first and these: the lead tells of the best alone
 
 
-class Trained(NamedTuple):
-    """One network of an arm: what is known of it, beside the first arm's of the same seed."""
-
-    training: Mapping[str, Any]  # training.json
-    errors: Proportion
-    wrong: frozenset[int]  # rows of the images that it gets wrong
-    distortion: np.ndarray  # [images], NaN where nothing was found; empty if it was not attacked
-    certified: np.ndarray  # [images]; empty likewise
-    transferred: Proportion | None  # errors on images made for the first arm, of those that it got right; None likewise
-
-    @property
-    def name(self) -> str:
-        """The arm's."""
-        return str(self.training["name"])
-
-
-class Pairs(NamedTuple):
-    """Images on which two networks of one seed differ, and how far."""
-
-    spoiled: int  # right by the first arm's network, wrong by this one
-    mended: int  # the other way round
-    difference: float  # of the errors, as a share of all images
-
-    @property
-    def p_value(self) -> float:
-        """Of the exact test that the two are equally good."""
-        return sign_test(self.spoiled, self.mended)
-
-
-class Arms(NamedTuple):
-    """The networks of every arm in the order of seeds; the first arm is what the others are compared with."""
-
-    tested_on: str
-    networks: Mapping[str, Sequence[Trained]]
-
-    @property
-    def first(self) -> str:
-        """Its name."""
-        return next(iter(self.networks))
-
-    @property
-    def others(self) -> list[str]:
-        """The names of all but the first."""
-        return list(self.networks)[1:]
-
-    @property
-    def attacked(self) -> bool:
-        """Whether there is more than errors."""
-        return self.networks[self.first][0].transferred is not None
-
-    def error(self, name: str) -> MeanRate:
-        """Returns the error of an arm, averaged over seeds; of one network, with Wilson's interval."""
-        rates = [network.errors for network in self.networks[name]]
-        if len(rates) == 1:
-            return MeanRate(rates[0].rate, rates[0].lower, rates[0].upper, 1)
-        return _mean_rate([rate.rate for rate in rates])
-
-    def pairs(self, name: str) -> list[Pairs]:
-        """Compares an arm with the first one, seed by seed, on the same images."""
-        pairs = []
-        for first, other in zip(self.networks[self.first], self.networks[name], strict=True):
-            spoiled, mended = len(other.wrong - first.wrong), len(first.wrong - other.wrong)
-            pairs.append(Pairs(spoiled, mended, (spoiled - mended) / other.errors.num_trials))
-        return pairs
-
-    def pooled(self, name: str) -> Pairs:
-        """Adds the counts of all seeds up."""
-        pairs = self.pairs(name)
-        return Pairs(*(sum(counts) for counts in zip(*(each[:2] for each in pairs))), np.mean([each[2] for each in pairs]))
-
-    def distortion(self, name: str) -> Estimate:
-        """Returns the average least distortion of an arm."""
-        return Estimate.of(_mean(network.distortion) for network in self.networks[name])
-
-    def ratio(self, name: str) -> Estimate:
-        """Returns by what factor an image of an arm is farther from its wrong class than for the first: geometric means."""
-        return Estimate.of(
-            float(np.exp(_mean(np.log(_where_both(other.distortion, first.distortion)))))
-            for first, other in zip(self.networks[self.first], self.networks[name], strict=True)
-        )
-
-
-def _mean_rate(rates: Sequence[float]) -> MeanRate:
-    return MeanRate(*Estimate.of(rates))
-
-
-def _mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean(dtype=np.float64)) if finite.size else nan
-
-
-def _where_both(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Returns the ratio of what is known of both and not wrong from the start, NaN elsewhere."""
-    both = (ours > 0) & (theirs > 0)
-    return np.divide(ours, theirs, out=np.full(ours.shape, nan), where=both)
-
-
-def read(
-    models: Sequence[TrainedModel],
-    attacks: Sequence[DistortedImages],
-    bounds: Sequence[SpectralBounds],
-    rates: Sequence[TransferRates],
-) -> Arms:
-    """Reads the artifacts: for each seed the arms in one order, and one set of rates; attacks and bounds may be missing."""
-    num_arms = len(models) // len(rates)
-    networks: dict[str, list[Trained]] = {}
-    tested_on = ""
-    for number, model in enumerate(models):
-        counted, training = rates[number // num_arms].rates(), model.training()
-        ((tested_on, errors),) = counted["errors"].items()
-        changed = counted["changed"][0]["errors"][training["name"]] if attacks else None
-        nothing = np.zeros(0)
-        networks.setdefault(training["name"], []).append(
-            Trained(
-                training=training,
-                errors=Proportion(*errors[training["name"]]),
-                wrong=frozenset(counted["wrong"][tested_on][training["name"]]),
-                distortion=attacks[number].arrays()["distortion"] if attacks else nothing,
-                certified=bounds[number].arrays()["certified"] if bounds else nothing,
-                transferred=Proportion(*changed["on_correct"]) if changed else None,
-            )
-        )
-    return Arms(tested_on, networks)
-
-
 def error_table(arms: Arms) -> Table:
     """A row for every arm: its errors, their average, and how it differs from the first on the same images."""
     rows: list[dict[str, Cell]] = []
@@ -165,7 +39,7 @@ def error_table(arms: Arms) -> Table:
                 "Arm": name,
                 **{f"Seed {network.training['seed']}": network.errors for network in networks},
                 "Mean error": arms.error(name),
-                "Change": _mean_rate([pair.difference for pair in arms.pairs(name)]) if compared else None,
+                "Change": mean_rate([pair.difference for pair in arms.pairs(name)]) if compared else None,
                 "Spoiled": pooled.spoiled if compared else None,
                 "Mended": pooled.mended if compared else None,
                 "p": pooled.p_value if compared else None,
@@ -180,7 +54,7 @@ def error_table(arms: Arms) -> Table:
         notes=(
             f"Change: of the error against {arms.first}, averaged over seeds, in points. Spoiled: images, over all seeds, that "
             "this one gets wrong and the first of the same seed right; mended: the other way round. p: exact McNemar test of "
-            "these counts, two-sided; it takes an image under several seeds for several images, so read it beside the interval.",
+            "these counts, two-sided; it takes an image under several seeds for several images: read it beside the interval.",
             *(("The paper says below 1.2 % of the last, and about 1.3 % of dropout.",) if any(published) else ()),
         ),
         published=published if any(published) else (),
@@ -201,8 +75,8 @@ def seed_table(arms: Arms) -> Table:
                     "Spoiled": pair.spoiled,
                     "Mended": pair.mended,
                     "p": pair.p_value,
-                    "Least distortion": _mean(network.distortion),
-                    "Certain": _mean(network.certified),
+                    "Least distortion": mean_of(network.distortion),
+                    "Certain": mean_of(network.certified),
                 }
             )
     title = f"Every network, against that of {arms.first} of the same seed."
@@ -221,7 +95,7 @@ def robustness_table(arms: Arms) -> Table:
                 "Least distortion": arms.distortion(name),
                 "Times the first": arms.ratio(name) if compared else None,
                 "Fooled by the first's": Proportion(*map(sum, zip(*transferred))) if compared else None,
-                "Certain": Estimate.of(_mean(network.certified) for network in networks),
+                "Certain": Estimate.of(mean_of(network.certified) for network in networks),
                 "Found": Proportion(
                     sum(int(np.isfinite(network.distortion).sum()) for network in networks),
                     sum(network.distortion.size for network in networks),
@@ -235,8 +109,8 @@ def robustness_table(arms: Arms) -> Table:
         rows=tuple(rows),
         notes=(
             f"Images of {arms.tested_on}, the same ones and the same classes for all arms of a seed. Times the first: image by "
-            f"image, geometric mean. Fooled by the first's: errors on the images made against {arms.first} of the same seed, of "
-            "those whose originals were right. Certain: average distortion below which that class is impossible. Found: share "
+            f"image, geometric mean. Fooled by the first's: errors on images made against {arms.first} of the same seed, of those "
+            "whose originals were right. Certain: average distortion below which that class is impossible. Found: share "
             "of attacks that succeeded.",
         ),
     )
@@ -271,7 +145,7 @@ def arm_figures(arms: Arms) -> dict[str, tuple[bytes, str]]:
     errors = {name: [network.errors.rate for network in networks] for name, networks in arms.networks.items()}
     printed = {name: PUBLISHED["arm_errors"][name]["Mean error"] for name in errors if name in PUBLISHED["arm_errors"]}
     dots = seed_dots(errors, title=f"Errors on {arms.tested_on}", published=printed)
-    figures = {"arm_errors": (to_png(dots), "Each dot is one network; the networks of a column of dots share no seed.")}
+    figures = {"arm_errors": (to_png(dots), "Each dot is the network of one seed.")}
     if arms.attacked:
         distances = {
             name: np.concatenate([network.distortion for network in networks]) for name, networks in arms.networks.items()
@@ -310,7 +184,7 @@ def arm_lead(arms: Arms) -> str:
     averaged = "" if num_seeds == 1 else f", averaged over {num_seeds} seeds"
     sentences = [f"{arms.first} errs on {100 * first.value:.2f} % of {arms.tested_on}{averaged}."]
     sentences += [f"{name}{chosen}: {_told(arms, name)}." for name in told]
-    if arms.attacked:
+    if arms.attacked and all(np.isfinite(arms.ratio(name).value) for name in told):
         farther = "; ".join(f"{arms.ratio(name).value:.2f} times as far for {name}" for name in told)
         sentences.append(
             f"The nearest image of a random wrong class lies at a distortion of {arms.distortion(arms.first).value:.3f} for "

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.artifacts import Artifact, Report, TrainedModel
 from components.contract import Artifacts, Executor, Parameters, versions
-from components.reporter import arms, spectra, study, units
+from components.reporter import arm_networks, arms, spectra, study, units
 from components.reporter.study import Experiment
 from intriguing.analysis.proportions import Proportion
 from intriguing.attack.gaussian_noise import add_gaussian_noise
@@ -110,7 +110,7 @@ def _units(input_dict: Artifacts) -> _Part:
 
 
 def _arms(input_dict: Artifacts) -> _Part:
-    read = arms.read(*(input_dict[name] for name in ("arm_models", "arm_attacks", "arm_bounds", "arm_rates")))
+    read = arm_networks.read(*(input_dict[name] for name in ("arm_models", "arm_attacks", "arm_bounds", "arm_rates")))
     tables, figures = [arms.error_table(read)], arms.arm_figures(read)
     if read.attacked:
         tables.append(arms.robustness_table(read))

@@ -108,9 +108,9 @@ def robustness_table(arms: Arms) -> Table:
         columns=tuple(rows[0]),
         rows=tuple(rows),
         notes=(
-            f"Images of {arms.tested_on}, the same ones and the same classes for all arms of a seed. Times the first: image by "
-            f"image, geometric mean. Fooled by the first's: errors on images made against {arms.first} of the same seed, of those "
-            "whose originals were right. Certain: average distortion below which that class is impossible. Found: share "
+            f"Images of {arms.tested_on}, the same ones and the same classes for all arms of a seed. Times the first: image "
+            f"by image, geometric mean. Fooled by the first's: errors on images made against {arms.first} of the same seed, of "
+            "those whose originals were right. Certain: average distortion below which that class is impossible. Found: share "
             "of attacks that succeeded.",
         ),
     )

@@ -42,8 +42,8 @@ def _training(model: str) -> PlainTraining:
     penalty = training_flags.spectral_penalty()
     if penalty and not by_minibatches:
         raise ValueError(
-            f"--spectral_penalty is for training by minibatches; received {penalty} with --full_batch or an AE network. Leave it "
-            "out."
+            f"--spectral_penalty is for training by minibatches; received {penalty} with --full_batch or an AE network. "
+            "Leave it out."
         )
     if _FULL_BATCH.value:
         return full_batch

@@ -9,8 +9,8 @@ import pytest
 
 from components.pipeline import Study, study_pipeline
 from intriguing.models import build, features_at
-from intriguing.models.zoo import CONSTRUCTORS
 from intriguing.models.layer_cut import cut_at
+from intriguing.models.zoo import CONSTRUCTORS
 from intriguing.names import check_name
 from intriguing.training import AdversarialTraining
 from launch import recipes

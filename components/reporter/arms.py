@@ -55,7 +55,7 @@ def error_table(arms: Arms) -> Table:
             f"Change: of the error against {arms.first}, averaged over seeds, in points. Spoiled: images, over all seeds, that "
             "this one gets wrong and the first of the same seed right; mended: the other way round. p: exact McNemar test of "
             "these counts, two-sided; it takes an image under several seeds for several images: read it beside the interval.",
-            *(("The paper says below 1.2 % of the last, and about 1.3 % of dropout.",) if any(published) else ()),
+            *(("The paper says below 1.2 % of pools at every layer, and about 1.3 % of dropout.",) if any(published) else ()),
         ),
         published=published if any(published) else (),
     )
@@ -176,14 +176,15 @@ def _curves(training: Mapping[str, Any]) -> RoundCurves:
 
 def arm_lead(arms: Arms) -> str:
     """The finding in numbers, whichever way it went."""
-    first, num_seeds = arms.error(arms.first), len(arms.networks[arms.first])
+    num_seeds = len(arms.networks[arms.first])
     best = min(arms.others, key=lambda name: arms.error(name).value)
     few = len(arms.others) <= _TOLD_ONE_BY_ONE
     told = arms.others if few else [best]
-    chosen = "" if few else f", the best of {len(arms.others)} others and chosen on these very images"
+    chosen = "" if few else f", the best of {len(arms.others)} others and chosen on these very images,"
     averaged = "" if num_seeds == 1 else f", averaged over {num_seeds} seeds"
-    sentences = [f"{arms.first} errs on {100 * first.value:.2f} % of {arms.tested_on}{averaged}."]
-    sentences += [f"{name}{chosen}: {_told(arms, name)}." for name in told]
+    errors = [f"{arms.first} errs on {100 * arms.error(arms.first).value:.2f} % of {arms.tested_on}{averaged}"]
+    errors += [f"{name}{chosen} on {_told(arms, name)}" for name in told]
+    sentences = ["; ".join(errors) + "."]
     if arms.attacked and all(np.isfinite(arms.ratio(name).value) for name in told):
         farther = "; ".join(f"{arms.ratio(name).value:.2f} times as far for {name}" for name in told)
         sentences.append(
@@ -194,17 +195,14 @@ def arm_lead(arms: Arms) -> str:
 
 
 def _told(arms: Arms, name: str) -> str:
-    pairs, pooled = arms.pairs(name), arms.pooled(name)
-    change = Estimate.of(pair.difference for pair in pairs)
-    points = abs(100 * change.value)
-    direction = "fewer" if change.value < 0 else "more"
-    interval = (
-        "" if len(pairs) == 1 else f"95 % interval of the change {100 * change.lower:+.2f} to {100 * change.upper:+.2f}; "
-    )
-    return (
-        f"{100 * arms.error(name).value:.2f} %, {points:.2f} points {direction} ({interval}{pooled.mended} answers mended, "
-        f"{pooled.spoiled} spoiled, p = {pooled.p_value:.2g})"
-    )
+    """Tells the error of an arm, and how sure it is that it differs: by the seeds, or if there is but one, by the images."""
+    change = mean_rate([pair.difference for pair in arms.pairs(name)])
+    less = f"{abs(100 * change.value):.2f} points {'less' if change.value < 0 else 'more'}"
+    if change.num > 1:
+        doubt = f"95 % interval {100 * change.lower:+.2f} to {100 * change.upper:+.2f}"
+    else:
+        doubt = f"p = {arms.pooled(name).p_value:.2g}"
+    return f"{100 * arms.error(name).value:.2f} %, {less} ({doubt})"
 
 
 def arm_section(arms: Arms, tables: Sequence[Table], figures: Mapping[str, tuple[bytes, str]]) -> Section:

@@ -46,17 +46,17 @@ def test_pairs_count_the_images_that_only_one_gets_wrong() -> None:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ([{3, 4}, set()], "other: 1.00 %, 1.50 points fewer (95 % interval of the change -7.85 to +4.85; 4 answers mended, 1 "),
+        ([{3, 4}, set()], "; other on 1.00 %, 1.50 points less (95 % interval -7.85 to +4.85)."),
         (
             [{1, 2, 3, 4}, {1, 2, 3, 4}],
-            "other: 4.00 %, 1.50 points more (95 % interval of the change -4.85 to +7.85; 0 answers ",
+            "; other on 4.00 %, 1.50 points more (95 % interval -4.85 to +7.85).",
         ),
     ],
     ids=["better", "worse"],
 )
 def test_the_lead_tells_whichever_way_it_went(other: list[set[int]], words: str) -> None:
     lead = arm_lead(_arms(first=[{1, 2, 3}, {1, 2}], other=other))
-    assert lead.startswith("first errs on 2.50 % of test, averaged over 2 seeds. ")
+    assert lead.startswith("first errs on 2.50 % of test, averaged over 2 seeds; ")
     assert words in lead
     assert "distortion" not in lead
 
@@ -66,13 +66,14 @@ def test_one_seed_has_an_interval_of_its_images_and_none_of_the_change() -> None
     first, other = error_table(arms).rows
     assert (first["Mean error"].lower, first["Mean error"].upper) == (Proportion(3, 100).lower, Proportion(3, 100).upper)
     assert np.isnan(other["Change"].lower)
-    assert "interval" not in arm_lead(arms) and "averaged" not in arm_lead(arms)
+    assert "averaged" not in arm_lead(arms)
+    assert "other on 2.00 %, 1.00 points less (p = 1)." in arm_lead(arms)
 
 
 def test_of_many_arms_the_lead_names_the_best_and_that_it_was_chosen() -> None:
     lead = arm_lead(_arms(first=[{1, 2, 3}], a=[{1}], b=[{1, 2}], c=[{1, 2}], d=[{1, 2}]))
-    assert "a, the best of 4 others and chosen on these very images: 1.00 %" in lead
-    assert "b:" not in lead
+    assert "a, the best of 4 others and chosen on these very images, on 1.00 %" in lead
+    assert "b " not in lead
 
 
 def test_the_papers_numbers_stand_beside_the_arms_that_it_has() -> None:

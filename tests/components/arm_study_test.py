@@ -126,7 +126,7 @@ def test_tables_tell_what_the_artifacts_hold(workdir: Path) -> None:
 
 def test_the_page_tells_the_finding_and_draws_errors_distances_and_rounds(workdir: Path) -> None:
     page = (workdir / "report" / "index.html").read_text()
-    assert "weight decay errs on " in page and "averaged over 2 seeds" in page and "answers mended" in page
+    assert "weight decay errs on " in page and "averaged over 2 seeds" in page and "95 % interval" in page
     assert {path.stem for path in (workdir / "report" / "figures").glob("*.png")} == {
         "arm_errors", "arm_distortion", "arm_rounds_2", "training",
     }  # fmt: skip

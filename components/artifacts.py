@@ -96,7 +96,8 @@ class TrainedModel(Artifact):
     """A network after training.
 
     model.keras     the network, in Keras's own format
-    training.json   name, zoo name, data set, subset, losses, whether it converged, errors on its training subset
+    training.json   name, zoo name, data set, subset, losses, whether it converged, errors on its training subset; where there
+                    were pools of adversarial examples, what happened in every round
     """
 
     TYPE_NAME = "TrainedModel"
@@ -143,7 +144,7 @@ class DistortedImages(_WithArrays):
 class TransferRates(Artifact):
     """Errors of networks on clean, distorted and noisy images.
 
-    rates.json      errors of every network on every subset, and on every set of changed images, with counts
+    rates.json      errors of every network on every subset, with the rows that are wrong, and on every set of changed images
     """
 
     TYPE_NAME = "TransferRates"

@@ -36,9 +36,15 @@ _VERSIONED = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datas
 class Executor(abc.ABC):
     """Does the work of a step: reads artifacts, computes, writes artifacts."""
 
-    def __init__(self, progress: Progress):
-        """Takes the callable to which long work reports."""
-        self.progress = progress
+    def __init__(self, progress: Progress, tmp_dir: Path):
+        """Takes what a step may use while it works.
+
+        Args:
+            progress: The callable to which long work reports.
+            tmp_dir: Folder for what an interrupted run shall find again. Whoever writes there makes it; it is deleted when the
+                step is published. All workers have the same one, and the chief alone writes.
+        """
+        self.progress, self.tmp_dir = progress, tmp_dir
 
     @abc.abstractmethod
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
@@ -51,6 +57,7 @@ class Component(Generic[Output]):
     Attributes:
         id: Names the step and its folder.
         output: The artifact that the step makes.
+        tmp_dir: What interrupted runs of it left to go on from, in a folder for each fingerprint.
     """
 
     PARAMETERS: ClassVar[Mapping[str, type]] = {}
@@ -79,6 +86,7 @@ class Component(Generic[Output]):
         for name, kind in self.PARAMETERS.items():
             if not isinstance(self.parameters[name], kind):
                 raise TypeError(f"{id}: parameter {name} must be {kind.__name__}; received {self.parameters[name]!r}.")
+        self.tmp_dir = self.workdir / f".{id}.tmp"
         ((self._output_name, output_type),) = self.OUTPUTS.items()
         self.output: Output = output_type(self.workdir / id)  # type: ignore[assignment]  # the two declarations agree
 
@@ -96,7 +104,7 @@ class Component(Generic[Output]):
         """Does the work into `folder` and seals it with a manifest."""
         began, fingerprint = time.monotonic(), self.fingerprint()
         output = type(self.output)(folder)
-        self.EXECUTOR(progress).Do(self.inputs, {self._output_name: [output]}, self.parameters)
+        self.EXECUTOR(progress, self.tmp_dir / fingerprint[:16]).Do(self.inputs, {self._output_name: [output]}, self.parameters)
         manifest = {
             "type": output.TYPE_NAME,
             "step": self.id,

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from components.adversarial_trainer.component import AdversarialTrainer
 from components.attacker.component import Attacker
 from components.contract import Component
 from components.example_gen.component import ExampleGen
@@ -18,6 +19,7 @@ from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import PIXELS, RANDOM_WEIGHTS
 from intriguing.analysis import UnitSettings
 from intriguing.attack import PAPERS_SEARCH, DistortionSearch
+from intriguing.training import AdversarialTraining
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,36 @@ class UnitStudy:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ArmStudy:
+    """Ways to train, the arms of an experiment, compared on the same images over several seeds.
+
+    Attributes:
+        arms: What is trained; the first one is what the others are compared with.
+        num_seeds: Networks of each arm, whose seeds follow that of the run.
+        trained_on: Subset for training.
+        tested_on: Subset on which errors are counted, and of which images are attacked.
+        num_images: Images attacked for each network, the same ones for all arms of a seed.
+        search: The attack, to random wrong classes.
+        robustness: False for errors alone: no attacks, no transfer, no certificates.
+    """
+
+    arms: tuple[Network, ...]
+    num_seeds: int = 3
+    trained_on: str = "train"
+    tested_on: str = "test"
+    num_images: int = 256
+    search: DistortionSearch = DistortionSearch()
+    robustness: bool = True
+
+    def __post_init__(self) -> None:
+        names = [folder_name(arm.name) for arm in self.arms]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise ValueError(f"arms must be at least two, with names of their own; received {[arm.name for arm in self.arms]}.")
+        if self.num_seeds < 1:
+            raise ValueError(f"num_seeds must be positive; received {self.num_seeds}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """A recipe: everything that determines the numbers of a report, apart from the seed and the machine.
 
@@ -62,6 +94,7 @@ class Study:
         search: Settings of the attack; the paper's own method, whose tables these are.
         units: What is asked of units and directions (Figures 1 to 4); None for nothing.
         spectra: Whether the networks trained on the whole set are bounded (Table 5), and their attacked images certified.
+        arms: Ways to train that are compared over several seeds (section 4); None for nothing.
     """
 
     title: str
@@ -77,6 +110,7 @@ class Study:
     search: DistortionSearch = PAPERS_SEARCH
     units: UnitStudy | None = None
     spectra: bool = False
+    arms: ArmStudy | None = None
 
 
 def study_pipeline(
@@ -136,17 +170,31 @@ def study_pipeline(
         for number, (network, choices) in enumerate(units.layers)
     ]
 
+    # Section 4: ways to train, compared over seeds.
+    arms = wire.arms(study.arms, train, test) if study.arms else _Arms()
+
     halves = [first, second] if half_models else []
     report = Reporter(
         "report", workdir, title=study.title, facts=facts, subsets=[train, test, *halves],
         models=models, cross_model_attacks=attacks, cross_model_rates=cross_model, unit_meanings=meanings,
         cross_subset_models=half_models, cross_subset_attacks=half_attacks, cross_subset_rates=cross_subset,
-        spectral_bounds=spectra,
+        spectral_bounds=spectra, arm_models=arms.models, arm_attacks=arms.attacks, arm_bounds=arms.bounds, arm_rates=arms.rates,
     )  # fmt: skip
     return [
         train, test, *halves, *models, *attacks, *cross_model, *spectra, *half_models, *half_attacks, *cross_subset,
-        *only_for_units.values(), *meanings, report,
+        *only_for_units.values(), *meanings, *arms.steps, report,
     ]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Arms:
+    """The steps of an `ArmStudy` in the order of their work, and by kind: for each seed in turn, all arms in theirs."""
+
+    steps: list[Component] = dataclasses.field(default_factory=list)
+    models: list[Component] = dataclasses.field(default_factory=list)
+    attacks: list[Component] = dataclasses.field(default_factory=list)
+    bounds: list[Component] = dataclasses.field(default_factory=list)
+    rates: list[Component] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,29 +213,34 @@ class _Wiring:
             subset=expression, disjoint_from=list(disjoint_from),
         )  # fmt: skip
 
-    def trained(self, network: Network, on: ExampleGen, suffix: str = "") -> Trainer:
-        return Trainer(
-            f"train_{folder_name(network.name)}{suffix}", self.workdir, subset=on, name=network.name, model=network.model,
-            training=to_parameters(network.training), seed=self.seed,
-        )  # fmt: skip
+    def trained(self, network: Network, on: ExampleGen, suffix: str = "") -> Component:
+        bindings: dict[str, Any] = {
+            "subset": on, "name": network.name, "model": network.model, "training": to_parameters(network.training),
+            "seed": self.seed,
+        }  # fmt: skip
+        id = f"train_{folder_name(network.name)}{suffix}"
+        if isinstance(network.training, AdversarialTraining):
+            return AdversarialTrainer(id, self.workdir, log_dir="", **bindings)
+        return Trainer(id, self.workdir, **bindings)
 
-    def attacked(self, model: Trainer, on: ExampleGen) -> Attacker:
-        study = self.study
+    def attacked(self, model: Component, on: ExampleGen, study: Study | ArmStudy | None = None) -> Attacker:
+        study = study or self.study
         return Attacker(
             model.id.replace("train_", "attack_", 1), self.workdir, model=model, subset=on, num_images=study.num_images,
-            batch_size=study.batch_size, targeted=True, seed=self.seed, search=to_parameters(study.search), log_dir="",
+            batch_size=min(self.study.batch_size, study.num_images), targeted=True, seed=self.seed,
+            search=to_parameters(study.search), log_dir="",
         )  # fmt: skip
 
     def compared(
-        self, id: str, models: list[Trainer], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any
+        self, id: str, models: list[Component], attacks: list[Attacker], subsets: list[ExampleGen], **changes: Any
     ) -> TransferEvaluator:
         return TransferEvaluator(id, self.workdir, models=models, distorted=attacks, subsets=subsets, seed=self.seed, **changes)
 
-    def bounded(self, model: Trainer, attack: Attacker) -> SpectralAnalyzer:
+    def bounded(self, model: Component, attack: Attacker) -> SpectralAnalyzer:
         return SpectralAnalyzer(model.id.replace("train_", "spectra_", 1), self.workdir, model=model, distorted=attack)
 
     def analyzed(
-        self, model: Trainer, on: ExampleGen, choices: tuple[LayerChoice, ...], settings: UnitSettings, *, with_pixels: bool
+        self, model: Component, on: ExampleGen, choices: tuple[LayerChoice, ...], settings: UnitSettings, *, with_pixels: bool
     ) -> UnitAnalyzer:
         return UnitAnalyzer(
             model.id.replace("train_", "units_", 1), self.workdir, model=model, subset=on, attributes={},
@@ -195,6 +248,32 @@ class _Wiring:
             layers=[dataclasses.asdict(choice) for choice in choices],
             settings=to_parameters(dataclasses.replace(settings, seed=self.seed)),
         )  # fmt: skip
+
+    def arms(self, study: ArmStudy, train: ExampleGen, test: ExampleGen) -> _Arms:
+        wired = _Arms()
+        if study.trained_on != "train":
+            train = self.subset("subset_arms_train", study.trained_on)
+            wired.steps.append(train)
+        if (study.trained_on, study.tested_on) != ("train", "test"):
+            test = self.subset("subset_arms_test", study.tested_on, study.trained_on)
+            wired.steps.append(test)
+        for seed in range(self.seed, self.seed + study.num_seeds):
+            dataclasses.replace(self, seed=seed).arms_of_seed(study, train, test, wired)
+        return wired
+
+    def arms_of_seed(self, study: ArmStudy, train: ExampleGen, test: ExampleGen, wired: _Arms) -> None:
+        models = [self.trained(arm, train, f"_seed{self.seed}") for arm in study.arms]
+        attacks = [self.attacked(model, test, study) for model in models if study.robustness]
+        bounds = [self.bounded(model, attack) for model, attack in zip(models, attacks)]
+        # Images made for the first arm are shown to all.
+        rates = self.compared(
+            f"errors_of_arms_seed{self.seed}", models, attacks[:1], [test], amplify_to=[], noise=[], unclipped_noise=[]
+        )
+        wired.models.extend(models)
+        wired.attacks.extend(attacks)
+        wired.bounds.extend(bounds)
+        wired.rates.append(rates)
+        wired.steps.extend([*models, *attacks, *bounds, rates])
 
 
 def folder_name(name: str) -> str:

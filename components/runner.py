@@ -1,4 +1,7 @@
-"""Runs steps one after another; a step's files appear whole or not at all, and a finished step is reused."""
+"""Runs steps one after another; a step's files appear whole or not at all, and a finished step is reused.
+
+What a step keeps in its `tmp_dir` survives an interruption, so that a long one can go on in the middle.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,7 @@ def _lead(component: Component) -> None:
         partial.mkdir(parents=True)
         component.execute(partial, bar.update)
         _publish(partial, component.output.uri)
+        shutil.rmtree(component.tmp_dir, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.ENOTDIR):
             raise OSError(

@@ -10,12 +10,17 @@ from typing import Any
 from intriguing.analysis import UnitSettings
 from intriguing.attack import DistortionSearch
 from intriguing.pixels import PixelBox
+from intriguing.training.adversarial import AdversarialTraining
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
-Training = MinibatchTraining | FullBatchTraining | AutoencoderTraining
+PlainTraining = MinibatchTraining | FullBatchTraining | AutoencoderTraining
+"""What a Trainer does."""
 
-_TRAINING = {kind.__name__: kind for kind in (MinibatchTraining, FullBatchTraining, AutoencoderTraining)}
+Training = PlainTraining | AdversarialTraining
+"""The same, or what an AdversarialTrainer does."""
+
+_TRAINING = {kind.__name__: kind for kind in typing.get_args(Training)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,5 +72,6 @@ def _field(kind: Any, value: Any) -> Any:
     if kind is PixelBox:
         return PixelBox(*value)
     if typing.get_origin(kind) is tuple:
-        return tuple(value)  # JSON knows lists only
+        member, _ = typing.get_args(kind)  # and an ellipsis
+        return tuple(_field(member, item) for item in value)  # JSON knows lists only
     return _read(kind, value) if dataclasses.is_dataclass(kind) else value

@@ -66,12 +66,18 @@ def _settings(study: Study) -> dict[str, str]:
     if study.units:
         networks |= {f"Training of {network.name}": network for network, _ in study.units.layers}
         facts["Comparison of bases"] = str(study.units.settings)
+    if study.arms:
+        networks |= {f"Training of {arm.name}": arm for arm in study.arms.arms}
+        facts |= {
+            "Arms": f"{study.arms.num_seeds} seeds, trained on {study.arms.trained_on}, tested on {study.arms.tested_on}",
+            "Search of the arms": str(study.arms.search) if study.arms.robustness else "none",
+        }
     return facts | {name: str(network.training) for name, network in networks.items()}
 
 
 def _show(reporter: Component) -> None:
     tables = reporter.output.uri / "tables"
-    for path in [*sorted(tables.glob("table_?.txt")), *tables.glob("units.txt")]:
+    for path in [*sorted(tables.glob("table_?.txt")), *tables.glob("units.txt"), *sorted(tables.glob("arm_[er]*.txt"))]:
         sys.stdout.write(path.read_text() + "\n\n")
 
 

@@ -24,6 +24,10 @@ class Reporter(Component[Report]):
         "cross_subset_rates": TransferRates,
         "unit_meanings": UnitMeanings,
         "spectral_bounds": SpectralBounds,
+        "arm_models": TrainedModel,
+        "arm_attacks": DistortedImages,
+        "arm_bounds": SpectralBounds,
+        "arm_rates": TransferRates,
     }
     OUTPUTS = {"report": Report}
     EXECUTOR = ReporterExecutor

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.artifacts import Artifact, Report, TrainedModel
 from components.contract import Artifacts, Executor, Parameters, versions
-from components.reporter import spectra, study, units
+from components.reporter import arm_networks, arms, spectra, study, units
 from components.reporter.study import Experiment
 from intriguing.analysis.proportions import Proportion
 from intriguing.attack.gaussian_noise import add_gaussian_noise
@@ -45,6 +45,7 @@ class ReporterExecutor(Executor):
                 (_cross_subset, "cross_subset_models"),
                 (_spectra, "spectral_bounds"),
                 (_units, "unit_meanings"),
+                (_arms, "arm_models"),
             )
             if input_dict[name]
         ]
@@ -52,7 +53,7 @@ class ReporterExecutor(Executor):
         controls = [table for part in parts for table in part.controls]
         if controls:
             sections.append(_counted_without_earlier_errors(controls))
-        networks = [model for name in ("models", "cross_subset_models") for model in input_dict[name]]
+        networks = [model for name in ("models", "cross_subset_models", "arm_models") for model in input_dict[name]]
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         if networks:
             figures["training"] = _training(networks)
@@ -106,6 +107,15 @@ def _units(input_dict: Artifacts) -> _Part:
     table, figures = units.unit_table(tests), units.unit_figures(analyses, tests)
     section = units.unit_section(table, tests, figures)
     return _Part(units.unit_lead(tests), [section], [table, units.unit_details(tests)], [], figures)
+
+
+def _arms(input_dict: Artifacts) -> _Part:
+    read = arm_networks.read(*(input_dict[name] for name in ("arm_models", "arm_attacks", "arm_bounds", "arm_rates")))
+    tables, figures = [arms.error_table(read)], arms.arm_figures(read)
+    if read.attacked:
+        tables.append(arms.robustness_table(read))
+    section = arms.arm_section(read, tables, figures)
+    return _Part(arms.arm_lead(read), [section], [*tables, arms.seed_table(read)], [], figures)
 
 
 def _write(report: Report, page: str, tables: Sequence[Table], figures: Figures) -> None:

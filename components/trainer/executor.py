@@ -6,14 +6,11 @@ from collections.abc import Callable
 
 import keras
 
-from components.artifacts import Subset
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
-from components.settings import Training, training_from
-from intriguing.analysis.predictions import predict
-from intriguing.analysis.transfer import error_rate
-from intriguing.data import DatasetCard, batches, load_examples, num_examples
-from intriguing.models import zoo
+from components.settings import PlainTraining, training_from
+from components.trainer.network import build_network, stream, write_network
+from intriguing.data import DatasetCard, load_examples
 from intriguing.training.sparse_autoencoder import AutoencoderTraining, fit_on_autoencoder
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining, TrainingRecord, fit_full_batch, fit_minibatches
 
@@ -23,27 +20,14 @@ class TrainerExecutor(Executor):
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes a `TrainedModel`."""
-        subset: Subset = input_dict["subset"][0]
-        card, split = card_of(subset)
-        seed, name = exec_properties["seed"], exec_properties["name"]
-        model = zoo.build(exec_properties["model"], image_shape=card.image_shape, num_classes=card.num_classes, seed=seed)
-        record = _fit(model, card, split, training_from(exec_properties["training"]), seed, self._report)
-        examples = load_examples(card, split)
-        errors = error_rate(predict(model, examples.images), examples.labels)
-        output = output_dict["model"][0]
-        model.save(output.uri / "model.keras")
-        output.write_json(
-            "training.json",
-            {
-                "name": name,
-                "model": exec_properties["model"],
-                "dataset": card.name,
-                "subset": split,
-                "seed": seed,
-                "losses": record.losses,
-                "converged": record.converged,
-                "train_errors": list(errors),
-            },
+        training = training_from(exec_properties["training"])
+        if not isinstance(training, PlainTraining):
+            raise TypeError(f"a Trainer has no pools; received a {type(training).__name__}. Use an AdversarialTrainer.")
+        card, split = card_of(input_dict["subset"][0])
+        model = build_network(exec_properties, card)
+        record = _fit(model, card, split, training, exec_properties["seed"], self._report)
+        write_network(
+            output_dict["model"][0], model, exec_properties, card, split, losses=record.losses, converged=record.converged
         )
 
     def _report(self, done: int, total: int, loss: float) -> None:
@@ -51,18 +35,22 @@ class TrainerExecutor(Executor):
 
 
 def _fit(
-    model: keras.Model, card: DatasetCard, split: str, training: Training, seed: int, report: Callable[[int, int, float], None]
+    model: keras.Model,
+    card: DatasetCard,
+    split: str,
+    training: PlainTraining,
+    seed: int,
+    report: Callable[[int, int, float], None],
 ) -> TrainingRecord:
     if isinstance(training, FullBatchTraining):
         examples = load_examples(card, split)
         return fit_full_batch(model, examples.images, examples.labels, settings=training, report=report)
     minibatches = training if isinstance(training, MinibatchTraining) else training.features
-    stream = batches(card, split, batch_size=minibatches.batch_size, shuffle_seed=seed)
-    steps_per_epoch = num_examples(card, split) // minibatches.batch_size
+    batches, steps_per_epoch = stream(card, split, batch_size=minibatches.batch_size, seed=seed)
     if isinstance(training, AutoencoderTraining):
         examples = load_examples(card, split)
         return fit_on_autoencoder(
-            model, stream, examples.images, examples.labels,
+            model, batches, examples.images, examples.labels,
             steps_per_epoch=steps_per_epoch, settings=training, seed=seed, report=report,
         )  # fmt: skip
-    return fit_minibatches(model, stream, steps_per_epoch=steps_per_epoch, settings=training, report=report)
+    return fit_minibatches(model, batches, steps_per_epoch=steps_per_epoch, settings=training, report=report)

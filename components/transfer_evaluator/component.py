@@ -8,7 +8,10 @@ from components.transfer_evaluator.executor import TransferEvaluatorExecutor
 
 
 class TransferEvaluator(Component[TransferRates]):
-    """Parameters: distortions to amplify to, standard deviations of clipped and unclipped noise, and the seed of the noise."""
+    """Parameters: distortions to amplify to, standard deviations of clipped and unclipped noise, and the seed of the noise.
+
+    Without changed images it counts errors on the subsets alone.
+    """
 
     PARAMETERS = {"amplify_to": list, "noise": list, "unclipped_noise": list, "seed": int}
     INPUTS = {"models": TrainedModel, "distorted": DistortedImages, "subsets": Subset}

@@ -13,7 +13,8 @@ from components.artifacts import DistortedImages, Subset
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from intriguing.analysis.predictions import predict
-from intriguing.analysis.transfer import error_rate, transfer_rates
+from intriguing.analysis.proportions import Proportion
+from intriguing.analysis.transfer import transfer_rates
 from intriguing.attack.gaussian_noise import add_gaussian_noise
 from intriguing.data import load_examples
 from intriguing.distortion import amplify
@@ -37,16 +38,24 @@ class TransferEvaluatorExecutor(Executor):
         networks = {trained.training()["name"]: trained.load() for trained in input_dict["models"]}
         changed_sets = list(_changed_sets(input_dict["distorted"], exec_properties))
         total = len(input_dict["subsets"]) + len(changed_sets)
-        errors, rates = {}, []
+        errors, wrong, rates = {}, {}, []
         for subset in input_dict["subsets"]:
-            errors.update(_clean_errors(networks, subset))
+            split, mistakes, num_examples = _mistakes(networks, subset)
+            wrong[split] = mistakes
+            errors[split] = {name: list(Proportion(len(rows), num_examples)) for name, rows in mistakes.items()}
             self.progress(len(errors), total, "clean images")
         for changed in changed_sets:
             rates.append(_induced_errors(networks, changed))
             self.progress(len(errors) + len(rates), total, changed.kind)
         output_dict["rates"][0].write_json(
             "rates.json",
-            {"networks": list(networks), "errors": errors, "changed": rates, "noise_seed": exec_properties["seed"]},
+            {
+                "networks": list(networks),
+                "errors": errors,
+                "wrong": wrong,
+                "changed": rates,
+                "noise_seed": exec_properties["seed"],
+            },
         )
 
 
@@ -60,6 +69,8 @@ def _changed_sets(distorted: Sequence[DistortedImages], parameters: Mapping[str,
         for name, arrays in attacks:
             moved = amplify(arrays["images"], arrays["distorted"], to_distortion=amount)
             yield _ChangedImages("amplified", name, amount, arrays["images"], moved.images, arrays["labels"], moved.distortion)
+    if not distorted:
+        return
     # The control: noise on the very images that were attacked.
     sample = distorted[0].arrays()
     clean, labels = tf.constant(sample["images"]), tf.constant(sample["labels"])
@@ -73,12 +84,12 @@ def _succeeded(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
     return {name: tf.constant(arrays[name][arrays["succeeded"]]) for name in ("images", "distorted", "labels", "distortion")}
 
 
-def _clean_errors(networks: Mapping[str, keras.Model], subset: Subset) -> dict[str, dict[str, list[int]]]:
+def _mistakes(networks: Mapping[str, keras.Model], subset: Subset) -> tuple[str, dict[str, list[int]], int]:
+    """Returns the rows of a subset that each network gets wrong, and how many rows there are."""
     card, split = card_of(subset)
     examples = load_examples(card, split)
-    return {
-        split: {name: list(error_rate(predict(model, examples.images), examples.labels)) for name, model in networks.items()}
-    }
+    wrong = {name: predict(model, examples.images).numpy() != examples.labels.numpy() for name, model in networks.items()}
+    return split, {name: np.flatnonzero(rows).tolist() for name, rows in wrong.items()}, len(examples.labels)
 
 
 def _induced_errors(networks: Mapping[str, keras.Model], changed: _ChangedImages) -> dict[str, Any]:

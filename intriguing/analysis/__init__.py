@@ -9,7 +9,8 @@ from intriguing.analysis.directions import fractional_rotations, haar_bases, ran
 from intriguing.analysis.lipschitz import LayerBound, SpectralBound, lipschitz_bound, register_activation
 from intriguing.analysis.operator_norms import OperatorNorm, operator_norm, register_norm
 from intriguing.analysis.predictions import predict
-from intriguing.analysis.proportions import Proportion
+from intriguing.analysis.proportions import Proportion, sign_test
+from intriguing.analysis.repetitions import Estimate, student_quantile
 from intriguing.analysis.transfer import ErrorRates, error_rate, transfer_rates
 from intriguing.analysis.unit_analysis import MEASURES, SCALINGS, TopImages, UnitAnalysis, UnitSettings, analyze_units
 from intriguing.analysis.units import (
@@ -30,6 +31,7 @@ __all__ = [
     "Coherence",
     "DirectionRecord",
     "ErrorRates",
+    "Estimate",
     "FeatureMoments",
     "LayerBound",
     "Measured",
@@ -59,5 +61,7 @@ __all__ = [
     "record_directions",
     "register_activation",
     "register_norm",
+    "sign_test",
+    "student_quantile",
     "transfer_rates",
 ]

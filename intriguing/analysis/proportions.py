@@ -53,6 +53,34 @@ class Proportion(NamedTuple):
         return min(1.0, _scaled_upper(self) / (self.num_trials + Z_95_PERCENT**2))
 
 
+def sign_test(num_first: int, num_second: int) -> float:
+    """Returns the two-sided exact p-value of McNemar's test of two classifiers on the same images.
+
+    Images that both get wrong, or both right, tell nothing; of the others, each is a coin toss if the two are equally good.
+
+    Args:
+        num_first: Images that the first alone gets wrong.
+        num_second: Images that the second alone gets wrong.
+
+    Returns:
+        The probability of a split at least as uneven, 1 if there are no such images.
+
+    Example:
+        >>> sign_test(1, 9)
+        0.021484375
+
+    References:
+        McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12, 1947.
+    """
+    if min(num_first, num_second) < 0:
+        raise ValueError(f"counts of images must not be negative; received {num_first} and {num_second}.")
+    total, ways, one_tail = num_first + num_second, 1, 0
+    for chosen in range(min(num_first, num_second) + 1):
+        one_tail += ways
+        ways = ways * (total - chosen) // (chosen + 1)
+    return min(1.0, 2 * one_tail / 2**total)  # whole numbers until here: nothing is rounded
+
+
 def _scaled_upper(proportion: Proportion) -> float:
     """Returns the larger root of Wilson's quadratic, times `n + z**2`."""
     num_events, num_trials = proportion

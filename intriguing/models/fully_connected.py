@@ -11,6 +11,7 @@ def fully_connected(
     widths: Sequence[int],
     *,
     weight_decay: Sequence[float],
+    dropout: Sequence[float] = (),
     image_shape: Sequence[int] = (28, 28, 1),
     seed: int = 0,
     name: str | None = None,
@@ -24,23 +25,30 @@ def fully_connected(
     Args:
         widths: Units of each layer; the last one is the number of classes.
         weight_decay: The paper's lambda, one for each layer.
+        dropout: None, or for each layer the share of its inputs that it does not see at a step of training: `dropout0` drops
+            pixels, `dropout1` units of `hidden1`, and so on. A share of zero is no layer.
         image_shape: Shape of one image; pixels are flattened first.
-        seed: Of the initial weights.
+        seed: Of the initial weights, and of what is dropped.
         name: Of the model.
 
     Returns:
         A built Keras model from images `[batch, *image_shape]` to logits `[batch, widths[-1]]`.
 
     Raises:
-        ValueError: If there is not one lambda for each layer.
+        ValueError: If there is not one lambda, or not one share of dropout, for each layer.
     """
     if len(weight_decay) != len(widths):
         raise ValueError(
             f"weight_decay must name one lambda for each of the {len(widths)} layers; received {len(weight_decay)}."
         )
+    dropout = dropout or [0.0] * len(widths)
+    if len(dropout) != len(widths):
+        raise ValueError(f"dropout must name one share for each of the {len(widths)} layers; received {len(dropout)}.")
     layers = [keras.Input(tuple(image_shape), name="images"), keras.layers.Flatten(name="pixels")]
-    for index, (width, decay) in enumerate(zip(widths, weight_decay, strict=True), start=1):
+    for index, (width, decay, dropped) in enumerate(zip(widths, weight_decay, dropout, strict=True), start=1):
         last = index == len(widths)
+        if dropped:
+            layers.append(keras.layers.Dropout(dropped, seed=seed + 1000 + index, name=f"dropout{index - 1}"))
         layers.append(
             keras.layers.Dense(
                 width,

@@ -14,11 +14,12 @@ from intriguing.models.fully_connected import fully_connected
 from intriguing.names import check_name
 
 _MLP_DECAY = (1e-5, 1e-5, 1e-6)
+_MLP_DROPOUT = (0.1, 0.2, 0.2)  # of pixels, and of the units of either hidden layer
 
 
-def _widths(hidden1: int, hidden2: int) -> Callable[..., keras.Model]:
+def _widths(hidden1: int, hidden2: int, dropout: Sequence[float] = ()) -> Callable[..., keras.Model]:
     def constructor(*, num_classes: int, **options) -> keras.Model:
-        return fully_connected((hidden1, hidden2, num_classes), weight_decay=_MLP_DECAY, **options)
+        return fully_connected((hidden1, hidden2, num_classes), weight_decay=_MLP_DECAY, dropout=dropout, **options)
 
     return constructor
 
@@ -36,6 +37,7 @@ CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
         "FC10(1e-2)": _softmax(1e-2),
         "FC10(1)": _softmax(1.0),
         "FC100-100-10": _widths(100, 100),
+        "FC100-100-10(dropout)": _widths(100, 100, _MLP_DROPOUT),
         "FC200-200-10": _widths(200, 200),
         "FC123-456-10": _widths(123, 456),
         "AE400-10": functools.partial(classifier_on_autoencoder, 400),

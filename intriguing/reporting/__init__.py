@@ -1,11 +1,13 @@
 """Results for people and machines: tables, figures and one self-contained page; knows NumPy arrays, not tensors."""
 
+from intriguing.analysis.repetitions import Estimate
+from intriguing.reporting.arm_figures import RoundCurves, round_curves, seed_dots
 from intriguing.reporting.bound_figures import sandwich
 from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
 from intriguing.reporting.galleries import adversarial_gallery, noise_panel
 from intriguing.reporting.page import Section, render_page
 from intriguing.reporting.published import PUBLISHED, published_matrix, published_rows
-from intriguing.reporting.tables import Cell, Mean, Table, to_csv, to_json, write_table, write_whole
+from intriguing.reporting.tables import Cell, Mean, MeanRate, Table, to_csv, to_json, write_table, write_whole
 from intriguing.reporting.text import to_text
 from intriguing.reporting.unit_figures import Curve, GalleryRow, direction_galleries, effect_sizes, rotation_curves
 
@@ -13,8 +15,11 @@ __all__ = [
     "PUBLISHED",
     "Cell",
     "Curve",
+    "Estimate",
     "GalleryRow",
     "Mean",
+    "MeanRate",
+    "RoundCurves",
     "Section",
     "Table",
     "adversarial_gallery",
@@ -26,7 +31,9 @@ __all__ = [
     "published_rows",
     "render_page",
     "rotation_curves",
+    "round_curves",
     "sandwich",
+    "seed_dots",
     "to_csv",
     "to_json",
     "to_png",

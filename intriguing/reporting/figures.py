@@ -23,8 +23,8 @@ from intriguing.reporting.style import BLUE, FAINT, INK, LABEL_SIZE, PALE, SMALL
 from intriguing.reporting.tables import MISSING, format_percent
 
 FIGURE_DPI = 192  # twice the pixels of a page, for dense screens and print
-_OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 _RATE_COLORS = LinearSegmentedColormap.from_list("rate", ("#ffffff", "#bcd2e4", "#5f93bd", "#1f5a8c", "#0b2a48"))
 
 
@@ -112,7 +112,7 @@ def training_curves(histories: Mapping[str, Sequence[float]], *, title: str, ste
         raise ValueError("histories must hold at least one model; received none. Train a model first.")
     figure = blank_figure(7.4, max(3.6, 0.2 * len(histories) + 0.9), title)
     axes = figure.add_subplot()
-    styles = zip(itertools.cycle(_OKABE_ITO), itertools.cycle(_DASHES))  # 7 and 4 have no common divisor: 28 pairs
+    styles = zip(itertools.cycle(OKABE_ITO), itertools.cycle(DASHES))  # 7 and 4 have no common divisor: 28 pairs
     drawn = [
         _draw_history(axes, name, losses, *style) for (name, losses), style in zip(histories.items(), styles, strict=False)
     ]

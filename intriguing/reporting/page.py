@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jinja2
 
 from intriguing.analysis.proportions import Proportion
-from intriguing.reporting.tables import MISSING, Mean, Table, format_cell, format_published
+from intriguing.analysis.repetitions import Estimate
+from intriguing.reporting.tables import MISSING, Mean, Table, format_cell, format_interval, format_published
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS_PER_CSS_PIXEL = 2  # figures.FIGURE_DPI over the 96 of a page
@@ -118,12 +119,15 @@ def _table_view(table: Table) -> _TableView:
 def _cell_view(table: Table, index: int, column: str) -> _CellView:
     cell, paper, small, tooltip = table.rows[index][column], table.paper(index, column), "", ""
     if isinstance(cell, Proportion):
-        small = f"{100 * cell.lower:.1f} \N{EN DASH} {100 * cell.upper:.1f}" if cell.num_trials else ""
+        small = format_interval(cell)
         tooltip = f"{cell.num_events:,} of {cell.num_trials:,}"
     elif isinstance(cell, Mean):
         deviation = format_cell(cell.std)
         small = "" if deviation == MISSING else f"sd {deviation}"
         tooltip = f"n = {cell.num:,}"
+    elif isinstance(cell, Estimate):
+        small = format_interval(cell)
+        tooltip = f"{cell.num:,} repetitions"
     printed = "" if paper is None else format_published(paper, percent=table.is_rate(column))
     return _CellView(format_cell(cell), small, printed, tooltip, table.is_numeric(column))
 
@@ -135,6 +139,9 @@ def _reading_aids(table: Table) -> list[str]:
     if trials := sorted({cell.num_trials for cell in cells if isinstance(cell, Proportion)}):
         counts = f"{trials[0]:,}" if len(trials) == 1 else f"{trials[0]:,} to {trials[-1]:,}"
         aids.append(f"Beneath each rate: 95 % Wilson interval, in percent; n = {counts} per cell.")
+    if repetitions := sorted({cell.num for cell in cells if isinstance(cell, Estimate) and cell.num > 1}):
+        counts = str(repetitions[0]) if len(repetitions) == 1 else f"{repetitions[0]} to {repetitions[-1]}"
+        aids.append(f"Beneath each average over seeds: 95 % interval of Student's t; {counts} seeds.")
     if any(isinstance(cell, Mean) for cell in cells):
         aids.append("sd: standard deviation over the images.")
     if any(table.published):

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from intriguing.analysis.proportions import Proportion
+from intriguing.analysis.repetitions import Estimate
 
 
 class Mean(NamedTuple):
@@ -41,11 +42,15 @@ class Mean(NamedTuple):
         return cls(mean, std, int(finite.size))
 
 
-Cell: TypeAlias = str | int | float | Proportion | Mean | None
+class MeanRate(Estimate):
+    """An average of shares, or of differences of shares: read in percent."""
+
+
+Cell: TypeAlias = str | int | float | Proportion | Mean | Estimate | None
 
 MISSING = "\N{EN DASH}"  # what a reader sees for None and NaN; files leave the field empty
 _PART_SUFFIXES = ("", " lower", " upper", " std", " n", " paper")
-_CELL_TYPES = (str, int, float, np.number, Proportion, Mean, type(None))
+_CELL_TYPES = (str, int, float, np.number, Proportion, Mean, Estimate, type(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +98,7 @@ class Table:
 
     def is_rate(self, column: str) -> bool:
         """Whether the column holds proportions, and hence is read in percent."""
-        return any(isinstance(cell, Proportion) for cell in self.values(column))
+        return any(isinstance(cell, Proportion | MeanRate) for cell in self.values(column))
 
     def is_numeric(self, column: str) -> bool:
         """Whether the column holds numbers, and hence is aligned on the right."""
@@ -103,9 +108,9 @@ class Table:
 def to_csv(table: Table) -> str:
     """Writes the table for spreadsheets and data frames, in full precision, one line per row.
 
-    A `Proportion` fills "<column>", "<column> lower", "<column> upper", "<column> n"; a `Mean` fills "<column>",
-    "<column> std", "<column> n"; a published number fills "<column> paper". None and NaN leave the field empty. Line breaks in
-    texts become spaces, and a text that a spreadsheet would run as a formula gets a leading apostrophe.
+    A `Proportion` or an `Estimate` fills "<column>", "<column> lower", "<column> upper", "<column> n"; a `Mean` fills
+    "<column>", "<column> std", "<column> n"; a published number fills "<column> paper". None and NaN leave the field empty.
+    Line breaks in texts become spaces, and a text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -119,8 +124,9 @@ def to_csv(table: Table) -> str:
 def to_json(table: Table) -> str:
     """Writes the table as strict JSON: cells keep their structure, and numbers that are not finite become null.
 
-    A `Proportion` becomes `{"rate", "lower", "upper", "num_events", "num_trials"}`, a `Mean` `{"mean", "std", "num"}`; a
-    published number joins as "paper", for which a plain cell becomes `{"value", "paper"}`.
+    A `Proportion` becomes `{"rate", "lower", "upper", "num_events", "num_trials"}`, a `Mean` `{"mean", "std", "num"}`, an
+    `Estimate` `{"value", "lower", "upper", "num"}`; a published number joins as "paper", for which a plain cell becomes
+    `{"value", "paper"}`.
     """
     document = {
         "name": table.name,
@@ -156,17 +162,37 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
 def format_cell(cell: Cell) -> str:
     """Writes a cell for the eye: rates as "28.9 %", other numbers to three digits or four, `MISSING` for none."""
     if isinstance(cell, Proportion):
-        return format_percent(cell.rate)
-    if isinstance(cell, Mean):
-        return _format_number(cell.mean)
+        return format_percent(cell.rate, decimals=decimals_of(cell))
+    if isinstance(cell, MeanRate):
+        return format_percent(cell.value, decimals=decimals_of(cell))
+    if isinstance(cell, Mean | Estimate):
+        return _format_number(cell[0])
     if isinstance(cell, str):
         return one_line(cell)
     return MISSING if cell is None else _format_number(cell)
 
 
-def format_percent(rate: float) -> str:
-    """Writes a share in [0, 1] as percent with one decimal, `MISSING` for NaN."""
-    return MISSING if math.isnan(rate) else f"{100 * rate:.1f} %"
+def format_interval(cell: Proportion | Estimate) -> str:
+    """Writes the ends of an interval as its cell is written, without the sign of percent; nothing where there is none."""
+    if math.isnan(cell.lower):
+        return ""
+    if isinstance(cell, Proportion | MeanRate):
+        ends = [f"{100 * end:.{decimals_of(cell)}f}" for end in (cell.lower, cell.upper)]
+    else:
+        ends = [_format_number(end) for end in (cell.lower, cell.upper)]
+    return f" {MISSING} ".join(ends)
+
+
+def format_percent(rate: float, *, decimals: int = 1) -> str:
+    """Writes a share in [0, 1] as percent, `MISSING` for NaN."""
+    return MISSING if math.isnan(rate) else f"{100 * rate:.{decimals}f} %"
+
+
+def decimals_of(cell: Proportion | MeanRate) -> int:
+    """Returns how many decimals a percentage deserves: two for averages, and for small shares of many, as the paper does."""
+    if isinstance(cell, MeanRate):
+        return 2
+    return 2 if cell.num_trials >= 10_000 and cell.num_events < 0.1 * cell.num_trials else 1
 
 
 def format_published(value: float, *, percent: bool) -> str:
@@ -200,7 +226,7 @@ def _check_row(table: Table, index: int, row: Mapping[str, Cell]) -> None:
     for column, cell in row.items():
         if not isinstance(cell, _CELL_TYPES):
             raise TypeError(
-                f"row {index}, column {column!r} of {table.name} must be a text, number, Proportion, Mean or None; "
+                f"row {index}, column {column!r} of {table.name} must be a text, number, Proportion, Mean, Estimate or None; "
                 f"received {type(cell).__name__}. Convert tensors and arrays with float(...)."
             )
 
@@ -238,6 +264,8 @@ def _parts(table: Table, index: int, column: str) -> dict[str, str | float | Non
         parts = {"": cell.rate, " lower": cell.lower, " upper": cell.upper, " n": cell.num_trials}
     elif isinstance(cell, Mean):
         parts = {"": cell.mean, " std": cell.std, " n": cell.num}
+    elif isinstance(cell, Estimate):
+        parts = {"": cell.value, " lower": cell.lower, " upper": cell.upper, " n": cell.num}
     else:
         parts[""] = cell
     return parts if paper is None else parts | {" paper": paper}
@@ -261,7 +289,7 @@ def _json_cell(table: Table, index: int, column: str) -> Any:
     if isinstance(cell, Proportion):
         structure: Any = {"rate": cell.rate, "lower": cell.lower, "upper": cell.upper} | cell._asdict()
     else:
-        structure = cell._asdict() if isinstance(cell, Mean) else cell
+        structure = cell._asdict() if isinstance(cell, Mean | Estimate) else cell
     if paper is not None:
         structure = (structure if isinstance(structure, dict) else {"value": structure}) | {"paper": paper}
     return {key: _finite(value) for key, value in structure.items()} if isinstance(structure, dict) else _finite(structure)

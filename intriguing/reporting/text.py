@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from intriguing.analysis.proportions import Proportion
+from intriguing.analysis.repetitions import Estimate
 from intriguing.reporting.tables import Mean, Table, format_cell, format_published, one_line
 
 _CELL_WIDTH, _HEADER_WIDTH = 34, 10
@@ -98,6 +99,6 @@ def _text_notes(table: Table, width: int) -> list[str]:
     notes = list(table.notes)
     if any(table.published):
         notes.append("In brackets: the paper.")
-    if any(isinstance(cell, Proportion | Mean) for row in table.rows for cell in row.values()):
+    if any(isinstance(cell, Proportion | Mean | Estimate) for row in table.rows for cell in row.values()):
         notes.append(f"Intervals, spreads and counts: {table.name}.csv, {table.name}.json.")
     return ["\n".join(line for note in notes for line in _folded(note, width))] if notes else []

@@ -117,6 +117,44 @@ def test_a_run_that_was_killed_in_the_middle_of_a_step_goes_on_with_that_step(tm
     assert _number(tmp_path, "sum") == 3
 
 
+def test_a_step_finds_again_what_it_kept_and_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toys.found_again.clear()
+    step = toys.LongWork("long", tmp_path, plus=1, keeps="half way")
+    with monkeypatch.context() as interrupted:
+        _raise_in_executor(interrupted, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run([step])
+    assert _names(tmp_path) == [".long.tmp"]
+    assert [path.name for path in (tmp_path / ".long.tmp").iterdir()] == [step.fingerprint()[:16]]
+    run([step])
+    assert toys.found_again == ["half way"]
+    assert _names(tmp_path) == ["long"]
+
+
+def test_what_a_step_kept_is_not_for_one_with_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toys.found_again.clear()
+    with monkeypatch.context() as interrupted:
+        _raise_in_executor(interrupted, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run([toys.LongWork("long", tmp_path, plus=1, keeps="of another")])
+    run([toys.LongWork("long", tmp_path, plus=2, keeps="half way")])
+    assert toys.found_again == []
+    assert _names(tmp_path) == ["long"]
+
+
+def test_a_worker_looks_where_the_chief_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toys.found_again.clear()
+    step = toys.LongWork("long", tmp_path, plus=1, keeps="again")
+    kept = tmp_path / ".long.tmp" / step.fingerprint()[:16] / "kept.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("by the chief")
+    monkeypatch.setattr(runner, "writes_files", lambda: False)
+    monkeypatch.setattr(runner, "_WAIT_SECONDS", 0.0)
+    with pytest.raises(TimeoutError):
+        run([step])
+    assert toys.found_again == ["by the chief"]
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
 def test_a_full_or_forbidden_disk_is_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

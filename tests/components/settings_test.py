@@ -7,9 +7,9 @@ import json
 import pytest
 
 from components.settings import Training, search_from, to_parameters, training_from
-from intriguing.attack import PAPERS_SEARCH, THOROUGH_SEARCH, Bisection, BoxMinimization, DistortionSearch
+from intriguing.attack import PAPERS_SEARCH, THOROUGH_SEARCH, Bisection, BoundaryWalk, BoxMinimization, DistortionSearch
 from intriguing.pixels import PixelBox
-from intriguing.training import AutoencoderTraining, FullBatchTraining, MinibatchTraining
+from intriguing.training import AdversarialTraining, AutoencoderTraining, FullBatchTraining, LayerPool, MinibatchTraining
 
 TRAININGS = [
     MinibatchTraining(),
@@ -21,6 +21,15 @@ TRAININGS = [
     AutoencoderTraining(
         features=MinibatchTraining(num_epochs=2), sparsity=0.1, sparsity_weight=0.0, softmax=FullBatchTraining(max_iterations=9)
     ),
+    AdversarialTraining(),
+    AdversarialTraining(
+        minibatches=MinibatchTraining(num_epochs=3, warmup=0.25),
+        pools=(LayerPool(size=7, replaced=1.0), LayerPool(layer="hidden1", share=0.125, scale=1.5)),
+        epochs_per_round=1,
+        search=DistortionSearch(pixel_box=PixelBox(-1.0, 3.0), walk=BoundaryWalk(num_starts=1), max_evaluations=30),
+        attacked_at_once=3,
+    ),
+    AdversarialTraining(search=PAPERS_SEARCH),
 ]
 SEARCHES = [
     DistortionSearch(),
@@ -35,7 +44,10 @@ SEARCHES = [
 def test_a_way_to_train_survives_json(training: Training) -> None:
     parameters = json.loads(json.dumps(to_parameters(training)))
     assert parameters["kind"] == type(training).__name__
-    assert training_from(parameters) == training
+    read = training_from(parameters)
+    assert read == training
+    assert hash(read) == hash(training)
+    assert training_from(to_parameters(training)) == training  # a step that was just declared has not seen JSON
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=["default", "another box", "another budget", "paper's", "thorough"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -11,11 +12,24 @@ from typing import Any
 from components.artifacts import Artifact, TrainedModel
 from components.contract import Component, Executor
 from components.runner import run
+from intriguing.attack import QUICK_SEARCH
+from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
 
 TRAINED = {"dataset": "mnist_5k", "subset": "train", "seed": 0, "losses": [1.0, 0.5], "converged": True, "train_errors": [0, 1]}
 
+TINY_POOLS = AdversarialTraining(
+    minibatches=MinibatchTraining(num_epochs=5, batch_size=50, learning_rate=1e-2),
+    pools=(LayerPool(size=16, replaced=0.5),),
+    search=dataclasses.replace(QUICK_SEARCH, max_evaluations=200),
+    attacked_at_once=8,
+)
+"""For a linear network: the attack on it compiles fastest."""
+
 executed: list[str] = []
 """The folders that executors worked on, in order."""
+
+found_again: list[str] = []
+"""What executors had kept for themselves before they were interrupted."""
 
 
 class Number(Artifact):
@@ -38,6 +52,10 @@ class AdditionExecutor(Executor):
     def Do(self, input_dict, output_dict, exec_properties):
         output = output_dict["number"][0]
         executed.append(output.uri.name)
+        if exec_properties.get("keeps"):
+            found_again.extend(path.read_text() for path in self.tmp_dir.glob("kept.txt"))
+            self.tmp_dir.mkdir(parents=True, exist_ok=True)
+            (self.tmp_dir / "kept.txt").write_text(exec_properties["keeps"])
         output.write_json("half.json", 0)
         self.fault()
         addends = [number.read_json("number.json") for number in input_dict.get("numbers", [])]
@@ -47,6 +65,14 @@ class AdditionExecutor(Executor):
 
 class Constant(Component):
     PARAMETERS = {"plus": int}
+    OUTPUTS = {"number": Number}
+    EXECUTOR = AdditionExecutor
+
+
+class LongWork(Component):
+    """Keeps a word for the case that it is interrupted."""
+
+    PARAMETERS = {"plus": int, "keeps": str}
     OUTPUTS = {"number": Number}
     EXECUTOR = AdditionExecutor
 

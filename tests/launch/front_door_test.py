@@ -11,10 +11,11 @@ import pytest
 from tests.launch.conftest import Finished, Script
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPTS = ("reproduce", "train", "attack", "measure_transfer")
+SCRIPTS = ("reproduce", "train", "train_adversarially", "attack", "measure_transfer")
 REQUIRED = {
     "reproduce": [],
     "train": ["--model=FC10(1)"],
+    "train_adversarially": ["--model=FC10(1)"],
     "attack": ["--trained_model=nowhere"],
     "measure_transfer": ["--trained_models=nowhere", "--distorted_images=nowhere"],
 }
@@ -36,7 +37,7 @@ def test_help_lists_what_every_script_has(script: Script, name: str) -> None:
         assert flag in shown
     reads_data = name != "measure_transfer"  # whose images are in the folders that it is given
     assert ("--tfds_data_dir:" in shown) == ("--tfds_manual_dir:" in shown) == reads_data
-    assert ("--dataset:" in shown) == (name in ("train", "attack"))
+    assert ("--dataset:" in shown) == (name in ("train", "train_adversarially", "attack"))
     for flag in REQUIRED[name]:
         assert f"{flag.split('=')[0]}:" in shown
     assert f"python -m launch.{name}" in shown
@@ -106,6 +107,29 @@ def test_a_spectral_penalty_where_there_are_no_minibatches_is_refused(script: Sc
         "ValueError: --spectral_penalty is for training by minibatches; received 0.1 with --full_batch or an AE network. "
         "Leave it out."
     )
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model=FC10(2)"], "ValueError: unknown model 'FC10(2)'. Did you mean 'FC10(1"),
+        (["--layers=hiden1"], "ValueError: unknown layer 'hiden1'. Did you mean 'hidden1'? Known: images, pixels, hidden1, "),
+        (
+            ["--layers=images,hidden1", "--shares=0.1,0.2,0.3"],
+            "ValueError: --shares must be one number, or one for each of the 2 layers; received '0.1,0.2,0.3'.",
+        ),
+        (["--scales=long"], "ValueError: --scales must be one number, or one for each of the 1 layers; received 'long'."),
+        (["--shares=1.5"], "ValueError: share must lie in (0, 1]; received 1.5."),
+        (["--layers=images,hidden1", "--shares=0.5"], "ValueError: the shares of the pools must leave room for clean images; "),
+        (["--replaced=0"], "ValueError: replaced must lie in (0, 1]; received 0.0."),
+        (["--layers=images,images"], "ValueError: pools must name at least one layer, and each only once; "),
+        (["--model=AE400-10"], "ValueError: AE400-10 learns its features without labels, and has no use for pools. "),
+    ],
+)
+def test_pools_that_cannot_be_are_refused_before_any_work(script: Script, tmp_path: Path, flags: list[str], words: str) -> None:
+    line = _refused_in_one_line(script("train_adversarially", "--model=FC100-100-10", *flags, f"--workdir={tmp_path / 'runs'}"))
+    assert line.startswith(words)
     assert not (tmp_path / "runs").exists()
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from components.pipeline import Study, study_pipeline
 from intriguing.models import build, features_at
+from intriguing.models.layer_cut import cut_at
 from intriguing.models.zoo import CONSTRUCTORS
 from intriguing.names import check_name
+from intriguing.training import AdversarialTraining
 from launch import recipes
 
 RECIPES = [module.name for module in pkgutil.iter_modules(recipes.__path__)]
@@ -48,6 +50,8 @@ def test_every_network_of_a_recipe_is_in_the_zoo(name: str) -> None:
     networks = [*study.networks, *study.networks_on_first, *study.networks_on_second]
     if study.units:
         networks += [network for network, _ in study.units.layers]
+    if study.arms:
+        networks += study.arms.arms
     assert networks
     for network in networks:
         check_name(network.model, CONSTRUCTORS, "model")
@@ -61,3 +65,13 @@ def test_every_layer_of_a_recipe_is_in_its_network(name: str) -> None:
                 build(network.model), choice.layer, before_activation=choice.before_activation, pooling=choice.pooling
             )
             assert len(features.output_shape) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if _load(name).arms])
+def test_every_pool_of_a_recipe_has_its_layer(name: str) -> None:
+    arms = _load(name).arms.arms
+    for arm in arms:
+        if isinstance(arm.training, AdversarialTraining):
+            network = build(arm.model)
+            for pool in arm.training.pools:
+                assert cut_at(network, pool.layer).above.output_shape == (None, 10)

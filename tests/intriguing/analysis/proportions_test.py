@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from intriguing.analysis.proportions import Z_95_PERCENT, Proportion
+from intriguing.analysis.proportions import Z_95_PERCENT, Proportion, sign_test
 
 scipy_stats = pytest.importorskip("scipy.stats")
 
@@ -67,3 +67,23 @@ def test_knows_nothing_without_trials():
 def test_refuses_more_events_than_trials(num_events, num_trials):
     with pytest.raises(ValueError, match="between 0 and num_trials; received"):
         _ = Proportion(num_events, num_trials).rate
+
+
+@pytest.mark.parametrize(
+    ("num_first", "num_second"), [(0, 0), (0, 1), (5, 5), (1, 9), (9, 1), (59, 6), (121, 59), (400, 520), (3000, 3200)]
+)
+def test_the_sign_test_is_a_binomial_test_of_one_half(num_first, num_second):
+    total = num_first + num_second
+    expected = scipy_stats.binomtest(num_first, total, 0.5).pvalue if total else 1.0
+    assert sign_test(num_first, num_second) == pytest.approx(expected, rel=1e-9)  # SciPy adds up rounded terms
+
+
+def test_the_sign_test_agrees_with_counting_by_hand():
+    assert sign_test(0, 5) == 2 / 32
+    assert sign_test(1, 9) == 2 * (1 + 10) / 1024
+    assert sign_test(3, 3) == 1.0
+
+
+def test_the_sign_test_refuses_negative_counts():
+    with pytest.raises(ValueError, match="must not be negative; received -1 and 2"):
+        sign_test(-1, 2)

@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from intriguing.analysis import certified_distortion, lipschitz_bound
+from intriguing.models.fully_connected import fully_connected
+from intriguing.models.layer_cut import cut_at
 from intriguing.models.zoo import CONSTRUCTORS, build
 from intriguing.training.supervised import MinibatchTraining, fit_minibatches
 
@@ -13,6 +16,7 @@ NUM_PARAMETERS = {
     "FC10(1e-2)": 7_850,
     "FC10(1)": 7_850,
     "FC100-100-10": 89_610,
+    "FC100-100-10(dropout)": 89_610,
     "FC200-200-10": 199_210,
     "FC123-456-10": 157_669,
     "AE400-10": 318_010,
@@ -21,6 +25,7 @@ NUM_PARAMETERS = {
 LAYERS = {
     "FC10(1)": ["pixels", "logits"],
     "FC100-100-10": ["pixels", "hidden1", "hidden2", "logits"],
+    "FC100-100-10(dropout)": ["pixels", "dropout0", "hidden1", "dropout1", "hidden2", "dropout2", "logits"],
     "AE400-10": ["pixels", "encoder", "logits"],
     "ConvNet": ["conv1", "pool1", "conv2", "pool2", "features", "hidden1", "logits"],
 }
@@ -79,6 +84,29 @@ def test_adapts_to_other_images_and_classes(name):
 def test_the_lambda_in_the_name_decays_the_kernel_by_half_its_square(name, decay):
     model = build(name)
     np.testing.assert_allclose(sum(model.losses), decay / 2 * (model.get_layer("logits").kernel.numpy() ** 2).sum(), rtol=1e-5)
+
+
+def test_dropout_drops_while_training_and_leaves_answers_alone(images):
+    plain, dropping = build("FC100-100-10"), build("FC100-100-10(dropout)")
+    np.testing.assert_array_equal(dropping(images), plain(images))
+    assert np.any(dropping(images, training=True) != plain(images))
+
+
+def test_dropout_adds_nothing_to_a_bound():
+    plain, dropping = build("FC100-100-10"), build("FC100-100-10(dropout)")
+    assert lipschitz_bound(dropping).upper == lipschitz_bound(plain).upper
+    images, labels = tf.random.stateless_uniform([2, 28, 28, 1], seed=[0, 0]), tf.constant([1, 2])
+    certificates = [certified_distortion(model, images, labels).distortion for model in (dropping, plain)]
+    np.testing.assert_array_equal(*certificates)
+    cut = cut_at(dropping, "dropout1")
+    assert (cut.values.lower, cut.values.upper) == (0.0, 1.0)
+
+
+def test_a_share_of_zero_is_no_layer():
+    model = fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.0, 0.5))
+    assert [layer.name for layer in model.layers] == ["pixels", "hidden1", "dropout1", "logits"]
+    with pytest.raises(ValueError, match="dropout must name one share for each of the 2 layers; received 1"):
+        fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.5,))
 
 
 def test_offers_the_nearest_network():

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from intriguing.analysis.proportions import Proportion
+from intriguing.analysis.repetitions import Estimate
 from intriguing.reporting import tables
-from intriguing.reporting.tables import Mean, Table, format_cell, to_csv, to_json, write_table, write_whole
+from intriguing.reporting.page import Section, render_page
+from intriguing.reporting.tables import Mean, MeanRate, Table, format_cell, to_csv, to_json, write_table, write_whole
+from intriguing.reporting.text import to_text
 
 
 @pytest.fixture
@@ -207,3 +210,21 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_whole(path, "new")
     assert os.listdir(tmp_path) == ["table.csv"] and path.read_text() == "old"
+
+
+def test_averages_over_seeds_keep_their_interval_in_every_format():
+    row = {"Arm": "a", "Error": MeanRate(0.0163, 0.0151, 0.0175, 3), "Distance": Estimate(0.062, 0.058, 0.066, 3)}
+    table = Table(name="arms", title="Arms.", columns=tuple(row), rows=(row,))
+    assert table.is_rate("Error") and not table.is_rate("Distance")
+    line = next(csv.DictReader(io.StringIO(to_csv(table))))
+    assert [line[f"Error{part}"] for part in ("", " lower", " upper", " n")] == ["0.0163", "0.0151", "0.0175", "3"]
+    assert json.loads(to_json(table))["rows"][0]["Distance"] == {"value": 0.062, "lower": 0.058, "upper": 0.066, "num": 3}
+    assert "1.63 %" in to_text(table) and "0.0620" in to_text(table)
+    page = render_page(title="t", lead="l", sections=[Section(title="s", tables=(table,))], facts={})
+    assert "1.51 \N{EN DASH} 1.75" in page and "0.0580 \N{EN DASH} 0.0660" in page and "3 seeds" in page
+
+
+@pytest.mark.parametrize(("counts", "text"), [((164, 10_000), "1.64 %"), ((19, 1000), "1.9 %"), ((2000, 10_000), "20.0 %")])
+def test_small_shares_of_many_trials_have_two_decimals_as_in_the_paper(counts, text):
+    row = {"Model": "a", "Error": Proportion(*counts)}
+    assert text in to_text(Table(name="t", title="T.", columns=tuple(row), rows=(row,)))

@@ -1,0 +1,1 @@
+"""Trains networks on adversarial examples of their own layers."""

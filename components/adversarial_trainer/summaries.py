@@ -1,0 +1,23 @@
+"""What training against pools tells TensorBoard, round by round."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from intriguing.training import Round
+
+
+def write_round(writer: tf.summary.SummaryWriter, record: Round) -> None:
+    """Writes the losses of a round and what its attack found, at the number of epochs so far.
+
+    A training that goes on after an interruption writes the rounds before it again, alike.
+    """
+    with writer.as_default(step=record.num_epochs):
+        tf.summary.scalar("clean_loss", record.clean_loss)
+        for layer, loss in record.pool_losses.items():
+            tf.summary.scalar(f"pool_loss/{layer}", loss)
+        for layer, num_tried in record.num_tried.items():
+            tf.summary.scalar(f"share_found/{layer}", record.num_found[layer] / num_tried)
+            if record.least_distortions[layer] is not None:
+                tf.summary.scalar(f"least_distortion/{layer}", record.least_distortions[layer])
+    writer.flush()

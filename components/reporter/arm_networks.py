@@ -1,0 +1,140 @@
+"""The networks of ways to train that are compared: read once, averaged over seeds, and paired image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
+from intriguing.analysis.proportions import Proportion, sign_test
+from intriguing.reporting import Estimate, MeanRate
+
+
+class Trained(NamedTuple):
+    """One network of an arm: what is known of it, beside the first arm's of the same seed."""
+
+    training: Mapping[str, Any]  # training.json
+    errors: Proportion
+    wrong: frozenset[int]  # rows of the images that it gets wrong
+    distortion: np.ndarray  # [images], NaN where nothing was found; empty if it was not attacked
+    certified: np.ndarray  # [images]; empty likewise
+    transferred: Proportion | None  # errors on images made for the first arm, of those that it got right; None likewise
+
+    @property
+    def name(self) -> str:
+        """The arm's."""
+        return str(self.training["name"])
+
+
+class Pairs(NamedTuple):
+    """Images on which two networks of one seed differ, and how far."""
+
+    spoiled: int  # right by the first arm's network, wrong by this one
+    mended: int  # the other way round
+    difference: float  # of the errors, as a share of all images
+
+    @property
+    def p_value(self) -> float:
+        """Of the exact test that the two are equally good."""
+        return sign_test(self.spoiled, self.mended)
+
+
+class Arms(NamedTuple):
+    """The networks of every arm in the order of seeds; the first arm is what the others are compared with."""
+
+    tested_on: str
+    networks: Mapping[str, Sequence[Trained]]
+
+    @property
+    def first(self) -> str:
+        """Its name."""
+        return next(iter(self.networks))
+
+    @property
+    def others(self) -> list[str]:
+        """The names of all but the first."""
+        return list(self.networks)[1:]
+
+    @property
+    def attacked(self) -> bool:
+        """Whether there is more than errors."""
+        return self.networks[self.first][0].transferred is not None
+
+    def error(self, name: str) -> MeanRate:
+        """Returns the error of an arm, averaged over seeds; of one network, with Wilson's interval."""
+        rates = [network.errors for network in self.networks[name]]
+        if len(rates) == 1:
+            return MeanRate(rates[0].rate, rates[0].lower, rates[0].upper, 1)
+        return mean_rate([rate.rate for rate in rates])
+
+    def pairs(self, name: str) -> list[Pairs]:
+        """Compares an arm with the first one, seed by seed, on the same images."""
+        pairs = []
+        for first, other in zip(self.networks[self.first], self.networks[name], strict=True):
+            spoiled, mended = len(other.wrong - first.wrong), len(first.wrong - other.wrong)
+            pairs.append(Pairs(spoiled, mended, (spoiled - mended) / other.errors.num_trials))
+        return pairs
+
+    def pooled(self, name: str) -> Pairs:
+        """Adds the counts of all seeds up."""
+        spoiled, mended, difference = zip(*self.pairs(name), strict=True)
+        return Pairs(sum(spoiled), sum(mended), sum(difference) / len(difference))
+
+    def distortion(self, name: str) -> Estimate:
+        """Returns the average least distortion of an arm."""
+        return Estimate.of(mean_of(network.distortion) for network in self.networks[name])
+
+    def ratio(self, name: str) -> Estimate:
+        """Returns by what factor an image of an arm is farther from its wrong class than for the first: geometric means."""
+        return Estimate.of(
+            float(np.exp(mean_of(np.log(_where_both(other.distortion, first.distortion)))))
+            for first, other in zip(self.networks[self.first], self.networks[name], strict=True)
+        )
+
+
+def mean_rate(rates: Sequence[float]) -> MeanRate:
+    """Averages shares over seeds."""
+    return MeanRate(*Estimate.of(rates))
+
+
+def mean_of(values: np.ndarray) -> float:
+    """Averages what is finite; NaN for nothing."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if finite.size else nan
+
+
+def _where_both(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Returns the ratio of what is known of both and not wrong from the start, NaN elsewhere."""
+    both = (ours > 0) & (theirs > 0)
+    return np.divide(ours, theirs, out=np.full(ours.shape, nan), where=both)
+
+
+def read(
+    models: Sequence[TrainedModel],
+    attacks: Sequence[DistortedImages],
+    bounds: Sequence[SpectralBounds],
+    rates: Sequence[TransferRates],
+) -> Arms:
+    """Reads the artifacts: for each seed the arms in one order, and one set of rates; attacks and bounds may be missing."""
+    num_arms = len(models) // len(rates)
+    networks: dict[str, list[Trained]] = {}
+    tested_on = ""
+    for number, model in enumerate(models):
+        counted, training = rates[number // num_arms].rates(), model.training()
+        ((tested_on, errors),) = counted["errors"].items()
+        changed = counted["changed"][0]["errors"][training["name"]] if attacks else None
+        nothing = np.zeros(0)
+        networks.setdefault(training["name"], []).append(
+            Trained(
+                training=training,
+                errors=Proportion(*errors[training["name"]]),
+                wrong=frozenset(counted["wrong"][tested_on][training["name"]]),
+                distortion=attacks[number].arrays()["distortion"] if attacks else nothing,
+                certified=bounds[number].arrays()["certified"] if bounds else nothing,
+                transferred=Proportion(*changed["on_correct"]) if changed else None,
+            )
+        )
+    return Arms(tested_on, networks)

@@ -1,0 +1,96 @@
+"""Ways to train, compared over seeds: the error of each network, and what its pools did along the rounds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from intriguing.reporting.figures import DASHES, OKABE_ITO
+from intriguing.reporting.style import BLUE, INK, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
+
+
+class RoundCurves(NamedTuple):
+    """What the pools of one training did, round by round."""
+
+    num_epochs: npt.ArrayLike  # [rounds], passes over the training set at the end of each
+    losses: Mapping[str, npt.ArrayLike]  # [rounds] for clean images and every pool; NaN for none
+    distortions: Mapping[str, npt.ArrayLike]  # [rounds] for every pool; NaN for none
+
+
+def seed_dots(errors: Mapping[str, Sequence[float]], *, title: str, published: Mapping[str, float] | None = None) -> Figure:
+    """Shows the error of every network as a dot, a row for each way to train, with the mean and the paper's number.
+
+    Args:
+        errors: Shares in [0, 1], one for each seed.
+        title: One line above.
+        published: The paper's number, for the rows that it has.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    published = published or {}
+    if not errors:
+        raise ValueError("errors must hold at least one way to train; received none.")
+    figure = blank_figure(7.4, 0.36 * len(errors) + 1.3, title)
+    axes = figure.add_subplot()
+    for row, (name, rates) in enumerate(errors.items()):
+        axes.axhline(row, color=PALE, linewidth=0.6, zorder=0)
+        axes.scatter(rates, np.full(len(rates), row), s=26, color=BLUE, alpha=0.6, linewidths=0, zorder=2)
+        axes.scatter([np.mean(rates)], [row], marker="D", s=34, color="none", edgecolors=INK, linewidths=1.2, zorder=3)
+        if name in published:
+            axes.plot([published[name]] * 2, (row - 0.32, row + 0.32), color=VERMILION, linewidth=1.8, zorder=1)
+    axes.set_yticks(range(len(errors)), list(errors), parse_math=False)
+    axes.set_ylim(len(errors) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    tidy(axes, xlabel="error on held-out images")
+    axes.tick_params(axis="y", length=0)
+    empty: list[float] = []
+    axes.plot(empty, empty, "o", color=BLUE, alpha=0.6, markersize=5, label="one network")
+    axes.plot(empty, empty, "D", markersize=5, markerfacecolor="none", markeredgecolor=INK, label="our mean")
+    if published:
+        axes.plot(empty, empty, "|", color=VERMILION, markersize=10, markeredgewidth=1.8, label="the paper")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=SMALL_SIZE, borderaxespad=0.2)
+    return figure
+
+
+def round_curves(trainings: Sequence[RoundCurves], *, title: str) -> Figure:
+    """Shows losses on the left and least distortions on the right along training; a line for every seed, alike.
+
+    Args:
+        trainings: One for each seed, of the same pools.
+        title: One line above.
+
+    Raises:
+        ValueError: If there is no training.
+    """
+    if not trainings:
+        raise ValueError("trainings must hold at least one; received none.")
+    figure = blank_figure(7.4, 3.2, title)
+    left, right = figure.subplots(1, 2)
+    names = list(trainings[0].losses)
+    styles = dict(zip(names, zip(itertools.cycle(OKABE_ITO), itertools.cycle(DASHES)), strict=False))
+    for number, training in enumerate(trainings):
+        epochs = np.asarray(training.num_epochs)
+        for axes, curves in ((left, training.losses), (right, training.distortions)):
+            for name, values in curves.items():
+                numbers = np.asarray(values, np.float64)
+                color, dash = styles[name]
+                axes.plot(
+                    epochs, np.where(numbers > 0, numbers, np.nan), color=color, linestyle=dash, linewidth=1.2, marker="o",
+                    markersize=2, label="" if number or axes is right else name,
+                )  # fmt: skip
+    left.set_yscale("log")
+    right.set_ylim(bottom=0.0)
+    tidy(left, xlabel="epoch", ylabel="cross-entropy")
+    tidy(right, xlabel="epoch", ylabel="least distortion (root-mean-square)")
+    for axes in (left, right):
+        axes.grid(axis="y", color=PALE, linewidth=0.6)
+    for text in figure.legend(loc="outside lower left", ncols=len(names), frameon=False, fontsize=SMALL_SIZE).get_texts():
+        literal(text)
+    return figure

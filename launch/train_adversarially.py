@@ -1,0 +1,91 @@
+"""Trains one network of the zoo on one subset, and on pools of adversarial examples of some of its layers.
+
+    python -m launch.train_adversarially --model=FC100-100-10 --layers=images,hidden1,hidden2 --shares=0.2,0.1,0.1 \\
+        --dataset=mnist_5k --workdir=runs/mine
+
+Interrupted and started again, it goes on after the last round.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from components.adversarial_trainer.component import AdversarialTrainer
+from components.pipeline import folder_name
+from components.reporter.arms import round_table
+from components.runner import run
+from components.settings import to_parameters
+from intriguing.accelerators import writes_files
+from intriguing.models import zoo
+from intriguing.models.layer_cut import cut_at
+from intriguing.reporting import to_text
+from intriguing.training import AdversarialTraining, LayerPool
+from launch import accelerator_flags, data_flags, search_flags, training_flags
+
+for module in (accelerator_flags, data_flags, search_flags, training_flags):
+    flags.adopt_module_key_flags(module)
+_LAYERS = flags.DEFINE_list("layers", ["images"], "Layers with a pool, separated by commas; images for the images themselves.")
+_POOL_SIZE = flags.DEFINE_integer("pool_size", 20_000, "Examples of every pool at most.", lower_bound=1)
+_REPLACED = flags.DEFINE_float("replaced", 0.25, "Share of a pool that is newly made in every round.")
+_SHARES = flags.DEFINE_list("shares", ["0.25"], "Of a minibatch that comes from a pool: one number, or one for each layer.")
+_SCALES = flags.DEFINE_list(
+    "scales", ["1"], "Length of perturbations, as a multiple of the least: one number, or one for each layer."
+)
+_EPOCHS_PER_ROUND = flags.DEFINE_integer("epochs_per_round", 2, "Epochs between two renewals of the pools.", lower_bound=1)
+_TENSORBOARD_DIR = flags.DEFINE_string(
+    "tensorboard_dir", "", "Where to write losses and distortions of every round for TensorBoard; nowhere if omitted."
+)
+
+
+def main() -> None:
+    """Trains and saves the network, and prints its error on what it was trained on, and every round."""
+    model, name, training = training_flags.model(), training_flags.name(), _training()
+    _check_layers(model, training)
+    workdir = accelerator_flags.workdir(default="runs/steps")
+    subset = data_flags.subset_step(workdir)
+    trainer = AdversarialTrainer(
+        f"train_{folder_name(name)}", workdir, subset=subset, name=name, model=model, training=to_parameters(training),
+        seed=flags.FLAGS.seed, log_dir=_TENSORBOARD_DIR.value,
+    )  # fmt: skip
+    run([subset, trainer])
+    if writes_files():
+        print(to_text(round_table(trainer.output.training())))
+        training_flags.show(trainer.output)
+
+
+def _training() -> AdversarialTraining:
+    parts = zip(_LAYERS.value, _for_each_layer(_SHARES), _for_each_layer(_SCALES), strict=True)
+    pools = [
+        LayerPool(layer=layer, size=_POOL_SIZE.value, replaced=_REPLACED.value, share=share, scale=scale)
+        for layer, share, scale in parts
+    ]
+    return AdversarialTraining(
+        minibatches=training_flags.minibatches(), pools=tuple(pools), epochs_per_round=_EPOCHS_PER_ROUND.value,
+        search=search_flags.search(otherwise="quick"),
+    )  # fmt: skip
+
+
+def _for_each_layer(flag: flags.FlagHolder) -> list[float]:
+    num_layers = len(_LAYERS.value)
+    try:
+        numbers = [float(text) for text in flag.value]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, num_layers):
+        raise ValueError(
+            f"--{flag.name} must be one number, or one for each of the {num_layers} layers; received {','.join(flag.value)!r}."
+        )
+    return numbers if len(numbers) == num_layers else numbers * num_layers
+
+
+def _check_layers(model: str, training: AdversarialTraining) -> None:
+    """Refuses what cannot be trained before there is any work."""
+    if model.startswith("AE"):
+        raise ValueError(f"{model} learns its features without labels, and has no use for pools. Name another --model.")
+    network = zoo.build(model)
+    for pool in training.pools:
+        cut_at(network, pool.layer)
+
+
+if __name__ == "__main__":
+    accelerator_flags.run(main)

@@ -1,0 +1,54 @@
+"""The flags of the scripts that train a network of the zoo by minibatches."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from components.artifacts import TrainedModel
+from intriguing.analysis.proportions import Proportion
+from intriguing.models import zoo
+from intriguing.names import check_name
+from intriguing.training import MinibatchTraining
+
+_MODEL = flags.DEFINE_string("model", None, f"What to train: {', '.join(zoo.CONSTRUCTORS)}.", required=True)
+_NAME = flags.DEFINE_string("name", None, "What to call it in tables, and its folder; the model's name if omitted.")
+_NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 60, "Passes over the training set; AE networks have their own.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images of one step.", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-3, "Of Adam, the largest; falls to zero along a cosine.", lower_bound=0)
+_WARMUP = flags.DEFINE_float(
+    "warmup", 0.0, "Share of all steps over which the learning rate climbs from zero.", lower_bound=0, upper_bound=1
+)
+_SPECTRAL_PENALTY = flags.DEFINE_float(
+    "spectral_penalty", 0.0, "Weight of the squared operator norms of all kernels; by minibatches, not for AE networks.",
+    lower_bound=0,
+)  # fmt: skip
+
+
+def model() -> str:
+    """Returns the zoo name; an unknown one is answered with the nearest known one."""
+    check_name(_MODEL.value, zoo.CONSTRUCTORS, "model")
+    return _MODEL.value
+
+
+def name() -> str:
+    """Returns what the network is to be called."""
+    return _NAME.value or _MODEL.value
+
+
+def spectral_penalty() -> float:
+    """Returns the weight of the squared operator norms, which not every way to train has."""
+    return _SPECTRAL_PENALTY.value
+
+
+def minibatches() -> MinibatchTraining:
+    """Returns the training by minibatches."""
+    return MinibatchTraining(
+        num_epochs=_NUM_EPOCHS.value, batch_size=_BATCH_SIZE.value, learning_rate=_LEARNING_RATE.value, warmup=_WARMUP.value,
+        spectral_penalty=_SPECTRAL_PENALTY.value,
+    )  # fmt: skip
+
+
+def show(trained: TrainedModel) -> None:
+    """Prints the error on the training subset, and where the network is."""
+    errors = Proportion(*trained.training()["train_errors"])
+    print(f"Error on its training subset: {100 * errors.rate:.2f} % of {errors.num_trials}. Trained model: {trained.uri}")

@@ -1,0 +1,159 @@
+"""Two ways to train a linear network, two seeds, eight images each: wired, run, and shown."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.adversarial_trainer.component import AdversarialTrainer
+from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
+from components.contract import Component
+from components.pipeline import ArmStudy, Network, Study, study_pipeline
+from components.runner import run
+from components.trainer.component import Trainer
+from intriguing.analysis import predict
+from intriguing.attack import PAPERS_SEARCH
+from intriguing.data import dataset_card, load_examples
+from tests.components.toys import TINY_POOLS
+
+NUM_IMAGES = 8
+ARMS = ArmStudy(
+    arms=(
+        Network(name="weight decay", model="FC10(1e-2)", training=TINY_POOLS.minibatches),
+        Network(name="pools", model="FC10(1e-2)", training=TINY_POOLS),
+    ),
+    num_seeds=2,
+    trained_on="train[:200]",
+    num_images=NUM_IMAGES,
+    search=PAPERS_SEARCH,  # the program of the pipeline's tests
+)
+NAMES = [f"{arm}_seed{seed}" for seed in (3, 4) for arm in ("weight_decay", "pools")]
+
+
+def _steps(workdir: Path, digits_dir: Path, arms: ArmStudy = ARMS) -> list[Component]:
+    study = Study(title="Two arms", dataset="mnist_5k", arms=arms, batch_size=NUM_IMAGES)
+    return study_pipeline(study, workdir=workdir, seed=3, data_dir=str(digits_dir), facts={"Recipe": "arms"})
+
+
+@pytest.fixture(scope="module")
+def workdir(digits_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study; nobody alters it."""
+    folder = tmp_path_factory.mktemp("arms")
+    run(_steps(folder, digits_dir))
+    return folder
+
+
+def test_every_seed_and_arm_has_its_steps_under_readable_names(tmp_path: Path, digits_dir: Path) -> None:
+    steps = _steps(tmp_path, digits_dir)
+    assert [step.id for step in steps] == [
+        "subset_train", "subset_test", "subset_arms_train", "subset_arms_test",
+        *(
+            f"{kind}_seed{seed}" for seed in (3, 4) for kind in (
+                "train_weight_decay", "train_pools", "attack_weight_decay", "attack_pools", "spectra_weight_decay",
+                "spectra_pools", "errors_of_arms",
+            )
+        ),
+        "report",
+    ]  # fmt: skip
+    kinds = {step.id: type(step) for step in steps}
+    assert (kinds["train_weight_decay_seed3"], kinds["train_pools_seed3"]) == (Trainer, AdversarialTrainer)
+    assert {step.parameters["seed"] for step in steps if step.id.endswith("_seed4") and "seed" in step.parameters} == {4}
+
+
+def test_without_robustness_there_are_errors_alone(tmp_path: Path, digits_dir: Path) -> None:
+    arms = dataclasses.replace(ARMS, robustness=False, num_seeds=1, trained_on="train", tested_on="test")
+    ids = [step.id for step in _steps(tmp_path, digits_dir, arms)]
+    assert ids == ["subset_train", "subset_test", *(f"train_{name}" for name in NAMES[:2]), "errors_of_arms_seed3", "report"]
+
+
+def test_all_arms_of_a_seed_are_attacked_on_the_same_images_and_targets(workdir: Path) -> None:
+    arrays = {name: DistortedImages(workdir / f"attack_{name}").arrays() for name in NAMES}
+    for first, second in (NAMES[:2], NAMES[2:]):
+        for key in ("ids", "targets"):
+            np.testing.assert_array_equal(arrays[first][key], arrays[second][key])
+    assert (arrays[NAMES[0]]["ids"] != arrays[NAMES[2]]["ids"]).any()
+
+
+def test_the_images_shown_to_all_arms_are_those_made_for_the_first(workdir: Path) -> None:
+    (changed,) = TransferRates(workdir / "errors_of_arms_seed4").rates()["changed"]
+    assert (changed["made_for"], changed["kind"]) == ("weight decay", "distorted")
+    assert changed["errors"]["weight decay"]["on_all"][0] == changed["num_images"] > 0
+    assert set(changed["errors"]) == {"weight decay", "pools"}
+
+
+def test_the_rows_that_are_wrong_are_those_that_the_network_gets_wrong(workdir: Path, digits_dir: Path) -> None:
+    examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), "test")
+    rates = TransferRates(workdir / "errors_of_arms_seed3").rates()
+    for arm, name in (("weight decay", NAMES[0]), ("pools", NAMES[1])):
+        answers = predict(TrainedModel(workdir / f"train_{name}").load(), examples.images).numpy()
+        wrong = np.flatnonzero(answers != examples.labels.numpy()).tolist()
+        assert rates["wrong"]["test"][arm] == wrong
+        assert rates["errors"]["test"][arm] == [len(wrong), 1000]
+
+
+def test_tables_tell_what_the_artifacts_hold(workdir: Path) -> None:
+    errors, robustness, seeds = (
+        json.loads((workdir / "report" / "tables" / f"{name}.json").read_text())["rows"]
+        for name in ("arm_errors", "arm_robustness", "arm_seeds")
+    )
+    wrong = [TransferRates(workdir / f"errors_of_arms_seed{seed}").rates()["wrong"]["test"] for seed in (3, 4)]
+    assert [row["Arm"] for row in errors] == ["weight decay", "pools"]
+    for row in errors:
+        rates = [len(counted[row["Arm"]]) / 1000 for counted in wrong]
+        assert [row[f"Seed {seed}"]["rate"] for seed in (3, 4)] == rates
+        assert row["Mean error"]["value"] == pytest.approx(np.mean(rates))
+    spoiled = sum(len(set(counted["pools"]) - set(counted["weight decay"])) for counted in wrong)
+    mended = sum(len(set(counted["weight decay"]) - set(counted["pools"])) for counted in wrong)
+    assert (errors[1]["Spoiled"], errors[1]["Mended"]) == (spoiled, mended)
+    assert errors[1]["Change"]["value"] == pytest.approx((spoiled - mended) / 2000)
+    assert errors[0]["p"] is None and 0 < errors[1]["p"] <= 1
+
+    for row, names in zip(robustness, (NAMES[::2], NAMES[1::2]), strict=True):
+        means = [np.nanmean(DistortedImages(workdir / f"attack_{name}").arrays()["distortion"]) for name in names]
+        certified = [SpectralBounds(workdir / f"spectra_{name}").arrays()["certified"].mean() for name in names]
+        assert row["Least distortion"]["value"] == pytest.approx(np.mean(means), rel=1e-5)
+        assert row["Certain"]["value"] == pytest.approx(np.mean(certified), rel=1e-5)
+        assert row["Certain"]["value"] <= row["Least distortion"]["value"]
+    assert robustness[0]["Times the first"] is None and robustness[1]["Times the first"]["value"] > 0
+    assert len(seeds) == 4 and seeds[0]["Network"] == "weight decay, seed 3"
+
+
+def test_the_page_tells_the_finding_and_draws_errors_distances_and_rounds(workdir: Path) -> None:
+    page = (workdir / "report" / "index.html").read_text()
+    assert "weight decay errs on " in page and "averaged over 2 seeds" in page and "95 % interval" in page
+    assert {path.stem for path in (workdir / "report" / "figures").glob("*.png")} == {
+        "arm_errors", "arm_distortion", "arm_rounds_2", "training",
+    }  # fmt: skip
+    with (workdir / "report" / "tables" / "arm_errors.csv").open(newline="") as file:
+        assert {"Mean error lower", "Change upper", "Seed 3 n"} <= set(next(csv.DictReader(file)))
+
+
+def test_errors_alone_have_a_report_and_reuse_the_networks(
+    workdir: Path, digits_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "arms"
+    shutil.copytree(workdir, copy)
+    capsys.readouterr()
+    run(_steps(copy, digits_dir, dataclasses.replace(ARMS, robustness=False)))
+    assert capsys.readouterr().err.count("reused") == 8, "four subsets, four networks"
+    tables = copy / "report" / "tables"
+    assert {path.stem for path in tables.glob("*.csv")} == {"arm_errors", "arm_seeds"}
+    assert (tables / "arm_errors.csv").read_bytes() == (workdir / "report" / "tables" / "arm_errors.csv").read_bytes()
+
+
+@pytest.mark.parametrize("names", [["alone"], ["twin", "twin"], ["a b", "a_b"]])
+def test_arms_without_names_of_their_own_are_refused(names: list[str]) -> None:
+    arms = tuple(Network(name=name, model="FC10(1)", training=TINY_POOLS.minibatches) for name in names)
+    with pytest.raises(ValueError, match="arms must be at least two, with names of their own; received"):
+        ArmStudy(arms=arms)
+
+
+def test_no_seeds_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_seeds must be positive; received 0"):
+        dataclasses.replace(ARMS, num_seeds=0)

@@ -28,9 +28,10 @@ _LAYERS = flags.DEFINE_list("layers", ["images"], "Layers with a pool, separated
 _POOL_SIZE = flags.DEFINE_integer("pool_size", 20_000, "Examples of every pool at most.", lower_bound=1)
 _REPLACED = flags.DEFINE_float("replaced", 0.25, "Share of a pool that is newly made in every round.")
 _SHARES = flags.DEFINE_list("shares", ["0.25"], "Of a minibatch that comes from a pool: one number, or one for each layer.")
-_SCALES = flags.DEFINE_list(
-    "scales", ["1"], "Length of perturbations, as a multiple of the least: one number, or one for each layer."
-)
+_TO_DISTORTION = flags.DEFINE_list(
+    "to_distortion", ["0"], "Distortion that examples are moved to: one number, or one for each layer; 0 for the least "
+    "that changes an answer.",
+)  # fmt: skip
 _EPOCHS_PER_ROUND = flags.DEFINE_integer("epochs_per_round", 2, "Epochs between two renewals of the pools.", lower_bound=1)
 _TENSORBOARD_DIR = flags.DEFINE_string(
     "tensorboard_dir", "", "Where to write losses and distortions of every round for TensorBoard; nowhere if omitted."
@@ -54,14 +55,14 @@ def main() -> None:
 
 
 def _training() -> AdversarialTraining:
-    parts = zip(_LAYERS.value, _for_each_layer(_SHARES), _for_each_layer(_SCALES), strict=True)
+    parts = zip(_LAYERS.value, _for_each_layer(_SHARES), _for_each_layer(_TO_DISTORTION), strict=True)
     pools = [
-        LayerPool(layer=layer, size=_POOL_SIZE.value, replaced=_REPLACED.value, share=share, scale=scale)
-        for layer, share, scale in parts
+        LayerPool(layer=layer, size=_POOL_SIZE.value, replaced=_REPLACED.value, share=share, to_distortion=wanted or None)
+        for layer, share, wanted in parts
     ]
     return AdversarialTraining(
         minibatches=training_flags.minibatches(), pools=tuple(pools), epochs_per_round=_EPOCHS_PER_ROUND.value,
-        search=search_flags.search(otherwise="quick"),
+        search=search_flags.search(otherwise="coarse"),
     )  # fmt: skip
 
 

@@ -14,9 +14,13 @@ _MODEL = flags.DEFINE_string("model", None, f"What to train: {', '.join(zoo.CONS
 _NAME = flags.DEFINE_string("name", None, "What to call it in tables, and its folder; the model's name if omitted.")
 _NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 60, "Passes over the training set; AE networks have their own.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 50, "Images of one step.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-3, "Of Adam, the largest; falls to zero along a cosine.", lower_bound=0)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 5e-3, "Of Adam, the largest; falls along a cosine.", lower_bound=0)
 _WARMUP = flags.DEFINE_float(
     "warmup", 0.0, "Share of all steps over which the learning rate climbs from zero.", lower_bound=0, upper_bound=1
+)
+_LAST_RATE = flags.DEFINE_float("last_rate", 0.0, "Where the learning rate ends, as a share of the largest.", lower_bound=0)
+_AVERAGING = flags.DEFINE_float(
+    "averaging", 0.0, "What an average of the weights, which is then the network, keeps of itself in every step.", lower_bound=0
 )
 _SPECTRAL_PENALTY = flags.DEFINE_float(
     "spectral_penalty", 0.0, "Weight of the squared operator norms of all kernels; by minibatches, not for AE networks.",
@@ -44,7 +48,7 @@ def minibatches() -> MinibatchTraining:
     """Returns the training by minibatches."""
     return MinibatchTraining(
         num_epochs=_NUM_EPOCHS.value, batch_size=_BATCH_SIZE.value, learning_rate=_LEARNING_RATE.value, warmup=_WARMUP.value,
-        spectral_penalty=_SPECTRAL_PENALTY.value,
+        last_rate=_LAST_RATE.value, averaging=_AVERAGING.value, spectral_penalty=_SPECTRAL_PENALTY.value,
     )  # fmt: skip
 
 

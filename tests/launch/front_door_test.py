@@ -119,7 +119,10 @@ def test_a_spectral_penalty_where_there_are_no_minibatches_is_refused(script: Sc
             ["--layers=images,hidden1", "--shares=0.1,0.2,0.3"],
             "ValueError: --shares must be one number, or one for each of the 2 layers; received '0.1,0.2,0.3'.",
         ),
-        (["--scales=long"], "ValueError: --scales must be one number, or one for each of the 1 layers; received 'long'."),
+        (
+            ["--to_distortion=long"],
+            "ValueError: --to_distortion must be one number, or one for each of the 1 layers; received 'long'.",
+        ),
         (["--shares=1.5"], "ValueError: share must lie in (0, 1]; received 1.5."),
         (["--layers=images,hidden1", "--shares=0.5"], "ValueError: the shares of the pools must leave room for clean images; "),
         (["--replaced=0"], "ValueError: replaced must lie in (0, 1]; received 0.0."),

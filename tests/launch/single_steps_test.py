@@ -131,7 +131,7 @@ def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, t
 def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     arguments = (
         "--model=FC10(1e-2)", "--name=pooled", "--subset=train[:200]", "--num_epochs=3", "--pool_size=16", "--replaced=0.5",
-        "--shares=0.5", "--scales=1.25", "--epochs_per_round=1", "--max_evaluations=200", "--strategy=one_device",
+        "--shares=0.5", "--to_distortion=0.25", "--epochs_per_round=1", "--max_evaluations=200", "--strategy=one_device",
         f"--tensorboard_dir={tmp_path / 'tensorboard'}", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}",
     )  # fmt: skip
     finished = script("train_adversarially", *arguments)
@@ -141,7 +141,7 @@ def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, t
     trained = TrainedModel(tmp_path / "train_pooled")
     assert [record["num_epochs"] for record in trained.training()["rounds"]] == [1, 2, 3]
     training = trained.manifest()["parameters"]["training"]
-    assert training["pools"] == [{"layer": "images", "size": 16, "replaced": 0.5, "share": 0.5, "scale": 1.25}]
+    assert training["pools"] == [{"layer": "images", "size": 16, "replaced": 0.5, "share": 0.5, "to_distortion": 0.25}]
     assert training["search"]["max_evaluations"] == 200 and training["search"]["walk"]["num_starts"] == 1, "quick"
     assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 1
     assert script("train_adversarially", *arguments).err.count("reused") == 2

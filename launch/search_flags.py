@@ -17,8 +17,8 @@ SEARCHES = {
 }
 
 _SEARCH = flags.DEFINE_enum(
-    "search", None, list(SEARCHES), "How to search: coarse, quick, default and thorough end at the decision boundary; paper is L-BFGS "
-    "on cross-entropy alone, and ends farther out. If omitted, coarse for training, and default otherwise.",
+    "search", None, list(SEARCHES), "How to search: coarse, quick, default and thorough end at the decision boundary; "
+    "paper is L-BFGS on cross-entropy alone, and ends farther out. If omitted, coarse for training, and default otherwise.",
 )  # fmt: skip
 _MAX_EVALUATIONS = flags.DEFINE_integer("max_evaluations", None, "Gradients per image at most; the search's own if omitted.")
 

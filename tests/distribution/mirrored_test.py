@@ -8,7 +8,9 @@ import tensorflow as tf
 from intriguing.analysis.predictions import predict
 from intriguing.attack.minimize_distortion import minimize_distortion
 from intriguing.models.fully_connected import fully_connected
+from intriguing.training import AdversarialTraining, LayerPool, adversarial_pool, fit_adversarially
 from intriguing.training.supervised import MinibatchTraining, fit_full_batch, fit_minibatches
+from tests.intriguing.training.tiny_pools import attack_without_search
 
 SHAPE = (5, 5, 1)
 ATOL_SUMMATION = 1e-5  # the gradient is the same mean, added up as two halves
@@ -62,6 +64,25 @@ def test_minibatch_training_on_two_devices_equals_that_on_one(num_epochs, steps_
     one, two = on_both(one_device, two_replicas, train)
     assert any(np.any(weight != start) for weight, start in zip(one[1], network().get_weights(), strict=True))
     assert_alike(one, two, ATOL_SUMMATION)
+
+
+def test_training_against_pools_on_two_devices_equals_that_on_one(examples, one_device, two_replicas, monkeypatch):
+    monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack_without_search)  # that it agrees is claimed below
+    settings = AdversarialTraining(
+        minibatches=MinibatchTraining(num_epochs=4, batch_size=8, learning_rate=0.01),
+        pools=(LayerPool(layer="hidden1", size=10, share=0.25), LayerPool(size=16, replaced=0.5, share=0.25)),  # 4 and 4 rows
+        epochs_per_round=1,
+    )
+
+    def train(model):
+        return fit_adversarially(model, endless(examples, 8), steps_per_epoch=8, settings=settings)
+
+    (one, weights), (two, others) = on_both(one_device, two_replicas, train)
+    np.testing.assert_allclose(one.losses, two.losses, atol=ATOL_SUMMATION)
+    for weight, other in zip(weights, others, strict=True):
+        np.testing.assert_allclose(weight, other, atol=10 * ATOL_SUMMATION)  # the pools hold what such weights made
+    assert [each.num_found for each in one.rounds] == [each.num_found for each in two.rounds]
+    assert all(value > 0.0 for value in two.rounds[-1].pool_losses.values())
 
 
 def softmax():

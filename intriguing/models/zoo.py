@@ -14,7 +14,7 @@ from intriguing.models.fully_connected import fully_connected
 from intriguing.names import check_name
 
 _MLP_DECAY = (1e-5, 1e-5, 1e-6)
-_MLP_DROPOUT = (0.1, 0.2, 0.2)  # of pixels, and of the units of either hidden layer
+_MLP_DROPOUT = (0.1, 0.1, 0.1)  # of pixels, and of the units of either hidden layer
 
 
 def _widths(hidden1: int, hidden2: int, dropout: Sequence[float] = ()) -> Callable[..., keras.Model]:

@@ -9,14 +9,36 @@ best candidate is chosen among many, and so too good: what it is worth is told b
 from components.pipeline import ArmStudy, Network, Study
 from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
 
-_MINIBATCHES = MinibatchTraining(num_epochs=60, batch_size=50, learning_rate=5e-3)
-_SHARES = {"images": (0.2, 0.4), "hidden layers": (0.0, 0.1)}
+MINIBATCHES = MinibatchTraining(num_epochs=40, batch_size=100, learning_rate=1e-2, warmup=0.02, last_rate=0.3, averaging=0.9995)
+_SIZE, _REPLACED = 60_000, 0.2
 
 
-def _pools(of_images: float, of_hidden: float) -> tuple[LayerPool, ...]:
-    """Returns pools of the images, and where their share is not zero, of both hidden layers."""
-    layers = {"images": of_images, "hidden1": of_hidden, "hidden2": of_hidden}
-    return tuple(LayerPool(layer=layer, share=share) for layer, share in layers.items() if share)
+def pools(of_images: float, distortion: float, of_hidden: float = 0.0, at: float | None = None) -> tuple[LayerPool, ...]:
+    """Returns a pool of images, and where their share is not zero, of both hidden layers."""
+    images = LayerPool(layer="images", share=of_images, to_distortion=distortion, size=_SIZE, replaced=_REPLACED)
+    hidden = tuple(
+        LayerPool(layer=layer, share=of_hidden, to_distortion=at, size=_SIZE, replaced=_REPLACED)
+        for layer in ("hidden1", "hidden2")
+        if of_hidden
+    )
+    return (images, *hidden)
+
+
+_CANDIDATES = (
+    pools(0.5, 0.036),
+    pools(0.65, 0.036),
+    pools(0.5, 0.045),
+    pools(0.5, 0.036, 0.05),
+    pools(0.5, 0.036, 0.1),
+    pools(0.5, 0.036, 0.1, 0.03),
+    pools(0.3, 0.036, 0.2),
+)
+
+
+def _name(candidate: tuple[LayerPool, ...]) -> str:
+    return "pools " + ", ".join(
+        f"{pool.layer} {pool.share:g} at {'least' if pool.to_distortion is None else pool.to_distortion}" for pool in candidate
+    )
 
 
 RECIPE = Study(
@@ -24,16 +46,15 @@ RECIPE = Study(
     dataset="mnist",
     arms=ArmStudy(
         arms=(
-            Network(name="weight decay", model="FC100-100-10", training=_MINIBATCHES),
-            Network(name="dropout", model="FC100-100-10(dropout)", training=_MINIBATCHES),
+            Network(name="weight decay", model="FC100-100-10", training=MINIBATCHES),
+            Network(name="dropout", model="FC100-100-10(dropout)", training=MINIBATCHES),
             *(
                 Network(
-                    name=f"pools of images {of_images:g}, of hidden layers {of_hidden:g}",
+                    name=_name(candidate),
                     model="FC100-100-10",
-                    training=AdversarialTraining(minibatches=_MINIBATCHES, pools=_pools(of_images, of_hidden)),
+                    training=AdversarialTraining(minibatches=MINIBATCHES, pools=candidate),
                 )
-                for of_images in _SHARES["images"]
-                for of_hidden in _SHARES["hidden layers"]
+                for candidate in _CANDIDATES
             ),
         ),
         trained_on="train[:50000]",

@@ -77,7 +77,8 @@ def _settings(study: Study) -> dict[str, str]:
 
 def _show(reporter: Component) -> None:
     tables = reporter.output.uri / "tables"
-    for path in [*sorted(tables.glob("table_?.txt")), *tables.glob("units.txt"), *sorted(tables.glob("arm_[er]*.txt"))]:
+    others = [tables / f"{name}.txt" for name in ("units", "arm_errors", "arm_robustness")]
+    for path in [*sorted(tables.glob("table_?.txt")), *(path for path in others if path.exists())]:
         sys.stdout.write(path.read_text() + "\n\n")
 
 

@@ -53,7 +53,8 @@ class ReporterExecutor(Executor):
         controls = [table for part in parts for table in part.controls]
         if controls:
             sections.append(_counted_without_earlier_errors(controls))
-        networks = [model for name in ("models", "cross_subset_models", "arm_models") for model in input_dict[name]]
+        networks = [model for name in ("models", "cross_subset_models") for model in input_dict[name]]
+        networks += _of_one_seed(input_dict["arm_models"])
         figures = {name: figure for part in parts for name, figure in part.figures.items()}
         if networks:
             figures["training"] = _training(networks)
@@ -174,7 +175,14 @@ def _figures(experiment: Experiment, transfer: Table) -> Figures:
 def _training(networks: Sequence[TrainedModel]) -> tuple[bytes, str]:
     losses = {training["name"]: training["losses"] for training in (network.training() for network in networks)}
     curves = training_curves(losses, title="Training loss", step="report (epoch, or 50 iterations)")
-    return to_png(curves), "Training loss of every model."
+    return to_png(curves), "Training loss of every model, of one seed."
+
+
+def _of_one_seed(networks: Sequence[TrainedModel]) -> list[TrainedModel]:
+    firsts: dict[str, TrainedModel] = {}
+    for network in networks:
+        firsts.setdefault(network.training()["name"], network)
+    return list(firsts.values())
 
 
 def _shown(names: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from intriguing.reporting.figures import DASHES, OKABE_ITO
 from intriguing.reporting.style import BLUE, INK, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
@@ -91,6 +91,7 @@ def round_curves(trainings: Sequence[RoundCurves], *, title: str) -> Figure:
     tidy(right, xlabel="epoch", ylabel="least distortion (root-mean-square)")
     for axes in (left, right):
         axes.grid(axis="y", color=PALE, linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for text in figure.legend(loc="outside lower left", ncols=len(names), frameon=False, fontsize=SMALL_SIZE).get_texts():
         literal(text)
     return figure

@@ -101,6 +101,14 @@ def compile_for_loops(convolves: bool) -> bool:
     return not (convolves and _computes_on_cpu())
 
 
+def compile_with_chance(draws: bool) -> bool:
+    """Whether a program that draws random numbers, or does not, is to be compiled with XLA.
+
+    On a CPU, XLA draws what Keras asks for by Threefry, forty times slower than TensorFlow does by Philox.
+    """
+    return not (draws and _computes_on_cpu())
+
+
 def num_lanes() -> int:
     """Rows that a replica works on at once where rows take turns: enough to fill the device, few enough to end together."""
     return 16 if _computes_on_cpu() else 256

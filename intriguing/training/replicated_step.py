@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.accelerators import compile_with_chance
 from intriguing.models.logits import values_of
 from intriguing.training.adam import adam_step, initial_moments
 
@@ -67,7 +68,9 @@ def training_step(
 ) -> Callable[[Any], tf.Tensor]:
     """Returns one step of Adam for `strategy.run`: from a batch of a replica to the losses, averaged over the replicas."""
 
-    @tf.function(jit_compile=True, autograph=False)
+    draws = any(not value.dtype.is_floating for value in state.fixed)  # seeds, as of dropout, are integers
+
+    @tf.function(jit_compile=compile_with_chance(draws), autograph=False)
     def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(trainable)

@@ -10,32 +10,25 @@ no improvement.
 """
 
 from components.pipeline import ArmStudy, Network, Study
-from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
-
-_MINIBATCHES = MinibatchTraining(num_epochs=60, batch_size=50, learning_rate=5e-3)
-_INPUT_POOL = (LayerPool(layer="images", share=0.4),)
-_POOLS = (
-    LayerPool(layer="images", share=0.4),
-    LayerPool(layer="hidden1", share=0.1),
-    LayerPool(layer="hidden2", share=0.1),
-)
+from intriguing.training import AdversarialTraining
+from launch.recipes.mnist_adversarial_search import MINIBATCHES, pools
 
 RECIPE = Study(
     title="Training on adversarial examples of every layer, on MNIST",
     dataset="mnist",
     arms=ArmStudy(
         arms=(
-            Network(name="FC100-100-10", model="FC100-100-10", training=_MINIBATCHES),
-            Network(name="FC100-100-10 dropout", model="FC100-100-10(dropout)", training=_MINIBATCHES),
+            Network(name="FC100-100-10", model="FC100-100-10", training=MINIBATCHES),
+            Network(name="FC100-100-10 dropout", model="FC100-100-10(dropout)", training=MINIBATCHES),
             Network(
                 name="FC100-100-10 input pool",
                 model="FC100-100-10",
-                training=AdversarialTraining(minibatches=_MINIBATCHES, pools=_INPUT_POOL),
+                training=AdversarialTraining(minibatches=MINIBATCHES, pools=pools(0.5, 0.036)),
             ),
             Network(
                 name="FC100-100-10 pools",
                 model="FC100-100-10",
-                training=AdversarialTraining(minibatches=_MINIBATCHES, pools=_POOLS),
+                training=AdversarialTraining(minibatches=MINIBATCHES, pools=pools(0.5, 0.036, 0.05)),
             ),
         ),
     ),

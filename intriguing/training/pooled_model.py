@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from intriguing.attack import QUICK_SEARCH, DistortionSearch
+from intriguing.attack import COARSE_SEARCH, DistortionSearch
 from intriguing.models.layer_cut import LayerCut, cut_at
 from intriguing.models.logits import checked_classes, ends_in_softmax, values_of
 from intriguing.training.adversarial_pool import LayerPool, Pool, check_pools, empty_pool, make_examples, renew
@@ -52,7 +52,7 @@ class PooledModel(keras.Model):
         classifier: keras.Model,
         *,
         pools: tuple[LayerPool, ...],
-        search: DistortionSearch = QUICK_SEARCH,
+        search: DistortionSearch = COARSE_SEARCH,
         seed: int = 0,
         name: str | None = None,
     ):
@@ -165,8 +165,8 @@ class _Parts:
 class RenewPools(keras.callbacks.Callback):
     """Renews the pools of a `PooledModel` between rounds of epochs; the pools are empty in the first round.
 
-    Before every other round the next images are attacked at each layer, in the order given and from the beginning again after
-    the last. Which images, and which places of a pool, depends on the number of the epoch alone: a `fit` that goes on after it
+    Before every other round the next images are attacked at each layer, in a random order that begins again after the last.
+    Which images, and which places of a pool, depends on the number of the epoch alone: a `fit` that goes on after it
     was killed, as with `keras.callbacks.BackupAndRestore`, has the same pools. Tells its progress unless `fit` is silent.
 
     Args:
@@ -203,7 +203,8 @@ class RenewPools(keras.callbacks.Callback):
 
     def _renew(self, number: int) -> None:
         num_new = [pool.num_replaced for pool in self.model.pools]
-        rows = (tf.range(max(num_new)) + (number - 1) * max(num_new)) % len(self.images)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(self.images)), [self.model.seed, 0], alg="philox")
+        rows = tf.gather(order, (tf.range(max(num_new)) + (number - 1) * max(num_new)) % len(self.images))
         verbose = 0 if self.params.get("verbose") == 0 else 1
         bars = {
             pool: keras.utils.Progbar(pool.num_replaced, verbose=verbose, unit_name=f"{pool.layer} example")

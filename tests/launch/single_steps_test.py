@@ -136,7 +136,7 @@ def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, t
     )  # fmt: skip
     finished = script("train_adversarially", *arguments)
     assert finished.code == 0, finished.err
-    assert "Training of pooled, round by round" in finished.out and "distortion, images" in finished.out.replace("\n", " ")
+    assert "Training of pooled, round by round" in finished.out
     assert finished.out.endswith(f"% of 200. Trained model: {tmp_path / 'train_pooled'}\n")
     trained = TrainedModel(tmp_path / "train_pooled")
     assert [record["num_epochs"] for record in trained.training()["rounds"]] == [1, 2, 3]

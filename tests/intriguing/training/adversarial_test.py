@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.attack import minimize_distortion
 from intriguing.models.layer_cut import IMAGES
 from intriguing.training import adversarial, adversarial_pool
 from intriguing.training.adversarial import AdversarialTraining, fit_adversarially
 from intriguing.training.adversarial_pool import LayerPool
 from intriguing.training.supervised import MinibatchTraining, fit_minibatches
 from tests.intriguing.training.tiny_pools import (
-    ROWS,
     SEARCH,
     SHAPE,
     attack_without_search,
@@ -248,36 +246,3 @@ def test_settings_check_themselves(options, message):
 @pytest.mark.parametrize(("num_epochs", "per_round", "rounds"), [(4, 2, 2), (5, 2, 3), (1, 2, 1)])
 def test_the_last_round_may_be_incomplete(num_epochs, per_round, rounds):
     assert settings(num_epochs, per_round).num_rounds == rounds
-
-
-def margin_problem(seed):
-    """Two classes that the first pixel tells apart roughly, and three faint pixels exactly: those a plain network relies on."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(2, size=96).astype(np.int32)
-    sign = 2.0 * labels[:, np.newaxis] - 1.0
-    pixels = (
-        0.5 + sign * np.array([[0.22, 0.03, 0.03, 0.03]]) + rng.normal(size=(96, 4)) * np.array([[0.1, 0.008, 0.008, 0.008]])
-    )
-    return np.clip(pixels, 0.0, 1.0).reshape(96, *SHAPE).astype(np.float32), labels
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_training_against_pools_raises_the_least_distortion(seed):
-    images, labels = margin_problem(seed)
-    minibatches = MinibatchTraining(num_epochs=40, batch_size=16, learning_rate=0.03)
-    plain, robust = network(seed=seed), network(seed=seed)
-    fit_minibatches(plain, endless((images, labels), 16), steps_per_epoch=6, settings=minibatches)
-    chosen = AdversarialTraining(
-        minibatches=minibatches, pools=(LayerPool(size=64, replaced=0.5, share=0.5, to_distortion=0.2),), epochs_per_round=4,
-        search=SEARCH, attacked_at_once=ROWS,
-    )  # fmt: skip
-    fit_adversarially(robust, endless((images, labels), 16), steps_per_epoch=6, settings=chosen, seed=seed)
-    assert np.mean(np.argmax(robust(images), axis=1) == labels) > 0.95
-    distortions = []
-    for model in (plain, robust):
-        parts = [
-            minimize_distortion(model, images[begin : begin + ROWS], labels=labels[begin : begin + ROWS], search=SEARCH)
-            for begin in range(0, 48, ROWS)
-        ]
-        distortions.append(np.mean(np.concatenate([part.distortion for part in parts])))
-    assert distortions[1] > 1.2 * distortions[0], distortions

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from components.adversarial_trainer.executor import AdversarialTrainerExecutor
-from components.artifacts import Subset, TrainedModel
+from components.artifacts import TrainedModel
 from components.contract import Component
+from components.trainer.component import Trainer
 
 
 class AdversarialTrainer(Component[TrainedModel]):
-    """Parameters: what the network is called in tables, its zoo name, how it is trained, the seed, and TensorBoard's folder."""
+    """Parameters: those of `Trainer`, and TensorBoard's folder."""
 
-    PARAMETERS = {"name": str, "model": str, "training": dict, "seed": int, "log_dir": str}
-    INPUTS = {"subset": Subset}
-    OUTPUTS = {"model": TrainedModel}
+    PARAMETERS = {**Trainer.PARAMETERS, "log_dir": str}
+    INPUTS = Trainer.INPUTS
+    OUTPUTS = Trainer.OUTPUTS
     EXECUTOR = AdversarialTrainerExecutor
-    LIBRARY = (
-        "accelerators.py",
-        "pixels.py",
-        "distortion.py",
-        "data",
-        "models",
-        "attack",
-        "training",
-        "analysis/predictions.py",
-        "analysis/proportions.py",
-        "analysis/transfer.py",
-    )
+    LIBRARY = (*Trainer.LIBRARY, "distortion.py", "attack")

@@ -28,7 +28,7 @@ from intriguing.training.adversarial_pool import (
 )
 from intriguing.training.checkpoint import load_checkpoint, save_checkpoint
 from intriguing.training.pool_loss import draw, loss_with_pools
-from intriguing.training.replicated_step import ReplicatedState, training_step
+from intriguing.training.replicated_step import ReplicatedState, check_divides, training_step
 from intriguing.training.supervised import MinibatchTraining, learning_rate
 
 
@@ -159,11 +159,7 @@ class _Training:
     def __init__(
         self, model: keras.Model, batches: tf.data.Dataset, steps_per_epoch: int, settings: AdversarialTraining, seed: int
     ):
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if settings.minibatches.batch_size % num_replicas:
-            raise ValueError(
-                f"batch_size {settings.minibatches.batch_size} cannot be divided among {num_replicas} replicas; use a multiple."
-            )
+        check_divides(settings.minibatches.batch_size)
         self.model, self.batches, self.steps_per_epoch = model, batches, steps_per_epoch
         self.settings, self.seed = settings, seed
         self.cuts = [cut_at(model, pool.layer, pixel_box=settings.search.pixel_box) for pool in settings.pools]

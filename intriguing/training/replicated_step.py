@@ -19,6 +19,13 @@ WeightLoss = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, 
 _FORGETTING = 10.0  # steps, after which averages of the weights begin to look back
 
 
+def check_divides(batch_size: int) -> None:
+    """Raises a `ValueError` if a batch cannot be divided among the replicas of the current strategy."""
+    num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if batch_size % num_replicas:
+        raise ValueError(f"batch_size {batch_size} cannot be divided among {num_replicas} replicas; use a multiple.")
+
+
 class ReplicatedState:
     """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from intriguing.attack import lbfgs
 from intriguing.models.logits import in_mode, values_of
-from intriguing.training.replicated_step import ReplicatedState, WeightLoss, training_step, unflatten
+from intriguing.training.replicated_step import ReplicatedState, WeightLoss, check_divides, training_step, unflatten
 from intriguing.training.spectral_regularizer import spectral_penalties
 
 BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
@@ -131,11 +131,7 @@ def fit_minibatches(
         ValueError: If a batch cannot be divided among the replicas, or if there is no kernel for the spectral penalty.
     """
     strategy = tf.distribute.get_strategy()
-    if settings.batch_size % strategy.num_replicas_in_sync:
-        raise ValueError(
-            f"batch_size {settings.batch_size} cannot be divided among {strategy.num_replicas_in_sync} replicas; use a "
-            "multiple."
-        )
+    check_divides(settings.batch_size)
     state = ReplicatedState(model, averaging=settings.averaging)
     step = training_step(loss_of_weights(model, loss, settings), learning_rate(settings, steps_per_epoch), state)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -27,21 +29,23 @@ class AdversarialTrainerExecutor(Executor):
         log_dir = exec_properties["log_dir"]
         if log_dir:
             check_tensorboard()  # before the work, not after it
-        writer = tf.summary.create_file_writer(log_dir) if log_dir and writes_files() else tf.summary.create_noop_writer()
         card, split = card_of(input_dict["subset"][0])
         seed = exec_properties["seed"]
         model = build_network(exec_properties, card)
         batches, steps_per_epoch = stream(card, split, batch_size=training.minibatches.batch_size, seed=seed)
 
-        def on_round(record: Round) -> None:
-            write_round(writer, record)
-
         record = fit_adversarially(
             model, batches, steps_per_epoch=steps_per_epoch, settings=training, seed=seed,
-            checkpoint=self.tmp_dir / "checkpoint.npz", report=self.progress, on_round=on_round,
+            checkpoint=self.tmp_dir / "checkpoint.npz", report=self.progress, on_round=_teller(log_dir),
         )  # fmt: skip
-        writer.close()
         write_network(
             output_dict["model"][0], model, exec_properties, card, split, losses=record.losses, converged=None,
             rounds=[dataclasses.asdict(each) for each in record.rounds],
         )  # fmt: skip
+
+
+def _teller(log_dir: str) -> Callable[[Round], None]:
+    """Returns what tells TensorBoard of a round; nothing where no folder is named, so that TensorBoard need not be there."""
+    if not (log_dir and writes_files()):
+        return lambda record: None
+    return functools.partial(write_round, tf.summary.create_file_writer(log_dir))

@@ -8,6 +8,8 @@ Interrupted and started again, it goes on after the last round.
 
 from __future__ import annotations
 
+import dataclasses
+
 from absl import flags
 
 from components.adversarial_trainer.component import AdversarialTrainer
@@ -18,7 +20,7 @@ from components.settings import to_parameters
 from intriguing.accelerators import writes_files
 from intriguing.models import zoo
 from intriguing.models.layer_cut import cut_at
-from intriguing.reporting import to_text
+from intriguing.reporting import to_text, write_table
 from intriguing.training import AdversarialTraining, LayerPool
 from launch import accelerator_flags, data_flags, search_flags, training_flags
 
@@ -50,7 +52,9 @@ def main() -> None:
     )  # fmt: skip
     run([subset, trainer])
     if writes_files():
-        print(to_text(round_table(trainer.output.training())))
+        table = dataclasses.replace(round_table(trainer.output.training()), name=f"rounds_{folder_name(name)}")
+        print(to_text(table))
+        print("Written to", *write_table(table, workdir))
         training_flags.show(trainer.output)
 
 

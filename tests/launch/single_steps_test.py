@@ -137,6 +137,7 @@ def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, t
     finished = script("train_adversarially", *arguments)
     assert finished.code == 0, finished.err
     assert "Training of pooled, round by round" in finished.out
+    assert (tmp_path / "rounds_pooled.csv").is_file() and (tmp_path / "rounds_pooled.json").is_file()
     assert finished.out.endswith(f"% of 200. Trained model: {tmp_path / 'train_pooled'}\n")
     trained = TrainedModel(tmp_path / "train_pooled")
     assert [record["num_epochs"] for record in trained.training()["rounds"]] == [1, 2, 3]

@@ -1,0 +1,297 @@
+"""Existing weights for networks that are built here: from a PyTorch state dict, or from a plain file of named arrays.
+
+A file is read once. What was hashed is what is loaded, nothing in it is run, and a network either takes all of it or stays as it
+was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from intriguing.names import check_name
+
+CHANNEL_ORDERS = ("RGB", "BGR")
+"""Of the colors that the first layer of a file takes."""
+
+_BEGINNINGS = {b"<": "a web page, perhaps one that asks to log in", b"version https://git-lfs": "a pointer of Git LFS"}
+_MOST_NAMES = 4  # in a message
+_ELEMENTWISE = (keras.layers.Dropout, keras.layers.Activation, keras.layers.ReLU)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+_Path = str | os.PathLike[str]
+
+
+class _Target(NamedTuple):
+    """Where an array of a file belongs."""
+
+    layer: keras.Layer
+    variable: keras.Variable
+    shape: tuple[int, ...]  # that it must have in the file
+    turned: Callable[[np.ndarray], np.ndarray]  # from its layout in the file to that of the variable
+
+
+def load_state_dict(model: keras.Model, path: _Path, *, names: Mapping[str, str], sha256: str | None = None) -> None:
+    """Gives a network the weights in a file that PyTorch saved.
+
+    Kernels are turned from PyTorch's order of axes to that of Keras; those of a dense layer after `Flatten` are sorted anew
+    too, because PyTorch flattens channel by channel, and Keras place by place.
+
+    Args:
+        model: A functional or sequential network of convolutional and dense layers, which is changed.
+        path: A state dict, read by `torch.load(weights_only=True)`, so that nothing in the file is run.
+        names: What the file calls each layer with weights, such as `ONE_WEIRD_TRICK_IN_TORCHVISION`: `{"conv1": "features.0"}`
+            says that the kernel of `conv1` is `features.0.weight`, and its offset `features.0.bias`.
+        sha256: The digest that the file must have, in hexadecimal; checked before anything is loaded.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ModuleNotFoundError: If PyTorch is not installed.
+        ValueError: If the digest is another, if the file cannot be read, as a web page or a truncated one, or if its names or
+            shapes are not those of the network.
+        TypeError: If weights are not floating point.
+
+    Example:
+        >>> model = alexnet_one_weird_trick()
+        >>> load_state_dict(model, "alexnet-owt-7be5be79.pth", names=ONE_WEIRD_TRICK_IN_TORCHVISION)
+
+    References:
+        PyTorch, torch.load and torch.nn.Module.state_dict. https://docs.pytorch.org/docs/stable/notes/serialization.html
+    """
+    content = _checked_content(path, sha256)
+    torch = _imported_torch(path)
+
+    def read() -> Any:
+        # Stored on a GPU or not: a storage stays where it is read.
+        return torch.load(io.BytesIO(content), map_location=lambda storage, location: storage, weights_only=True)
+
+    state = _readable(read, path, "a PyTorch state dict", len(content))
+    _assign(model, _targets_in_state_dict(model, names), _arrays_of_state_dict(state, path, torch), path)
+
+
+def load_arrays(model: keras.Model, path: _Path, *, channel_order: str = "RGB", sha256: str | None = None) -> None:
+    """Gives a network the weights in a `.npz` file, named `layer/kernel` and `layer/bias` and laid out as Keras has them.
+
+    A kernel of a convolution is `[height, width, inputs, outputs]`, `inputs` being those of one group; that of a dense layer is
+    `[inputs, outputs]`, whose rows after `Flatten` run over the channels of one place before those of the next.
+
+    Args:
+        model: A functional or sequential network, which is changed.
+        path: A file as `save_arrays` writes it; nothing in it is unpickled.
+        channel_order: "BGR" if the first layer in the file takes blue first, as networks of Caffe do; its kernel is turned
+            around, so that this network takes red first.
+        sha256: The digest that the file must have, in hexadecimal; checked before anything is loaded.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the digest is another, if the file cannot be read, as a web page or a truncated one, or if its names or
+            shapes are not those of the network.
+        TypeError: If weights are not floating point.
+
+    Example:
+        >>> model = squeezenet()
+        >>> load_arrays(model, "squeezenet_v1.0_imagenet.npz", channel_order="BGR")
+
+    References:
+        NumPy, numpy.lib.format. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+    """
+    check_name(channel_order, CHANNEL_ORDERS, "channel order")
+    content = _checked_content(path, sha256)
+
+    def read() -> dict[str, np.ndarray]:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return dict(file)
+
+    arrays = _readable(read, path, "an .npz file of plain arrays", len(content))
+    targets = _named_weights(model)
+    if channel_order == "BGR":
+        targets = _with_colors_turned(targets)
+    _assign(model, targets, arrays, path)
+
+
+def save_arrays(model: keras.Model, path: _Path) -> None:
+    """Writes the weights of a network as `load_arrays` reads them, so that PyTorch is needed once and not everywhere.
+
+    Args:
+        model: A functional or sequential network.
+        path: Of the new file, which ends in `.npz`.
+
+    References:
+        NumPy, numpy.lib.format. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+    """
+    arrays = {name: np.asarray(target.variable) for name, target in _named_weights(model).items()}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _checked_content(path: _Path, sha256: str | None) -> bytes:
+    """Returns the bytes of a file that could hold weights and has the right digest."""
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"expected a file of weights in {str(path)!r}; found none. Fetch it, or correct the path.")
+    content = file.read_bytes()
+    for beginning, kind in _BEGINNINGS.items():
+        if content[:200].lstrip(b"\xef\xbb\xbf \r\n\t").startswith(beginning):
+            raise ValueError(f"{str(path)!r} must be a file of weights; received {kind}. Fetch the file itself.")
+    if sha256 is not None:
+        _check_digest(content, sha256, path)
+    return content
+
+
+def _check_digest(content: bytes, expected: str, path: _Path) -> None:
+    if len(expected) != 64 or set(expected.lower()) - set("0123456789abcdef"):
+        raise ValueError(f"sha256 must be 64 hexadecimal digits; received {expected!r}. `sha256sum` prints them.")
+    received = hashlib.sha256(content).hexdigest()
+    if received != expected.lower():
+        raise ValueError(
+            f"{str(path)!r} must have the SHA-256 {expected.lower()}; received {received}, of {len(content)} bytes. It was not "
+            "loaded. Fetch it again, from a source that you trust."
+        )
+
+
+def _imported_torch(path: _Path) -> Any:
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{str(path)!r} is to be read by PyTorch, which is not installed. Run `pip install intriguing[peers]`, or convert the "
+            "file where it is: load_state_dict, then save_arrays."
+        ) from error
+    return torch
+
+
+def _readable(read: Callable[[], Any], path: _Path, kind: str, num_bytes: int) -> Any:
+    try:
+        return read()
+    except Exception as error:  # whatever a damaged file may raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{str(path)!r} must be {kind}; its {num_bytes} bytes cannot be read as one ({reason}). Fetch it again if it is "
+            "truncated; a file that needs to run code to be read is refused."
+        ) from error
+
+
+def _arrays_of_state_dict(state: Any, path: _Path, torch: Any) -> dict[str, np.ndarray]:
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        entries = f"a mapping with the entries {_listed(map(str, state))}" if isinstance(state, Mapping) else type(state).__name__
+        raise ValueError(
+            f"{str(path)!r} must be a state dict, from names to tensors; received {entries}. Save `module.state_dict()` alone."
+        )
+    # NumPy has no bfloat16.
+    return {name: np.asarray(value.detach().float() if value.is_floating_point() else value) for name, value in state.items()}
+
+
+def _targets_in_state_dict(model: keras.Model, names: Mapping[str, str]) -> dict[str, _Target]:
+    layers = {layer.name: layer for layer in _layers_with_weights(model)}
+    if set(names) != set(layers):
+        nameless, unknown = [name for name in layers if name not in names], [name for name in names if name not in layers]
+        raise ValueError(
+            f"names must tell what the file calls each layer of {model.name!r} that has weights; it lacks {_listed(nameless)}, "
+            f"and has {_listed(unknown)} which the network has not. Pass the names for this network."
+        )
+    targets = {}
+    for name, prefix in names.items():
+        layer: Any = layers[name]
+        if not isinstance(layer, (keras.layers.Dense, *_CONVOLUTIONS)):
+            raise ValueError(
+                f"a state dict is read for convolutional and dense layers; {name!r} is a {type(layer).__name__}. Convert its "
+                "weights yourself, and pass them to load_arrays."
+            )
+        targets[f"{prefix}.weight"] = _kernel_in_state_dict(layer)
+        if layer.use_bias:
+            targets[f"{prefix}.bias"] = _Target(layer, layer.bias, tuple(layer.bias.shape), _unturned)
+    return targets
+
+
+def _kernel_in_state_dict(layer: Any) -> _Target:
+    """PyTorch has outputs, inputs, then the window; a group has its own outputs, one group after another, in both libraries."""
+    kernel = layer.kernel
+    window, (inputs, outputs) = tuple(kernel.shape[:-2]), tuple(kernel.shape[-2:])
+
+    def turned(array: np.ndarray) -> np.ndarray:
+        if isinstance(layer, keras.layers.Dense):
+            *places, channels = _shape_before_flatten(layer)
+            array = array.reshape(outputs, channels, *places)
+        return np.moveaxis(array, (1, 0), (-2, -1)).reshape(kernel.shape)
+
+    return _Target(layer, kernel, (outputs, inputs, *window), turned)
+
+
+def _shape_before_flatten(layer: Any) -> tuple[int, ...]:
+    """Returns the shape of what a dense layer takes, before it was flattened if it was; otherwise its inputs alone."""
+    before = layer.input._keras_history.operation
+    while isinstance(before, _ELEMENTWISE):
+        before = before.input._keras_history.operation
+    return tuple(before.input.shape[1:] if isinstance(before, keras.layers.Flatten) else layer.kernel.shape[:1])
+
+
+def _layers_with_weights(model: keras.Model) -> list[keras.Layer]:
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"the model {model.name!r} is subclassed or not built, so that its layers are not known. Pass a functional or "
+            "sequential Keras model."
+        )
+    return [layer for layer in model.layers if layer.weights]
+
+
+def _named_weights(model: keras.Model) -> dict[str, _Target]:
+    targets: dict[str, _Target] = {}
+    for layer in _layers_with_weights(model):
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name}"
+            if name in targets:
+                raise ValueError(f"two weights of {model.name!r} are called {name!r}. Pass a model without models in it.")
+            targets[name] = _Target(layer, variable, tuple(variable.shape), _unturned)
+    return targets
+
+
+def _unturned(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _with_colors_turned(targets: dict[str, _Target]) -> dict[str, _Target]:
+    name, first = next(iter(targets.items()))
+    if not isinstance(first.layer, _CONVOLUTIONS) or first.shape[-2] != len("BGR"):
+        raise ValueError(
+            f"channel_order 'BGR' needs a convolution of three colors as the first layer; {name!r} has the shape {first.shape}. "
+            "Leave channel_order out."
+        )
+    return {**targets, name: first._replace(turned=lambda array: array[..., ::-1, :])}
+
+
+def _assign(model: keras.Model, targets: Mapping[str, _Target], arrays: Mapping[str, np.ndarray], path: _Path) -> None:
+    """Checks all arrays, then assigns them."""
+    missing, superfluous = [name for name in targets if name not in arrays], [name for name in arrays if name not in targets]
+    if missing or superfluous:
+        raise ValueError(
+            f"{str(path)!r} must hold the {len(targets)} weights of {model.name!r} and no others; missing: {_listed(missing)}; "
+            f"superfluous: {_listed(superfluous)}. Load it into the network that it was made for."
+        )
+    wrong = [name for name, target in targets.items() if arrays[name].shape != target.shape]
+    if wrong:
+        target, received = targets[wrong[0]], arrays[wrong[0]].shape
+        others = f", and {len(wrong) - 1} more disagree" if wrong[1:] else ""
+        raise ValueError(
+            f"{wrong[0]} in {str(path)!r} must have the shape {target.shape}, as {target.layer.name!r} of {model.name!r} needs "
+            f"it; received {received}{others}. Load it into the network that it was made for: another variant, image size or "
+            "number of classes."
+        )
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.floating):
+            raise TypeError(f"{name} in {str(path)!r} must be floating point; received {array.dtype}. Save the weights themselves.")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} in {str(path)!r} must be finite; received NaN or infinite values. Fetch the file again.")
+    for name, target in targets.items():
+        target.variable.assign(target.turned(arrays[name]).astype(np.float32))
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (", ".join(names[:_MOST_NAMES]) or "none") + more

@@ -1,24 +1,36 @@
-"""The networks of the paper by name, layers that Keras lacks, and any classifier as a pure function of weights and images."""
+"""The networks of the paper by name, existing weights for those that see photographs, and any classifier as a pure function."""
 
 from intriguing.models.activations import activations_at, features_at
+from intriguing.models.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION, alexnet, alexnet_one_weird_trick
 from intriguing.models.autoencoder import classifier_on_autoencoder, sparse_autoencoder
 from intriguing.models.convnet import convnet
 from intriguing.models.fully_connected import fully_connected
 from intriguing.models.logits import Architecture, Classifier, split_weights
 from intriguing.models.normalizations import ContrastNormalization, LocalResponseNormalization
+from intriguing.models.pretrained import load_arrays, load_state_dict, save_arrays
+from intriguing.models.squeezenet import SQUEEZENET_IN_TORCHVISION, squeezenet, squeezenet_torchvision
 from intriguing.models.zoo import build
 
 __all__ = [
+    "ONE_WEIRD_TRICK_IN_TORCHVISION",
+    "SQUEEZENET_IN_TORCHVISION",
     "Architecture",
     "Classifier",
     "ContrastNormalization",
     "LocalResponseNormalization",
     "activations_at",
+    "alexnet",
+    "alexnet_one_weird_trick",
     "build",
     "classifier_on_autoencoder",
     "convnet",
     "features_at",
     "fully_connected",
+    "load_arrays",
+    "load_state_dict",
+    "save_arrays",
     "sparse_autoencoder",
     "split_weights",
+    "squeezenet",
+    "squeezenet_torchvision",
 ]

@@ -8,9 +8,11 @@ from types import MappingProxyType
 
 import keras
 
+from intriguing.models.alexnet import alexnet, alexnet_one_weird_trick
 from intriguing.models.autoencoder import classifier_on_autoencoder
 from intriguing.models.convnet import convnet
 from intriguing.models.fully_connected import fully_connected
+from intriguing.models.squeezenet import squeezenet
 from intriguing.names import check_name
 
 _MLP_DECAY = (1e-5, 1e-5, 1e-6)
@@ -44,26 +46,41 @@ CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
         "ConvNet": convnet,
     }
 )
+"""Networks for images of any size, on digits unless told otherwise."""
+
+PHOTOGRAPH_CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
+    {"AlexNet": alexnet, "AlexNet-OWT": alexnet_one_weird_trick, "SqueezeNet": squeezenet}
+)
+"""Networks for large color images, each with a size of its own; apart, because what fits digits does not fit them."""
+
+_DIGITS = {"image_shape": (28, 28, 1), "num_classes": 10}
 
 
-def build(name: str, *, image_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10, seed: int = 0) -> keras.Model:
+def build(
+    name: str, *, image_shape: Sequence[int] | None = None, num_classes: int | None = None, seed: int = 0
+) -> keras.Model:
     """Builds an untrained network of the zoo, with logits out and systematic layer names.
 
     Args:
-        name: As the paper writes it: "FC10(1e-4)", "FC100-100-10", "AE400-10", ...
-        image_shape: Shape of one image.
-        num_classes: Number of logits.
+        name: As the paper writes it: "FC10(1e-4)", "FC100-100-10", "AE400-10", "AlexNet", ...
+        image_shape: Shape of one image; if omitted, that of MNIST, or of the photographs that a network was made for.
+        num_classes: Number of logits; if omitted, 10, or the 1000 of ImageNet for a network for photographs.
         seed: Of the initial weights.
 
     Returns:
         A built Keras model from images `[batch, *image_shape]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: If the name is unknown; the message offers the nearest one.
+        ValueError: If the name is unknown, the message offering the nearest one, or if images do not fit the network.
 
     Example:
         >>> model = build("FC100-100-10")
     """
-    check_name(name, CONSTRUCTORS, "model")
+    known = {**CONSTRUCTORS, **PHOTOGRAPH_CONSTRUCTORS}
+    check_name(name, known, "model")
+    told = {"image_shape": image_shape, "num_classes": num_classes}
+    options = {option: value for option, value in told.items() if value is not None}
+    if name in CONSTRUCTORS:
+        options = {**_DIGITS, **options}
     keras_name = "".join(character if character.isalnum() else "_" for character in name)
-    return CONSTRUCTORS[name](image_shape=image_shape, num_classes=num_classes, seed=seed, name=keras_name)
+    return known[name](**options, seed=seed, name=keras_name)

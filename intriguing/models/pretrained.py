@@ -179,7 +179,9 @@ def _readable(read: Callable[[], Any], path: _Path, kind: str, num_bytes: int) -
 
 def _arrays_of_state_dict(state: Any, path: _Path, torch: Any) -> dict[str, np.ndarray]:
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        entries = f"a mapping with the entries {_listed(map(str, state))}" if isinstance(state, Mapping) else type(state).__name__
+        entries = (
+            f"a mapping with the entries {_listed(map(str, state))}" if isinstance(state, Mapping) else type(state).__name__
+        )
         raise ValueError(
             f"{str(path)!r} must be a state dict, from names to tensors; received {entries}. Save `module.state_dict()` alone."
         )
@@ -284,7 +286,9 @@ def _assign(model: keras.Model, targets: Mapping[str, _Target], arrays: Mapping[
         )
     for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.floating):
-            raise TypeError(f"{name} in {str(path)!r} must be floating point; received {array.dtype}. Save the weights themselves.")
+            raise TypeError(
+                f"{name} in {str(path)!r} must be floating point; received {array.dtype}. Save the weights themselves."
+            )
         if not np.isfinite(array).all():
             raise ValueError(f"{name} in {str(path)!r} must be finite; received NaN or infinite values. Fetch the file again.")
     for name, target in targets.items():

@@ -1,4 +1,4 @@
-"""SqueezeNet 1.0: as right as AlexNet with a fiftieth of its weights, which makes it the photograph network of small machines."""
+"""SqueezeNet 1.0: right as often as AlexNet, with a fiftieth of its weights; the network for photographs of small machines."""
 
 from __future__ import annotations
 

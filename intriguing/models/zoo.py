@@ -56,9 +56,7 @@ PHOTOGRAPH_CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxy
 _DIGITS = {"image_shape": (28, 28, 1), "num_classes": 10}
 
 
-def build(
-    name: str, *, image_shape: Sequence[int] | None = None, num_classes: int | None = None, seed: int = 0
-) -> keras.Model:
+def build(name: str, *, image_shape: Sequence[int] | None = None, num_classes: int | None = None, seed: int = 0) -> keras.Model:
     """Builds an untrained network of the zoo, with logits out and systematic layer names.
 
     Args:

@@ -120,8 +120,16 @@ def test_every_layer_has_a_spectral_bound_and_a_gradient_reaches_the_pixels(netw
 @pytest.mark.parametrize(
     ("constructor", "image_shape", "message"),
     [
-        (alexnet, (66, 227, 3), r"alexnet takes color images \[height, width, 3\] of at least 67x67 pixels; received .*66, 227, 3"),
-        (alexnet, (227, 227, 1), r"received image_shape \(227, 227, 1\). Enlarge the images, or repeat a grey one three times."),
+        (
+            alexnet,
+            (66, 227, 3),
+            r"alexnet takes color images \[height, width, 3\] of at least 67x67 pixels; received .*66, 227, 3",
+        ),
+        (
+            alexnet,
+            (227, 227, 1),
+            r"received image_shape \(227, 227, 1\). Enlarge the images, or repeat a grey one three times.",
+        ),
         (alexnet_one_weird_trick, (28, 28, 3), "alexnet_one_weird_trick takes color images .* of at least 63x63 pixels"),
         (alexnet_one_weird_trick, (256, 256, 3), r"must leave 6x6 places .*; \(256, 256, 3\) leaves 7x7. Resize the images to"),
     ],

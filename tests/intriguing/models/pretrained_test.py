@@ -93,8 +93,16 @@ def test_half_precision_is_widened(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"conv/bias": None}, ValueError, "must hold the 4 weights of 'small' and no others; missing: conv/bias; superfluous: no"),
-        ({"conv2/bias": np.zeros(4)}, ValueError, "missing: none; superfluous: conv2/bias. Load it into the network that it was"),
+        (
+            {"conv/bias": None},
+            ValueError,
+            "must hold the 4 weights of 'small' and no others; missing: conv/bias; superfluous: no",
+        ),
+        (
+            {"conv2/bias": np.zeros(4)},
+            ValueError,
+            "missing: none; superfluous: conv2/bias. Load it into the network that it was",
+        ),
         (
             {"conv/kernel": np.zeros((3, 3, 2, 4))},
             ValueError,
@@ -123,7 +131,10 @@ def test_other_names_shapes_and_numbers_are_refused_and_leave_the_network_as_it_
     ("content", "message"),
     [
         (PAGE, "must be a file of weights; received a web page, perhaps one that asks to log in. Fetch the file itself."),
-        (b"version https://git-lfs.github.com/spec/v1\n", "must be a file of weights; received a pointer of Git LFS. Fetch the"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "must be a file of weights; received a pointer of Git LFS. Fetch the",
+        ),
         (b"", "must be an .npz file of plain arrays; its 0 bytes cannot be read as one"),
         (b"\x80\x02}q\x00.", "must be an .npz file of plain arrays; .* a file that needs to run code to be read is refused."),
     ],
@@ -150,7 +161,9 @@ def test_a_file_that_is_not_there_is_asked_for(tmp_path):
 def test_the_digest_is_compared_before_anything_is_loaded(tmp_path, monkeypatch):
     path = write_arrays(tmp_path / "small.npz")
     monkeypatch.setattr(np, "load", lambda *arguments, **options: pytest.fail("it was loaded"))
-    with pytest.raises(ValueError, match=r"must have the SHA-256 0{64}; received [0-9a-f]{64}, of \d+ bytes. It was not loaded."):
+    with pytest.raises(
+        ValueError, match=r"must have the SHA-256 0{64}; received [0-9a-f]{64}, of \d+ bytes. It was not loaded."
+    ):
         load_arrays(small_network(), path, sha256="0" * 64)
 
 
@@ -162,7 +175,9 @@ def test_a_digest_that_is_none_is_refused(tmp_path, sha256):
 
 def test_colors_are_turned_only_where_there_are_three(tmp_path):
     path = write_arrays(tmp_path / "small.npz")
-    with pytest.raises(ValueError, match=r"'BGR' needs a convolution of three colors as the first layer; 'conv/kernel' has the sh"):
+    with pytest.raises(
+        ValueError, match=r"'BGR' needs a convolution of three colors as the first layer; 'conv/kernel' has the sh"
+    ):
         load_arrays(small_network(), path, channel_order="BGR")
     with pytest.raises(ValueError, match="unknown channel order 'GBR'. Did you mean 'RGB'"):
         load_arrays(small_network(), path, channel_order="GBR")
@@ -175,15 +190,25 @@ def test_models_whose_layers_are_unknown_or_share_names_are_refused(tmp_path):
     path = write_arrays(tmp_path / "small.npz")
     with pytest.raises(ValueError, match="is subclassed or not built, so that its layers are not known. Pass a functional or"):
         load_arrays(Subclassed(), path)
-    with pytest.raises(ValueError, match="two weights of 'outer' are called 'small/kernel'. Pass a model without models in it."):
+    with pytest.raises(
+        ValueError, match="two weights of 'outer' are called 'small/kernel'. Pass a model without models in it."
+    ):
         load_arrays(keras.Sequential([keras.Input((5, 4, 2)), small_network()], name="outer"), path)
 
 
 def test_each_alexnet_refuses_the_weights_of_the_other(tmp_path):
     krizhevsky, one_weird_trick = alexnet(num_classes=2, name="krizhevsky"), alexnet_one_weird_trick(num_classes=2, name="owt")
     for model, other, shapes in (
-        (krizhevsky, one_weird_trick, r"\(11, 11, 3, 96\), as 'conv1' of 'krizhevsky' needs it; received \(11, 11, 3, 64\), and 7 "),
-        (one_weird_trick, krizhevsky, r"\(11, 11, 3, 64\), as 'conv1' of 'owt' needs it; received \(11, 11, 3, 96\), and 7 more"),
+        (
+            krizhevsky,
+            one_weird_trick,
+            r"\(11, 11, 3, 96\), as 'conv1' of 'krizhevsky' needs it; received \(11, 11, 3, 64\), and 7 ",
+        ),
+        (
+            one_weird_trick,
+            krizhevsky,
+            r"\(11, 11, 3, 64\), as 'conv1' of 'owt' needs it; received \(11, 11, 3, 96\), and 7 more",
+        ),
     ):
         path = tmp_path / "other.npz"
         save_arrays(other, path)
@@ -198,7 +223,9 @@ def test_each_alexnet_refuses_the_weights_of_the_other(tmp_path):
 def test_without_pytorch_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # an import finds nothing
     (tmp_path / "small.pth").write_bytes(b"PK\x03\x04")
-    with pytest.raises(ModuleNotFoundError, match=r"to be read by PyTorch, which is not installed. Run `pip install intriguing\[pe"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"to be read by PyTorch, which is not installed. Run `pip install intriguing\[pe"
+    ):
         load_state_dict(small_network(), tmp_path / "small.pth", names=SMALL)
 
 
@@ -315,7 +342,9 @@ def test_a_truncated_state_dict_is_refused(torch, small_in_torch, legacy, share,
     torch.save(small_in_torch.state_dict(), tmp_path / "small.pth", _use_new_zipfile_serialization=not legacy)
     content = (tmp_path / "small.pth").read_bytes()
     (tmp_path / "small.pth").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"must be a PyTorch state dict; its \d+ bytes cannot be read as one .* if it is truncated"):
+    with pytest.raises(
+        ValueError, match=r"must be a PyTorch state dict; its \d+ bytes cannot be read as one .* if it is truncated"
+    ):
         load_state_dict(small_network(), tmp_path / "small.pth", names=SMALL)
 
 
@@ -327,10 +356,14 @@ def test_a_web_page_another_digest_and_what_is_no_state_dict_are_refused(torch, 
     torch.save({"epoch": 3, "state_dict": small_in_torch.state_dict()}, path)
     with pytest.raises(ValueError, match="received a mapping with the entries epoch, state_dict. Save `module.state_dict"):
         load_state_dict(small_network(), path, names=SMALL)
-    with pytest.raises(ValueError, match=r"must have the SHA-256 0{64}; received [0-9a-f]{64}, of \d+ bytes. It was not loaded."):
+    with pytest.raises(
+        ValueError, match=r"must have the SHA-256 0{64}; received [0-9a-f]{64}, of \d+ bytes. It was not loaded."
+    ):
         load_state_dict(small_network(), path, names=SMALL, sha256="0" * 64)
     torch.save(torch.zeros(3), path)
-    with pytest.raises(ValueError, match="must be a state dict, from names to tensors; received Tensor. Save `module.state_dict"):
+    with pytest.raises(
+        ValueError, match="must be a state dict, from names to tensors; received Tensor. Save `module.state_dict"
+    ):
         load_state_dict(small_network(), path, names=SMALL)
 
 
@@ -349,12 +382,16 @@ def test_nothing_in_a_state_dict_is_run(torch, tmp_path):
 
 def test_names_must_be_those_of_the_layers(torch, small_in_torch, tmp_path):
     torch.save(small_in_torch.state_dict(), tmp_path / "small.pth")
-    with pytest.raises(ValueError, match="each layer of 'small' that has weights; it lacks logits, and has fc6 which the network"):
+    with pytest.raises(
+        ValueError, match="each layer of 'small' that has weights; it lacks logits, and has fc6 which the network"
+    ):
         load_state_dict(small_network(), tmp_path / "small.pth", names={"conv": "trunk.0", "fc6": "trunk.3"})
 
 
 def test_layers_that_cannot_be_turned_are_refused(torch, small_in_torch, tmp_path):
     torch.save(small_in_torch.state_dict(), tmp_path / "small.pth")
     model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="norm")])
-    with pytest.raises(ValueError, match="is read for convolutional and dense layers; 'norm' is a BatchNormalization. Convert its"):
+    with pytest.raises(
+        ValueError, match="is read for convolutional and dense layers; 'norm' is a BatchNormalization. Convert its"
+    ):
         load_state_dict(model, tmp_path / "small.pth", names={"norm": "trunk.0"})

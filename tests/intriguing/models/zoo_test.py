@@ -8,7 +8,7 @@ import tensorflow as tf
 from intriguing.analysis import certified_distortion, lipschitz_bound
 from intriguing.models.fully_connected import fully_connected
 from intriguing.models.layer_cut import cut_at
-from intriguing.models.zoo import CONSTRUCTORS, build
+from intriguing.models.zoo import CONSTRUCTORS, PHOTOGRAPH_CONSTRUCTORS, build
 from intriguing.training.supervised import MinibatchTraining, fit_minibatches
 
 NUM_PARAMETERS = {
@@ -109,6 +109,42 @@ def test_a_share_of_zero_is_no_layer():
         fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.5,))
 
 
+PHOTOGRAPHS = {"AlexNet": (227, 60_965_224), "AlexNet-OWT": (224, 61_100_840), "SqueezeNet": (227, 1_248_424)}
+
+
+# Apart from the others: an AlexNet has 61 million weights, and is not trained and saved in passing.
+@pytest.mark.parametrize("name", PHOTOGRAPH_CONSTRUCTORS)
+def test_a_network_for_photographs_has_the_size_and_the_classes_it_was_made_for(name):
+    model = build(name)
+    size, num_parameters = PHOTOGRAPHS[name]
+    assert model.input_shape == (None, size, size, 3) and model.output_shape == (None, 1000)
+    assert model.count_params() == num_parameters
+    assert model.name == name.replace("-", "_")
+    assert model.layers[-1].name == "logits"
+
+
+@pytest.mark.parametrize(("name", "size"), [("AlexNet", 67), ("SqueezeNet", 21)])
+def test_a_network_for_photographs_of_the_smallest_size_saves_reloads_and_learns(name, size, tmp_path):
+    model = build(name, image_shape=(size, size, 3), num_classes=5)
+    photographs = tf.random.stateless_uniform([4, size, size, 3], seed=[0, 0])
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(reloaded(photographs), model(photographs))
+    batches = tf.data.Dataset.from_tensors((photographs, tf.constant([1, 2, 3, 4]))).repeat()
+    settings = MinibatchTraining(num_epochs=1, batch_size=4, learning_rate=1e-3)
+    record = fit_minibatches(reloaded, batches, steps_per_epoch=1, settings=settings)
+    assert np.isfinite(record.losses).all()
+    assert any(np.any(weight != other) for weight, other in zip(model.get_weights(), reloaded.get_weights(), strict=True))
+    (tmp_path / "model.keras").unlink()  # 87 MB
+
+
+def test_digits_are_no_photographs():
+    with pytest.raises(ValueError, match=r"alexnet takes color images .* of at least 67x67 pixels; received .*\(28, 28, 1\)"):
+        build("AlexNet", image_shape=(28, 28, 1))
+
+
 def test_offers_the_nearest_network():
     with pytest.raises(ValueError, match=r"unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'\? Known: FC10\(1e-4\), "):
         build("FC100-10-100")
+    with pytest.raises(ValueError, match="unknown model 'alexnet'. Did you mean 'AlexNet'"):
+        build("alexnet")

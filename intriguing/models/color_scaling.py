@@ -1,8 +1,8 @@
 """From colors in [0, 1] to the numbers that networks for photographs were trained on, as a layer inside the network.
 
 An attack then moves pixels in [0, 1], whatever the network makes of them, and gradients and spectral bounds are per such pixel.
-The order is always red, green, blue. Networks of Caffe take blue first: the kernel of their first layer is turned around when it
-is loaded, which costs nothing afterwards.
+The order is always red, green, blue. Networks of Caffe take blue first: the kernel of their first layer is turned around when
+it is loaded, which costs nothing afterwards.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Existing weights for networks that are built here: from a PyTorch state dict, or from a plain file of named arrays.
 
-A file is read once. What was hashed is what is loaded, nothing in it is run, and a network either takes all of it or stays as it
-was.
+A file is read once. What was hashed is what is loaded, nothing in it is run, and a network takes all of it or stays as it was.
 """
 
 from __future__ import annotations
@@ -127,7 +126,7 @@ def save_arrays(model: keras.Model, path: _Path) -> None:
         NumPy, numpy.lib.format. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
     arrays = {name: np.asarray(target.variable) for name, target in _named_weights(model).items()}
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
 
 
 def _checked_content(path: _Path, sha256: str | None) -> bytes:
@@ -160,8 +159,8 @@ def _imported_torch(path: _Path) -> Any:
         import torch
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{str(path)!r} is to be read by PyTorch, which is not installed. Run `pip install intriguing[peers]`, or convert the "
-            "file where it is: load_state_dict, then save_arrays."
+            f"{str(path)!r} is to be read by PyTorch, which is not installed. Run `pip install intriguing[peers]`, or "
+            "convert the file where it is installed: load_state_dict, then save_arrays."
         ) from error
     return torch
 
@@ -261,8 +260,8 @@ def _with_colors_turned(targets: dict[str, _Target]) -> dict[str, _Target]:
     name, first = next(iter(targets.items()))
     if not isinstance(first.layer, _CONVOLUTIONS) or first.shape[-2] != len("BGR"):
         raise ValueError(
-            f"channel_order 'BGR' needs a convolution of three colors as the first layer; {name!r} has the shape {first.shape}. "
-            "Leave channel_order out."
+            f"channel_order 'BGR' needs a convolution of three colors as the first layer; {name!r} has the shape "
+            f"{first.shape}. Leave channel_order out."
         )
     return {**targets, name: first._replace(turned=lambda array: array[..., ::-1, :])}
 
@@ -286,9 +285,7 @@ def _assign(model: keras.Model, targets: Mapping[str, _Target], arrays: Mapping[
         )
     for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.floating):
-            raise TypeError(
-                f"{name} in {str(path)!r} must be floating point; received {array.dtype}. Save the weights themselves."
-            )
+            raise TypeError(f"{name} in {str(path)!r} must be floating point; received {array.dtype}. Save what was trained.")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} in {str(path)!r} must be finite; received NaN or infinite values. Fetch the file again.")
     for name, target in targets.items():

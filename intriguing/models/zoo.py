@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import keras
 
@@ -53,7 +54,7 @@ PHOTOGRAPH_CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxy
 )
 """Networks for large color images, each with a size of its own; apart, because what fits digits does not fit them."""
 
-_DIGITS = {"image_shape": (28, 28, 1), "num_classes": 10}
+_DIGITS: Mapping[str, Any] = {"image_shape": (28, 28, 1), "num_classes": 10}
 
 
 def build(name: str, *, image_shape: Sequence[int] | None = None, num_classes: int | None = None, seed: int = 0) -> keras.Model:
@@ -76,7 +77,7 @@ def build(name: str, *, image_shape: Sequence[int] | None = None, num_classes: i
     """
     known = {**CONSTRUCTORS, **PHOTOGRAPH_CONSTRUCTORS}
     check_name(name, known, "model")
-    told = {"image_shape": image_shape, "num_classes": num_classes}
+    told: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes}
     options = {option: value for option, value in told.items() if value is not None}
     if name in CONSTRUCTORS:
         options = {**_DIGITS, **options}

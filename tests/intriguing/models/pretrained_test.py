@@ -113,7 +113,11 @@ def test_half_precision_is_widened(tmp_path):
             ValueError,
             r"received \(3,\), and 1 more disagree. Load it into the network that it was made for: another variant, image size",
         ),
-        ({"conv/bias": np.zeros(4, np.uint8)}, TypeError, "conv/bias in '.*' must be floating point; received uint8. Save the"),
+        (
+            {"conv/bias": np.zeros(4, np.uint8)},
+            TypeError,
+            "conv/bias in '.*' must be floating point; received uint8. Save what",
+        ),
         ({"conv/bias": np.full(4, np.nan)}, ValueError, "conv/bias in '.*' must be finite; received NaN or infinite values."),
         ({"conv/bias": np.array([None])}, ValueError, "must be an .npz file of plain arrays; .*Object arrays cannot be loaded"),
     ],

@@ -64,6 +64,7 @@ def load_state_dict(model: keras.Model, path: _Path, *, names: Mapping[str, str]
     References:
         PyTorch, torch.load and torch.nn.Module.state_dict. https://docs.pytorch.org/docs/stable/notes/serialization.html
     """
+    targets = _targets_in_state_dict(model, names)
     content = _checked_content(path, sha256)
     torch = _imported_torch(path)
 
@@ -72,7 +73,7 @@ def load_state_dict(model: keras.Model, path: _Path, *, names: Mapping[str, str]
         return torch.load(io.BytesIO(content), map_location=lambda storage, location: storage, weights_only=True)
 
     state = _readable(read, path, "a PyTorch state dict", len(content))
-    _assign(model, _targets_in_state_dict(model, names), _arrays_of_state_dict(state, path, torch), path)
+    _assign(model, targets, _arrays_of_state_dict(state, path, torch), path)
 
 
 def load_arrays(model: keras.Model, path: _Path, *, channel_order: str = "RGB", sha256: str | None = None) -> None:
@@ -102,6 +103,9 @@ def load_arrays(model: keras.Model, path: _Path, *, channel_order: str = "RGB", 
         NumPy, numpy.lib.format. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
     check_name(channel_order, CHANNEL_ORDERS, "channel order")
+    targets = _named_weights(model)
+    if channel_order == "BGR":
+        targets = _with_colors_turned(targets)
     content = _checked_content(path, sha256)
 
     def read() -> dict[str, np.ndarray]:
@@ -109,9 +113,6 @@ def load_arrays(model: keras.Model, path: _Path, *, channel_order: str = "RGB", 
             return dict(file)
 
     arrays = _readable(read, path, "an .npz file of plain arrays", len(content))
-    targets = _named_weights(model)
-    if channel_order == "BGR":
-        targets = _with_colors_turned(targets)
     _assign(model, targets, arrays, path)
 
 
@@ -125,7 +126,7 @@ def save_arrays(model: keras.Model, path: _Path) -> None:
     References:
         NumPy, numpy.lib.format. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
-    arrays = {name: np.asarray(target.variable) for name, target in _named_weights(model).items()}
+    arrays: dict[str, Any] = {name: np.asarray(target.variable) for name, target in _named_weights(model).items()}
     np.savez(path, **arrays)
 
 
@@ -177,15 +178,14 @@ def _readable(read: Callable[[], Any], path: _Path, kind: str, num_bytes: int) -
 
 
 def _arrays_of_state_dict(state: Any, path: _Path, torch: Any) -> dict[str, np.ndarray]:
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        entries = (
-            f"a mapping with the entries {_listed(map(str, state))}" if isinstance(state, Mapping) else type(state).__name__
-        )
+    entries = state if isinstance(state, Mapping) else {}
+    if state is not entries or not all(isinstance(n, str) and isinstance(value, torch.Tensor) for n, value in entries.items()):
+        received = f"a mapping with the entries {_listed(map(str, entries))}" if entries else type(state).__name__
         raise ValueError(
-            f"{str(path)!r} must be a state dict, from names to tensors; received {entries}. Save `module.state_dict()` alone."
+            f"{str(path)!r} must be a state dict, from names to tensors; received {received}. Save `module.state_dict()` alone."
         )
     # NumPy has no bfloat16.
-    return {name: np.asarray(value.detach().float() if value.is_floating_point() else value) for name, value in state.items()}
+    return {name: np.asarray(value.detach().float() if value.is_floating_point() else value) for name, value in entries.items()}
 
 
 def _targets_in_state_dict(model: keras.Model, names: Mapping[str, str]) -> dict[str, _Target]:
@@ -196,6 +196,8 @@ def _targets_in_state_dict(model: keras.Model, names: Mapping[str, str]) -> dict
             f"names must tell what the file calls each layer of {model.name!r} that has weights; it lacks {_listed(nameless)}, "
             f"and has {_listed(unknown)} which the network has not. Pass the names for this network."
         )
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"names must tell a name of its own for each layer; received {_listed(names.values())}. Correct them.")
     targets = {}
     for name, prefix in names.items():
         layer: Any = layers[name]

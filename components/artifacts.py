@@ -80,9 +80,10 @@ class Artifact:
 
 
 class Subset(Artifact):
-    """A slice of a TFDS data set; the pixels stay with TFDS.
+    """A slice of a data set; the pixels stay with TFDS, or in their folder.
 
-    subset.json     dataset, data_dir, split expression, number of examples, image shape, number of classes
+    subset.json     dataset, data_dir, size that images are brought to, content of a folder, split expression, number of
+                    examples, image shape, number of classes
     """
 
     TYPE_NAME = "Subset"
@@ -97,7 +98,8 @@ class TrainedModel(Artifact):
 
     model.keras     the network, in Keras's own format
     training.json   name, zoo name, data set, subset, losses, whether it converged, errors on its training subset; where there
-                    were pools of adversarial examples, what happened in every round
+                    were pools of adversarial examples, what happened in every round. Of a network that was trained elsewhere:
+                    name, where it came from, its weights, and the shape of its images
     """
 
     TYPE_NAME = "TrainedModel"
@@ -129,8 +131,9 @@ class _WithArrays(Artifact):
 class DistortedImages(_WithArrays):
     """Images and the nearest ones found that a network gets wrong.
 
-    images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; row by row
-    attack.json     name of the network, policy, and a summary
+    images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; and
+                    survives_rounding, whether it is still a wrong answer after pixels were rounded to bytes; row by row
+    attack.json     name of the network, data set, names of classes, and a summary
     """
 
     TYPE_NAME = "DistortedImages"

@@ -210,7 +210,7 @@ class _Wiring:
     def subset(self, id: str, expression: str, *disjoint_from: str) -> ExampleGen:
         return ExampleGen(
             id, self.workdir, dataset=self.study.dataset, data_dir=self.data_dir, manual_dir=self.manual_dir,
-            subset=expression, disjoint_from=list(disjoint_from),
+            subset=expression, disjoint_from=list(disjoint_from), image_size=[], shorter_side=0, content="",
         )  # fmt: skip
 
     def trained(self, network: Network, on: ExampleGen, suffix: str = "") -> Component:
@@ -227,8 +227,8 @@ class _Wiring:
         study = study or self.study
         return Attacker(
             model.id.replace("train_", "attack_", 1), self.workdir, model=model, subset=on, num_images=study.num_images,
-            batch_size=min(self.study.batch_size, study.num_images), targeted=True, seed=self.seed,
-            search=to_parameters(study.search), log_dir="",
+            batch_size=min(self.study.batch_size, study.num_images), targeted=True, target=-1, only_correct=False,
+            seed=self.seed, search=to_parameters(study.search), log_dir="",
         )  # fmt: skip
 
     def compared(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 ACCELERATORS = ("cpu", "gpu", "tpu")
+_SHARE_OF_MEMORY = 0.5  # of what is free: estimates are rough, and a process that takes too much is killed without a word
+_MEMORY_FILE = "/proc/meminfo"
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 
@@ -56,27 +60,76 @@ def writes_files() -> bool:
     return resolver.task_type == "chief" or (not chief and resolver.task_type == "worker" and resolver.task_id == 0)
 
 
-def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any) -> Any:
+def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any, *, bytes_per_row: int = 0) -> Any:
     """Runs `program(shared, rows)` under the current strategy, with the rows divided among its replicas.
 
     Rows are handed out in order, the last replica's share filled up with copies of the last row so that all shapes agree, and
-    the answers come back in order without those copies.
+    the answers come back in order without those copies. Where all rows at once would not fit into memory, they are worked on
+    in parts of one size, and a warning says how many at a time; the answers are the same.
 
     Args:
         program: From two structures of tensors to a structure of tensors `[batch, ...]`; rows must not influence each other.
         shared: Tensors that every replica gets whole, such as weights.
         rows: Tensors `[batch, ...]`.
+        bytes_per_row: Memory that a row takes, roughly; 0 if that is nothing to think about.
 
     Returns:
         What `program` returns for the whole batch, on every worker.
+
+    Raises:
+        tf.errors.ResourceExhaustedError: If not even one row for each replica fits.
     """
-    strategy = tf.distribute.get_strategy()
-    num_replicas = strategy.num_replicas_in_sync
-    if num_replicas == 1:
-        return strategy.run(program, args=(shared, rows))
     num_rows = int(tf.nest.flatten(rows)[0].shape[0])
-    share = -(-num_rows // num_replicas)
-    order = tf.minimum(tf.range(share * num_replicas), num_rows - 1)
+    at_once = rows_that_fit(bytes_per_row, num_rows)
+    while True:
+        if at_once < num_rows:
+            logging.warning("%d images are worked on %d at a time, to fit into memory.", num_rows, at_once)
+        try:
+            return _run_in_parts(program, shared, rows, num_rows, at_once)
+        except tf.errors.ResourceExhaustedError:
+            if at_once <= num_replicas():
+                raise
+            at_once = max(num_replicas(), at_once // 2)
+
+
+def rows_that_fit(bytes_per_row: int, num_rows: int) -> int:
+    """Returns how many of the rows half of the free memory holds: at least one for each replica, at most all.
+
+    Only the memory of a CPU is looked at. Elsewhere too much raises an error, which `run_on_rows` answers by halving.
+    """
+    if not bytes_per_row or not _computes_on_cpu():
+        return num_rows
+    fitting = int(_SHARE_OF_MEMORY * _free_memory() / bytes_per_row)
+    return min(num_rows, max(num_replicas(), fitting))
+
+
+def _free_memory() -> float:
+    """Returns the bytes that programs may still take; infinite where nobody tells."""
+    try:
+        with open(_MEMORY_FILE) as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024.0 * float(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return inf
+
+
+def _run_in_parts(program: Callable[..., Any], shared: Any, rows: Any, num_rows: int, at_once: int) -> Any:
+    if at_once >= num_rows:
+        return _run_on_replicas(program, shared, rows, num_rows)
+    parts = []
+    for begin in range(0, num_rows, at_once):
+        order = tf.minimum(tf.range(begin, begin + at_once), num_rows - 1)
+        part = tf.nest.map_structure(lambda tensor, order=order: tf.gather(tensor, order), rows)
+        parts.append(_run_on_replicas(program, shared, part, at_once))
+    return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0)[:num_rows], *parts)
+
+
+def _run_on_replicas(program: Callable[..., Any], shared: Any, rows: Any, num_rows: int) -> Any:
+    strategy = tf.distribute.get_strategy()
+    if num_replicas() == 1:
+        return strategy.run(program, args=(shared, rows))
+    share = -(-num_rows // num_replicas())
+    order = tf.minimum(tf.range(share * num_replicas()), num_rows - 1)
     filled = tf.nest.map_structure(lambda tensor: tf.gather(tensor, order), rows)
 
     def share_of(context: tf.distribute.ValueContext) -> Any:
@@ -109,9 +162,13 @@ def compile_with_chance(draws: bool) -> bool:
     return not (draws and _computes_on_cpu())
 
 
-def num_lanes() -> int:
-    """Rows that a replica works on at once where rows take turns: enough to fill the device, few enough to end together."""
-    return 16 if _computes_on_cpu() else 256
+def num_lanes(bytes_per_lane: int = 0) -> int:
+    """Rows that a replica works on at once where rows take turns: enough to fill the device, few enough to end together.
+
+    Args:
+        bytes_per_lane: Memory that a lane takes, roughly; on a CPU there are no more lanes than fit.
+    """
+    return max(1, rows_that_fit(bytes_per_lane, 16 * num_replicas()) // num_replicas()) if _computes_on_cpu() else 256
 
 
 def _computes_on_cpu() -> bool:

@@ -22,6 +22,14 @@ class PixelBox(NamedTuple):
         """Returns the images with every pixel moved to the nearest legal value."""
         return tf.clip_by_value(images, self.lower, self.upper)
 
+    def to_levels(self, images: tf.Tensor, num_levels: int) -> tf.Tensor:
+        """Returns images inside the box with every pixel rounded to the nearest of evenly spaced values, bounds included.
+
+        256 levels are the bytes of a PNG file.
+        """
+        step = (self.upper - self.lower) / (num_levels - 1)
+        return self.lower + tf.round((images - self.lower) / step) * step
+
     def rescale(self, images: tf.Tensor, source: PixelBox) -> tf.Tensor:
         """Maps images that live in the box `source` affinely onto this one, as float32.
 

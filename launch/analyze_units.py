@@ -42,14 +42,14 @@ _MAX_UNITS = flags.DEFINE_integer("max_units", 256, "Of a larger layer, so many 
 
 def main() -> None:
     """Analyzes, writes the page, and prints the tests."""
-    trained = model_flags.trained_model()
-    name = folder_name(trained.training()["name"])
     workdir = accelerator_flags.workdir(default="runs/steps")
+    trained = model_flags.network(workdir)
+    name = folder_name(trained.training()["name"])
     settings = UnitSettings(
         num_top=_NUM_TOP.value, num_random_bases=_NUM_BASES.value, scaling=_SCALING.value, max_units=_MAX_UNITS.value,
         num_ways=min(UnitSettings().num_ways, _NUM_BASES.value), seed=flags.FLAGS.seed,
     )  # fmt: skip
-    subset = data_flags.subset_step(workdir)
+    subset = data_flags.subset_step(workdir, model_flags.image_shape(trained))
     analyzer = UnitAnalyzer(
         f"units_{name}", workdir, model=trained, subset=subset, settings=to_parameters(settings), layers=_layers(),
         controls=list(CONTROLS) if _CONTROLS.value else [], attributes=_attributes(),

@@ -18,9 +18,9 @@ for module in (accelerator_flags, attack_flags, data_flags, model_flags):
 
 def main() -> None:
     """Attacks, saves the images, and prints how many were found and how near."""
-    trained = model_flags.trained_model()
     workdir = accelerator_flags.workdir(default="runs/steps")
-    subset = data_flags.subset_step(workdir)
+    trained = model_flags.network(workdir)
+    subset = data_flags.subset_step(workdir, model_flags.image_shape(trained))
     attacker = attack_flags.attack_step(workdir, trained, subset)
     run([subset, attacker])
     if writes_files():

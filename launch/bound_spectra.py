@@ -22,11 +22,11 @@ for module in (accelerator_flags, attack_flags, data_flags, model_flags):
 
 def main() -> None:
     """Attacks, certifies, writes the page, and prints both sides."""
-    trained = model_flags.trained_model()
+    workdir = accelerator_flags.workdir(default="runs/steps")
+    trained = model_flags.network(workdir)
     title = trained.training()["name"]
     name = folder_name(title)
-    workdir = accelerator_flags.workdir(default="runs/steps")
-    subset = data_flags.subset_step(workdir)
+    subset = data_flags.subset_step(workdir, model_flags.image_shape(trained))
     attacker = attack_flags.attack_step(workdir, trained, subset)
     analyzer = SpectralAnalyzer(f"spectra_{name}", workdir, model=trained, distorted=attacker)
     reporter = Reporter(

@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from components.example_gen.component import ExampleGen
 from components.pipeline import folder_name
+from intriguing.data import content_of, is_folder
 from launch import tfds_flags
 
 flags.adopt_module_key_flags(tfds_flags)
-_DATASET = flags.DEFINE_string("dataset", "mnist_5k", "TFDS name: mnist_5k (embedded), mnist, fashion_mnist, cifar10, ...")
+_DATASET = flags.DEFINE_string(
+    "dataset", "mnist_5k", "A TFDS name: mnist_5k (embedded), mnist, cifar10, ...; or a folder with split/class/image."
+)
 _SUBSET = flags.DEFINE_string("subset", "train", "A split, or a slice of one such as train[:50%].")
+_IMAGE_SIZE = flags.DEFINE_string(
+    "image_size", None, "HEIGHTxWIDTH, or one number for both, that images are scaled and cut to; in a folder, the model's own."
+)
+_SHORTER_SIDE = flags.DEFINE_integer(
+    "shorter_side", None, "Scale images so that their shorter side has so many pixels, then cut the middle out.", lower_bound=1
+)
 
 
-def subset_step(workdir: Path) -> ExampleGen:
-    """Returns the step that prepares the data set and describes the subset of the flags."""
+def subset_step(workdir: Path, image_shape: Sequence[int] = ()) -> ExampleGen:
+    """Returns the step that prepares the data set and describes the subset of the flags.
+
+    Args:
+        workdir: Folder of the step.
+        image_shape: That of the model, which images of a folder are brought to unless the flags say otherwise.
+
+    Raises:
+        ValueError: If a size cannot be read, or something lies in a folder where it does not belong.
+    """
+    dataset, size = _DATASET.value, image_size()
+    of_folder = is_folder(dataset)
+    if of_folder:
+        dataset = str(Path(dataset).expanduser().resolve())
+        size = size or list(image_shape[:2])
     return ExampleGen(
-        f"subset_{folder_name(_DATASET.value)}_{folder_name(_SUBSET.value)}", workdir, dataset=_DATASET.value,
-        data_dir=tfds_flags.data_dir() or "", manual_dir=tfds_flags.manual_dir() or "", subset=_SUBSET.value, disjoint_from=[],
+        f"subset_{folder_name(Path(dataset).name if of_folder else dataset)}_{folder_name(_SUBSET.value)}", workdir,
+        dataset=dataset, data_dir=tfds_flags.data_dir() or "", manual_dir=tfds_flags.manual_dir() or "", subset=_SUBSET.value,
+        disjoint_from=[], image_size=size, shorter_side=_SHORTER_SIDE.value or 0,
+        content=content_of(Path(dataset)) if of_folder else "",
     )  # fmt: skip
+
+
+def image_size() -> list[int]:
+    """Returns height and width of the flags, or nothing."""
+    if _IMAGE_SIZE.value is None:
+        return []
+    if not re.fullmatch(r"\d+(x\d+)?", _IMAGE_SIZE.value):
+        raise ValueError(
+            f"--image_size must be a number or HEIGHTxWIDTH, such as 224 or 240x320; received {_IMAGE_SIZE.value!r}."
+        )
+    sides = [int(side) for side in _IMAGE_SIZE.value.split("x")]
+    return [sides[0], sides[-1]]

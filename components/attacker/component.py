@@ -8,10 +8,19 @@ from components.contract import Component
 
 
 class Attacker(Component[DistortedImages]):
-    """Parameters: sample size, seed of sample and targets, targeted or not, images per batch, search, TensorBoard's folder."""
+    """Parameters: how many images and which, seed of sample and targets, goal, batch, search, and TensorBoard's folder."""
 
-    PARAMETERS = {"num_images": int, "seed": int, "targeted": bool, "batch_size": int, "search": dict, "log_dir": str}
+    PARAMETERS = {
+        "num_images": int,
+        "only_correct": bool,  # draw among the images that the network gets right
+        "seed": int,
+        "targeted": bool,
+        "target": int,  # the class of all; -1 for a random wrong one each
+        "batch_size": int,
+        "search": dict,
+        "log_dir": str,
+    }
     INPUTS = {"model": TrainedModel, "subset": Subset}
     OUTPUTS = {"distorted": DistortedImages}
     EXECUTOR = AttackerExecutor
-    LIBRARY = ("accelerators.py", "pixels.py", "distortion.py", "data", "models", "attack")
+    LIBRARY = ("accelerators.py", "pixels.py", "distortion.py", "data", "models", "attack", "analysis/predictions.py")

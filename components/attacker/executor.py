@@ -8,13 +8,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from components.attacker.sampling import check_fits, sample, targets_of
 from components.attacker.summaries import check_tensorboard, write_summaries
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.settings import search_from
 from intriguing.accelerators import writes_files
+from intriguing.analysis.predictions import predict
 from intriguing.attack import DistortionResults, DistortionSearch, SearchStatus, minimize_distortion
-from intriguing.data import random_targets, sample_examples
+
+BYTES = 256  # levels of a pixel in a PNG file
 
 
 class AttackerExecutor(Executor):
@@ -26,27 +29,28 @@ class AttackerExecutor(Executor):
             check_tensorboard()  # before the work, not after it
         trained, output = input_dict["model"][0], output_dict["distorted"][0]
         card, split = card_of(input_dict["subset"][0])
-        seed = exec_properties["seed"]
-        examples = sample_examples(card, split, num_images=exec_properties["num_images"], seed=seed)
-        targets = random_targets(examples.labels, card.num_classes, seed=seed)
+        model, search = trained.load(), search_from(exec_properties["search"])
+        check_fits(model, card)
+        examples = sample(model, card, split, exec_properties)
+        targets = targets_of(examples, card, exec_properties)
         goal = {"targets": targets} if exec_properties["targeted"] else {"labels": examples.labels}
-        results = self._attack(
-            trained.load(), examples.images, goal, exec_properties["batch_size"], search_from(exec_properties["search"])
-        )
+        results = self._attack(model, examples.images, goal, exec_properties["batch_size"], search)
         if exec_properties["log_dir"] and writes_files():
             write_summaries(exec_properties["log_dir"], results, exec_properties["batch_size"])
+        answers = predict(model, search.pixel_box.to_levels(results.distorted, BYTES), batch_size=exec_properties["batch_size"])
+        still_wrong = answers.numpy() == targets if exec_properties["targeted"] else answers.numpy() != examples.labels.numpy()
         output.write_arrays(
             {
                 "images": examples.images.numpy(),
                 "labels": examples.labels.numpy(),
                 "ids": examples.ids.numpy().astype(np.bytes_),
-                "targets": targets.numpy() if exec_properties["targeted"] else np.full(len(examples.labels), -1, np.int32),
+                "targets": targets,
                 **{name: value.numpy() for name, value in results._asdict().items()},
+                "survives_rounding": results.succeeded.numpy() & still_wrong,
             }
         )
-        output.write_json(
-            "attack.json", {**_summary(results), "name": trained.training()["name"], "dataset": card.name, "subset": split}
-        )
+        about = {"name": trained.training()["name"], "dataset": card.name, "subset": split, "pixel_box": list(card.pixel_box)}
+        output.write_json("attack.json", {**_summary(results, still_wrong), **about, "class_names": list(card.class_names)})
 
     def _attack(
         self, model: keras.Model, images: tf.Tensor, goal: dict[str, tf.Tensor], batch_size: int, search: DistortionSearch
@@ -64,12 +68,13 @@ class AttackerExecutor(Executor):
         return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0)[:num_images], *parts)
 
 
-def _summary(results: DistortionResults) -> dict[str, Any]:
+def _summary(results: DistortionResults, still_wrong: np.ndarray) -> dict[str, Any]:
     succeeded = results.succeeded.numpy()
     found = results.distortion.numpy()[succeeded]
     return {
         "num_images": len(succeeded),
         "num_succeeded": int(succeeded.sum()),
+        "num_surviving_rounding": int((succeeded & still_wrong).sum()),
         "mean_distortion": float(found.mean()) if len(found) else None,
         "mean_num_evaluations": float(results.num_evaluations.numpy().mean()),
         "num_images_by_status": {status.sentence: int((results.status.numpy() == status).sum()) for status in SearchStatus},

@@ -8,9 +8,22 @@ from components.example_gen.executor import ExampleGenExecutor
 
 
 class ExampleGen(Component[Subset]):
-    """Parameters: TFDS name and folders, the split expression, and expressions that it must be disjoint from."""
+    """Parameters: data set and folders, the split expression, and expressions that it must be disjoint from.
 
-    PARAMETERS = {"dataset": str, "data_dir": str, "manual_dir": str, "subset": str, "disjoint_from": list}
+    Then the size that images are brought to, [] for their own, and of what size it is the middle, 0 for its own; and `content`,
+    which changes whenever the images of a folder do.
+    """
+
+    PARAMETERS = {
+        "dataset": str,  # a name of TFDS, or the path of a folder
+        "data_dir": str,
+        "manual_dir": str,
+        "subset": str,
+        "disjoint_from": list,
+        "image_size": list,
+        "shorter_side": int,
+        "content": str,
+    }
     OUTPUTS = {"subset": Subset}
     EXECUTOR = ExampleGenExecutor
     LIBRARY = ("pixels.py", "data")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from components.artifacts import Subset
 from components.contract import Artifacts, Executor, Parameters
 from intriguing.data import DatasetCard, check_disjoint, dataset_card, num_examples
@@ -13,15 +16,17 @@ class ExampleGenExecutor(Executor):
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes a `Subset`."""
         del input_dict
-        dataset, subset = exec_properties["dataset"], exec_properties["subset"]
-        data_dir = exec_properties["data_dir"] or None
-        card = dataset_card(dataset, data_dir=data_dir, manual_dir=exec_properties["manual_dir"] or None)
-        check_disjoint(card, subset, *exec_properties["disjoint_from"])
+        told, subset = exec_properties, exec_properties["subset"]
+        card = dataset_card(told["dataset"], manual_dir=told["manual_dir"] or None, **_options(told))
+        check_disjoint(card, subset, *told["disjoint_from"])
         output_dict["subset"][0].write_json(
             "subset.json",
             {
-                "dataset": dataset,
-                "data_dir": data_dir,
+                "dataset": told["dataset"],
+                "data_dir": told["data_dir"],
+                "image_size": told["image_size"],
+                "shorter_side": told["shorter_side"],
+                "content": told["content"],
                 "subset": subset,
                 "num_examples": num_examples(card, subset),
                 "image_shape": list(card.image_shape),
@@ -33,4 +38,12 @@ class ExampleGenExecutor(Executor):
 def card_of(subset: Subset) -> tuple[DatasetCard, str]:
     """Returns the card of the data set that a `Subset` names, and the split expression."""
     description = subset.description()
-    return dataset_card(description["dataset"], data_dir=description["data_dir"]), description["subset"]
+    return dataset_card(description["dataset"], **_options(description)), description["subset"]
+
+
+def _options(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "data_dir": told["data_dir"] or None,
+        "image_size": tuple(told["image_size"]) or None,
+        "shorter_side": told["shorter_side"] or None,
+    }

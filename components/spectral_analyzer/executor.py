@@ -9,7 +9,7 @@ import numpy as np
 
 from components.contract import Artifacts, Executor, Parameters
 from intriguing.analysis import LayerBound, certified_distortion, lipschitz_bound
-from intriguing.data import dataset_card
+from intriguing.pixels import PixelBox
 
 
 class SpectralAnalyzerExecutor(Executor):
@@ -25,7 +25,7 @@ class SpectralAnalyzerExecutor(Executor):
         model = trained.load()
         self.progress(0, len(arrays["labels"]), "the norms of the layers")
         bound = lipschitz_bound(model)
-        certificates = self._certify(model, arrays, attack["dataset"])
+        certificates = self._certify(model, arrays, PixelBox(*attack["pixel_box"]))
         attacked = np.where(arrays["succeeded"], arrays["distortion"], np.nan)
         check_sandwich(name, certificates["certified"], attacked, arrays["ids"])
         output.write_arrays({"ids": arrays["ids"], "attacked": attacked, **certificates})
@@ -41,10 +41,10 @@ class SpectralAnalyzerExecutor(Executor):
             },
         )
 
-    def _certify(self, model: keras.Model, arrays: dict[str, np.ndarray], dataset: str) -> dict[str, np.ndarray]:
+    def _certify(self, model: keras.Model, arrays: dict[str, np.ndarray], pixel_box: PixelBox) -> dict[str, np.ndarray]:
         targets = arrays["targets"] if _targeted(arrays) else None
         certified, by_product = certified_distortion(
-            model, arrays["images"], arrays["labels"], targets, pixel_box=dataset_card(dataset).pixel_box,
+            model, arrays["images"], arrays["labels"], targets, pixel_box=pixel_box,
             report=lambda done, total: self.progress(done, total, "certified"),
         )  # fmt: skip
         return {"certified": certified.numpy(), "by_product": by_product.numpy()}

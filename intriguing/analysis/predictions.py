@@ -31,7 +31,7 @@ def predict(classifier: Classifier, images: tf.Tensor, *, batch_size: int = 1000
     answers = []
     for begin in range(0, num_images, batch_size):
         rows = tf.minimum(tf.range(begin, begin + batch_size), num_images - 1)
-        answers.append(run_on_rows(program, weights, tf.gather(images, rows)))
+        answers.append(run_on_rows(program, weights, tf.gather(images, rows), bytes_per_row=architecture.bytes_per_image))
     return tf.concat(answers, axis=0)[:num_images]
 
 

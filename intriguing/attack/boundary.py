@@ -100,6 +100,7 @@ def walk_the_boundary(
     walk: BoundaryWalk,
     num_rivals: int,
     num_lanes: int,
+    num_levels: int | None = None,
 ) -> BoundaryPoint:
     """Searches, for each row, for the least |r| at which the wanted class beats its rivals.
 
@@ -110,11 +111,13 @@ def walk_the_boundary(
         walk: Starts, steps and tolerance.
         num_rivals: How many rivals every row has; so many margins at most are linearized.
         num_lanes: Rows in work at once.
+        num_levels: As in `DistortionSearch`: the network is only asked, and lengths are only measured, at points whose values
+            are levels. The walk itself goes on between them, or it would never leave the level it stands on.
 
     Returns:
         A `BoundaryPoint`, exactly inside the box; `length` is infinite unless the wanted class won at `position`.
     """
-    planner = _Walker(logits, pixel_box, walk, min(walk.num_rivals, num_rivals))
+    planner = _Walker(logits, pixel_box, walk, min(walk.num_rivals, num_rivals), num_levels)
     return run_in_lanes(
         problem, begin=planner.begin, step=planner.step, result=planner.result, num_lanes=min(num_lanes, problem.clean.shape[0])
     )
@@ -142,6 +145,7 @@ class _Walker:
     pixel_box: PixelBox
     walk: BoundaryWalk
     num_rivals: int
+    num_levels: int | None
 
     @property
     def cost(self) -> int:
@@ -161,7 +165,12 @@ class _Walker:
         )  # fmt: skip
 
     def result(self, state: _State) -> BoundaryPoint:
-        return BoundaryPoint(state.nearest, state.length, state.num_evaluations, self._all_arrived(state))
+        return BoundaryPoint(self._legal(state.nearest), state.length, state.num_evaluations, self._all_arrived(state))
+
+    def _legal(self, points: tf.Tensor) -> tf.Tensor:
+        """The image that a point stands for."""
+        inside = self.pixel_box.clip(points)
+        return inside if self.num_levels is None else self.pixel_box.to_levels(inside, self.num_levels)
 
     def _all_arrived(self, state: _State) -> tf.Tensor:
         return (state.num_arrivals >= self.walk.num_starts) | (state.num_agreeing >= self.walk.num_agreeing)
@@ -169,7 +178,7 @@ class _Walker:
     def step(self, problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         """One step of every lane; a lane is finished when it has arrived often enough or cannot pay for another step."""
         planes = objective.linearize_margins(
-            self.logits, state.point, wanted=problem.wanted, rivals=problem.rivals, num_rivals=self.num_rivals
+            self.logits, self._legal(state.point), wanted=problem.wanted, rivals=problem.rivals, num_rivals=self.num_rivals
         )
         resolution = objective.resolution(planes.logits)
         affordable = state.num_evaluations + self.cost <= problem.max_evaluations
@@ -206,7 +215,7 @@ class _Walker:
         return self._next_walk(problem, state, arrived), finished
 
     def _remember(self, state: _State, normals: tf.Tensor, margins: tf.Tensor) -> _State:
-        offsets = margins - tf.linalg.matvec(normals, state.point)
+        offsets = margins - tf.linalg.matvec(normals, self._legal(state.point))
         older = self.walk.num_planes - self.num_rivals
         return state._replace(
             normals=tf.concat([normals, state.normals[:, :older]], axis=1),
@@ -240,7 +249,9 @@ class _Walker:
         width = tf.clip_by_value(0.5 * moved, _NARROWEST_SCALE, _WIDEST_SCALE)
         scales = 1.0 + tf.constant(_SCALES)[:, tf.newaxis] * width
         candidates = self.pixel_box.clip(problem.clean + scales[:, :, tf.newaxis] * direction)
-        logits = tf.reshape(self.logits(tf.reshape(candidates, [len(_SCALES) * lanes, n])), [len(_SCALES), lanes, -1])
+        logits = tf.reshape(
+            self.logits(tf.reshape(self._legal(candidates), [len(_SCALES) * lanes, n])), [len(_SCALES), lanes, -1]
+        )
         margin = objective.margin(logits, problem.wanted, problem.rivals)
         reached = margin > _SURELY * objective.resolution(logits)
         first = tf.argmax(reached, axis=0, output_type=tf.int32)
@@ -250,7 +261,7 @@ class _Walker:
         return self._keep(problem, state._replace(point=point), point, affordable & anywhere)
 
     def _keep(self, problem: BoundaryProblem, state: _State, point: tf.Tensor, reached: tf.Tensor) -> _State:
-        length = tf.sqrt(tf.reduce_sum((point - problem.clean) ** 2, axis=1))
+        length = tf.sqrt(tf.reduce_sum((self._legal(point) - problem.clean) ** 2, axis=1))
         nearer, nearer_of_walk = reached & (length < state.length), reached & (length < state.length_of_walk)
         return state._replace(
             nearest=replace_rows(nearer, point, state.nearest),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from math import isfinite
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -26,6 +27,8 @@ class DistortionSearch:
         minimization: L-BFGS at a fixed c.
         walk: From the image that L-BFGS found to the nearest point of the decision boundary; None for the paper's method,
             which stays where cross-entropy leaves it.
+        num_levels: Values that a pixel may have, evenly spaced over the pixel box: 256 for an answer that is still one after it
+            was saved as a PNG file. Any value in the box if None.
         max_evaluations: Gradient evaluations per image at most; a forward pass alone counts half. What a batch finds by more
             than an image may spend is not used for that image.
     """
@@ -34,9 +37,15 @@ class DistortionSearch:
     bisection: Bisection = Bisection(max_steps=1)
     minimization: BoxMinimization = BoxMinimization(max_rounds=1)
     walk: BoundaryWalk | None = BoundaryWalk()
+    num_levels: int | None = None
     max_evaluations: int = 2000
 
     def __post_init__(self) -> None:
+        if self.num_levels is not None and (self.num_levels < 2 or self.walk is None or not isfinite(sum(self.pixel_box))):
+            raise ValueError(
+                f"num_levels must be at least 2, and needs a walk and a bounded pixel box; received {self.num_levels}, "
+                f"{'no walk' if self.walk is None else 'a walk'} and {tuple(self.pixel_box)}."
+            )
         if self.max_evaluations < _LEAST_BUDGET:
             raise ValueError(f"max_evaluations must be at least {_LEAST_BUDGET}; received {self.max_evaluations}.")
 

@@ -43,7 +43,7 @@ def minimize_distortion(
     silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the smallest.
 
     Runs as one program, compiled once for each architecture, batch shape and search; the rows are divided among the replicas
-    of the `tf.distribute` strategy in whose scope it is called.
+    of the `tf.distribute` strategy in whose scope it is called, and worked on in parts where memory is short.
 
     Args:
         classifier: A Keras model, or a callable from images to logits `[batch, classes]` in inference mode. Rows must not
@@ -76,7 +76,21 @@ def minimize_distortion(
     name, classes = ("targets", targets) if targets is not None else ("labels", labels)
     classes = checked_classes(classes, name, num_images=images.shape[0], num_classes=architecture.num_classes)
     program = _compiled_search(architecture, search, targets is not None, compile_for_loops(architecture.convolves))
-    return run_on_rows(program, weights, (images, starts, classes))
+    size = images.shape[1:].num_elements()
+    return run_on_rows(
+        program, weights, (images, starts, classes), bytes_per_row=_bytes_of_minimization(architecture, size, search)
+    )
+
+
+def _bytes_of_minimization(architecture: Architecture, size: int, search: DistortionSearch) -> int:
+    """What L-BFGS takes for one image, roughly: two lists of pairs, each written anew in every step, and a gradient."""
+    vectors = 4 * search.minimization.num_correction_pairs + 20
+    return 4 * size * vectors + 2 * architecture.bytes_per_image
+
+
+def _bytes_of_walk(architecture: Architecture, size: int, walk: BoundaryWalk) -> int:
+    """What a walk takes for one image, roughly: planes, written anew in every step, points on a ray, and a gradient."""
+    return 4 * size * (3 * walk.num_planes + 56) + 2 * architecture.bytes_per_image
 
 
 @functools.lru_cache(maxsize=32)
@@ -99,7 +113,8 @@ def _search_rows(
         return architecture.apply(weights, tf.reshape(position, [-1, *image_shape]))
 
     goal = _Goal(tf.reshape(images, [batch, -1]), classes, targeted, architecture.num_classes)
-    found = _search(flat_logits, goal, tf.reshape(starts, [batch, -1]), search)
+    lanes = num_lanes(_bytes_of_walk(architecture, goal.clean.shape[1], search.walk)) if search.walk else 0
+    found = _search(flat_logits, goal, tf.reshape(starts, [batch, -1]), search, lanes)
     return found._replace(distorted=tf.reshape(found.distorted, images.shape))
 
 
@@ -118,14 +133,16 @@ class _Goal:
         return objective.accepted_classes(self.classes, self.num_classes, targeted=self.targeted)
 
 
-def _search(flat_logits: objective.FlatLogits, goal: _Goal, start: tf.Tensor, search: DistortionSearch) -> DistortionResults:
+def _search(
+    flat_logits: objective.FlatLogits, goal: _Goal, start: tf.Tensor, search: DistortionSearch, lanes: int
+) -> DistortionResults:
     clean, accepted = goal.clean, goal.accepted
     already_there = objective.reached(flat_logits(clean), accepted)
     bracket, progress = _bisect(flat_logits, goal, start, already_there, search)
     converged = ~progress.out_of_budget & (bracket.failed_at <= search.bisection.bracket_ratio * bracket.succeeded_at)
     c = tf.where(bracket.succeeded_at > 0.0, bracket.succeeded_at, float("nan"))
     if search.walk is not None:
-        progress, converged = _refine(flat_logits, goal, already_there, progress, search, search.walk)
+        progress, converged = _refine(flat_logits, goal, already_there, progress, search, search.walk, lanes)
         c, progress = _balancing_c(flat_logits, goal, already_there, progress, search)
     succeeded = objective.reached(flat_logits(progress.nearest), accepted)
     distorted = replace_rows(succeeded, progress.nearest, clean)
@@ -209,6 +226,7 @@ def _refine(
     progress: _Progress,
     search: DistortionSearch,
     walk: BoundaryWalk,
+    lanes: int,
 ) -> tuple[_Progress, tf.Tensor]:
     """Walks along the boundary from where L-BFGS ended; returns what is nearest, and which rows have arrived."""
     if goal.targeted:
@@ -227,9 +245,12 @@ def _refine(
     points = walk_the_boundary(
         flat_logits, problem, pixel_box=search.pixel_box,
         walk=dataclasses.replace(walk, num_starts=-(-walk.num_starts // num_candidates)),
-        num_rivals=goal.num_classes - 1 if goal.targeted else 1, num_lanes=num_lanes(),
+        num_rivals=goal.num_classes - 1 if goal.targeted else 1, num_lanes=lanes, num_levels=search.num_levels,
     )  # fmt: skip
     point, walked = _best_of(points, num_candidates)
+    if search.num_levels is not None:  # what L-BFGS found is none
+        nothing_found = tf.where(already_there, 0.0, float("inf"))
+        progress = progress._replace(nearest=goal.clean, squared_length=nothing_found)
     nearer = ~already_there & (point.length**2 < progress.squared_length)
     refined = progress._replace(
         nearest=replace_rows(nearer, point.position, progress.nearest),

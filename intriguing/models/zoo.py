@@ -13,7 +13,7 @@ from intriguing.models.alexnet import alexnet, alexnet_one_weird_trick
 from intriguing.models.autoencoder import classifier_on_autoencoder
 from intriguing.models.convnet import convnet
 from intriguing.models.fully_connected import fully_connected
-from intriguing.models.squeezenet import squeezenet
+from intriguing.models.squeezenet import squeezenet, squeezenet_torchvision
 from intriguing.names import check_name
 
 _MLP_DECAY = (1e-5, 1e-5, 1e-6)
@@ -50,11 +50,21 @@ CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
 """Networks for images of any size, on digits unless told otherwise."""
 
 PHOTOGRAPH_CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
-    {"AlexNet": alexnet, "AlexNet-OWT": alexnet_one_weird_trick, "SqueezeNet": squeezenet}
+    {
+        "AlexNet": alexnet,
+        "AlexNet-OWT": alexnet_one_weird_trick,
+        "SqueezeNet": squeezenet,
+        "SqueezeNet-torchvision": squeezenet_torchvision,
+    }
 )
 """Networks for large color images, each with a size of its own; apart, because what fits digits does not fit them."""
 
 _DIGITS: Mapping[str, Any] = {"image_shape": (28, 28, 1), "num_classes": 10}
+
+
+def names() -> list[str]:
+    """Returns every name that `build` knows."""
+    return [*CONSTRUCTORS, *PHOTOGRAPH_CONSTRUCTORS]
 
 
 def build(name: str, *, image_shape: Sequence[int] | None = None, num_classes: int | None = None, seed: int = 0) -> keras.Model:
@@ -75,11 +85,11 @@ def build(name: str, *, image_shape: Sequence[int] | None = None, num_classes: i
     Example:
         >>> model = build("FC100-100-10")
     """
-    known = {**CONSTRUCTORS, **PHOTOGRAPH_CONSTRUCTORS}
-    check_name(name, known, "model")
+    check_name(name, names(), "model")
     told: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes}
     options = {option: value for option, value in told.items() if value is not None}
     if name in CONSTRUCTORS:
         options = {**_DIGITS, **options}
     keras_name = "".join(character if character.isalnum() else "_" for character in name)
-    return known[name](**options, seed=seed, name=keras_name)
+    constructor = CONSTRUCTORS.get(name) or PHOTOGRAPH_CONSTRUCTORS[name]
+    return constructor(**options, seed=seed, name=keras_name)

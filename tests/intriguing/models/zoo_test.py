@@ -109,7 +109,12 @@ def test_a_share_of_zero_is_no_layer():
         fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.5,))
 
 
-PHOTOGRAPHS = {"AlexNet": (227, 60_965_224), "AlexNet-OWT": (224, 61_100_840), "SqueezeNet": (227, 1_248_424)}
+PHOTOGRAPHS = {
+    "AlexNet": (227, 60_965_224),
+    "AlexNet-OWT": (224, 61_100_840),
+    "SqueezeNet": (227, 1_248_424),
+    "SqueezeNet-torchvision": (224, 1_248_424),
+}
 
 
 # Apart from the others: an AlexNet has 61 million weights, and is not trained and saved in passing.

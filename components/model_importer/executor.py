@@ -1,0 +1,115 @@
+"""The work of ModelImporter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import keras
+
+from components.contract import Artifacts, Executor, Parameters
+from intriguing.models import zoo
+from intriguing.models.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION
+from intriguing.models.brought import application, application_names, load_model_file
+from intriguing.models.on_pixels import PixelScaling, on_pixels
+from intriguing.models.pretrained import load_arrays, load_state_dict
+from intriguing.models.squeezenet import SQUEEZENET_IN_TORCHVISION
+from intriguing.names import check_name
+
+APPLICATIONS = "keras.applications."
+FILES = (".keras", ".h5")
+IMAGENET, RANDOM = "imagenet", "random"
+_STATE_DICTS = (".pth", ".pt")
+_NAMES_IN_TORCHVISION: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"AlexNet-OWT": ONE_WEIRD_TRICK_IN_TORCHVISION, "SqueezeNet-torchvision": SQUEEZENET_IN_TORCHVISION}
+)
+
+
+class ModelImporterExecutor(Executor):
+    """Builds or loads the model, gives it weights, puts its preprocessing in front, and saves it."""
+
+    def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
+        """Writes a `TrainedModel`."""
+        del input_dict
+        output, told = output_dict["model"][0], exec_properties
+        model, scaling = _brought(told)
+        if told["scaling"]:
+            scaling = scaling_from(told["scaling"])
+        if scaling is not None:
+            shape = tuple(told["image_shape"]) or None
+            model = on_pixels(model, scaling, image_shape=shape, probabilities=told["probabilities"])
+        model.save(output.uri / "model.keras")
+        output.write_json(
+            "training.json",
+            {
+                "name": told["name"],
+                "model": told["model"],
+                "weights": told["weights"],
+                "image_shape": list(model.input_shape[1:]),
+                "num_classes": model.output_shape[-1],
+                "scaling": told["scaling"],
+                "losses": [],
+                "converged": None,
+            },
+        )
+
+
+def check_source(model: str, weights: str) -> None:
+    """Raises a `ValueError` that names the way out, if there is no such model, or if it cannot have such weights."""
+    _source(model)
+    if model.endswith(FILES) == bool(weights):
+        raise ValueError(
+            f"a model file has weights of its own, and any other model needs some; received the model {model!r} and the "
+            f"weights {weights!r}. Pass --weights=imagenet, random or a file for a name, and none for a file."
+        )
+
+
+def scaling_from(parameters: Mapping[str, Any]) -> PixelScaling:
+    """Reads the parameter `scaling` of a step."""
+    return PixelScaling(
+        scale=tuple(parameters["scale"]), offset=tuple(parameters["offset"]), channel_order=parameters["channel_order"]
+    )
+
+
+def _source(model: str) -> Callable[[Parameters], tuple[keras.Model, PixelScaling | None]]:
+    if model.endswith(FILES):
+        return _from_file
+    if model.startswith(APPLICATIONS):
+        check_name(model.removeprefix(APPLICATIONS), application_names(), "network of keras.applications")
+        return _from_applications
+    check_name(model, zoo.names(), "model")
+    return _from_zoo
+
+
+def _brought(told: Parameters) -> tuple[keras.Model, PixelScaling | None]:
+    """Returns a model, and what its images went through; None where that is part of it already."""
+    return _source(told["model"])(told)
+
+
+def _from_file(told: Parameters) -> tuple[keras.Model, PixelScaling]:
+    return load_model_file(told["model"]), PixelScaling()
+
+
+def _from_applications(told: Parameters) -> tuple[keras.Model, PixelScaling]:
+    keras.utils.set_random_seed(told["seed"])  # Keras takes the seed of random weights from nowhere else
+    weights = None if told["weights"] == RANDOM else told["weights"]
+    return application(told["model"].removeprefix(APPLICATIONS), weights=weights)
+
+
+def _from_zoo(told: Parameters) -> tuple[keras.Model, None]:
+    name, weights = told["model"], told["weights"]
+    model = zoo.build(name, image_shape=told["image_shape"] or None, seed=told["seed"])
+    if weights == IMAGENET:
+        raise ValueError(f"no weights of {name} can be downloaded. Pass a file of weights, or random.")
+    if weights.endswith(_STATE_DICTS):
+        if name not in _NAMES_IN_TORCHVISION:
+            known = ", ".join(_NAMES_IN_TORCHVISION)
+            raise ValueError(
+                f"the names in a state dict are known for {known}; received {name}. Load it with load_state_dict in Python, "
+                "and write it with save_arrays."
+            )
+        load_state_dict(model, weights, names=_NAMES_IN_TORCHVISION[name])
+    elif weights != RANDOM:
+        load_arrays(model, weights, channel_order=told["weights_channel_order"])
+    return model, None

@@ -1,0 +1,213 @@
+"""Any classifier as a network of the pixels that an attack moves: what its images go through first becomes part of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+import keras
+import numpy as np
+
+from intriguing.names import check_name
+
+CHANNEL_ORDERS = ("RGB", "BGR")
+"""Of the colors that a network takes."""
+
+_SMALLEST = 1e-30  # a probability whose logarithm is still a number
+_PROBES = 255.0  # the bytes that a `preprocess_input` is asked about
+
+
+@keras.saving.register_keras_serializable(package="intriguing")
+class ReversedChannels(keras.Layer):
+    """Turns the channels around: from red, green, blue to blue, green, red."""
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns the inputs, the last axis reversed."""
+        return keras.ops.flip(inputs, axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the shape of the inputs."""
+        return input_shape
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelScaling:
+    """What a network makes of pixels in [0, 1] before its first layer: `scale * pixel + offset`, and an order of the colors.
+
+    Attributes:
+        scale: One number, or one each for red, green and blue, not zero.
+        offset: Likewise; added after scaling.
+        channel_order: "BGR" for a network that takes blue first.
+    """
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+    channel_order: str = "RGB"
+
+    def __post_init__(self) -> None:
+        check_name(self.channel_order, CHANNEL_ORDERS, "channel order")
+        for name in ("scale", "offset"):
+            values = getattr(self, name)
+            if not values or not all(isfinite(value) for value in values):
+                raise ValueError(f"{name} must be one finite number, or one for each channel; received {values}.")
+        if 0.0 in self.scale:
+            raise ValueError(f"scale must not be zero, or the network would be blind; received {self.scale}.")
+
+    @classmethod
+    def of(cls, preprocess_input: Callable[[np.ndarray], Any]) -> PixelScaling:
+        """Finds out what a function such as `keras.applications.resnet.preprocess_input` does to bytes of colors.
+
+        Args:
+            preprocess_input: From colors `[batch, height, width, 3]` in [0, 255] to what the network takes.
+
+        Raises:
+            ValueError: If it does more than to scale each color, shift it and turn their order around.
+
+        Example:
+            >>> PixelScaling.of(keras.applications.mobilenet_v2.preprocess_input)
+            PixelScaling(scale=(2.0,), offset=(-1.0,), channel_order='RGB')
+        """
+
+        def answer(colors: np.ndarray) -> np.ndarray:
+            probe = np.array(colors, np.float32)[np.newaxis, np.newaxis, np.newaxis]
+            return np.asarray(preprocess_input(probe), np.float64).reshape(-1)
+
+        offset = answer(np.zeros(3))
+        matrix = np.stack([answer(_PROBES * row) - offset for row in np.eye(3)], axis=1)
+        order = "RGB" if np.all(np.diag(matrix)) else "BGR"
+        if order == "BGR":
+            matrix, offset = matrix[::-1], offset[::-1]
+        scaling = cls(scale=_shortest(np.diag(matrix)), offset=_shortest(offset), channel_order=order)
+        colors = np.array([0.2, 0.5, 0.9])
+        expected = scaling.apply(colors)
+        if not np.allclose(answer(_PROBES * colors), expected, rtol=1e-4, atol=1e-3):
+            raise ValueError(
+                f"preprocess_input must scale and shift each color; it answers {answer(_PROBES * colors).tolist()} to "
+                f"{(_PROBES * colors).tolist()}, expected {expected.tolist()}. Write a Keras layer that does the same, and "
+                "make it the first of the model."
+            )
+        return scaling
+
+    def apply(self, colors: np.ndarray) -> np.ndarray:
+        """Returns what the network takes for colors `[..., channels]` in [0, 1]."""
+        scaled = np.array(self.scale) * colors + np.array(self.offset)
+        return scaled[..., ::-1] if self.channel_order == "BGR" else scaled
+
+    def layers(self) -> list[keras.Layer]:
+        """Returns the layers that do this, none where nothing is to be done."""
+        found: list[keras.Layer] = []
+        if self.scale != (1.0,) or self.offset != (0.0,):
+            found.append(
+                keras.layers.Rescaling(_number_or_list(self.scale), _number_or_list(self.offset), name="pixel_scaling")
+            )
+        return found + ([ReversedChannels(name="pixel_order")] if self.channel_order == "BGR" else [])
+
+
+def _shortest(values: np.ndarray) -> tuple[float, ...]:
+    rounded = tuple(float(f"{value:.7g}") for value in values)  # float32 holds no more
+    return rounded[:1] if len(set(rounded)) == 1 else rounded
+
+
+def _number_or_list(values: tuple[float, ...]) -> float | list[float]:
+    return values[0] if len(values) == 1 else list(values)
+
+
+def on_pixels(
+    model: keras.Model,
+    scaling: PixelScaling = PixelScaling(),
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+    probabilities: bool = False,
+    name: str | None = None,
+) -> keras.Model:
+    """Makes any classifier a network of pixels in [0, 1], so that attacks, units and bounds are in the units of its images.
+
+    The layers are copied, with their names and weights, behind those of the scaling; a subclassed model is kept as one layer.
+    A softmax at the end may stay: whatever needs logits cuts it off. Resizing is no part of it: an image has the size that the
+    network takes before it is attacked.
+
+    Args:
+        model: A Keras model with one input, images `[batch, height, width, channels]`, and one output `[batch, classes]`.
+        scaling: What its images went through in training.
+        image_shape: Shape of one image; needed where the model leaves its size open.
+        probabilities: True if the outputs are probabilities that nobody can tell to be: their logarithm is taken. Not for a
+            model that ends in a softmax of Keras, which is recognized.
+        name: Of the new model; that of the old one if omitted.
+
+    Returns:
+        A built functional model from pixels `[batch, *image_shape]` to logits or probabilities `[batch, classes]`.
+
+    Raises:
+        ValueError: If the model has more inputs or outputs than one, if its size is open, or if it does not take `image_shape`.
+
+    Example:
+        >>> resnet = keras.applications.ResNet50()
+        >>> model = on_pixels(resnet, PixelScaling.of(keras.applications.resnet.preprocess_input))
+        >>> results = minimize_distortion(model, images, labels=labels)
+    """
+    shape = _checked_shape(model, image_shape)
+    _check_channels(scaling, shape)
+    images = keras.Input(shape, name="pixels")
+    scaled = images
+    for layer in scaling.layers():
+        scaled = layer(scaled)
+    outputs = _copied(model, scaled)
+    if len(outputs.shape) != 2:
+        raise ValueError(
+            f"the model {model.name!r} answers {list(outputs.shape)}; expected one vector of classes for each image. Pool or "
+            "flatten its outputs."
+        )
+    if probabilities:
+        outputs = keras.ops.log(keras.ops.maximum(outputs, _SMALLEST))
+    return keras.Model(images, outputs, name=name or model.name)
+
+
+def _checked_shape(model: keras.Model, image_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    if len(inputs) > 1 or len(outputs) > 1:
+        raise ValueError(
+            f"the model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each. Make a "
+            "keras.Model of the input and the output that count."
+        )
+    wanted = tuple(inputs[0].shape[1:]) if inputs else (None, None, None)
+    shape = wanted if image_shape is None else tuple(int(size) for size in image_shape)
+    if None in shape:
+        raise ValueError(
+            f"the model {model.name!r} takes images {list(wanted)}, and leaves their size open. Pass image_shape, or "
+            "--image_size to a script."
+        )
+    if len(shape) != len(wanted) or any(want not in (None, size) for want, size in zip(wanted, shape, strict=True)):
+        raise ValueError(
+            f"the model {model.name!r} takes images {list(wanted)}; received image_shape {shape}. Resize the images."
+        )
+    return shape
+
+
+def _check_channels(scaling: PixelScaling, shape: tuple[int, ...]) -> None:
+    for name in ("scale", "offset"):
+        if len(getattr(scaling, name)) not in (1, shape[-1]):
+            raise ValueError(
+                f"{name} must be one number, or one for each of the {shape[-1]} channels; received {getattr(scaling, name)}."
+            )
+
+
+def _copied(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
+    """Calls copies of the layers of a model, one for each, on other images."""
+    if not getattr(model, "inputs", None):
+        return model(images)
+    copies: dict[int, tuple[Any, Any]] = {}
+
+    def copy_of(operation: Any) -> Any:
+        if id(operation) not in copies:
+            copies[id(operation)] = (operation, type(operation).from_config(operation.get_config()))
+        return copies[id(operation)][1]
+
+    # keras.models.clone_model does the same for an input of its own only.
+    graph = keras.Model(model.inputs[0], model.outputs[0])
+    outputs = graph._run_through_graph(images, operation_fn=copy_of)
+    for operation, copy in copies.values():
+        if getattr(operation, "weights", None):
+            copy.set_weights(operation.get_weights())
+    return outputs

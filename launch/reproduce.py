@@ -12,10 +12,12 @@ import importlib
 import pkgutil
 import sys
 import time
+from pathlib import Path
 
 from absl import flags
 
 from components.contract import Component
+from components.photograph_pipeline import PhotographStudy, photograph_pipeline
 from components.pipeline import Study, study_pipeline
 from components.runner import run
 from intriguing.accelerators import writes_files
@@ -27,7 +29,11 @@ flags.adopt_module_key_flags(tfds_flags)
 _RECIPE = flags.DEFINE_string("recipe", "mnist_5k", "The study to reproduce; a module of launch/recipes.")
 
 
-def load_recipe(name: str) -> Study:
+_PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Folder split/class/image, for recipes that are about photographs.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "File with the weights of their network, which these recipes need as well.")
+
+
+def load_recipe(name: str) -> Study | PhotographStudy:
     """Imports a recipe of `launch/recipes`; an unknown name is answered with the nearest known one."""
     check_name(name, [module.name for module in pkgutil.iter_modules(recipes.__path__)], "recipe")
     return importlib.import_module(f"launch.recipes.{name}").RECIPE
@@ -36,23 +42,34 @@ def load_recipe(name: str) -> Study:
 def main() -> None:
     """Runs the pipeline, prints the tables, and says where the page is."""
     began = time.monotonic()
-    study = load_recipe(_RECIPE.value)
-    workdir = accelerator_flags.workdir(default=f"runs/{_RECIPE.value}")
-    seed = flags.FLAGS.seed
-    facts = {
-        "Recipe": _RECIPE.value,
-        "Command": f"python -m launch.reproduce --recipe={_RECIPE.value} --seed={seed}",
-        "Data set": study.dataset,
-        "Seed": str(seed),
-        **_settings(study),
-    }
-    steps = study_pipeline(
-        study, workdir=workdir, seed=seed, data_dir=tfds_flags.data_dir(), manual_dir=tfds_flags.manual_dir(), facts=facts
-    )
+    steps = _steps(load_recipe(_RECIPE.value), accelerator_flags.workdir(default=f"runs/{_RECIPE.value}"))
     run(steps)
     if writes_files():
         _show(steps[-1])
         print(f"Finished in {time.monotonic() - began:.0f} s. Open {(steps[-1].output.uri / 'index.html').resolve()}")
+
+
+def _steps(study: Study | PhotographStudy, workdir: Path) -> list[Component]:
+    seed = flags.FLAGS.seed
+    facts = {
+        "Recipe": _RECIPE.value,
+        "Command": f"python -m launch.reproduce --recipe={_RECIPE.value} --seed={seed}",
+        "Seed": str(seed),
+    }
+    if isinstance(study, Study):
+        facts |= {"Data set": study.dataset, **_settings(study)}
+        return study_pipeline(
+            study, workdir=workdir, seed=seed, data_dir=tfds_flags.data_dir(), manual_dir=tfds_flags.manual_dir(), facts=facts
+        )
+    if _PHOTOGRAPHS.value is None or _WEIGHTS.value is None:
+        raise ValueError(
+            f"the recipe {_RECIPE.value!r} needs photographs and the weights of a network. Pass --photographs=FOLDER, with "
+            f"{study.subset}/class/image in it, and --weights=FILE."
+        )
+    facts |= {"Network": study.model, "Weights": Path(_WEIGHTS.value).name, "Search": str(study.search)}
+    return photograph_pipeline(
+        study, workdir=workdir, seed=seed, photographs=Path(_PHOTOGRAPHS.value), weights=Path(_WEIGHTS.value), facts=facts
+    )
 
 
 def _settings(study: Study) -> dict[str, str]:
@@ -77,7 +94,7 @@ def _settings(study: Study) -> dict[str, str]:
 
 def _show(reporter: Component) -> None:
     tables = reporter.output.uri / "tables"
-    others = [tables / f"{name}.txt" for name in ("units", "arm_errors", "arm_robustness")]
+    others = [tables / f"{name}.txt" for name in ("photographs", "units", "arm_errors", "arm_robustness")]
     for path in [*sorted(tables.glob("table_?.txt")), *(path for path in others if path.exists())]:
         sys.stdout.write(path.read_text() + "\n\n")
 

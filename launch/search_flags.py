@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from math import prod
+from typing import Any
 
 from absl import flags
 
-from intriguing.attack import COARSE_SEARCH, PAPERS_SEARCH, QUICK_SEARCH, THOROUGH_SEARCH, DistortionSearch
+from intriguing.attack import (
+    COARSE_SEARCH,
+    PAPERS_SEARCH,
+    PHOTOGRAPH_SEARCH,
+    QUICK_SEARCH,
+    THOROUGH_SEARCH,
+    DistortionSearch,
+    default_search,
+)
 
 SEARCHES = {
     "coarse": COARSE_SEARCH,
     "quick": QUICK_SEARCH,
     "default": DistortionSearch(),
+    "photograph": PHOTOGRAPH_SEARCH,
     "thorough": THOROUGH_SEARCH,
     "paper": PAPERS_SEARCH,
 }
 
 _SEARCH = flags.DEFINE_enum(
-    "search", None, list(SEARCHES), "How to search: coarse, quick, default and thorough end at the decision boundary; "
-    "paper is L-BFGS on cross-entropy alone, and ends farther out. If omitted, coarse for training, and default otherwise.",
+    "search", None, list(SEARCHES), "How to search: all but paper end at the decision boundary; that is L-BFGS on "
+    "cross-entropy alone, and ends farther out. If omitted, coarse for training; else default, or photograph for large images.",
 )  # fmt: skip
+_NUM_LEVELS = flags.DEFINE_integer(
+    "num_levels", None, "Values that a pixel may have: 256 for images that survive being saved as PNG.", lower_bound=2
+)
 _MAX_EVALUATIONS = flags.DEFINE_integer("max_evaluations", None, "Gradients per image at most; the search's own if omitted.")
 
 
-def search(*, otherwise: str = "default") -> DistortionSearch:
+def search(*, otherwise: str) -> DistortionSearch:
     """Returns the search of the flags, or the one of the name `otherwise`."""
-    chosen = SEARCHES[_SEARCH.value or otherwise]
-    if _MAX_EVALUATIONS.value is None:
-        return chosen
-    return dataclasses.replace(chosen, max_evaluations=_MAX_EVALUATIONS.value)
+    told = {"max_evaluations": _MAX_EVALUATIONS.value, "num_levels": _NUM_LEVELS.value}
+    changes: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    return dataclasses.replace(SEARCHES[_SEARCH.value or otherwise], **changes)
+
+
+def search_for(image_shape: Sequence[int]) -> DistortionSearch:
+    """Returns the search of the flags, or the one that is meant for images of such a shape."""
+    return search(otherwise="photograph" if default_search(prod(image_shape)) is PHOTOGRAPH_SEARCH else "default")

@@ -50,6 +50,7 @@ class AttackerExecutor(Executor):
             }
         )
         about = {"name": trained.training()["name"], "dataset": card.name, "subset": split, "pixel_box": list(card.pixel_box)}
+        about["num_levels"] = search.num_levels
         output.write_json("attack.json", {**_summary(results, still_wrong), **about, "class_names": list(card.class_names)})
 
     def _attack(

@@ -28,6 +28,7 @@ class Reporter(Component[Report]):
         "arm_attacks": DistortedImages,
         "arm_bounds": SpectralBounds,
         "arm_rates": TransferRates,
+        "photograph_attacks": DistortedImages,
     }
     OUTPUTS = {"report": Report}
     EXECUTOR = ReporterExecutor

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.artifacts import Artifact, Report, TrainedModel
 from components.contract import Artifacts, Executor, Parameters, versions
-from components.reporter import arm_networks, arms, spectra, study, units
+from components.reporter import arm_networks, arms, photographs, spectra, study, units
 from components.reporter.study import Experiment
 from intriguing.analysis.proportions import Proportion
 from intriguing.attack.gaussian_noise import add_gaussian_noise
@@ -43,6 +43,7 @@ class ReporterExecutor(Executor):
             for part, name in (
                 (_cross_model, "models"),
                 (_cross_subset, "cross_subset_models"),
+                (_photographs, "photograph_attacks"),
                 (_spectra, "spectral_bounds"),
                 (_units, "unit_meanings"),
                 (_arms, "arm_models"),
@@ -95,11 +96,21 @@ def _cross_subset(input_dict: Artifacts) -> _Part:
     return _Part("", [_section_on_halves(tables)], tables, [study.table_4_on_correct(experiment)], {})
 
 
+def _photographs(input_dict: Artifacts) -> _Part:
+    attacks = photographs.read(input_dict["photograph_attacks"])
+    table, figures = photographs.photograph_table(attacks), photographs.photograph_figures(attacks)
+    section = photographs.photograph_section(table, figures)
+    return _Part(photographs.photograph_lead(attacks), [section], [table], [], figures)
+
+
 def _spectra(input_dict: Artifacts) -> _Part:
     networks = spectra.read(input_dict["spectral_bounds"])
-    tables, figures = [spectra.layer_table(networks), spectra.sandwich_table(networks)], spectra.sandwich_figures(networks)
+    tables, certified = [spectra.layer_table(networks)], [network for network in networks if network.has_images]
+    if not certified:
+        return _Part("", [spectra.spectral_section(tables, {})], tables, [], {})
+    tables, figures = [*tables, spectra.sandwich_table(certified)], spectra.sandwich_figures(certified)
     section = spectra.spectral_section(tables, figures)
-    return _Part(spectra.spectral_lead(networks), [section], [*tables, spectra.image_table(networks)], [], figures)
+    return _Part(spectra.spectral_lead(certified), [section], [*tables, spectra.image_table(certified)], [], figures)
 
 
 def _units(input_dict: Artifacts) -> _Part:

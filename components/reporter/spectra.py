@@ -25,6 +25,11 @@ class BoundedNetwork(NamedTuple):
         """The network's."""
         return str(self.bounds["name"])
 
+    @property
+    def has_images(self) -> bool:
+        """False where layers were bounded, and no image was certified."""
+        return bool(len(self.arrays["ids"]))
+
     def ratios(self) -> np.ndarray:
         """Returns certificate over attack of every image that has both, in [0, 1]."""
         attacked = self.arrays["attacked"]

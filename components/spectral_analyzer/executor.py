@@ -7,39 +7,40 @@ from typing import Any
 import keras
 import numpy as np
 
+from components.artifacts import DistortedImages
 from components.contract import Artifacts, Executor, Parameters
 from intriguing.analysis import LayerBound, certified_distortion, lipschitz_bound
 from intriguing.pixels import PixelBox
 
 
 class SpectralAnalyzerExecutor(Executor):
-    """Bounds the network, certifies every image that was attacked, and compares the two sides."""
+    """Bounds the network, certifies every image that was attacked, if there are any, and compares the two sides."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `SpectralBounds`."""
-        trained, distorted, output = input_dict["model"][0], input_dict["distorted"][0], output_dict["bounds"][0]
+        trained, output = input_dict["model"][0], output_dict["bounds"][0]
+        name, model = trained.training()["name"], trained.load()
+        self.progress(0, 1, "the norms of the layers")
+        bound = lipschitz_bound(model)
+        about = {"dataset": None, "subset": None, "targeted": None}
+        arrays = {key: np.zeros(0) for key in ("ids", "attacked", "certified", "by_product")}
+        for distorted in input_dict["distorted"]:  # one, or none
+            about, arrays = self._both_sides(name, model, distorted)
+        output.write_arrays(arrays)
+        layers = [_described(model, layer) for layer in bound.layers]
+        output.write_json("bounds.json", {"name": name, **about, "upper": bound.upper, "layers": layers})
+
+    def _both_sides(
+        self, name: str, model: keras.Model, distorted: DistortedImages
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         attack, arrays = distorted.attack(), distorted.arrays()
-        name = trained.training()["name"]
         if attack["name"] != name:
             raise ValueError(f"the images must have been made against {name!r}; received some made against {attack['name']!r}.")
-        model = trained.load()
-        self.progress(0, len(arrays["labels"]), "the norms of the layers")
-        bound = lipschitz_bound(model)
         certificates = self._certify(model, arrays, PixelBox(*attack["pixel_box"]))
         attacked = np.where(arrays["succeeded"], arrays["distortion"], np.nan)
         check_sandwich(name, certificates["certified"], attacked, arrays["ids"])
-        output.write_arrays({"ids": arrays["ids"], "attacked": attacked, **certificates})
-        output.write_json(
-            "bounds.json",
-            {
-                "name": name,
-                "dataset": attack["dataset"],
-                "subset": attack["subset"],
-                "targeted": _targeted(arrays),
-                "upper": bound.upper,
-                "layers": [_described(model, layer) for layer in bound.layers],
-            },
-        )
+        about = {"dataset": attack["dataset"], "subset": attack["subset"], "targeted": _targeted(arrays)}
+        return about, {"ids": arrays["ids"], "attacked": attacked, **certificates}
 
     def _certify(self, model: keras.Model, arrays: dict[str, np.ndarray], pixel_box: PixelBox) -> dict[str, np.ndarray]:
         targets = arrays["targets"] if _targeted(arrays) else None

@@ -5,11 +5,13 @@ from intriguing.attack.boundary import BoundaryWalk
 from intriguing.attack.distortion_search import (
     COARSE_SEARCH,
     PAPERS_SEARCH,
+    PHOTOGRAPH_SEARCH,
     QUICK_SEARCH,
     THOROUGH_SEARCH,
     DistortionResults,
     DistortionSearch,
     SearchStatus,
+    default_search,
 )
 from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
@@ -18,6 +20,7 @@ from intriguing.attack.minimize_distortion import minimize_distortion
 __all__ = [
     "COARSE_SEARCH",
     "PAPERS_SEARCH",
+    "PHOTOGRAPH_SEARCH",
     "QUICK_SEARCH",
     "THOROUGH_SEARCH",
     "Bisection",
@@ -29,6 +32,7 @@ __all__ = [
     "NoisyImages",
     "SearchStatus",
     "add_gaussian_noise",
+    "default_search",
     "minimize_distortion",
     "minimize_in_box",
 ]

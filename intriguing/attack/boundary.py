@@ -22,14 +22,13 @@ from intriguing.attack.nearest_point import NearestPoint, nearest_point
 from intriguing.attack.rows import replace_rows
 from intriguing.pixels import PixelBox
 
-# Around the trial point, as shares of the step: near it where the boundary is nearly flat, farther out where it is not.
-_SCALES = (-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 1.0, 3.0)
 _WIDEST_SCALE, _NARROWEST_SCALE = 0.3, 2e-4
 _FIRST_SHARE, _LAST_SHARE = 1.0, 0.1
 _NEARLY_ARRIVED = 0.1
 _SOLVED = 10.0  # times the tolerance: how far planes may be from being met for the answer to be believed
 _SURELY = 1.1  # times the margin that success asks for: whoever asks again adds the logits up in another order
 _SAME = 1e-3  # two distances that differ by a smaller share are one
+_LONGEST_STRETCH, _NUM_HALVINGS = 8.0, 10
 _NEVER_MET = 1e9  # the offset of a plane so far away that it asks for nothing
 
 
@@ -45,6 +44,8 @@ class BoundaryWalk:
         short_steps: Steps after those, from the nearest point so far.
         num_rivals: Classes whose margins are linearized in a step, each for the price of one gradient.
         num_planes: Planes that are remembered, those of the present step included.
+        scales: Where a step looks for the boundary on the ray through its trial point, in order: shares of the step, before
+            and beyond that point. Each costs a forward pass.
         noise: Standard deviation of the noise of a start, as a share of the width of the pixel box.
         tolerance: A walk has arrived when the linear world promises no more than this share of the distance.
         num_candidates: Of the classes to go to when any will do, how many are tried, the most promising first.
@@ -57,6 +58,7 @@ class BoundaryWalk:
     short_steps: int = 8
     num_rivals: int = 3
     num_planes: int = 9
+    scales: tuple[float, ...] = (-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 1.0, 3.0)
     noise: float = 0.5
     tolerance: float = 2e-4
     num_candidates: int = 3
@@ -68,6 +70,8 @@ class BoundaryWalk:
                 raise ValueError(f"{name} must be at least 1; received {getattr(self, name)}.")
         if self.num_planes < self.num_rivals:
             raise ValueError(f"num_planes must be at least num_rivals, {self.num_rivals}; received {self.num_planes}.")
+        if not self.scales or list(self.scales) != sorted(self.scales):
+            raise ValueError(f"scales must be at least one, in increasing order; received {self.scales}.")
         for name in ("noise", "tolerance"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
@@ -150,7 +154,7 @@ class _Walker:
     @property
     def cost(self) -> int:
         """Evaluations of one step: a gradient for each margin, and half for each forward pass alone."""
-        return self.num_rivals + len(_SCALES) // 2
+        return self.num_rivals + -(-len(self.walk.scales) // 2)
 
     def begin(self, problem: BoundaryProblem) -> _State:
         lanes = problem.clean.shape[0]
@@ -191,7 +195,7 @@ class _Walker:
         state = self._remember(state, planes.gradients, margins)
         solution = self._ideal(problem, state, base, tf.minimum(0.0, tf.reduce_min(margins, axis=1)))
         ideal = solution.position
-        promised = tf.sqrt(tf.reduce_sum((ideal - problem.clean) ** 2, axis=1))
+        promised = tf.sqrt(tf.reduce_sum((self._legal(ideal) - problem.clean) ** 2, axis=1))
         # The linear world is believed near its own answer only; there, a walk that cannot win is over as well.
         nearly = tf.abs(state.length_of_walk - promised) <= _NEARLY_ARRIVED * state.length_of_walk
         solved = solution.residual <= _SOLVED * self.walk.tolerance * promised
@@ -229,15 +233,33 @@ class _Walker:
         at_base = tf.linalg.matvec(state.normals, base) + state.offsets
         newest = tf.range(state.offsets.shape[1]) < self.num_rivals
         believed = newest | (at_base >= shortfall[:, tf.newaxis])
-        return nearest_point(
+        offsets = tf.where(believed, state.offsets, _NEVER_MET)
+        nearest = nearest_point(
             problem.clean,
             state.normals,
-            tf.where(believed, state.offsets, _NEVER_MET),
+            offsets,
             pixel_box=self.pixel_box,
             multipliers=tf.where(believed, state.multipliers, 0.0),
             max_steps=3,
             tolerance=0.1 * self.walk.tolerance,
         )
+        if self.num_levels is None:
+            return nearest
+        return nearest._replace(position=self._stretched(problem.clean, nearest.position, state.normals, offsets))
+
+    def _stretched(self, clean: tf.Tensor, ideal: tf.Tensor, normals: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+        """Goes on toward the ideal point and beyond, until the rounding to levels is on the right side of all planes, too.
+
+        What changes by less than half a level is lost. With one plane, the nearest image of levels is such a rounding.
+        """
+        direction = ideal - clean
+        too_short, enough = tf.ones_like(clean[:, :1]), tf.fill(tf.shape(clean[:, :1]), _LONGEST_STRETCH)
+        for _ in range(_NUM_HALVINGS):
+            middle = tf.sqrt(too_short * enough)
+            rounded = self._legal(clean + middle * direction)
+            met = tf.reduce_min(tf.linalg.matvec(normals, rounded) + offsets, axis=1, keepdims=True) >= 0.0
+            too_short, enough = tf.where(met, too_short, middle), tf.where(met, middle, enough)
+        return clean + enough * direction
 
     def _return_to_boundary(
         self, problem: BoundaryProblem, state: _State, trial: tf.Tensor, base: tf.Tensor, affordable: tf.Tensor
@@ -247,10 +269,11 @@ class _Walker:
         direction = trial - problem.clean
         moved = tf.sqrt(tf.reduce_sum((trial - base) ** 2, axis=1)) / (tf.sqrt(tf.reduce_sum(direction**2, axis=1)) + 1e-20)
         width = tf.clip_by_value(0.5 * moved, _NARROWEST_SCALE, _WIDEST_SCALE)
-        scales = 1.0 + tf.constant(_SCALES)[:, tf.newaxis] * width
+        scales = 1.0 + tf.constant(self.walk.scales)[:, tf.newaxis] * width
         candidates = self.pixel_box.clip(problem.clean + scales[:, :, tf.newaxis] * direction)
         logits = tf.reshape(
-            self.logits(tf.reshape(self._legal(candidates), [len(_SCALES) * lanes, n])), [len(_SCALES), lanes, -1]
+            self.logits(tf.reshape(self._legal(candidates), [len(self.walk.scales) * lanes, n])),
+            [len(self.walk.scales), lanes, -1],
         )
         margin = objective.margin(logits, problem.wanted, problem.rivals)
         reached = margin > _SURELY * objective.resolution(logits)

@@ -14,6 +14,7 @@ from intriguing.attack.boundary import BoundaryWalk
 from intriguing.attack.lbfgs import BoxMinimization
 from intriguing.pixels import PixelBox
 
+_LARGE = 2**15  # numbers of an image
 _LEAST_BUDGET = 20  # below, there is not even a first look at the image and at the boundaries around it
 
 
@@ -61,6 +62,14 @@ COARSE_SEARCH = DistortionSearch(
 """A direction from one step of L-BFGS, a few steps along the boundary: some two percent beyond the default on smooth
 networks, for a thirtieth of the time. For training, which needs many examples more than near ones."""
 
+PHOTOGRAPH_SEARCH = DistortionSearch(
+    minimization=BoxMinimization(max_rounds=1, iterations_per_round=2, num_correction_pairs=2),
+    walk=BoundaryWalk(num_starts=1, long_steps=26, short_steps=6, num_rivals=2, scales=(0.0, 1.0), tolerance=1e-3),
+    max_evaluations=100,
+)
+"""Many short steps and one start, for networks of which every evaluation is dear: a laptop works on a photograph for seconds,
+and what the default finds in four times the evaluations is some five percent nearer."""
+
 THOROUGH_SEARCH = DistortionSearch(
     walk=BoundaryWalk(num_starts=48, num_agreeing=12, tolerance=1e-5, num_candidates=9), max_evaluations=20_000
 )
@@ -68,6 +77,15 @@ THOROUGH_SEARCH = DistortionSearch(
 
 PAPERS_SEARCH = DistortionSearch(bisection=Bisection(), minimization=BoxMinimization(), walk=None, max_evaluations=100_000)
 """The method of the paper as it stands: L-BFGS on cross-entropy and a search for c, to convergence."""
+
+
+def default_search(num_values: int) -> DistortionSearch:
+    """Returns the search that is meant where none is named: `DistortionSearch()`, or `PHOTOGRAPH_SEARCH` for large images.
+
+    Args:
+        num_values: Numbers that an image is made of; from 2**15 on it is a photograph, as one of 105x105 pixels in colors.
+    """
+    return PHOTOGRAPH_SEARCH if num_values >= _LARGE else DistortionSearch()
 
 
 class SearchStatus(enum.IntEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from math import prod
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ from intriguing.accelerators import compile_for_loops, num_lanes, run_on_rows
 from intriguing.attack import objective
 from intriguing.attack.bisection import Bracket, bisect_on_c
 from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem, BoundaryWalk, walk_the_boundary
-from intriguing.attack.distortion_search import DistortionResults, DistortionSearch, SearchStatus
+from intriguing.attack.distortion_search import DistortionResults, DistortionSearch, SearchStatus, default_search
 from intriguing.attack.lbfgs import BoxMinimum, minimize_in_box
 from intriguing.attack.rows import replace_rows
 from intriguing.distortion import distortion
@@ -30,7 +31,7 @@ def minimize_distortion(
     targets: Any = None,
     labels: Any = None,
     perturbations: Any = None,
-    search: DistortionSearch = DistortionSearch(),
+    search: DistortionSearch | None = None,
 ) -> DistortionResults:
     """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
 
@@ -52,7 +53,7 @@ def minimize_distortion(
         targets: Integer `[batch]`: the class that each image shall be taken for.
         labels: Integer `[batch]`: the class that each image shall no longer be taken for. Exactly one of the two is given.
         perturbations: As `images`: where to begin, such as the answer of another search; clipped to the box. Zero if omitted.
-        search: Budgets and tolerances.
+        search: Budgets and tolerances; if None, `default_search` for images of this size.
 
     Returns:
         A `DistortionResults`; an answer out of reach is reported in `succeeded` and `status`, not raised.
@@ -67,6 +68,8 @@ def minimize_distortion(
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
     """
+    if search is None:
+        search = default_search(prod(tf.convert_to_tensor(images).shape[1:]))
     images = checked_images(images, search.pixel_box)
     starts = search.pixel_box.clip(images + _checked_perturbations(perturbations, images))
     architecture, weights = split_weights(classifier, images.shape[1:])

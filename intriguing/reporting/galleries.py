@@ -22,6 +22,7 @@ from intriguing.analysis.proportions import Proportion
 from intriguing.reporting.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal
 from intriguing.reporting.tables import format_percent
 
+_SMALL = 0.01  # a distortion below it needs more digits
 _COLUMNS_PER_BLOCK, _PAIRS_PER_ROW, _CAPTION_WIDTH = 10, 5, 16
 
 
@@ -33,6 +34,7 @@ def adversarial_gallery(
     answers: Sequence[object],
     title: str,
     num_images: int = _COLUMNS_PER_BLOCK,
+    magnification: float | None = None,
 ) -> Figure:
     """Shows images above their distorted counterparts above the difference, as figures 5 and 7 of the paper do.
 
@@ -46,6 +48,7 @@ def adversarial_gallery(
         answers: The classifier's answer on each distorted image.
         title: One line above.
         num_images: How many to show at most, from the first on.
+        magnification: Factor by which differences of colors are magnified; if None, the largest that shows all of them.
 
     Raises:
         ValueError: If there is no image, or the numbers of images disagree.
@@ -54,7 +57,7 @@ def adversarial_gallery(
     blocks = [slice(i, i + _COLUMNS_PER_BLOCK) for i in range(0, len(before), _COLUMNS_PER_BLOCK)]
     num_columns = min(len(before), _COLUMNS_PER_BLOCK)
     figure = blank_figure(num_columns * 0.92 + 1.5, len(blocks) * 3.25 + 0.4, title)
-    scale = _difference_scale(before, after)
+    scale = _difference_scale(before, after) if magnification is None else 0.5 / magnification
     grid: Any = figure.subplots(3 * len(blocks), num_columns, squeeze=False)
     for block, rows in zip(blocks, np.split(grid, len(blocks)), strict=True):
         _draw_gallery_block(rows, before[block], after[block], labels[block], answers[block], scale)
@@ -155,7 +158,8 @@ def _show_difference(axes: Axes, difference: np.ndarray, scale: float) -> None:
         axes.imshow(difference[..., 0], cmap="RdBu_r", vmin=-scale, vmax=scale, interpolation="nearest")
         height, width = difference.shape[:2]
         axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor=PALE, linewidth=0.8))
-    _caption(axes, f"{np.sqrt(np.mean(difference**2)):.3f}", FAINT)
+    size = float(np.sqrt(np.mean(difference**2)))
+    _caption(axes, f"{size:.3f}" if size >= _SMALL else f"{size:.5f}", FAINT)
 
 
 def _caption(axes: Axes, text: str, color: str) -> None:

@@ -1,0 +1,140 @@
+"""What the reporter says of photographs that were all driven to one class: how near, how it looks, and what a file keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from components.artifacts import DistortedImages
+from intriguing.analysis.proportions import Proportion
+from intriguing.reporting import Mean, Section, Table, adversarial_gallery, distortion_distributions, to_png
+
+PAPERS_DISTORTION = 0.006508
+"""Average over 64 examples of AlexNet, in the caption of Figure 5."""
+
+_MAGNIFICATION = 10.0
+_SHOWN = 20
+
+
+class Attack(NamedTuple):
+    """One attack on photographs: what attack.json and images.npz hold."""
+
+    about: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def title(self) -> str:
+        """The network, and what the search was allowed."""
+        levels = self.about["num_levels"]
+        return f"{self.about['name']}, any colors" if levels is None else f"{self.about['name']}, {levels} levels of a color"
+
+    def distortions(self) -> np.ndarray:
+        """Returns those of the images that were found."""
+        return self.arrays["distortion"][self.arrays["succeeded"]]
+
+
+def read(artifacts: Sequence[DistortedImages]) -> list[Attack]:
+    """Reads the artifacts."""
+    return [Attack(artifact.attack(), artifact.arrays()) for artifact in artifacts]
+
+
+def photograph_table(attacks: Sequence[Attack]) -> Table:
+    """A row for every search."""
+    rows = []
+    for attack in attacks:
+        found, num_images = attack.arrays["succeeded"], len(attack.arrays["labels"])
+        rows.append(
+            {
+                "Search": attack.title,
+                "Reached": Proportion(int(found.sum()), num_images),
+                "Av. distortion": Mean.of(attack.distortions()),
+                "Median": float(np.median(attack.distortions())) if found.any() else None,
+                "Still so as PNG": Proportion(int(attack.arrays["survives_rounding"].sum()), num_images),
+                "Gradients per image": float(attack.about["mean_num_evaluations"]),
+            }
+        )
+    return Table(
+        name="photographs",
+        title=f"Photographs driven to {_target(attacks[0])}.",
+        columns=tuple(rows[0]),
+        rows=tuple(rows),
+        notes=(
+            "Drawn at random among the photographs that the network gets right, with no selection afterwards. Distortion is "
+            f"the root-mean-square change of a color in [0, 1]; the paper prints {PAPERS_DISTORTION} for AlexNet. A PNG file "
+            "holds 256 levels of a color, 0.0039 apart.",
+            *_ratio(attacks),
+        ),
+    )
+
+
+def _ratio(attacks: Sequence[Attack]) -> tuple[str, ...]:
+    if len(attacks) != 2:
+        return ()
+    (free, levels), both = attacks, np.logical_and(*(attack.arrays["succeeded"] for attack in attacks))
+    if not both.any():
+        return ()
+    ratio = levels.arrays["distortion"][both].mean() / free.arrays["distortion"][both].mean()
+    return (f"Average distortion among images of bytes, over that among all images: {ratio:.2f}.",)
+
+
+def photograph_figures(attacks: Sequence[Attack]) -> dict[str, tuple[bytes, str]]:
+    """Figure 5 for every search, and the distortions."""
+    figures = {}
+    for number, attack in enumerate(attacks, start=1):
+        rows = np.flatnonzero(attack.arrays["succeeded"])[:_SHOWN]
+        if len(rows):
+            gallery = adversarial_gallery(
+                attack.arrays["images"][rows], attack.arrays["distorted"][rows],
+                labels=[_shown_name(attack, row) for row in rows],
+                answers=[_target(attack)] * len(rows), title=f"{attack.title}: all taken for {_target(attack)}",
+                num_images=_SHOWN, magnification=_MAGNIFICATION,
+            )  # fmt: skip
+            caption = f"Figure 5: strictly the first of the random sample. Differences times {_MAGNIFICATION:g}, around gray."
+            figures[f"figure_5_{number}"] = (to_png(gallery), caption)
+    found = {attack.title: attack.distortions() for attack in attacks if attack.arrays["succeeded"].any()}
+    if found:
+        dots = distortion_distributions(found, title="Least distortion of each photograph")
+        figures["photograph_distortion"] = (to_png(dots), "Each dot is one photograph.")
+    return figures
+
+
+def photograph_lead(attacks: Sequence[Attack]) -> str:
+    """The finding in two sentences."""
+    first = attacks[0]
+    found, survived = first.arrays["succeeded"], first.arrays["survives_rounding"]
+    if not found.any():
+        return f"None of {len(found)} photographs was reached within the budget of the search."
+    return (
+        f"{int(found.sum())} of {len(found)} photographs are taken for {_target(first)} after a change of "
+        f"{first.distortions().mean():.5f} on average; the paper found {PAPERS_DISTORTION} for AlexNet. Saved as PNG files, "
+        f"{int(survived.sum())} of them still are."
+    )
+
+
+def photograph_section(table: Table, figures: Mapping[str, tuple[bytes, str]]) -> Section:
+    """Puts it all under one heading."""
+    return Section(
+        title="One class for all photographs",
+        paragraphs=(
+            "Every photograph is driven to the same class, whatever it shows. The second search only accepts images whose "
+            "colors are bytes, so that what it finds is still found after the image was saved and opened again.",
+        ),
+        tables=(table,),
+        figures=tuple(figures.values()),
+    )
+
+
+def _target(attack: Attack) -> str:
+    target = int(attack.arrays["targets"][0])
+    return f"class {target}, {attack.about['class_names'][target]}"
+
+
+def _shown_name(attack: Attack, row: int) -> str:
+    """The name of the file, which often tells what it shows; elsewhere that of the class."""
+    example = PurePosixPath(attack.arrays["ids"][row].decode())
+    return (
+        example.stem.replace("_", " ") if len(example.parts) > 1 else attack.about["class_names"][attack.arrays["labels"][row]]
+    )

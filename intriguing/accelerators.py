@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable
 from math import inf
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 
 ACCELERATORS = ("cpu", "gpu", "tpu")
+_logger = logging.getLogger(__name__)
 _SHARE_OF_MEMORY = 0.5  # of what is free: estimates are rough, and a process that takes too much is killed without a word
 _MEMORY_FILE = "/proc/meminfo"
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
@@ -83,7 +84,7 @@ def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any, *, bytes_pe
     at_once = rows_that_fit(bytes_per_row, num_rows)
     while True:
         if at_once < num_rows:
-            logging.warning("%d images are worked on %d at a time, to fit into memory.", num_rows, at_once)
+            _logger.warning("%d images are worked on %d at a time, to fit into memory.", num_rows, at_once)
         try:
             return _run_in_parts(program, shared, rows, num_rows, at_once)
         except tf.errors.ResourceExhaustedError:

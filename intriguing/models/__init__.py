@@ -3,10 +3,12 @@
 from intriguing.models.activations import activations_at, features_at
 from intriguing.models.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION, alexnet, alexnet_one_weird_trick
 from intriguing.models.autoencoder import classifier_on_autoencoder, sparse_autoencoder
+from intriguing.models.brought import application, load_model_file
 from intriguing.models.convnet import convnet
 from intriguing.models.fully_connected import fully_connected
 from intriguing.models.logits import Architecture, Classifier, split_weights
 from intriguing.models.normalizations import ContrastNormalization, LocalResponseNormalization
+from intriguing.models.on_pixels import PixelScaling, on_pixels
 from intriguing.models.pretrained import load_arrays, load_state_dict, save_arrays
 from intriguing.models.squeezenet import SQUEEZENET_IN_TORCHVISION, squeezenet, squeezenet_torchvision
 from intriguing.models.zoo import build
@@ -18,16 +20,20 @@ __all__ = [
     "Classifier",
     "ContrastNormalization",
     "LocalResponseNormalization",
+    "PixelScaling",
     "activations_at",
     "alexnet",
     "alexnet_one_weird_trick",
+    "application",
     "build",
     "classifier_on_autoencoder",
     "convnet",
     "features_at",
     "fully_connected",
     "load_arrays",
+    "load_model_file",
     "load_state_dict",
+    "on_pixels",
     "save_arrays",
     "sparse_autoencoder",
     "split_weights",

@@ -10,7 +10,6 @@ random weights.
 
 from components.photograph_pipeline import PhotographStudy
 from components.settings import LayerChoice
-from intriguing.analysis import UnitSettings
 
 RECIPE = PhotographStudy(
     title="One class for all photographs",
@@ -20,6 +19,5 @@ RECIPE = PhotographStudy(
     shorter_side=256,
     target=9,
     layers=(LayerChoice(layer="fire9", pooling="max"), LayerChoice(layer="conv_final", pooling="mean")),
-    units=UnitSettings(num_random_bases=20, num_ways=5),
     bounded=("AlexNet",),
 )

@@ -28,7 +28,7 @@ class GivenAttackExecutor(Executor):
     def Do(self, input_dict, output_dict, exec_properties):
         output_dict["distorted"][0].write_arrays(self.arrays)
         output_dict["distorted"][0].write_json(
-            "attack.json", {"name": exec_properties["name"], "dataset": "mnist_5k", "subset": "test"}
+            "attack.json", {"name": exec_properties["name"], "dataset": "mnist_5k", "subset": "test", "pixel_box": [0.0, 1.0]}
         )
 
 

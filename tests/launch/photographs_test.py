@@ -1,0 +1,164 @@
+"""A model file and a folder of photographs go through the scripts as they are, and every mistake is told in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.artifacts import DistortedImages
+from components.photograph_pipeline import photograph_pipeline
+from components.runner import run
+from intriguing.data import dataset_card, load_examples
+from launch.recipes.imagenet_ostrich import RECIPE
+from tests.launch.conftest import Finished, Script
+
+COLORS = ("1_red", "2_green", "3_blue")
+IMAGES_OF_A_COLOR = 4
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photographs of 14x11 pixels, each of which is a little more red, green or blue."""
+    folder, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for label, color in enumerate(COLORS):
+        place = folder / "test" / color
+        place.mkdir(parents=True)
+        for number in range(IMAGES_OF_A_COLOR):
+            pixels = random.integers(60, 120, [14, 11, 3])
+            pixels[..., label] += 40
+            (place / f"{color}_{number}.png").write_bytes(tf.io.encode_png(pixels.astype(np.uint8)).numpy())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Names the strongest color of 8x8 pixels, which it takes as bytes, blue first, and answers probabilities."""
+    inputs = keras.Input((8, 8, 3), name="colors")
+    means = keras.layers.GlobalAveragePooling2D(name="means")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="answers")(means))
+    model.set_weights([0.3 * np.eye(3, dtype=np.float32)[::-1], np.zeros(3, np.float32)])
+    model.save(path := tmp_path_factory.mktemp("model") / "strongest.keras")
+    return path
+
+
+def _attack(script: Script, model_file: Path, photographs: Path, workdir: Path, *more: str) -> Finished:
+    return script(
+        "attack", f"--model={model_file}", "--preprocess_input=resnet50", f"--dataset={photographs}", "--subset=test",
+        "--num_images=6", f"--workdir={workdir}", "--strategy=one_device", "--search=quick", *more,
+    )  # fmt: skip
+
+
+def test_a_file_and_a_folder_are_all_that_an_attack_needs(
+    script: Script, model_file: Path, photographs: Path, tmp_path: Path
+) -> None:
+    finished = _attack(script, model_file, photographs, tmp_path, "--target=2", "--only_correct", "--num_levels=256")
+    assert finished.code == 0, finished.err
+    assert "Found 6 of 6" in finished.out
+    attacked = DistortedImages(tmp_path / "attack_strongest")
+    attacked.manifest()
+    arrays = attacked.arrays()
+    assert arrays["images"].shape == (6, 8, 8, 3)
+    assert np.all(arrays["targets"] == 2) and not np.any(arrays["labels"] == 2)
+    np.testing.assert_array_equal(_strongest(arrays["images"]), arrays["labels"])
+    np.testing.assert_array_equal(_strongest(arrays["distorted"]), 2)
+    assert arrays["survives_rounding"].all()
+    np.testing.assert_allclose(255 * arrays["distorted"], np.round(255 * arrays["distorted"]), atol=1e-3)
+    assert attacked.attack()["class_names"] == list(COLORS) and attacked.attack()["num_surviving_rounding"] == 6
+
+
+def _strongest(images: np.ndarray) -> np.ndarray:
+    """Returns the color that exceeds its mean over ImageNet most, which `preprocess_input` of resnet50 subtracts."""
+    return (255 * images.mean(axis=(1, 2)) - [123.68, 116.779, 103.939]).argmax(axis=1)
+
+
+def test_a_changed_folder_is_attacked_anew(script: Script, model_file: Path, photographs: Path, tmp_path: Path) -> None:
+    _attack(script, model_file, photographs, tmp_path)
+    assert "reused" in _attack(script, model_file, photographs, tmp_path).err
+    first = next((photographs / "test" / COLORS[0]).iterdir())
+    os.utime(first, ns=(1, 1))
+    again = _attack(script, model_file, photographs, tmp_path).err
+    assert "subset_" in again and "attack_strongest  reused" not in again and "model_strongest  reused" in again
+
+
+def test_a_network_of_keras_applications_needs_no_code(script: Script, photographs: Path, tmp_path: Path) -> None:
+    finished = script(
+        "attack", "--model=keras.applications.MobileNetV2", "--weights=random", f"--dataset={photographs}", "--subset=test",
+        "--num_images=2", f"--workdir={tmp_path}", "--strategy=one_device", "--search=coarse", "--max_evaluations=20",
+    )  # fmt: skip
+    assert finished.code == 0, finished.err
+    assert "of 2, average distortion" in finished.out
+    assert DistortedImages(tmp_path / "attack_MobileNetV2").arrays()["images"].shape == (2, 224, 224, 3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model=keras.applications.MobilNetV2"], "unknown network of keras.applications 'MobilNetV2'. Did you mean 'MobileNetV2'?"),
+        (["--model=SqueezNet", "--weights=random"], "unknown model 'SqueezNet'. Did you mean 'SqueezeNet'?"),
+        (["--model=SqueezeNet"], "any other model needs some; received the model 'SqueezeNet' and the weights ''"),
+        (["--model=nowhere.keras"], "there is no model file 'nowhere.keras'"),
+        (["--model=SqueezeNet", "--weights=imagenet"], "no weights of SqueezeNet can be downloaded"),
+    ],
+)  # fmt: skip
+def test_a_model_that_is_not_there_is_named(script: Script, tmp_path: Path, flags: list[str], words: str) -> None:
+    finished = script("attack", *flags, f"--workdir={tmp_path}")
+    assert finished.code == 1
+    assert words in finished.err and "Traceback" not in finished.err
+
+
+def test_a_model_is_asked_for_once(script: Script, model_file: Path) -> None:
+    for flags in ([], ["--trained_model=nowhere", f"--model={model_file}"]):
+        finished = script("attack", *flags)
+        assert finished.code != 0
+        assert "trained_model" in finished.out + finished.err and "model" in finished.out + finished.err
+
+
+def test_images_of_another_size_are_refused(script: Script, model_file: Path, photographs: Path, tmp_path: Path) -> None:
+    finished = _attack(script, model_file, photographs, tmp_path, "--image_size=9x8")
+    assert finished.code == 1
+    assert "takes images [8, 8, 3]; received image_shape (9, 8, 3)" in finished.err
+
+
+def test_a_stray_file_is_named(script: Script, model_file: Path, tmp_path: Path) -> None:
+    place = tmp_path / "photographs" / "test" / "1_red"
+    place.mkdir(parents=True)
+    (place / "notes.txt").write_text("red")
+    finished = _attack(script, model_file, tmp_path / "photographs", tmp_path / "work")
+    assert finished.code == 1
+    assert "notes.txt' is no image file" in finished.err and "Move it away." in finished.err
+
+
+def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: Path) -> None:
+    finished = script("reproduce", "--recipe=imagenet_ostrich", f"--workdir={tmp_path}")
+    assert finished.code == 1
+    assert (
+        "the recipe 'imagenet_ostrich' needs photographs and the weights of a network. Pass --photographs=FOLDER"
+        in finished.err
+    )
+
+
+@pytest.mark.skipif(
+    not {"INTRIGUING_SQUEEZENET_DIR", "INTRIGUING_IMAGENET_SAMPLE_DIR"} <= set(os.environ),
+    reason="INTRIGUING_SQUEEZENET_DIR and INTRIGUING_IMAGENET_SAMPLE_DIR name no weights and photographs",
+)
+def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
+    study = dataclasses.replace(
+        RECIPE, num_images=2, batch_size=2, search=dataclasses.replace(RECIPE.search, max_evaluations=40), layers=(), bounded=()
+    )
+    folder = Path(os.environ["INTRIGUING_IMAGENET_SAMPLE_DIR"])
+    weights = next(Path(os.environ["INTRIGUING_SQUEEZENET_DIR"]).glob("*.npz"))
+    steps = photograph_pipeline(study, workdir=tmp_path, seed=0, photographs=folder, weights=weights, facts={})
+    run(steps)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "2 of 2 photographs are taken for class 9, n01518878" in page
+    free, levels = (DistortedImages(tmp_path / name).arrays() for name in ("attack_SqueezeNet", "attack_SqueezeNet_bytes"))
+    assert levels["survives_rounding"].all()
+    assert np.all(free["distortion"] < 0.0065)  # the paper's average for AlexNet
+    card = dataset_card(str(folder), image_size=(227, 227), shorter_side=256)
+    assert set(free["ids"]) <= set(load_examples(card, "validation").ids.numpy())

@@ -1,0 +1,73 @@
+"""Which images are attacked: a random sample that grows at its end, if asked for of right answers only; and of the right size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.attacker.sampling import check_fits, sample, targets_of
+from intriguing.data import DatasetCard, dataset_card, sample_examples
+
+TOLD = {"num_images": 5, "only_correct": True, "seed": 3, "targeted": True, "target": -1, "batch_size": 4}
+
+
+@pytest.fixture
+def card(digits_dir: Path) -> DatasetCard:
+    return dataset_card("mnist_5k", data_dir=str(digits_dir))
+
+
+class _KnowsSome(keras.Model):
+    """Answers 1 for dark images, and 7 for others."""
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.one_hot(tf.where(tf.reduce_mean(images, axis=[1, 2, 3]) < 0.1, 1, 7), 10)
+
+
+def test_only_right_answers_are_drawn_in_the_order_of_the_sample(card: DatasetCard) -> None:
+    drawn = sample(_KnowsSome(), card, "test", TOLD)
+    everything = sample_examples(card, "test", num_images=1000, seed=3)
+    answers = np.argmax(_KnowsSome()(everything.images), axis=1)
+    right = np.flatnonzero(answers == everything.labels)[:5]
+    np.testing.assert_array_equal(drawn.ids, everything.ids.numpy()[right])
+    np.testing.assert_array_equal(drawn.images, everything.images.numpy()[right])
+
+
+def test_images_of_the_target_are_left_out(card: DatasetCard) -> None:
+    drawn = sample(_KnowsSome(), card, "test", {**TOLD, "target": 7})
+    assert set(drawn.labels.numpy()) == {1}
+    np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "target": 7}), 7)
+
+
+def test_a_sample_without_conditions_is_that_of_the_input_layer(card: DatasetCard) -> None:
+    drawn = sample(_KnowsSome(), card, "test", {**TOLD, "only_correct": False})
+    np.testing.assert_array_equal(drawn.ids, sample_examples(card, "test", num_images=5, seed=3).ids)
+
+
+def test_too_few_right_answers_are_counted(card: DatasetCard) -> None:
+    with pytest.raises(
+        ValueError, match=r"num_images must be at most \d+, the images of 'test\[:60\]' that the network gets right"
+    ):
+        sample(_KnowsSome(), card, "test[:60]", {**TOLD, "num_images": 50})
+
+
+def test_targets_are_random_wrong_classes_or_none(card: DatasetCard) -> None:
+    drawn = sample_examples(card, "test", num_images=50, seed=0)
+    random = targets_of(drawn, card, TOLD)
+    assert np.all(random != drawn.labels) and len(set(random)) > 5
+    np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "targeted": False}), -1)
+
+
+def test_a_network_of_other_images_or_fewer_classes_is_refused(card: DatasetCard) -> None:
+    def network(shape: tuple[int, ...], num_classes: int) -> keras.Model:
+        inputs = keras.Input(shape)
+        return keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs)))
+
+    check_fits(network((28, 28, 1), 12), card)
+    with pytest.raises(ValueError, match=r"takes images \[28, 28, 3\]; those of mnist_5k are \[28, 28, 1\]. Bring them to its"):
+        check_fits(network((28, 28, 3), 10), card)
+    with pytest.raises(ValueError, match="the network has 4 classes; mnist_5k has 10. Take a data set"):
+        check_fits(network((28, 28, 1), 4), card)

@@ -1,0 +1,102 @@
+"""A model that was trained elsewhere becomes a network of pixels, once, and again only when its files change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from components.artifacts import TrainedModel, sha256_of
+from components.model_importer.component import ModelImporter
+from components.model_importer.executor import check_source
+from components.runner import run
+from intriguing.models import build, save_arrays
+
+NO_SCALING: dict[str, Any] = {}
+
+
+def _imported(workdir: Path, **told: Any) -> TrainedModel:
+    defaults = {
+        "name": "brought", "weights": "", "weights_channel_order": "RGB", "files": {}, "image_shape": [], "scaling": NO_SCALING,
+        "probabilities": False, "seed": 0,
+    }  # fmt: skip
+    importer = ModelImporter("model_brought", workdir, **{**defaults, **told})
+    run([importer])
+    return importer.output
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(keras.layers.GlobalMaxPooling2D()(inputs)))
+    model.save(path := tmp_path / "mine.keras")
+    return path
+
+
+def test_a_file_is_scaled_as_told_and_gets_the_size_of_the_images(model_file: Path, tmp_path: Path) -> None:
+    scaling = {"scale": [255.0], "offset": [-1.0, -2.0, -3.0], "channel_order": "BGR"}
+    trained = _imported(tmp_path, model=str(model_file), image_shape=[5, 6, 3], scaling=scaling)
+    images = np.random.default_rng(0).random((2, 5, 6, 3)).astype(np.float32)
+    expected = keras.saving.load_model(model_file)((255 * images - [1.0, 2.0, 3.0])[..., ::-1].astype(np.float32))
+    np.testing.assert_allclose(trained.load()(images), expected, rtol=1e-4)
+    told = trained.training()
+    assert (told["name"], told["image_shape"], told["num_classes"]) == ("brought", [5, 6, 3], 4)
+
+
+def test_a_network_of_the_zoo_gets_the_weights_of_a_file(tmp_path: Path) -> None:
+    source = build("FC10(1)", seed=5)
+    save_arrays(source, tmp_path / "weights.npz")
+    trained = _imported(tmp_path, model="FC10(1)", weights=str(tmp_path / "weights.npz"))
+    for ours, theirs in zip(trained.load().get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_random_weights_follow_the_seed(tmp_path: Path) -> None:
+    first, second = (
+        _imported(tmp_path / str(seed), model="FC10(1)", weights="random", seed=seed).load().get_weights()[0] for seed in (1, 2)
+    )
+    np.testing.assert_array_equal(first, build("FC10(1)", seed=1).get_weights()[0])
+    assert np.any(first != second)
+
+
+def test_another_content_of_a_file_is_another_model(model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    def bring() -> str:
+        files = {str(model_file): sha256_of(model_file)}
+        _imported(tmp_path, model=str(model_file), image_shape=[5, 6, 3], files=files)
+        return capsys.readouterr().err
+
+    bring()
+    assert "reused" in bring()
+    inputs = keras.Input((5, 6, 3))
+    keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs))).save(model_file)
+    assert "reused" not in bring()
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "words"),
+    [
+        ("FC10(2)", "random", r"unknown model 'FC10\(2\)'. Did you mean 'FC10\(1\)'"),
+        ("mine.keras", "random", "a model file has weights of its own"),
+        ("FC10(1)", "", "any other model needs some"),
+        ("keras.applications.Xeption", "random", "network of keras.applications 'Xeption'. Did you mean 'Xception'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_built(model: str, weights: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_source(model, weights)
+
+
+def test_a_state_dict_for_a_network_of_other_names_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="the names in a state dict are known for AlexNet-OWT, SqueezeNet-torchvision; received"
+    ):
+        _imported(tmp_path, model="FC10(1)", weights="weights.pth")
+
+
+def test_weights_for_another_network_are_refused(tmp_path: Path) -> None:
+    save_arrays(build("FC100-100-10"), tmp_path / "weights.npz")
+    with pytest.raises(ValueError, match="hidden1"):
+        _imported(tmp_path, model="FC10(1)", weights=str(tmp_path / "weights.npz"))

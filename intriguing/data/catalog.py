@@ -1,4 +1,4 @@
-"""The catalog: one card per TFDS image-classification data set, prepared on first use."""
+"""The catalog: one card per image-classification data set, of TFDS, prepared on first use, or a folder of images."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class DatasetCard:
         """Returns the TFDS builder, ready to read.
 
         Raises:
-            FileNotFoundError: If the prepared files are gone, or were never there.
-            ValueError: If something lies in a folder of images where it does not belong.
+            FileNotFoundError: If the prepared files or the folder are gone, or were never there.
+            ValueError: If a folder of images holds other ones than before, or something lies there where it does not belong.
         """
         if self.folder is not None:
-            return ImageFolder(Path(self.folder))
+            return _unchanged(self, ImageFolder(Path(self.folder)))
         builder = tfds.builder(self.name, data_dir=self.data_dir)
         if not builder.is_prepared():
             raise FileNotFoundError(
@@ -87,12 +87,10 @@ def dataset_card(
         >>> card.split_sizes
         {'train': 60000, 'test': 10000}
     """
-    if shorter_side is not None and image_size is None:
-        raise ValueError(f"shorter_side needs an image_size that is cut out; received {shorter_side} alone. Pass image_size.")
-    fitting = None if image_size is None else ImageFitting(height=image_size[0], width=image_size[1], shorter_side=shorter_side)
+    fitting = _fitting(image_size, shorter_side)
     if is_folder(name):
-        folder = Path(name).expanduser()
-        return _card_of(folder.resolve().name, _folder_builder(folder, fitting), fitting, folder=str(folder.resolve()))
+        folder = Path(name).expanduser().resolve()
+        return _card_of(folder.name, _folder_builder(folder, fitting), fitting, folder=str(folder))
     builder = _find_builder(name, data_dir)
     _check_labeled_images(name, builder.info.features, fitting)
     if not builder.is_prepared():
@@ -101,21 +99,41 @@ def dataset_card(
 
 
 def is_folder(name: str) -> bool:
-    """True if a data set is named by the path of a folder; a single word, or one with a configuration, is a name of TFDS."""
-    return name.startswith(("/", ".", "~")) or (any(mark in name for mark in "/\\") and Path(name).is_dir())
+    """True if a data set is named by the path of a folder; where TFDS knows the name as well, only if it begins as a path."""
+    if name.startswith(("/", ".", "~")):
+        return True
+    is_directory = name != "" and Path(name).is_dir()
+    return is_directory and name.split("/")[0] not in tfds.list_builders(with_community_datasets=False)
+
+
+def _fitting(image_size: tuple[int, int] | None, shorter_side: int | None) -> ImageFitting | None:
+    if image_size is None:
+        if shorter_side is not None:
+            raise ValueError(f"shorter_side needs a size that is cut out; received {shorter_side} alone. Pass image_size, too.")
+        return None
+    if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
+        raise ValueError(f"image_size must be (height, width); received {image_size!r}. Pass two numbers, such as (224, 224).")
+    return ImageFitting(height=image_size[0], width=image_size[1], shorter_side=shorter_side)
 
 
 def _folder_builder(folder: Path, fitting: ImageFitting | None) -> ImageFolder:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {str(folder)!r}; expected one with split/class/image in it. Check the path."
-        )
+    builder = ImageFolder(folder)
     if fitting is None:
         raise ValueError(
             f"images of a folder such as {str(folder)!r} have sizes of their own. Pass image_size, the height and width that "
             "they are brought to, or --image_size to a script."
         )
-    return ImageFolder(folder)
+    return builder
+
+
+def _unchanged(card: DatasetCard, builder: ImageFolder) -> ImageFolder:
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    if (sizes, tuple(builder.info.features["label"].names)) != (card.split_sizes, card.class_names):
+        raise ValueError(
+            f"the folder {card.folder!r} holds other images than when its card was written: expected "
+            f"{dict(card.split_sizes)} of {card.num_classes} classes, found {sizes}. Call dataset_card again."
+        )
+    return builder
 
 
 def _card_of(
@@ -127,10 +145,9 @@ def _card_of(
     folder: str | None = None,
 ) -> DatasetCard:
     image, label = builder.info.features["image"], builder.info.features["label"]
-    channels = 3 if folder is not None else image.shape[-1]
     return DatasetCard(
         name=name,
-        image_shape=tuple(image.shape) if fitting is None else (fitting.height, fitting.width, channels),
+        image_shape=tuple(image.shape) if fitting is None else (fitting.height, fitting.width, image.shape[-1]),
         num_classes=label.num_classes,
         class_names=tuple(label.names),
         split_sizes={split: info.num_examples for split, info in builder.info.splits.items()},
@@ -146,7 +163,8 @@ def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
         # From None: TFDS would list its thousand names before our sentence.
-        raise ValueError(f"unknown data set {name!r}.{suggestion(name, known)}") from None
+        nor_folder = " Nor is there a folder at that path." if "/" in name else ""
+        raise ValueError(f"unknown data set {name!r}.{suggestion(name, known)}{nor_folder}") from None
 
 
 def _check_labeled_images(name: str, features: tfds.features.FeatureConnector, fitting: ImageFitting | None) -> None:

@@ -26,11 +26,13 @@ class ImageFitting:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
-            raise ValueError(f"an image must have at least one pixel a side; received a size of {self.height}x{self.width}.")
+            raise ValueError(
+                f"an image must have at least one pixel a side; received a size of {self.height}x{self.width}. Ask for more."
+            )
         if self.shorter_side is not None and self.shorter_side < max(self.height, self.width):
             raise ValueError(
                 f"shorter_side must be at least {max(self.height, self.width)}, so that {self.height}x{self.width} pixels can "
-                f"be cut out; received {self.shorter_side}."
+                f"be cut out; received {self.shorter_side}. Ask for more, or for a smaller image."
             )
 
     def fit(self, image: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-_FOR_LAYOUT = "expected folders split/class/image, such as validation/n01518878/ostrich.jpg"
+_LAYOUT = "expected folders split/class/image, such as validation/n01518878/ostrich.jpg"
+_DEPTH_AT, _LEAST_DEPTH = 28, 24  # where a BMP file tells the bits of a pixel, and how many hold a color
 
 
 class ListedImage(NamedTuple):
@@ -20,60 +22,98 @@ class ListedImage(NamedTuple):
 
     path: Path
     id: str  # its path within the folder
-    class_name: str
+    label: int
 
 
-def list_images(folder: Path) -> dict[str, list[ListedImage]]:
+class Listing(NamedTuple):
+    """What a folder holds."""
+
+    class_names: tuple[str, ...]  # sorted; those of all splits, so that a label means the same class in each
+    splits: dict[str, list[ListedImage]]
+
+
+def list_images(folder: Path) -> Listing:
     """Lists the images of every split, in an order that mixes the classes and is the same on every machine.
 
-    Names that begin with a dot are passed over.
+    Names that begin with a dot are passed over. A folder of a class may be empty: it keeps the number of that class.
 
     Raises:
-        ValueError: If something lies where it does not belong, or if a split holds no image.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If something lies where it does not belong, a split holds no image, or TFDS could not read its name.
     """
-    splits = {split.name: _images_of_split(folder, split) for split in _folders(folder)}
-    if not splits:
-        raise ValueError(f"the folder {str(folder)!r} holds no split; {_FOR_LAYOUT}.")
-    return splits
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r}; {_LAYOUT}. Check the path.")
+    classes = {split.name: _folders(split) for split in _folders(folder)}
+    if not classes:
+        raise ValueError(f"the folder {str(folder)!r} holds no split; {_LAYOUT}.")
+    class_names = tuple(sorted({class_.name for found in classes.values() for class_ in found}))
+    labels = {name: label for label, name in enumerate(class_names)}
+    return Listing(class_names, {split: _images_of(folder, split, found, labels) for split, found in classes.items()})
 
 
 def content_of(folder: Path) -> str:
-    """Returns a digest of the files in a folder by name, size and time of change: another one means that something changed."""
-    digest = hashlib.sha256()
-    for listed in (image for images in list_images(folder).values() for image in images):
+    """Returns a digest of the files in a folder by name, size and time of change: another one means that something changed.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: As `list_images`.
+    """
+    listing = list_images(folder)
+    digest = hashlib.sha256("\0".join(listing.class_names).encode())
+    for listed in (image for images in listing.splits.values() for image in images):
         stat = listed.path.stat()
-        digest.update(f"{listed.id}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(f"\n{listed.id}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
-class ImageFolder(tfds.ImageFolder, skip_registration=True):  # type: ignore[call-arg]  # a word of TFDS
-    """As `tfds.ImageFolder`, which knows whole splits only, and passes over what it does not understand."""
+class ImageFolder(tfds.core.DatasetBuilder, skip_registration=True):  # type: ignore[call-arg]  # a word of TFDS
+    """TFDS builder over a folder; unlike `tfds.ImageFolder` it knows slices, and refuses what it does not understand."""
+
+    VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, folder: Path):
         """Lists the files; none is read yet."""
-        self._listed = list_images(folder)
-        super().__init__(str(folder))
+        self._listing = list_images(folder)
+        super().__init__(data_dir=str(folder))
+        self._data_dir = str(folder)  # the files are there, not in a folder of this builder and version below it
+        sizes = {name: len(images) for name, images in self._listing.splits.items()}
+        infos = [tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0) for name, size in sizes.items()]
+        self.info.set_splits(tfds.core.SplitDict(infos))
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(names=self._listing.class_names),
+            "image/filename": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Images of a folder.",
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+        )
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: the files are read where they are."""
 
     def _as_dataset(self, split: Any, decoders: Any = None, read_config: Any = None, shuffle_files: bool = False) -> Any:
         """Serves the images of a split, or of a slice or sum of splits, in order."""
-        del decoders, read_config
-        if shuffle_files:
-            raise ValueError("a folder of images is served in order; received shuffle_files=True. Shuffle what is served.")
-        return self.serve(self.listed(str(split)))
+        del read_config  # about shards and caches, of which there are none
+        if decoders is not None or shuffle_files:
+            raise ValueError(
+                "a folder of images is served decoded and in order; received decoders or shuffle_files. Shuffle what is served."
+            )
+        return self.serve(self.listed(split))
 
     def listed(self, subset: str) -> list[ListedImage]:
         """Returns the images of a subset, such as 'validation[:3]', in order."""
         slices = tfds.core.ReadInstruction.from_spec(subset).to_absolute(self.info.splits)
-        return [image for part in slices for image in self._listed[part.splitname][part.from_ : part.to]]
-
-    def labels_of(self, images: Sequence[ListedImage]) -> np.ndarray:
-        """Returns the labels of listed images, int32."""
-        return np.array([self.info.features["label"].str2int(image.class_name) for image in images], np.int32)
+        return [image for part in slices for image in self._listing.splits[part.splitname][part.from_ : part.to]]
 
     def serve(self, images: Sequence[ListedImage]) -> tf.data.Dataset:
         """Serves listed images as `{"image", "label", "image/filename"}`, decoded."""
-        paths = [str(image.path) for image in images]
-        dataset = tf.data.Dataset.from_tensor_slices((paths, self.labels_of(images).astype(np.int64)))
+        paths, labels = [str(image.path) for image in images], [image.label for image in images]
+        dataset = tf.data.Dataset.from_tensor_slices((paths, np.array(labels, np.int64)))
         return dataset.map(_example, num_parallel_calls=tf.data.AUTOTUNE)
 
 
@@ -82,13 +122,22 @@ def _example(path: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def decode(content: tf.Tensor) -> tf.Tensor:
-    """Returns the colors of an image file, uint8 `[height, width, 3]`."""
+    """Returns the colors of an image file, uint8 `[height, width, 3]`; of a moving picture, those of its first frame."""
     # The default of the first decoder is faster, and differs by a few levels from what other programs see.
     return tf.cond(
         tf.io.is_jpeg(content),
         lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+        lambda: _decode_other(content),
     )
+
+
+def _decode_other(content: tf.Tensor) -> tf.Tensor:
+    if_bitmap = tf.where(tf.strings.substr(content, 0, 2) == b"BM", _DEPTH_AT, 0)
+    depth = tf.io.decode_raw(tf.strings.substr(content, if_bitmap, 2), tf.uint16, fixed_length=2)[0]
+    # TensorFlow takes the numbers of a table of colors for levels of gray.
+    has_colors = tf.debugging.Assert((if_bitmap == 0) | (depth >= _LEAST_DEPTH), ["a BMP file with a table of colors"])
+    with tf.control_dependencies([] if has_colors is None else [has_colors]):
+        return tf.io.decode_image(content, channels=3, expand_animations=False)
 
 
 def check_readable(images: Sequence[ListedImage]) -> None:
@@ -97,35 +146,41 @@ def check_readable(images: Sequence[ListedImage]) -> None:
         try:
             decode(tf.io.read_file(str(image.path)))
         except tf.errors.InvalidArgumentError as error:
+            # TensorFlow puts its own names around the reason.
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*|Expected .*Summarized data: b'", "", error.message).strip(" .'")
             raise ValueError(
-                f"the image {str(image.path)!r} cannot be read: truncated, or no image. Replace it, or move it away."
+                f"the image {str(image.path)!r} cannot be read: {reason}. Replace it, save it as PNG, or move it away."
             ) from error
 
 
-def _images_of_split(folder: Path, split: Path) -> list[ListedImage]:
-    images = [
-        ListedImage(path, path.relative_to(folder).as_posix(), class_folder.name)
-        for class_folder in _folders(split)
-        for path in _files(class_folder)
-    ]
-    if not images:
-        raise ValueError(f"the split {str(split)!r} holds no image; {_FOR_LAYOUT}.")
+def _images_of(folder: Path, split: str, classes: Sequence[Path], labels: dict[str, int]) -> list[ListedImage]:
+    if not re.fullmatch(r"[\w-]+", split) or split == "all":
+        raise ValueError(
+            f"the name of a split must be of letters, digits, '_' and '-', and not 'all'; received {str(folder / split)!r}. "
+            "Rename that folder."
+        )
+    files = [(path, class_.name) for class_ in classes for path in _files(class_)]
+    if not files:
+        raise ValueError(f"the split {str(folder / split)!r} holds no image; {_LAYOUT}.")
+    images = [ListedImage(path, path.relative_to(folder).as_posix(), labels[name]) for path, name in files]
     return sorted(images, key=lambda image: hashlib.sha256(image.id.encode()).digest())
+
+
+def _folders(folder: Path) -> list[Path]:
+    found = _visible(folder)
+    for path in found:
+        if not path.is_dir():
+            raise ValueError(f"{str(path)!r} is a file among folders; {_LAYOUT}. Move it away.")
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    found = _visible(folder)
+    for path in found:
+        if path.suffix.lower() not in _SUFFIXES or path.is_dir():
+            raise ValueError(f"{str(path)!r} is no image file ({', '.join(_SUFFIXES)}); {_LAYOUT}. Move it away.")
+    return found
 
 
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _folders(folder: Path) -> list[Path]:
-    for path in _visible(folder):
-        if not path.is_dir():
-            raise ValueError(f"{str(path)!r} is a file among folders; {_FOR_LAYOUT}. Move it away.")
-    return _visible(folder)
-
-
-def _files(folder: Path) -> list[Path]:
-    for path in _visible(folder):
-        if path.is_dir() or path.suffix.lower() not in _SUFFIXES:
-            raise ValueError(f"{str(path)!r} is no image file ({', '.join(_SUFFIXES)}); {_FOR_LAYOUT}. Move it away.")
-    return _visible(folder)

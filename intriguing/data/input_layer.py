@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from intriguing.data.catalog import DatasetCard
-from intriguing.data.image_folder import ImageFolder, ListedImage, check_readable
+from intriguing.data.image_folder import ListedImage, check_readable, content_of
 from intriguing.data.subsets import num_examples
 from intriguing.pixels import PixelBox
 
@@ -27,7 +27,7 @@ class Examples(NamedTuple):
 
     images: tf.Tensor  # [examples, height, width, channels] float32, in the pixel box of the card
     labels: tf.Tensor  # [examples] int32
-    ids: tf.Tensor  # [examples] string, TFDS example ids: two subsets are disjoint if these are
+    ids: tf.Tensor  # [examples] string, TFDS example ids, or paths within a folder: two subsets are disjoint if these are
 
 
 def load_examples(card: DatasetCard, subset: str) -> Examples:
@@ -50,14 +50,13 @@ def load_examples(card: DatasetCard, subset: str) -> Examples:
 def load_labels(card: DatasetCard, subset: str) -> np.ndarray:
     """Returns the labels of a whole subset, int32 `[examples]`, in the order in which TFDS keeps it."""
     if card.folder is not None:
-        folder = ImageFolder(Path(card.folder))
-        return folder.labels_of(folder.listed(subset))
+        return np.array([file.label for file in _listed(card, subset)], np.int32)
     _, labels = _read(card, subset)
     return np.array(labels)
 
 
 def load_ids(card: DatasetCard, subset: str) -> np.ndarray:
-    """Returns the TFDS ids of the examples of a subset, bytes `[examples]`, in the same order."""
+    """Returns the ids of the examples of a subset, bytes `[examples]`, in the same order; no image is decoded."""
     return _ids(card, subset)
 
 
@@ -83,7 +82,7 @@ def sample_examples(card: DatasetCard, subset: str, *, num_images: int, seed: in
         )
     rows = np.random.default_rng(seed).permutation(size)[:num_images]
     if card.folder is not None:
-        listed = ImageFolder(Path(card.folder)).listed(subset)
+        listed = _listed(card, subset)
         files = [listed[row] for row in rows]
         images, labels = _read_files(card, files)
         return Examples(_pixels(card, images), labels, tf.constant([file.id.encode() for file in files]))
@@ -173,12 +172,17 @@ def _sharded_by_data() -> tf.data.Options:
     return options
 
 
-@functools.lru_cache(maxsize=2)  # the training and the test set, as bytes: what a study reads again and again
 def _read(card: DatasetCard, subset: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads a subset: uint8 images and int32 labels, shard after shard, so that row i of a split is row i of its slices."""
     num_examples(card, subset)  # speaks more clearly than TFDS where the expression is wrong
-    if card.folder is not None:
-        return _read_files(card, ImageFolder(Path(card.folder)).listed(subset))
+    return _kept(card, subset, "" if card.folder is None else content_of(Path(card.folder)))
+
+
+@functools.lru_cache(maxsize=2)  # the training and the test set, as bytes: what a study reads again and again
+def _kept(card: DatasetCard, subset: str, content: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Reads a subset, unless it was read before; `content` is another one as soon as a file of a folder is."""
+    if content:
+        return _read_files(card, _listed(card, subset))
     examples = card.builder().as_dataset(split=subset, read_config=tfds.ReadConfig(interleave_cycle_length=1))
     return _read_all(card, examples)
 
@@ -199,10 +203,16 @@ def _read_files(card: DatasetCard, files: Sequence[ListedImage]) -> tuple[tf.Ten
         raise
 
 
+def _listed(card: DatasetCard, subset: str) -> list[ListedImage]:
+    num_examples(card, subset)  # as in `_read`
+    listed: list[ListedImage] = card.builder().listed(subset)
+    return listed
+
+
 def _ids(card: DatasetCard, subset: str) -> np.ndarray:
     """Returns the TFDS example ids, the shard and the row in it; ReadConfig(add_tfds_id) gives the same, more slowly."""
     if card.folder is not None:
-        return np.array([image.id.encode() for image in ImageFolder(Path(card.folder)).listed(subset)], dtype=object)
+        return np.array([file.id.encode() for file in _listed(card, subset)], dtype=object)
     files = card.builder().info.splits[subset].file_instructions
     rows = [(os.path.basename(file.filename), row) for file in files for row in range(file.skip, file.skip + file.take)]
     return np.array([f"{name}__{row}".encode() for name, row in rows], dtype=object)

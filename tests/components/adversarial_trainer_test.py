@@ -27,8 +27,9 @@ ATOL_WEIGHTS = 1e-6  # nothing differs but, perhaps, the order in which threads 
 
 def _steps(workdir: Path, digits_dir: Path, training: Any = TINY_POOLS, log_dir: str = "") -> list[Component]:
     subset = ExampleGen(
-        "subset", workdir, dataset="mnist_5k", data_dir=str(digits_dir), manual_dir="", subset="train[:200]", disjoint_from=[]
-    )
+        "subset", workdir, dataset="mnist_5k", data_dir=str(digits_dir), manual_dir="", subset="train[:200]", disjoint_from=[],
+        image_size=[], shorter_side=0, content="",
+    )  # fmt: skip
     trainer = AdversarialTrainer(
         "train_toy", workdir, subset=subset, name="toy", model="FC10(1e-2)", training=to_parameters(training), seed=1,
         log_dir=log_dir,

@@ -35,8 +35,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
 
 def _analyze(workdir: Path, digits_dir: Path, network: TrainedModel, *, subset: str = SPLIT, **changes: Any) -> UnitMeanings:
     examples = ExampleGen(
-        "subset", workdir, dataset="mnist_5k", data_dir=str(digits_dir), manual_dir="", subset=subset, disjoint_from=[]
-    )
+        "subset", workdir, dataset="mnist_5k", data_dir=str(digits_dir), manual_dir="", subset=subset, disjoint_from=[],
+        image_size=[], shorter_side=0, content="",
+    )  # fmt: skip
     bindings: dict[str, Any] = {
         "layers": [dataclasses.asdict(choice) for choice in LAYERS], "settings": to_parameters(SETTINGS),
         "controls": ["random weights", "pixels"], "attributes": {},

@@ -8,11 +8,12 @@ import socket
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 import tensorflow_datasets as tfds
 
-from intriguing.data import DatasetCard, dataset_card
+from intriguing.data import DatasetCard, ImageFitting, dataset_card, load_examples, sample_examples
 from intriguing.pixels import PixelBox
 
 MNIST_FILES = (
@@ -73,9 +74,40 @@ def test_refuses_a_set_that_is_not_image_classification(tmp_path: Path) -> None:
 
 
 def test_refuses_images_without_a_fixed_shape(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"images of ragged_pictures must have one fixed shape.*received \(None, None, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"images of ragged_pictures must have one fixed shape.*received \(None, None, 3\).*Pass image_size"
+    ):
         dataset_card("ragged_pictures", data_dir=str(tmp_path))
     assert not _files_in(tmp_path)
+
+
+def test_images_of_any_size_are_brought_to_one(tmp_path: Path) -> None:
+    card = dataset_card("ragged_pictures", data_dir=str(tmp_path), image_size=(3, 4), shorter_side=5)
+    assert (card.image_shape, card.fitting) == ((3, 4, 3), ImageFitting(height=3, width=4, shorter_side=5))
+    assert (card.folder, card.split_sizes["train"]) == (None, 4)
+    examples = load_examples(card, "train")
+    grays = np.rint(examples.images[:, 0, 0, 0] * 255.0)
+    assert sorted(grays) == [0, 1, 2, 3] and (grays % 3).tolist() == examples.labels.numpy().tolist()
+    np.testing.assert_array_equal(np.rint(examples.images * 255.0), np.broadcast_to(grays[:, None, None, None], (4, 3, 4, 3)))
+    drawn = sample_examples(card, "train[1:]", num_images=3, seed=0)
+    assert sorted(drawn.ids.numpy()) == sorted(examples.ids.numpy()[1:])
+
+
+def test_images_of_one_size_can_be_brought_to_another(tiny: DatasetCard) -> None:
+    card = dataset_card("tiny_pictures", data_dir=tiny.data_dir, image_size=(1, 4))
+    assert card.image_shape == (1, 4, 1) and card.split_sizes == tiny.split_sizes
+    np.testing.assert_array_equal(load_examples(card, "train").images[:, 0, :1], load_examples(tiny, "train").images[:, 0, :1])
+
+
+@pytest.mark.parametrize("image_size", [224, (224,), (224, 224, 3), "224"])
+def test_a_size_that_is_not_height_and_width_is_refused(tmp_path: Path, image_size: object) -> None:
+    with pytest.raises(ValueError, match=r"image_size must be \(height, width\); received .*224.*such as \(224, 224\)"):
+        dataset_card("mnist", data_dir=str(tmp_path), image_size=image_size)
+
+
+def test_a_shorter_side_without_a_size_to_cut_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="shorter_side needs a size that is cut out; received 256 alone. Pass image_size, too"):
+        dataset_card("mnist", data_dir=str(tmp_path), shorter_side=256)
 
 
 def test_a_machine_without_network_is_told_what_was_looked_for(tmp_path: Path, no_network: None) -> None:

@@ -31,10 +31,17 @@ class TinyPictures(tfds.core.GeneratorBasedBuilder):
 
 
 class RaggedPictures(TinyPictures):
-    """Pictures of no fixed shape."""
+    """Pictures of no fixed shape; picture i is i + 1 pixels high."""
 
     VERSION = tfds.core.Version("1.0.0")
     IMAGE_SHAPE = (None, None, 3)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        return {"train": self._generate_examples(4)}
+
+    def _generate_examples(self, num_examples: int) -> Iterator:
+        for row in range(num_examples):
+            yield row, {"image": np.full((row + 1, 2, 3), row, np.uint8), "label": row % 3}
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,65 @@
+"""What ExampleGen promises: a description from which the same data set can be read again, and which goes stale with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.example_gen.component import ExampleGen
+from components.example_gen.executor import card_of
+from components.runner import run
+from intriguing.data import content_of, dataset_card, load_ids
+from tests.intriguing.data.picture_folders import write_pictures
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "pictures")
+
+
+def _step(workdir: Path, folder: Path, **changes: Any) -> ExampleGen:
+    bindings: dict[str, Any] = {
+        "dataset": str(folder), "data_dir": "", "manual_dir": "", "subset": "train[:3]", "disjoint_from": [],
+        "image_size": [4, 3], "shorter_side": 5, "content": content_of(folder),
+    }  # fmt: skip
+    return ExampleGen("subset", workdir, **{**bindings, **changes})
+
+
+def test_the_description_of_a_folder_gives_its_card_back(folder: Path, tmp_path: Path) -> None:
+    step = _step(tmp_path, folder)
+    run([step])
+    card, subset = card_of(step.output)
+    assert card == dataset_card(str(folder), image_size=(4, 3), shorter_side=5)
+    assert (subset, len(load_ids(card, subset))) == ("train[:3]", 3)
+    assert step.output.description() == {
+        "dataset": str(folder), "data_dir": "", "image_size": [4, 3], "shorter_side": 5, "content": content_of(folder),
+        "subset": "train[:3]", "num_examples": 3, "image_shape": [4, 3, 3], "num_classes": 3,
+    }  # fmt: skip
+
+
+def test_a_data_set_of_tfds_keeps_the_size_of_its_images(digits_dir: Path, tmp_path: Path) -> None:
+    told = {"dataset": "mnist_5k", "data_dir": str(digits_dir), "content": "", "image_size": [], "shorter_side": 0}
+    step = _step(tmp_path, write_pictures(tmp_path / "unused"), **told)
+    run([step])
+    assert step.output.description()["image_shape"] == [28, 28, 1]
+    assert card_of(step.output)[0] == dataset_card("mnist_5k", data_dir=str(digits_dir))
+
+
+def test_what_was_made_of_a_folder_is_stale_as_soon_as_a_picture_changes(folder: Path, tmp_path: Path) -> None:
+    step = _step(tmp_path, folder)
+    run([step])
+    digest = step.output.digest()
+    assert _step(tmp_path, folder).is_finished()
+    os.utime(folder / "train/cat/a.png", ns=(1, 1))
+    changed = _step(tmp_path, folder)
+    assert not changed.is_finished()
+    run([changed])
+    assert changed.output.digest() != digest, "so that later steps are stale as well"
+
+
+def test_subsets_of_a_folder_that_share_pictures_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'train\[:3\]' and 'train\[2:\]' of pictures share 1 examples"):
+        run([_step(tmp_path, folder, disjoint_from=["train[2:]"])])

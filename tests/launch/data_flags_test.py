@@ -1,0 +1,99 @@
+"""What the flags of data sets promise: a step for a name of TFDS or a folder, or one line that says what to do."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from absl import flags
+
+from components.example_gen.component import ExampleGen
+from intriguing.data import content_of
+from tests.intriguing.data.picture_folders import truncate, write_pictures
+from tests.launch.conftest import Script, _own_flags
+
+
+@pytest.fixture
+def step_of(tmp_path: Path) -> Iterator[Callable[..., ExampleGen]]:
+    """Returns a function from the shape that a model takes and command-line arguments to the step."""
+    with _own_flags():
+        data_flags: ModuleType = importlib.import_module("launch.data_flags")
+
+        def step(image_shape: Any, *arguments: str) -> ExampleGen:
+            flags.FLAGS.unparse_flags()
+            for name in ("dataset", "image_size", "shorter_side", "subset"):
+                flags.FLAGS[name].unparse()
+            flags.FLAGS(["script", *arguments])
+            made: ExampleGen = data_flags.subset_step(tmp_path, image_shape)
+            return made
+
+        yield step
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "my pictures")
+
+
+def test_a_folder_is_brought_to_the_size_of_the_model_unless_told_otherwise(step_of, folder: Path) -> None:
+    step = step_of([6, 7, 3], f"--dataset={folder}", "--subset=train[:2]")
+    assert step.id == "subset_my_pictures_train__2_"
+    assert step.parameters == {
+        "dataset": str(folder.resolve()), "data_dir": "", "manual_dir": "", "subset": "train[:2]", "disjoint_from": [],
+        "image_size": [6, 7], "shorter_side": 0, "content": content_of(folder),
+    }  # fmt: skip
+    step = step_of([6, 7, 3], f"--dataset={folder}", "--image_size=5", "--shorter_side=8")
+    assert (step.parameters["image_size"], step.parameters["shorter_side"]) == ([5, 5], 8)
+    assert step_of((), f"--dataset={folder}", "--image_size=4x9").parameters["image_size"] == [4, 9]
+
+
+def test_a_folder_may_begin_with_a_tilde(step_of, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert step_of([2, 2, 3], "--dataset=~/my pictures").parameters["dataset"] == str(folder.resolve())
+
+
+def test_a_data_set_of_tfds_keeps_its_size_unless_told_otherwise(step_of) -> None:
+    step = step_of([6, 7, 3])
+    assert step.id == "subset_mnist_5k_train"
+    assert [step.parameters[name] for name in ("image_size", "shorter_side", "content")] == [[], 0, ""]
+    assert step_of([6, 7, 3], "--image_size=32").parameters["image_size"] == [32, 32]
+
+
+@pytest.mark.parametrize("size", ["224x", "224x224x3", "-3", "big", ""])
+def test_a_size_that_cannot_be_read_is_refused(step_of, size: str) -> None:
+    with pytest.raises(ValueError, match=f"--image_size must be a number or HEIGHTxWIDTH, such as 224.*received '{size}'"):
+        step_of((), f"--image_size={size}")
+
+
+def test_a_network_is_trained_on_a_folder(script: Script, folder: Path, tmp_path: Path) -> None:
+    arguments = (
+        "--model=FC10(1e-2)", f"--dataset={folder}", "--num_epochs=1", "--batch_size=2", "--strategy=one_device",
+        f"--workdir={tmp_path / 'runs'}",
+    )  # fmt: skip
+    finished = script("train", *arguments, "--image_size=3")
+    assert finished.code == 0, finished.err
+    assert "% of 5. Trained model:" in finished.out
+    assert "reused" in script("train", *arguments, "--image_size=3").err
+    for more, message in (
+        ((), "have sizes of their own. Pass image_size, the height and width that they are brought to, or --image_size"),
+        (("--image_size=3", "--subset=test"), "unknown split of my pictures 'test'"),
+        (("--image_size=3", "--dataset=./nowhere"), "there is no folder "),
+        (("--image_size=0",), "at least one pixel a side; received a size of 0x0"),
+    ):
+        refused = script("train", *arguments, *more)
+        assert (refused.code, refused.out) == (1, "")
+        assert message in refused.err.splitlines()[-1]
+
+
+def test_a_broken_picture_is_told_in_one_line(script: Script, folder: Path, tmp_path: Path) -> None:
+    truncate(folder / "train/cat/b.PNG")
+    refused = script(
+        "train", "--model=FC10(1)", f"--dataset={folder}", "--image_size=3", "--num_epochs=1", "--batch_size=2",
+        "--strategy=one_device", f"--workdir={tmp_path / 'runs'}",
+    )  # fmt: skip
+    assert refused.code == 1
+    assert "train/cat/b.PNG' cannot be read: Invalid PNG" in refused.err.splitlines()[-1]

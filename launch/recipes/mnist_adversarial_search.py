@@ -6,18 +6,39 @@ Trained on the first 50,000 training images of MNIST, and compared on the other 
 best candidate is chosen among many, and so too good: what it is worth is told by the test images of the other recipe.
 """
 
+import dataclasses
+
 from components.pipeline import ArmStudy, Network, Study
 from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
 
 MINIBATCHES = MinibatchTraining(num_epochs=40, batch_size=100, learning_rate=1e-2, warmup=0.02, last_rate=0.3, averaging=0.9995)
-_SIZE, _REPLACED = 60_000, 0.2
+_SIZE, _SMALL_SIZE = 60_000, 3000
 
 
-def pools(of_images: float, distortion: float, of_hidden: float = 0.0, at: float | None = None) -> tuple[LayerPool, ...]:
-    """Returns a pool of images, and where their share is not zero, of both hidden layers."""
-    images = LayerPool(layer="images", share=of_images, to_distortion=distortion, size=_SIZE, replaced=_REPLACED)
+def with_pools(of_images: float, distortion: float, of_hidden: float = 0.0, at: float | None = None) -> AdversarialTraining:
+    """Returns a training with a pool of images, and where their share is not zero, of both hidden layers.
+
+    A fifth of every pool is renewed every second epoch.
+    """
+    pools = _pools(of_images, distortion, of_hidden, at, hidden_size=_SIZE, replaced=0.2)
+    return AdversarialTraining(minibatches=MINIBATCHES, pools=pools)
+
+
+def with_fresh_pools(
+    of_images: float, distortion: float, of_hidden: float = 0.0, at: float | None = None
+) -> AdversarialTraining:
+    """As `with_pools`, but everything is renewed in every epoch; fewer epochs, and small pools of hidden layers."""
+    pools = _pools(of_images, distortion, of_hidden, at, hidden_size=_SMALL_SIZE, replaced=1.0)
+    fewer = dataclasses.replace(MINIBATCHES, num_epochs=30)
+    return AdversarialTraining(minibatches=fewer, pools=pools, epochs_per_round=1)
+
+
+def _pools(
+    of_images: float, distortion: float, of_hidden: float, at: float | None, *, hidden_size: int, replaced: float
+) -> tuple[LayerPool, ...]:
+    images = LayerPool(layer="images", share=of_images, to_distortion=distortion, size=_SIZE, replaced=replaced)
     hidden = tuple(
-        LayerPool(layer=layer, share=of_hidden, to_distortion=at, size=_SIZE, replaced=_REPLACED)
+        LayerPool(layer=layer, share=of_hidden, to_distortion=at, size=hidden_size, replaced=replaced)
         for layer in ("hidden1", "hidden2")
         if of_hidden
     )
@@ -25,20 +46,17 @@ def pools(of_images: float, distortion: float, of_hidden: float = 0.0, at: float
 
 
 _CANDIDATES = (
-    pools(0.5, 0.036),
-    pools(0.65, 0.036),
-    pools(0.5, 0.045),
-    pools(0.5, 0.036, 0.05),
-    pools(0.5, 0.036, 0.1),
-    pools(0.5, 0.036, 0.1, 0.03),
-    pools(0.3, 0.036, 0.2),
+    with_pools(0.5, 0.036),
+    with_pools(0.65, 0.036),
+    with_pools(0.5, 0.036, 0.05),
+    with_pools(0.5, 0.05, 0.05, 0.02),
+    with_fresh_pools(0.5, 0.054, 0.02, 0.01),
 )
 
 
-def _name(candidate: tuple[LayerPool, ...]) -> str:
-    return "pools " + ", ".join(
-        f"{pool.layer} {pool.share:g} at {'least' if pool.to_distortion is None else pool.to_distortion}" for pool in candidate
-    )
+def _name(candidate: AdversarialTraining) -> str:
+    told = [f"{pool.layer} {pool.share:g} at {pool.to_distortion or 'least'}" for pool in candidate.pools]
+    return f"{'fresh ' if candidate.epochs_per_round == 1 else ''}pools {', '.join(told)}"
 
 
 RECIPE = Study(
@@ -48,14 +66,7 @@ RECIPE = Study(
         arms=(
             Network(name="weight decay", model="FC100-100-10", training=MINIBATCHES),
             Network(name="dropout", model="FC100-100-10(dropout)", training=MINIBATCHES),
-            *(
-                Network(
-                    name=_name(candidate),
-                    model="FC100-100-10",
-                    training=AdversarialTraining(minibatches=MINIBATCHES, pools=candidate),
-                )
-                for candidate in _CANDIDATES
-            ),
+            *(Network(name=_name(candidate), model="FC100-100-10", training=candidate) for candidate in _CANDIDATES),
         ),
         trained_on="train[:50000]",
         tested_on="train[50000:]",

@@ -94,7 +94,16 @@ def shared(tmp_path_factory):
 
 def subset_of(workdir, data, split):
     return ExampleGen(
-        f"subset_{split}", workdir, dataset="mnist_5k", data_dir=str(data), manual_dir="", subset=split, disjoint_from=[]
+        f"subset_{split}",
+        workdir,
+        dataset="mnist_5k",
+        data_dir=str(data),
+        manual_dir="",
+        subset=split,
+        disjoint_from=[],
+        image_size=[],
+        shorter_side=0,
+        content="",
     )
 
 

@@ -10,7 +10,7 @@ from components.adversarial_trainer.component import AdversarialTrainer
 from components.attacker.component import Attacker
 from components.contract import Component
 from components.example_gen.component import ExampleGen
-from components.reporter.component import Reporter
+from components.reporter.component import NO_PARTS, Reporter
 from components.settings import LayerChoice, Training, to_parameters
 from components.spectral_analyzer.component import SpectralAnalyzer
 from components.trainer.component import Trainer
@@ -175,10 +175,14 @@ def study_pipeline(
 
     halves = [first, second] if half_models else []
     report = Reporter(
-        "report", workdir, title=study.title, facts=facts, subsets=[train, test, *halves],
-        models=models, cross_model_attacks=attacks, cross_model_rates=cross_model, unit_meanings=meanings,
-        cross_subset_models=half_models, cross_subset_attacks=half_attacks, cross_subset_rates=cross_subset,
-        spectral_bounds=spectra, arm_models=arms.models, arm_attacks=arms.attacks, arm_bounds=arms.bounds, arm_rates=arms.rates,
+        "report", workdir, title=study.title, facts=facts,
+        **{
+            **NO_PARTS, "subsets": [train, test, *halves],
+            "models": models, "cross_model_attacks": attacks, "cross_model_rates": cross_model, "unit_meanings": meanings,
+            "cross_subset_models": half_models, "cross_subset_attacks": half_attacks, "cross_subset_rates": cross_subset,
+            "spectral_bounds": spectra, "arm_models": arms.models, "arm_attacks": arms.attacks, "arm_bounds": arms.bounds,
+            "arm_rates": arms.rates,
+        },
     )  # fmt: skip
     return [
         train, test, *halves, *models, *attacks, *cross_model, *spectra, *half_models, *half_attacks, *cross_subset,

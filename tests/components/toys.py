@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 from components.artifacts import Artifact, TrainedModel
 from components.contract import Component, Executor
 from components.runner import run
-from intriguing.attack import QUICK_SEARCH
+from intriguing.attack import COARSE_SEARCH
 from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
 
 TRAINED = {"dataset": "mnist_5k", "subset": "train", "seed": 0, "losses": [1.0, 0.5], "converged": True, "train_errors": [0, 1]}
@@ -20,7 +19,7 @@ TRAINED = {"dataset": "mnist_5k", "subset": "train", "seed": 0, "losses": [1.0, 
 TINY_POOLS = AdversarialTraining(
     minibatches=MinibatchTraining(num_epochs=5, batch_size=50, learning_rate=1e-2),
     pools=(LayerPool(size=16, replaced=0.5),),
-    search=dataclasses.replace(QUICK_SEARCH, max_evaluations=200),
+    search=COARSE_SEARCH,
     attacked_at_once=8,
 )
 """For a linear network: the attack on it compiles fastest."""

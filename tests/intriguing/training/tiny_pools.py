@@ -1,17 +1,16 @@
 """A problem small enough for many trainings: nets of a few weights, an attack without a search, and one real search for all."""
 
-import dataclasses
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.attack import QUICK_SEARCH, DistortionResults
+from intriguing.attack import COARSE_SEARCH, DistortionResults
 from intriguing.models.fully_connected import fully_connected
 
 SHAPE = (2, 2, 1)
 # One batch shape and one search in all tests: a program is compiled once for each.
-ROWS, SEARCH = 8, dataclasses.replace(QUICK_SEARCH, max_evaluations=100)
+ROWS, SEARCH = 8, COARSE_SEARCH
 
 
 def network(decay=0.0, seed=0):

@@ -1,6 +1,5 @@
 """A problem small enough for many trainings: nets of a few weights, an attack without a search, and one real search for all."""
 
-
 import keras
 import numpy as np
 import tensorflow as tf

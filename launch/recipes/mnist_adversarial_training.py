@@ -13,7 +13,7 @@ no improvement.
 """
 
 from components.pipeline import ArmStudy, Network, Study
-from launch.recipes.mnist_adversarial_search import MINIBATCHES, with_fresh_pools, with_pools
+from launch.recipes.mnist_adversarial_search import MINIBATCHES, with_pools
 
 RECIPE = Study(
     title="Training on adversarial examples of every layer, on MNIST",
@@ -24,7 +24,6 @@ RECIPE = Study(
             Network(name="FC100-100-10 dropout", model="FC100-100-10(dropout)", training=MINIBATCHES),
             Network(name="FC100-100-10 input pool", model="FC100-100-10", training=with_pools(0.5, 0.036)),
             Network(name="FC100-100-10 pools", model="FC100-100-10", training=with_pools(0.5, 0.036, 0.05)),
-            Network(name="FC100-100-10 fresh pools", model="FC100-100-10", training=with_fresh_pools(0.5, 0.054, 0.02, 0.01)),
         ),
     ),
 )

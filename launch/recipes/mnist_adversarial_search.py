@@ -9,8 +9,6 @@ of a minibatch at 0.036) and 1.46 (two thirds); with hidden layers at their leas
 1.43; pools renewed whole 1.77 and 1.65. Dropout was not run here.
 """
 
-import dataclasses
-
 from components.pipeline import ArmStudy, Network, Study
 from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
 

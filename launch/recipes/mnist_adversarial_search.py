@@ -5,8 +5,8 @@
 Trained on the first 50,000 training images of MNIST, and compared on the other 10,000 by their errors alone. The error of the
 best candidate is chosen among many, and so too good: what it is worth is told by the test images of the other recipe. Two CPU
 cores, 90 minutes. Measured, one network each, with a standard error of 0.12 points: weight decay 1.70 %; pools of images 1.31
-(half of a minibatch at 0.036) and 1.46 (two thirds); with hidden layers at their least distortion 1.57, at 0.02 beside images at
-0.05 1.43; pools renewed whole 1.77 and 1.65. Dropout was not run here.
+(half of a minibatch at 0.036) and 1.46 (two thirds); with hidden layers at their least distortion 1.57, at 0.02 beside images
+at 0.05 1.43; pools renewed whole 1.77 and 1.65. Dropout was not run here.
 """
 
 from components.pipeline import ArmStudy, Network, Study

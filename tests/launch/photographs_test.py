@@ -148,9 +148,7 @@ def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: P
     reason="INTRIGUING_SQUEEZENET_DIR and INTRIGUING_IMAGENET_SAMPLE_DIR name no weights and photographs",
 )
 def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
-    study = dataclasses.replace(
-        RECIPE, num_images=2, batch_size=2, search=dataclasses.replace(RECIPE.search, max_evaluations=40), layers=(), bounded=()
-    )
+    study = dataclasses.replace(RECIPE, num_images=2, batch_size=2, layers=(), bounded=())
     folder = Path(os.environ["INTRIGUING_IMAGENET_SAMPLE_DIR"])
     weights = next(Path(os.environ["INTRIGUING_SQUEEZENET_DIR"]).glob("*.npz"))
     steps = photograph_pipeline(study, workdir=tmp_path, seed=0, photographs=folder, weights=weights, facts={})

@@ -38,10 +38,11 @@ class BoundaryWalk:
 
     Attributes:
         num_starts: Walks per image at most: the first from the given start, the others from noisy copies of the clean image.
-            A walk that arrives nowhere goes on from where it is until the budget is spent.
+            A walk that arrives nowhere goes on from where it is until the budget is spent, unless it is to go `once`.
         num_agreeing: Walks that must lead to the same least distance before the rest are spared.
         long_steps: Steps of a walk whose length falls along a cosine, taken whether or not they bring the image nearer.
         short_steps: Steps after those, from the nearest point so far.
+        once: A walk that found something ends with its steps, and does not begin them anew from where it is.
         num_rivals: Classes whose margins are linearized in a step, each for the price of one gradient.
         num_planes: Planes that are remembered, those of the present step included.
         scales: Where a step looks for the boundary on the ray through its trial point, in order: shares of the step, before
@@ -56,6 +57,7 @@ class BoundaryWalk:
     num_agreeing: int = 2
     long_steps: int = 48
     short_steps: int = 8
+    once: bool = False
     num_rivals: int = 3
     num_planes: int = 9
     scales: tuple[float, ...] = (-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 1.0, 3.0)
@@ -216,6 +218,8 @@ class _Walker:
             num_evaluations=state.num_evaluations + tf.where(affordable, self.cost, 0),
         )
         finished = self._all_arrived(state) | (state.num_evaluations + self.cost > problem.max_evaluations)
+        if self.walk.once:
+            finished |= tf.math.is_finite(state.length) & (state.step >= self.walk.long_steps + self.walk.short_steps)
         return self._next_walk(problem, state, arrived), finished
 
     def _remember(self, state: _State, normals: tf.Tensor, margins: tf.Tensor) -> _State:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from intriguing import accelerators
-from intriguing.accelerators import num_lanes, rows_that_fit, run_on_rows, strategy_for
+from intriguing.accelerators import num_lanes, rows_that_fit, run_on_rows
 from intriguing.attack import COARSE_SEARCH, minimize_distortion
 from intriguing.models import build
 
@@ -42,8 +42,8 @@ def test_parts_give_the_answers_of_the_whole_and_say_how_many(little_memory: Non
     assert "10 images are worked on 4 at a time, to fit into memory." in caplog.text
 
 
-def test_two_devices_share_every_part(little_memory: None) -> None:
-    with strategy_for("cpu", strategy="mirrored").scope():
+def test_two_devices_share_every_part(little_memory: None, two_replicas: tf.distribute.Strategy) -> None:
+    with two_replicas.scope():
         answers = run_on_rows(lambda shared, rows: tf.reduce_sum(rows, axis=1), (), ROWS, bytes_per_row=120)
     np.testing.assert_array_equal(answers, tf.reduce_sum(ROWS, axis=1))
 

@@ -167,3 +167,24 @@ def test_settings_refuse_to_remember_fewer_planes_than_a_step_adds():
 def test_settings_refuse_what_is_not_positive(setting, value):
     with pytest.raises(ValueError, match=f"{setting} must be positive; received {value}"):
         BoundaryWalk(**{setting: value})
+
+
+def test_a_walk_that_goes_once_ends_with_its_steps_where_it_found_something():
+    classifier, problem = linear_problem()
+    steps = {"num_starts": 1, "long_steps": 3, "short_steps": 2, "scales": (0.0, 1.0, 3.0), "tolerance": 1e-9}
+    cost = 3 + 2  # a gradient for each rival, and three forward passes at half, rounded up
+    found = walked(classifier, problem, walk=BoundaryWalk(once=True, **steps))
+    anew = walked(classifier, problem, walk=BoundaryWalk(**steps))
+    ended = np.isfinite(found.length.numpy())
+    assert ended.any()
+    assert found.num_evaluations.numpy()[ended].max() <= BUDGET // 2
+    np.testing.assert_array_equal(found.num_evaluations.numpy() % cost, 0)
+    restless = ~anew.arrived.numpy()
+    assert restless.any()
+    assert anew.num_evaluations.numpy()[restless].min() > BUDGET - cost
+    assert np.all(anew.length <= found.length + 1e-6)
+
+
+def test_scales_out_of_order_are_refused():
+    with pytest.raises(ValueError, match=r"scales must be at least one, in increasing order; received \(1.0, 0.0\)."):
+        BoundaryWalk(scales=(1.0, 0.0))

@@ -14,6 +14,7 @@ import tensorflow as tf
 ACCELERATORS = ("cpu", "gpu", "tpu")
 _logger = logging.getLogger(__name__)
 _SHARE_OF_MEMORY = 0.5  # of what is free: estimates are rough, and a process that takes too much is killed without a word
+_BYTES_OF_LANES = 2**30
 _MEMORY_FILE = "/proc/meminfo"
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
@@ -167,9 +168,13 @@ def num_lanes(bytes_per_lane: int = 0) -> int:
     """Rows that a replica works on at once where rows take turns: enough to fill the device, few enough to end together.
 
     Args:
-        bytes_per_lane: Memory that a lane takes, roughly; on a CPU there are no more lanes than fit.
+        bytes_per_lane: Memory that a lane takes, roughly. On a CPU, rows that take much are also slow, and few of them fill it:
+            the last ones then keep fewer lanes busy for nothing.
     """
-    return max(1, rows_that_fit(bytes_per_lane, 16 * num_replicas()) // num_replicas()) if _computes_on_cpu() else 256
+    if not _computes_on_cpu():
+        return 256
+    lanes = 16 if not bytes_per_lane else min(16, max(4, _BYTES_OF_LANES // bytes_per_lane))
+    return max(1, rows_that_fit(bytes_per_lane, lanes * num_replicas()) // num_replicas())
 
 
 def _computes_on_cpu() -> bool:

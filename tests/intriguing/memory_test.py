@@ -75,6 +75,11 @@ def test_lanes_are_as_few_as_fit(little_memory: None) -> None:
     assert num_lanes() == 16
 
 
+def test_large_rows_share_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerators, "_free_memory", lambda: float("inf"))
+    assert [num_lanes(size) for size in (0, 2**20, 2**27, 2**40)] == [16, 16, 8, 4]
+
+
 def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accelerators._free_memory() > 1e6
     monkeypatch.setattr(accelerators, "_MEMORY_FILE", "/nowhere")

@@ -101,8 +101,8 @@ def rows_that_fit(bytes_per_row: int, num_rows: int) -> int:
     """
     if not bytes_per_row or not _computes_on_cpu():
         return num_rows
-    fitting = int(_SHARE_OF_MEMORY * _free_memory() / bytes_per_row)
-    return min(num_rows, max(num_replicas(), fitting))
+    fitting = _SHARE_OF_MEMORY * _free_memory() / bytes_per_row  # perhaps infinite
+    return num_rows if fitting >= num_rows else min(num_rows, max(num_replicas(), int(fitting)))
 
 
 def _free_memory() -> float:

@@ -135,7 +135,8 @@ def test_two_workers_find_the_images_that_one_process_finds(shared, tmp_path):
     subset = subset_of(tmp_path, data, "test")
     attacker = Attacker(
         "attack", tmp_path, model=TrainedModel(runs / f"train_{FOLDER}"), subset=subset, num_images=NUM_IMAGES,
-        batch_size=NUM_IMAGES, targeted=True, seed=0, search=to_parameters(DistortionSearch()),
+        batch_size=NUM_IMAGES, targeted=True, target=-1, only_correct=False, seed=0,
+        search=to_parameters(DistortionSearch()),
         log_dir="",
     )  # fmt: skip
     run([subset, attacker])

@@ -48,8 +48,7 @@ def sample(model: keras.Model, card: DatasetCard, split: str, parameters: Parame
 
 def targets_of(examples: Examples, card: DatasetCard, parameters: Parameters) -> np.ndarray:
     """Returns the class that each image shall be taken for, int32 `[images]`; -1 where any wrong one will do."""
-    target = parameters["target"]
-    if parameters["targeted"] and target < 0:
+    if parameters["targeted"] and parameters["target"] < 0:
         targets: np.ndarray = random_targets(examples.labels, card.num_classes, seed=parameters["seed"]).numpy()
         return targets
-    return np.full(len(examples.labels), target, np.int32)
+    return np.full(len(examples.labels), parameters["target"] if parameters["targeted"] else -1, np.int32)

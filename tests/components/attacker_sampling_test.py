@@ -58,7 +58,8 @@ def test_targets_are_random_wrong_classes_or_none(card: DatasetCard) -> None:
     drawn = sample_examples(card, "test", num_images=50, seed=0)
     random = targets_of(drawn, card, TOLD)
     assert np.all(random != drawn.labels) and len(set(random)) > 5
-    np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "targeted": False}), -1)
+    for target in (-1, 7):
+        np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "targeted": False, "target": target}), -1)
 
 
 def test_a_network_of_other_images_or_fewer_classes_is_refused(card: DatasetCard) -> None:

@@ -88,21 +88,29 @@ def test_a_misspelled_network_is_answered_with_the_nearest() -> None:
         application("MobilNetV2", weights=None)
 
 
-def test_weights_that_cannot_be_fetched_are_an_error_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(weights: str) -> keras.Model:
-        raise Exception("URL fetch failure on https://example.org: None -- no such host")
+@pytest.mark.parametrize(
+    ("told_by_keras", "kind", "words"),
+    [
+        (
+            "URL fetch failure on https://example.org: None -- no such host",
+            ConnectionError,
+            "the weights of MobileNetV2 could not be downloaded: URL fetch failure",
+        ),
+        (
+            "A total of 16 objects could not be loaded.\nMore of it.",
+            ValueError,
+            "MobileNetV2 does not take the weights 'imagenet': A total of 16 objects could not be loaded.$",
+        ),
+    ],
+    ids=["unreachable", "of another network"],
+)
+def test_weights_that_cannot_be_had_are_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, told_by_keras: str, kind: type[Exception], words: str
+) -> None:
+    def constructor(weights: str) -> keras.Model:
+        raise Exception(told_by_keras)
 
-    unreachable.__module__ = "keras.src.applications.mobilenet_v2"
-    monkeypatch.setattr(keras.applications, "MobileNetV2", unreachable)
-    with pytest.raises(ConnectionError, match="the weights of MobileNetV2 could not be downloaded: URL fetch failure"):
+    constructor.__module__ = "keras.src.applications.mobilenet_v2"
+    monkeypatch.setattr(keras.applications, "MobileNetV2", constructor)
+    with pytest.raises(kind, match=words):
         application("MobileNetV2")
-
-
-def test_weights_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(weights: str) -> keras.Model:
-        raise ValueError("A total of 16 objects could not be loaded.\nMore of it.")
-
-    other.__module__ = "keras.src.applications.mobilenet_v2"
-    monkeypatch.setattr(keras.applications, "MobileNetV2", other)
-    with pytest.raises(ValueError, match="MobileNetV2 does not take the weights 'x.h5': A total of 16 objects"):
-        application("MobileNetV2", weights="x.h5")

@@ -1,6 +1,9 @@
 """Finds the nearest images that a trained network gets wrong, for a random sample of a subset.
 
-python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=mnist_5k --subset=test --workdir=runs/mine
+    python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=mnist_5k --subset=test --workdir=runs/mine
+    python -m launch.attack --model=mine.keras --dataset=FOLDER --subset=test --num_images=16
+
+The second takes a model that was trained elsewhere, and images of a folder split/class/image, brought to the size that it takes.
 """
 
 from __future__ import annotations

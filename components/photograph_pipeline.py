@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.artifacts import sha256_of
 from components.attacker.component import Attacker
+from components.attacker.executor import BYTES
 from components.contract import Component
 from components.example_gen.component import ExampleGen
 from components.model_importer.component import ModelImporter
@@ -90,7 +91,7 @@ def photograph_pipeline(
             only_correct=True, seed=seed, targeted=True, target=study.target, batch_size=study.batch_size,
             search=to_parameters(dataclasses.replace(study.search, num_levels=num_levels)), log_dir="",
         )
-        for suffix, num_levels in (("", None), ("_bytes", 256))
+        for suffix, num_levels in (("", None), ("_bytes", BYTES))
     ]  # fmt: skip
     meanings = [
         UnitAnalyzer(

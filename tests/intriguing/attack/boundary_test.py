@@ -1,5 +1,7 @@
 """The walk along the decision boundary, against the exact floor of linear classifiers."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,14 +38,22 @@ def linear_problem(num_classes=NUM_CLASSES, *, budget=BUDGET, digits=False, seed
 
 
 def walked(classifier, problem, *, walk=SHORT_WALK, num_lanes=16):
+    kernel, bias = (tf.constant(weights, tf.float32) for weights in classifier)
+    return compiled(walk, num_lanes)(kernel, bias, problem)
+
+
+@functools.cache
+def compiled(walk, num_lanes):
     """As the attack does; eagerly the same takes minutes."""
 
-    def program(problem):
+    @tf.function(jit_compile=True, autograph=False)
+    def program(kernel, bias, problem):
         return walk_the_boundary(
-            classifier, problem, pixel_box=BOX, walk=walk, num_rivals=problem.rivals.shape[1] - 1, num_lanes=num_lanes
-        )
+            lambda images: images @ kernel + bias, problem, pixel_box=BOX, walk=walk,
+            num_rivals=problem.rivals.shape[1] - 1, num_lanes=num_lanes,
+        )  # fmt: skip
 
-    return tf.function(program, jit_compile=True, autograph=False)(problem)
+    return program
 
 
 def cost_of_a_step(num_rivals):

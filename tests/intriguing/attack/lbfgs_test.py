@@ -1,5 +1,7 @@
 """Minimizing inside a box, against SciPy's L-BFGS-B in float64."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,22 +19,34 @@ ATOL_LOSS = 1e-5  # the loss is a difference of logits of order ten, each rounde
 RTOL_OBJECTIVE = 1e-4  # the bar: 1.0001 times SciPy's objective on 95 % of the images
 
 
-def penalty_problem(c):
-    rng = np.random.default_rng(0)
-    classifier = random_classifier(rng, NUM_PIXELS, NUM_CLASSES)
-    # Mostly black and white, as digits are: many pixels start at a bound.
-    images = np.clip(rng.normal(0.3, 0.8, size=(NUM_IMAGES, NUM_PIXELS)), 0.0, 1.0).astype(np.float32)
-    targets = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
-    accepted = objective.accepted_classes(tf.constant(targets, tf.int32), NUM_CLASSES, targeted=True)
-    function = objective.penalty_objective(classifier, tf.constant(images), accepted, tf.fill([NUM_IMAGES], c))
-    return classifier, images, targets, function
+RNG = np.random.default_rng(0)
+CLASSIFIER = random_classifier(RNG, NUM_PIXELS, NUM_CLASSES)
+# Mostly black and white, as digits are: many pixels start at a bound.
+IMAGES = np.clip(RNG.normal(0.3, 0.8, size=(NUM_IMAGES, NUM_PIXELS)), 0.0, 1.0).astype(np.float32)
+TARGETS = RNG.integers(NUM_CLASSES, size=NUM_IMAGES)
+UNLIMITED = np.full(NUM_IMAGES, np.iinfo(np.int32).max, np.int32)
+ALL = np.full(NUM_IMAGES, True)
 
 
-def minimize_compiled(function, images, **options):
+def objective_of(c):
+    accepted = objective.accepted_classes(tf.constant(TARGETS, tf.int32), NUM_CLASSES, targeted=True)
+    return objective.penalty_objective(CLASSIFIER, tf.constant(IMAGES), accepted, tf.fill([NUM_IMAGES], c))
+
+
+@functools.cache
+def compiled(settings):
     """As the attack does; eagerly the same takes minutes."""
-    return tf.function(lambda start: minimize_in_box(function, start, pixel_box=BOX, **options), jit_compile=True)(
-        tf.constant(images)
-    )
+
+    @tf.function(jit_compile=True)
+    def program(c, in_work, max_evaluations):
+        start, options = tf.constant(IMAGES), {"in_work": in_work, "max_evaluations": max_evaluations}
+        return minimize_in_box(objective_of(c), start, pixel_box=BOX, settings=settings, **options)
+
+    return program
+
+
+def minimize(c, *, in_work=ALL, max_evaluations=UNLIMITED, settings=BoxMinimization()):
+    return compiled(settings)(tf.constant(c), tf.constant(in_work), tf.constant(max_evaluations))
 
 
 def exact_objective(classifier, image, target, c):
@@ -50,11 +64,10 @@ def exact_objective(classifier, image, target, c):
 
 @pytest.mark.parametrize("c", [0.02, 0.3, 5.0])
 def test_reaches_the_objective_of_scipy_and_never_beats_the_minimum(c):
-    classifier, images, targets, function = penalty_problem(c)
-    found = minimize_compiled(function, images).position.numpy()
+    found = minimize(c).position.numpy()
     ratios = []
-    for image, target, x in zip(images.astype(np.float64), targets, found.astype(np.float64), strict=True):
-        exact = exact_objective(classifier, image, target, c)
+    for image, target, x in zip(IMAGES.astype(np.float64), TARGETS, found.astype(np.float64), strict=True):
+        exact = exact_objective(CLASSIFIER, image, target, c)
         best = scipy_optimize.minimize(
             exact, image, jac=True, bounds=[(0, 1)] * NUM_PIXELS, method="L-BFGS-B",
             options={"maxiter": 5000, "maxfun": 10000, "ftol": 1e-15, "gtol": 1e-10},
@@ -66,56 +79,58 @@ def test_reaches_the_objective_of_scipy_and_never_beats_the_minimum(c):
 
 def test_clipping_alone_would_stop_short_of_that():
     """Shows that the rounds over free pixels are needed: one round, which is clipping inside the objective, is not enough."""
-    _, images, _, function = penalty_problem(0.02)
-    many = minimize_compiled(function, images)
-    one = minimize_compiled(function, images, settings=BoxMinimization(max_rounds=1, iterations_per_round=400))
+    many, one = minimize(0.02), minimize(0.02, settings=BoxMinimization(max_rounds=1, iterations_per_round=400))
     assert float(tf.reduce_mean(one.objective / many.objective)) > 1.0 + 10 * RTOL_OBJECTIVE
 
 
 def test_never_leaves_the_box_and_reports_the_objective_of_the_position_it_returns():
-    _, images, _, function = penalty_problem(0.02)
-    found = minimize_compiled(function, images)
+    found = minimize(0.02)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
-    np.testing.assert_allclose(function(found.position)[0], found.objective, rtol=1e-5, atol=ATOL_LOSS)
+    np.testing.assert_allclose(objective_of(0.02)(found.position)[0], found.objective, rtol=1e-5, atol=ATOL_LOSS)
+
+
+def test_all_rows_are_in_work_and_none_is_limited_unless_told():
+    settings = BoxMinimization(max_rounds=1)
+    told = minimize(0.3, settings=settings)
+    omitted = tf.function(
+        lambda start: minimize_in_box(objective_of(0.3), start, pixel_box=BOX, settings=settings), jit_compile=True
+    )(tf.constant(IMAGES))
+    np.testing.assert_array_equal(told.num_evaluations, omitted.num_evaluations)
+    np.testing.assert_allclose(told.objective, omitted.objective, rtol=1e-5)  # two programs round differently
 
 
 def test_rows_out_of_work_stay_where_they_are_and_cost_one_evaluation():
-    _, images, _, function = penalty_problem(0.3)
-    in_work = tf.constant([True, False] * (NUM_IMAGES // 2))
-    found = minimize_compiled(function, images, in_work=in_work)
-    np.testing.assert_array_equal(found.position[1::2], images[1::2])
+    found = minimize(0.3, in_work=np.arange(NUM_IMAGES) % 2 == 0)
+    np.testing.assert_array_equal(found.position[1::2], IMAGES[1::2])
     assert found.num_evaluations.numpy()[1::2].tolist() == [1] * (NUM_IMAGES // 2)
     assert found.num_evaluations.numpy()[::2].min() > 1
 
 
 def test_a_spent_budget_is_told():
-    _, images, _, function = penalty_problem(0.02)
     settings = BoxMinimization(max_rounds=1, iterations_per_round=1)
-    assert not tf.reduce_any(minimize_compiled(function, images, settings=settings).finished)
+    assert not tf.reduce_any(minimize(0.02, settings=settings).finished)
 
 
 @pytest.mark.parametrize("budget", [1, 30, 60])
 def test_a_round_beyond_the_evaluations_of_a_row_is_neither_used_nor_charged(budget):
-    _, images, _, function = penalty_problem(0.02)
-    free = minimize_compiled(function, images)
+    free, value = minimize(0.02), objective_of(0.02)
     budgets = np.where(np.arange(NUM_IMAGES) % 2, budget, np.iinfo(np.int32).max).astype(np.int32)
-    bound = minimize_compiled(function, images, max_evaluations=tf.constant(budgets))
+    bound = minimize(0.02, max_evaluations=budgets)
     assert np.all(bound.num_evaluations <= budgets)
     assert np.all(bound.num_evaluations[1::2] < free.num_evaluations[1::2])  # the budget did stop these
     # What is charged was used: with one evaluation the row stays at its start, with more it is nearer to the minimum.
-    at_start = function(tf.constant(images))[0]
-    moved = np.any(bound.position != images, axis=1)
+    at_start = value(tf.constant(IMAGES))[0]
+    moved = np.any(bound.position != IMAGES, axis=1)
     np.testing.assert_array_equal(moved, bound.num_evaluations.numpy() > 1)
     np.testing.assert_array_equal(bound.objective.numpy() < at_start.numpy() - ATOL_LOSS, moved)
-    np.testing.assert_allclose(function(bound.position)[0], bound.objective, rtol=1e-5, atol=ATOL_LOSS)
+    np.testing.assert_allclose(value(bound.position)[0], bound.objective, rtol=1e-5, atol=ATOL_LOSS)
 
 
 def test_a_row_ends_with_the_last_round_that_it_could_pay():
     """One evaluation less than two rounds cost, and the row ends as after one round."""
-    _, images, _, function = penalty_problem(0.02)
-    one = minimize_compiled(function, images, settings=BoxMinimization(max_rounds=1))
-    two = minimize_compiled(function, images, settings=BoxMinimization(max_rounds=2))
-    just_short = minimize_compiled(function, images, max_evaluations=two.num_evaluations - 1)
+    one = minimize(0.02, settings=BoxMinimization(max_rounds=1))
+    two = minimize(0.02, settings=BoxMinimization(max_rounds=2))
+    just_short = minimize(0.02, max_evaluations=two.num_evaluations - 1)
     went_on = two.num_evaluations > one.num_evaluations
     assert bool(tf.reduce_all(went_on))
     np.testing.assert_array_equal(just_short.num_evaluations, one.num_evaluations)
@@ -123,8 +138,7 @@ def test_a_row_ends_with_the_last_round_that_it_could_pay():
 
 
 def test_the_line_search_does_not_fail_on_a_normal_problem():
-    _, images, _, function = penalty_problem(0.3)
-    assert not tf.reduce_any(minimize_compiled(function, images).line_search_failed)
+    assert not tf.reduce_any(minimize(0.3).line_search_failed)
 
 
 @pytest.mark.parametrize("setting", ["max_rounds", "iterations_per_round", "num_correction_pairs"])

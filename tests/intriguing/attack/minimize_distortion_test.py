@@ -180,22 +180,24 @@ def test_failures_are_clean_images_with_nan(attacked):
     assert np.isnan(found.distortion.numpy()[failed]).all() and np.isnan(found.c.numpy()[failed]).all()
 
 
-def test_a_target_out_of_reach_is_data_not_an_error():
-    unreachable = LinearClassifier(np.zeros((4, 3), np.float32), np.array([2.0, 1.0, 0.0], np.float32))
-    image = np.full((1, 4), 0.5, np.float32)
-    found = minimize_distortion(unreachable, image, targets=np.array([1]))
-    assert not found.succeeded.numpy()[0]
-    assert np.isnan(found.distortion.numpy()[0])
-    np.testing.assert_array_equal(found.distorted, image)
+def test_a_target_out_of_reach_is_data_not_an_error(network, attacked):
+    images, _, _ = attacked
+    unreachable = keras.models.clone_model(network)
+    unreachable.set_weights([np.zeros(weight.shape, np.float32) for weight in network.weights])
+    unreachable.layers[-1].bias.assign(-tf.range(NUM_CLASSES, dtype=tf.float32))
+    found = minimize_distortion(unreachable, images, targets=np.ones(len(images), np.int32))
+    assert not found.succeeded.numpy().any()
+    assert np.isnan(found.distortion.numpy()).all()
+    np.testing.assert_array_equal(found.distorted, images)
 
 
 def test_an_image_that_is_there_already_is_not_moved(linear):
-    images = digits_like(num_images=4)
+    images = digits_like()
     found = minimize_distortion(linear, images, targets=linear.logits(images).argmax(axis=1))
     np.testing.assert_array_equal(found.distorted, images)
-    assert found.distortion.numpy().tolist() == [0.0] * 4
-    assert np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [1] * 4  # the first look
-    assert found.status.numpy().tolist() == [SearchStatus.ALREADY_THERE] * 4
+    assert found.distortion.numpy().tolist() == [0.0] * NUM_IMAGES
+    assert np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [1] * NUM_IMAGES  # the first look
+    assert found.status.numpy().tolist() == [SearchStatus.ALREADY_THERE] * NUM_IMAGES
 
 
 def test_a_batch_equals_its_images_one_by_one(network, attacked):
@@ -207,11 +209,11 @@ def test_a_batch_equals_its_images_one_by_one(network, attacked):
 
 
 def test_the_largest_c_of_the_papers_search_succeeds_and_a_larger_one_fails(linear):
-    images = digits_like(num_images=8)
+    images = digits_like()
     targets, _ = wrong_targets(linear, images)
     found = minimize_distortion(linear, images, targets=targets, search=PAPERS_SEARCH)
-    assert found.status.numpy().tolist() == [SearchStatus.CONVERGED] * 8
-    for image, target, weight in zip(images, targets, found.c.numpy(), strict=True):
+    assert found.status.numpy().tolist() == [SearchStatus.CONVERGED] * NUM_IMAGES
+    for image, target, weight in list(zip(images, targets, found.c.numpy(), strict=True))[:8]:
         assert answers_at(linear, image, 0.97 * weight)[target] and not answers_at(linear, image, 1.03 * weight)[target]
 
 
@@ -224,16 +226,22 @@ def test_c_of_the_default_search_is_that_of_the_balance_of_closeness_and_loss():
     np.testing.assert_allclose(default.c, papers.c, rtol=RTOL_BALANCE)
 
 
-@pytest.mark.parametrize("search", [DistortionSearch(max_evaluations=60), PAPERS_SEARCH], ids=["default", "paper"])
-@pytest.mark.parametrize("budget", [20, 60, 150])
-def test_no_image_spends_more_than_its_budget(network, search, budget):
+@pytest.mark.parametrize(
+    "search, budget, goal",
+    [
+        pytest.param(DistortionSearch(max_evaluations=60), 20, "targets", id="default, targets"),
+        pytest.param(DistortionSearch(max_evaluations=60), 60, "labels", id="default, labels"),
+        pytest.param(PAPERS_SEARCH, 20, "labels", id="paper, labels"),
+        pytest.param(PAPERS_SEARCH, 150, "targets", id="paper, targets"),
+    ],
+)
+def test_no_image_spends_more_than_its_budget(network, search, budget, goal):
     images = digits_like(seed=5, num_images=8)
-    labels = network(images).numpy().argmax(axis=1)
-    search = dataclasses.replace(search, max_evaluations=budget)
-    for goal in ({"labels": labels}, {"targets": (labels + 1) % NUM_CLASSES}):
-        found = minimize_distortion(network, images, **goal, search=search)
-        assert found.num_evaluations.numpy().max() <= budget
-        assert not (found.status.numpy() == SearchStatus.CONVERGED).all() or budget == 150
+    answers = network(images).numpy().argmax(axis=1)
+    classes = {"labels": answers, "targets": (answers + 1) % NUM_CLASSES}[goal]
+    found = minimize_distortion(network, images, search=dataclasses.replace(search, max_evaluations=budget), **{goal: classes})
+    assert found.num_evaluations.numpy().max() <= budget
+    assert not (found.status.numpy() == SearchStatus.CONVERGED).all() or budget == 150
 
 
 def test_every_status_has_a_sentence():
@@ -309,15 +317,11 @@ def test_a_hundred_calls_leave_no_memory_behind(network):
     assert resident_megabytes() - before < 20.0
 
 
-def test_probabilities_are_cut_before_the_softmax(network):
-    images = digits_like(num_images=4)
-    targets = (network(images).numpy().argmax(axis=1) + 1) % NUM_CLASSES
+def test_probabilities_are_cut_before_the_softmax(network, attacked):
+    images, targets, plain = attacked
     with_softmax = keras.Sequential([network, keras.layers.Softmax()])
     with_softmax.build((None, NUM_PIXELS))
-    plain, cut = (
-        minimize_distortion(network, images, targets=targets),
-        minimize_distortion(with_softmax, images, targets=targets),
-    )
+    cut = minimize_distortion(with_softmax, images, targets=targets)
     np.testing.assert_allclose(plain.distortion, cut.distortion, rtol=1e-5)
 
 

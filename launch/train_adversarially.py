@@ -27,14 +27,14 @@ from launch import accelerator_flags, data_flags, search_flags, training_flags
 for module in (accelerator_flags, data_flags, search_flags, training_flags):
     flags.adopt_module_key_flags(module)
 _LAYERS = flags.DEFINE_list("layers", ["images"], "Layers with a pool, separated by commas; images for the images themselves.")
-_POOL_SIZE = flags.DEFINE_integer("pool_size", 20_000, "Examples of every pool at most.", lower_bound=1)
-_REPLACED = flags.DEFINE_float("replaced", 0.25, "Share of a pool that is newly made in every round.")
+_POOL_SIZE = flags.DEFINE_integer("pool_size", 2000, "Examples of every pool at most.", lower_bound=1)
+_REPLACED = flags.DEFINE_float("replaced", 0.5, "Share of a pool that is newly made in every round.")
 _SHARES = flags.DEFINE_list("shares", ["0.25"], "Of a minibatch that comes from a pool: one number, or one for each layer.")
 _TO_DISTORTION = flags.DEFINE_list(
     "to_distortion", ["0"], "Distortion that examples are moved to: one number, or one for each layer; 0 for the least "
     "that changes an answer.",
 )  # fmt: skip
-_EPOCHS_PER_ROUND = flags.DEFINE_integer("epochs_per_round", 2, "Epochs between two renewals of the pools.", lower_bound=1)
+_ROUNDS_PER_EPOCH = flags.DEFINE_integer("rounds_per_epoch", 10, "Renewals of the pools in an epoch.", lower_bound=1)
 _TENSORBOARD_DIR = flags.DEFINE_string(
     "tensorboard_dir", "", "Where to write losses and distortions of every round for TensorBoard; nowhere if omitted."
 )
@@ -65,7 +65,7 @@ def _training() -> AdversarialTraining:
         for layer, share, wanted in parts
     ]
     return AdversarialTraining(
-        minibatches=training_flags.minibatches(), pools=tuple(pools), epochs_per_round=_EPOCHS_PER_ROUND.value,
+        minibatches=training_flags.minibatches(), pools=tuple(pools), rounds_per_epoch=_ROUNDS_PER_EPOCH.value,
         search=search_flags.search(otherwise="coarse"),
     )  # fmt: skip
 

@@ -8,11 +8,11 @@ from intriguing.training import Round
 
 
 def write_round(writer: tf.summary.SummaryWriter, record: Round) -> None:
-    """Writes the losses of a round and what its attack found, at the number of epochs so far.
+    """Writes the losses of a round and what its attack found, at the number of minibatches so far.
 
     A training that goes on after an interruption writes the rounds before it again, alike.
     """
-    with writer.as_default(step=record.num_epochs):
+    with writer.as_default(step=record.num_steps):
         tf.summary.scalar("clean_loss", record.clean_loss)
         for layer, loss in record.pool_losses.items():
             tf.summary.scalar(f"pool_loss/{layer}", loss)

@@ -118,11 +118,11 @@ def robustness_table(arms: Arms) -> Table:
 
 
 def round_table(training: Mapping[str, Any]) -> Table:
-    """What happened in every round of one training, as training.json tells it."""
+    """What happened in the last round of every epoch of one training, as training.json tells it."""
     layers = list(training["rounds"][0]["pool_losses"])
     rows: list[dict[str, Cell]] = [
         {
-            "Epochs": str(record["num_epochs"]),
+            "Epochs": f"{record['num_epochs']:g}",
             "Loss": record["clean_loss"],
             **{f"Loss, {layer}": record["pool_losses"][layer] if record["num_tried"] else None for layer in layers},
             **{f"Least distortion, {layer}": record["least_distortions"].get(layer) for layer in layers},
@@ -132,10 +132,12 @@ def round_table(training: Mapping[str, Any]) -> Table:
             },
         }
         for record in training["rounds"]
+        if record["num_epochs"] % 1 == 0
     ]
     return Table(
         name="rounds",
-        title=f"Training of {training['name']}, round by round: the loss on clean images and on every pool, and the attacks.",
+        title=f"Training of {training['name']}, in the last round of every epoch: the loss on clean images and on every pool, "
+        "and the attacks.",
         columns=tuple(rows[0]),
         rows=tuple(rows),
     )

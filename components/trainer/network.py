@@ -45,7 +45,7 @@ def write_network(
         parameters: Of the step.
         card: The data set.
         split: The subset that it was trained on, on which its errors are counted.
-        losses: Of each epoch or report.
+        losses: Of each epoch, round or report.
         converged: Whether training ended by itself; None where there is no such end.
         **more: Whatever else training.json shall hold.
     """

@@ -56,11 +56,13 @@ QUICK_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=1, tolerance=2e-3, 
 
 COARSE_SEARCH = DistortionSearch(
     minimization=BoxMinimization(max_rounds=1, iterations_per_round=1, num_correction_pairs=1),
-    walk=BoundaryWalk(num_starts=1, tolerance=5e-2, num_candidates=1, num_rivals=1, num_planes=1, long_steps=10),
-    max_evaluations=80,
+    walk=BoundaryWalk(
+        num_starts=1, long_steps=6, num_candidates=1, num_rivals=1, num_planes=1, scales=(-0.3, 0.3, 2.0), tolerance=0.2
+    ),
+    max_evaluations=50,
 )
-"""A direction from one step of L-BFGS, a few steps along the boundary: some two percent beyond the default on smooth
-networks, for a thirtieth of the time. For training, which needs many examples more than near ones."""
+"""A direction from one step of L-BFGS, a few steps along the boundary: some three percent beyond the quick search on smooth
+networks. For training, which needs many examples more than near ones."""
 
 PHOTOGRAPH_SEARCH = DistortionSearch(
     minimization=BoxMinimization(max_rounds=1, iterations_per_round=2, num_correction_pairs=2),

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from intriguing.reporting.figures import DASHES, OKABE_ITO
 from intriguing.reporting.style import BLUE, INK, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
 
+_MOST_DOTS = 60  # of a line, beyond which they run into one another
 
 class RoundCurves(NamedTuple):
     """What the pools of one training did, round by round."""
@@ -77,12 +78,13 @@ def round_curves(trainings: Sequence[RoundCurves], *, title: str) -> Figure:
     styles = dict(zip(names, zip(itertools.cycle(OKABE_ITO), itertools.cycle(DASHES)), strict=False))
     for number, training in enumerate(trainings):
         epochs = np.asarray(training.num_epochs)
+        marker = "o" if len(epochs) <= _MOST_DOTS else ""
         for axes, curves in ((left, training.losses), (right, training.distortions)):
             for name, values in curves.items():
                 numbers = np.asarray(values, np.float64)
                 color, dash = styles[name]
                 axes.plot(
-                    epochs, np.where(numbers > 0, numbers, np.nan), color=color, linestyle=dash, linewidth=1.2, marker="o",
+                    epochs, np.where(numbers > 0, numbers, np.nan), color=color, linestyle=dash, linewidth=1.2, marker=marker,
                     markersize=2, label="" if number or axes is right else name,
                 )  # fmt: skip
     left.set_yscale("log")

@@ -39,19 +39,20 @@ class AdversarialTraining:
     Attributes:
         minibatches: The training; `batch_size` counts clean images, to which the pools add theirs.
         pools: One for each layer. The examples of a layer train the layers above it.
-        epochs_per_round: Passes over the training set between two renewals.
+        rounds_per_epoch: Renewals of the pools in one pass over the training set. Examples that are seldom renewed no longer
+            fool the network that they train.
         search: The attack; its `pixel_box` is that of the images. At a layer the range of its activations takes its place.
         attacked_at_once: Images of one call of the attack.
     """
 
     minibatches: MinibatchTraining = MinibatchTraining()
     pools: tuple[LayerPool, ...] = (LayerPool(layer=IMAGES),)
-    epochs_per_round: int = 2
+    rounds_per_epoch: int = 10
     search: DistortionSearch = COARSE_SEARCH
     attacked_at_once: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("epochs_per_round", "attacked_at_once"):
+        for name in ("rounds_per_epoch", "attacked_at_once"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
         check_pools(self.pools)
@@ -63,8 +64,8 @@ class AdversarialTraining:
 
     @property
     def num_rounds(self) -> int:
-        """Rounds of training, the last of which may be shorter."""
-        return -(-self.minibatches.num_epochs // self.epochs_per_round)
+        """Rounds of the whole training."""
+        return self.minibatches.num_epochs * self.rounds_per_epoch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,15 +73,17 @@ class Round:
     """What one round did; the mappings are from names of layers.
 
     Attributes:
+        num_steps: Minibatches so far.
         num_epochs: Passes over the training set so far.
-        clean_loss: Mean cross-entropy of the clean images in the round's last epoch.
+        clean_loss: Mean cross-entropy of the clean images in the round.
         pool_losses: The same of the examples of each pool; 0 for one that is empty.
         least_distortions: Average least distortion of the examples made before the round; None if none was found or tried.
         num_found: How many of them were found.
         num_tried: Images attacked.
     """
 
-    num_epochs: int
+    num_steps: int
+    num_epochs: float
     clean_loss: float
     pool_losses: Mapping[str, float]
     least_distortions: Mapping[str, float | None]
@@ -90,14 +93,14 @@ class Round:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdversarialRecord:
-    """What training did: the mean loss of each epoch, and every round."""
+    """What training did: the mean loss of each round, and every round."""
 
     losses: tuple[float, ...]
     rounds: tuple[Round, ...]
 
 
 Remark = Callable[[int, int, str], None]
-"""Called as `report(epochs done, epochs in all, remark)` while training runs."""
+"""Called as `report(rounds done, rounds in all, remark)` while training runs."""
 
 
 def fit_adversarially(
@@ -128,15 +131,15 @@ def fit_adversarially(
         seed: Of the examples drawn from the pools, and of the places that are renewed.
         checkpoint: File to which everything is saved after each round. If it is there already, training goes on from it, with
             the same pools, and ends with the same weights.
-        report: Called after every epoch and every part of an attack.
+        report: Called after every round and every part of an attack.
         on_round: Called after every round.
 
     Returns:
         An `AdversarialRecord`, of the whole training even if it was continued.
 
     Raises:
-        ValueError: If a layer is unknown or another path leads around it, if a batch cannot be divided among the replicas, or
-            if the checkpoint is one of another training.
+        ValueError: If a layer is unknown or another path leads around it, if a batch cannot be divided among the replicas, if
+            an epoch has less batches than rounds, or if the checkpoint is one of another training.
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4. https://arxiv.org/abs/1312.6199
@@ -160,6 +163,11 @@ class _Training:
         self, model: keras.Model, batches: tf.data.Dataset, steps_per_epoch: int, settings: AdversarialTraining, seed: int
     ):
         check_divides(settings.minibatches.batch_size)
+        if steps_per_epoch < settings.rounds_per_epoch:
+            raise ValueError(
+                f"{steps_per_epoch} batches of an epoch cannot be divided into {settings.rounds_per_epoch} rounds. Lower "
+                "rounds_per_epoch or the size of a batch."
+            )
         self.model, self.batches, self.steps_per_epoch = model, batches, steps_per_epoch
         self.settings, self.seed = settings, seed
         self.cuts = [cut_at(model, pool.layer, pixel_box=settings.search.pixel_box) for pool in settings.pools]
@@ -202,24 +210,28 @@ class _Training:
     def _start_streams(self) -> None:
         """Reads on where training and the attacks stopped, and compiles the epoch."""
         strategy = tf.distribute.get_strategy()
-        trained = self.batches.skip(self.steps_per_epoch * len(self.losses))
+        trained = self.batches.skip(self._steps_before(len(self.rounds)))
         self._trained_on = iter(strategy.experimental_distribute_dataset(trained))
         per_round = -(-max(pool.num_replaced for pool in self.settings.pools) // self.settings.minibatches.batch_size)
         self._attacked = iter(self.batches.skip(per_round * max(0, len(self.rounds) - 1)))
         self._batches_per_attack = per_round
-        self._epoch = _epoch(self.model, self.cuts, self.settings, self.steps_per_epoch, self.seed, self.state)
+        self._train = _training_round(self.model, self.cuts, self.settings, self.steps_per_epoch, self.seed, self.state)
+
+    def _steps_before(self, number: int) -> int:
+        return number * self.steps_per_epoch // self.settings.rounds_per_epoch
 
     def run_round(self, number: int, report: Remark) -> None:
-        total = self.settings.minibatches.num_epochs
         made = self._attack(number, report) if number else {}
-        for _ in range(min(self.settings.epochs_per_round, total - len(self.losses))):
-            losses = [float(value) for value in self._epoch(self._trained_on, self.pools)]
-            self.losses.append(losses[0])
-            report(len(self.losses), total, f"loss {losses[0]:.4g}")
+        num_steps = self._steps_before(number + 1)
+        means = self._train(self._trained_on, self.pools, tf.constant(num_steps - self._steps_before(number)))
+        losses = [float(value) for value in means]
+        self.losses.append(losses[0])
+        report(number + 1, self.settings.num_rounds, f"epoch {num_steps / self.steps_per_epoch:.1f}, loss {losses[0]:.4g}")
         layers = [pool.layer for pool in self.settings.pools]
         self.rounds.append(
             Round(
-                num_epochs=len(self.losses),
+                num_steps=num_steps,
+                num_epochs=num_steps / self.steps_per_epoch,
                 clean_loss=losses[1],
                 pool_losses=dict(zip(layers, losses[2:], strict=True)),
                 least_distortions={layer: _number(mean_distortion(found)) for layer, found in made.items()},
@@ -229,8 +241,8 @@ class _Training:
         )
 
     def _attack(self, number: int, report: Remark) -> dict[str, AdversarialActivations]:
-        """Makes new examples for every pool, of the same images."""
-        self.state.copy_to(self.model)
+        """Makes new examples for every pool, of the same images, against the weights that are trained, not their average."""
+        self.state.copy_to(self.model, averaged=False)
         taken = [next(self._attacked) for _ in range(self._batches_per_attack)]
         images, labels = (tf.concat(parts, axis=0) for parts in zip(*taken, strict=True))
         made = {}
@@ -243,18 +255,18 @@ class _Training:
         return made
 
     def _tell(self, report: Remark, pool: LayerPool, done: int) -> None:
-        remark = f"attacking {pool.layer}, {done} of {pool.num_replaced}"
-        report(len(self.losses), self.settings.minibatches.num_epochs, remark)
+        report(len(self.rounds), self.settings.num_rounds, f"attacking {pool.layer}, {done} of {pool.num_replaced}")
 
 
-def _epoch(
+def _training_round(
     model: keras.Model,
     cuts: Sequence[LayerCut],
     settings: AdversarialTraining,
     steps_per_epoch: int,
     seed: int,
     state: ReplicatedState,
-) -> Callable[[Any, list[Pool]], tf.Tensor]:
+) -> Callable[[Any, list[Pool], tf.Tensor], tf.Tensor]:
+    """Returns what trains for some steps: from batches, pools and their number to the mean losses."""
     strategy = tf.distribute.get_strategy()
     minibatches = settings.minibatches
     losses = loss_with_pools(model, cuts, settings.pools, minibatches)
@@ -272,14 +284,14 @@ def _epoch(
         return step((batch, drawn))
 
     @tf.function
-    def epoch(iterator: Any, pools: list[Pool]) -> tf.Tensor:
+    def train(iterator: Any, pools: list[Pool], num_steps: tf.Tensor) -> tf.Tensor:
         total = tf.zeros([2 + len(pools)])
-        for _ in tf.range(steps_per_epoch):
+        for _ in tf.range(num_steps):
             values = strategy.run(mixed_step, args=(next(iterator), pools))
             total += strategy.experimental_local_results(values)[0]
-        return total / tf.cast(steps_per_epoch, tf.float32)
+        return total / tf.cast(num_steps, tf.float32)
 
-    return epoch
+    return train
 
 
 def _number(value: tf.Tensor) -> float | None:

@@ -31,8 +31,8 @@ class LayerPool:
     """
 
     layer: str = IMAGES
-    size: int = 20_000
-    replaced: float = 0.25
+    size: int = 2000
+    replaced: float = 0.5
     share: float = 0.25
     to_distortion: float | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,7 @@ class PooledModel(keras.Model):
     Example:
         >>> pooled = PooledModel(model, pools=(LayerPool(layer="images"), LayerPool(layer="hidden1")))
         >>> pooled.compile("adam", metrics=["accuracy"])
-        >>> pooled.fit(images, labels, epochs=20, callbacks=[RenewPools(images, labels, epochs_per_round=2)])
+        >>> pooled.fit(images, labels, epochs=20, callbacks=[RenewPools(images, labels)])
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4. https://arxiv.org/abs/1312.6199
@@ -163,32 +164,32 @@ class _Parts:
 
 
 class RenewPools(keras.callbacks.Callback):
-    """Renews the pools of a `PooledModel` between rounds of epochs; the pools are empty in the first round.
+    """Renews the pools of a `PooledModel` some times in an epoch; the pools are empty until the first time.
 
-    Before every other round the next images are attacked at each layer, in a random order that begins again after the last.
-    Which images, and which places of a pool, depends on the number of the epoch alone: a `fit` that goes on after it
+    Every time the next images are attacked at each layer, in a random order that begins again after the last. Which images,
+    and which places of a pool, depends on the number of the epoch and of the renewal in it alone: a `fit` that goes on after it
     was killed, as with `keras.callbacks.BackupAndRestore`, has the same pools. Tells its progress unless `fit` is silent.
 
     Args:
         images: Floating `[n, ...]`, inside the pixel box of the search.
         labels: Integer `[n]`, the true classes.
-        epochs_per_round: Epochs between two renewals.
+        rounds_per_epoch: Renewals in an epoch. Examples that are seldom renewed no longer fool the network that they train.
         attacked_at_once: Images of one call of the attack.
 
     Raises:
-        ValueError: If there is no image, or not one label for each.
+        ValueError: If there is no image, or not one label for each; if the steps of an epoch are not known, or are less.
     """
 
-    def __init__(self, images: Any, labels: Any, *, epochs_per_round: int = 2, attacked_at_once: int = 1000):
+    def __init__(self, images: Any, labels: Any, *, rounds_per_epoch: int = 10, attacked_at_once: int = 1000):
         super().__init__()
-        for name, value in (("epochs_per_round", epochs_per_round), ("attacked_at_once", attacked_at_once)):
+        for name, value in (("rounds_per_epoch", rounds_per_epoch), ("attacked_at_once", attacked_at_once)):
             if value < 1:
                 raise ValueError(f"{name} must be positive; received {value}.")
         self.images, self.labels = tf.convert_to_tensor(images), labels
-        self.epochs_per_round, self.attacked_at_once = epochs_per_round, attacked_at_once
+        self.rounds_per_epoch, self.attacked_at_once = rounds_per_epoch, attacked_at_once
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Checks that model, images and labels go together, before time is spent."""
+        """Checks that model, images, labels and steps go together, before time is spent."""
         if not isinstance(self.model, PooledModel):
             raise TypeError(
                 f"RenewPools renews the pools of a PooledModel; received {type(self.model).__name__}. Wrap the model."
@@ -196,10 +197,25 @@ class RenewPools(keras.callbacks.Callback):
         num_classes = self.model.classifier.output_shape[-1]
         self.labels = checked_classes(self.labels, "labels", num_images=len(self.images), num_classes=num_classes)
 
+        num_steps = self.params["steps"]
+        if num_steps is None or num_steps < self.rounds_per_epoch:
+            told = "an unknown number of" if num_steps is None else num_steps
+            raise ValueError(
+                f"an epoch must have at least {self.rounds_per_epoch} steps, as many as rounds; received {told} steps. Pass "
+                "steps_per_epoch to fit, or lower rounds_per_epoch."
+            )
+        self._begins = [number * num_steps // self.rounds_per_epoch for number in range(self.rounds_per_epoch)]
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Renews, where a round begins; the pools stay empty in the first."""
-        if epoch and epoch % self.epochs_per_round == 0:
-            self._renew(epoch // self.epochs_per_round)
+        """Remembers the epoch, which tells what the rounds in it renew."""
+        self._rounds_before, self._number = epoch * self.rounds_per_epoch, -1
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Renews, where a round begins; the pools stay empty in the first of all."""
+        number = self._rounds_before + bisect.bisect_right(self._begins, batch) - 1
+        if number > max(self._number, 0):
+            self._renew(number)
+        self._number = number
 
     def _renew(self, number: int) -> None:
         num_new = [pool.num_replaced for pool in self.model.pools]

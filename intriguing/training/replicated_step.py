@@ -54,9 +54,9 @@ class ReplicatedState:
         """Returns everything that it holds."""
         return _read([*self.trainable, *self.fixed, *self.moments, *self.averages])
 
-    def copy_to(self, model: keras.Model) -> None:
-        """Gives the weights, or their averages, back to the model."""
-        trained = self.averages or self.trainable
+    def copy_to(self, model: keras.Model, *, averaged: bool = True) -> None:
+        """Gives the weights back to the model, or their averages where these are kept and wanted."""
+        trained = self.averages if self.averages and averaged else self.trainable
         for variable, value in [*zip(model.trainable_variables, trained), *zip(model.non_trainable_variables, self.fixed)]:
             variable.assign(value.read_value())
 

@@ -55,12 +55,12 @@ def test_it_writes_what_a_trainer_writes_and_the_rounds(finished: Path, digits_d
     training = TrainedModel(finished / "steps" / "train_toy").training()
     assert set(training) == {*plain.output.training(), "rounds"}
     assert (training["name"], training["model"], training["subset"]) == ("toy", "FC10(1e-2)", "train[:200]")
-    assert len(training["losses"]) == TINY_POOLS.minibatches.num_epochs
+    assert len(training["losses"]) == TINY_POOLS.num_rounds
     assert training["train_errors"][1] == 200
-    first, second, third = training["rounds"]
-    assert [record["num_epochs"] for record in training["rounds"]] == [2, 4, 5]
+    first, *others = training["rounds"]
+    assert [record["num_epochs"] for record in training["rounds"]] == [1, 2, 3, 4, 5]
     assert first["num_tried"] == {} and first["pool_losses"] == {"images": 0.0}
-    for record in (second, third):
+    for record in others:
         assert record["num_tried"] == {"images": 8}
         assert 0 < record["num_found"]["images"] <= 8
         assert record["pool_losses"]["images"] > 0 and record["least_distortions"]["images"] > 0
@@ -69,18 +69,18 @@ def test_it_writes_what_a_trainer_writes_and_the_rounds(finished: Path, digits_d
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     finished: Path, digits_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    epochs: list[int] = []
+    rounds: list[int] = []
     interrupted_after = 2
 
     def fit(*args: Any, report: Any, on_round: Any, **options: Any) -> Any:
         def count(done: int, total: int, remark: str) -> None:
-            if remark.startswith("loss"):
-                epochs.append(done)
+            if remark.startswith("epoch"):
+                rounds.append(done)
             report(done, total, remark)
 
         def stop(record: Any) -> None:
             on_round(record)
-            if len(epochs) == 2 * interrupted_after and interrupting:
+            if len(rounds) == interrupted_after and interrupting:
                 raise KeyboardInterrupt
 
         return fit_adversarially(*args, report=count, on_round=stop, **options)
@@ -94,15 +94,15 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         run(_steps(tmp_path, digits_dir))
     assert sorted(path.name for path in tmp_path.iterdir()) == [".train_toy.tmp", "subset"]
-    assert epochs == [1, 2, 3, 4]
+    assert rounds == [1, 2]
     interrupting = False
     run(_steps(tmp_path, digits_dir))
-    assert epochs == [1, 2, 3, 4, 5], "no epoch twice"
+    assert rounds == [1, 2, 3, 4, 5], "no round twice"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["subset", "train_toy"]
     whole, resumed = (TrainedModel(folder / "train_toy") for folder in (finished / "steps", tmp_path))
     for expected, weight in zip(whole.load().get_weights(), resumed.load().get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, rtol=0, atol=ATOL_WEIGHTS)
-    assert len(resumed.training()["rounds"]) == 3
+    assert len(resumed.training()["rounds"]) == 5
 
 
 def test_tensorboard_is_told_every_round(finished: Path) -> None:
@@ -113,10 +113,10 @@ def test_tensorboard_is_told_every_round(finished: Path) -> None:
         for value in event.summary.value:
             written.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
     rounds = TrainedModel(finished / "steps" / "train_toy").training()["rounds"]
-    assert list(written["clean_loss"]) == [2, 4, 5]
-    assert written["pool_loss/images"][4] == pytest.approx(rounds[1]["pool_losses"]["images"], rel=1e-6)
-    assert written["least_distortion/images"][5] == pytest.approx(rounds[2]["least_distortions"]["images"], rel=1e-6)
-    assert written["share_found/images"][4] == pytest.approx(rounds[1]["num_found"]["images"] / 8, rel=1e-6)
+    assert list(written["clean_loss"]) == [4, 8, 12, 16, 20]
+    assert written["pool_loss/images"][8] == pytest.approx(rounds[1]["pool_losses"]["images"], rel=1e-6)
+    assert written["least_distortion/images"][12] == pytest.approx(rounds[2]["least_distortions"]["images"], rel=1e-6)
+    assert written["share_found/images"][8] == pytest.approx(rounds[1]["num_found"]["images"] / 8, rel=1e-6)
 
 
 def test_what_tensorboard_lacks_is_told_before_the_work(

@@ -19,6 +19,7 @@ TRAINED = {"dataset": "mnist_5k", "subset": "train", "seed": 0, "losses": [1.0, 
 TINY_POOLS = AdversarialTraining(
     minibatches=MinibatchTraining(num_epochs=5, batch_size=50, learning_rate=1e-2),
     pools=(LayerPool(size=16, replaced=0.5),),
+    rounds_per_epoch=1,
     search=COARSE_SEARCH,
     attacked_at_once=8,
 )

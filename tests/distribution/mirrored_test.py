@@ -69,9 +69,9 @@ def test_minibatch_training_on_two_devices_equals_that_on_one(num_epochs, steps_
 def test_training_against_pools_on_two_devices_equals_that_on_one(examples, one_device, two_replicas, monkeypatch):
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack_without_search)  # that it agrees is claimed below
     settings = AdversarialTraining(
-        minibatches=MinibatchTraining(num_epochs=4, batch_size=8, learning_rate=0.01),
+        minibatches=MinibatchTraining(num_epochs=2, batch_size=8, learning_rate=0.01),
         pools=(LayerPool(layer="hidden1", size=10, share=0.25), LayerPool(size=16, replaced=0.5, share=0.25)),  # 4 and 4 rows
-        epochs_per_round=1,
+        rounds_per_epoch=2,
     )
 
     def train(model):

@@ -131,12 +131,12 @@ def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, t
 def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     arguments = (
         "--model=FC10(1e-2)", "--name=pooled", "--subset=train[:200]", "--num_epochs=3", "--pool_size=16", "--replaced=0.5",
-        "--shares=0.5", "--to_distortion=0.25", "--epochs_per_round=1", "--max_evaluations=200", "--strategy=one_device",
+        "--shares=0.5", "--to_distortion=0.25", "--rounds_per_epoch=1", "--max_evaluations=200", "--strategy=one_device",
         f"--tensorboard_dir={tmp_path / 'tensorboard'}", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}",
     )  # fmt: skip
     finished = script("train_adversarially", *arguments)
     assert finished.code == 0, finished.err
-    assert "Training of pooled, round by round" in finished.out
+    assert "Training of pooled, in the last round of every epoch" in finished.out
     assert (tmp_path / "rounds_pooled.csv").is_file() and (tmp_path / "rounds_pooled.json").is_file()
     assert finished.out.endswith(f"% of 200. Trained model: {tmp_path / 'train_pooled'}\n")
     trained = TrainedModel(tmp_path / "train_pooled")

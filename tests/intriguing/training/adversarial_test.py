@@ -27,10 +27,10 @@ POOLS = (LayerPool(layer="hidden1", size=12, replaced=0.5, share=0.3), LayerPool
 STEPS = 4  # of 16 images in an epoch
 
 
-def settings(num_epochs=4, epochs_per_round=1, pools=POOLS, **options):
-    minibatches = MinibatchTraining(num_epochs=num_epochs, batch_size=16, learning_rate=0.05)
+def settings(num_epochs=4, rounds_per_epoch=1, pools=POOLS, averaging=0.0, **options):
+    minibatches = MinibatchTraining(num_epochs=num_epochs, batch_size=16, learning_rate=0.05, averaging=averaging)
     return AdversarialTraining(
-        minibatches=minibatches, pools=pools, epochs_per_round=epochs_per_round, search=SEARCH, attacked_at_once=4, **options
+        minibatches=minibatches, pools=pools, rounds_per_epoch=rounds_per_epoch, search=SEARCH, attacked_at_once=4, **options
     )
 
 
@@ -40,7 +40,7 @@ def without_search(monkeypatch):
     asked = []
 
     def attack(classifier, images, *, labels, search):
-        asked.append((np.asarray(images), np.asarray(labels)))
+        asked.append((np.asarray(images), np.asarray(labels), classifier.get_weights()))
         return attack_without_search(classifier, images, labels=labels, search=search)
 
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack)
@@ -54,18 +54,20 @@ def fit(model, chosen=None, num_classes=2, **options):
 
 def test_the_record_tells_every_round_and_the_pools_are_empty_in_the_first(without_search):
     told, rounds = [], []
-    record = fit(network(), settings(5, 2), report=lambda *remark: told.append(remark), on_round=rounds.append)
-    assert record.rounds == tuple(rounds) and len(record.losses) == 5
-    assert [each.num_epochs for each in rounds] == [2, 4, 5]  # the last one is shorter
+    record = fit(network(), settings(2, 3), report=lambda *remark: told.append(remark), on_round=rounds.append)
+    assert record.rounds == tuple(rounds) and len(record.losses) == settings(2, 3).num_rounds == 6
+    assert [each.num_steps for each in rounds] == [1, 2, 4, 5, 6, 8]  # four batches make three rounds
+    assert [each.num_epochs for each in rounds] == [0.25, 0.5, 1.0, 1.25, 1.5, 2.0]
     first, *others = rounds
     assert set(first.pool_losses.values()) == {0.0} and first.num_tried == first.num_found == first.least_distortions == {}
     for each in others:
         assert each.num_tried == {"hidden1": 6, IMAGES: 4}
         assert each.num_found == {"hidden1": 3, IMAGES: 2}  # in chunks of 4, of which 2 succeed; the last one holds 2
         assert all(value > 0.0 for value in [*each.pool_losses.values(), *each.least_distortions.values(), each.clean_loss])
-    assert told[:2] == [(1, 5, f"loss {record.losses[0]:.4g}"), (2, 5, f"loss {record.losses[1]:.4g}")]
-    assert told[2:5] == [
-        (2, 5, "attacking hidden1, 4 of 6"), (2, 5, "attacking hidden1, 6 of 6"), (2, 5, "attacking images, 4 of 4"),
+    assert told[:5] == [
+        (1, 6, f"epoch 0.2, loss {record.losses[0]:.4g}"),
+        (1, 6, "attacking hidden1, 4 of 6"), (1, 6, "attacking hidden1, 6 of 6"), (1, 6, "attacking images, 4 of 4"),
+        (2, 6, f"epoch 0.5, loss {record.losses[1]:.4g}"),
     ]  # fmt: skip
 
 
@@ -73,11 +75,21 @@ def test_every_attack_takes_the_next_images_with_their_labels(without_search):
     images, labels = examples(64)
     model = network()
     fit(model, settings(4, 1))
-    at_images = [(pictures, classes) for pictures, classes in without_search if pictures.shape[1:] == SHAPE]
+    at_images = [(pictures, classes) for pictures, classes, _ in without_search if pictures.shape[1:] == SHAPE]
     assert len(at_images) == 3
     for number, (pictures, classes) in enumerate(at_images):
         np.testing.assert_array_equal(pictures, images[16 * number : 16 * number + 4])
         np.testing.assert_array_equal(classes, labels[16 * number : 16 * number + 4])
+
+
+def test_the_attack_meets_the_weights_that_are_trained_and_not_their_average(without_search):
+    models = [network(), network()]
+    for model, averaging in zip(models, (0.0, 0.9), strict=True):
+        fit(model, settings(3, averaging=averaging))
+    calls = len(without_search) // 2
+    for (*_, weights), (*_, others) in zip(without_search[:calls], without_search[calls:], strict=True):
+        np.testing.assert_array_equal(weights[0], others[0])
+    assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])  # what is returned is the average
 
 
 def test_in_the_first_round_training_is_plain_but_for_the_weight_of_the_regularizers(without_search):
@@ -102,7 +114,7 @@ def test_nothing_is_traced_again_between_rounds(without_search, monkeypatch):
     monkeypatch.setattr(adversarial, "training_step", counting)
     fit(network(), settings(1))
     alone = len(traces)
-    fit(network(), settings(4))
+    fit(network(), settings(2, 3))
     assert len(traces) == 2 * alone > 0
 
 
@@ -117,7 +129,7 @@ def build_dropping():
 @pytest.fixture
 def uninterrupted(without_search):
     model = build_dropping()
-    return model, fit(model, settings(5, 2), num_classes=3, seed=4)
+    return model, fit(model, settings(2, 2), num_classes=3, seed=4)
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
@@ -132,13 +144,13 @@ def test_killed_after_a_round_and_resumed_it_ends_with_the_same_weights_and_reco
 
     options = {"num_classes": 3, "seed": 4, "checkpoint": tmp_path / "checkpoint"}
     with pytest.raises(KilledError):
-        fit(build_dropping(), settings(5, 2), on_round=kill, **options)
+        fit(build_dropping(), settings(2, 2), on_round=kill, **options)
     model = dropping_network(seed=9)  # other weights and seeds, all of which the checkpoint brings
-    resumed = fit(model, settings(5, 2), on_round=again.append, **options)
+    resumed = fit(model, settings(2, 2), on_round=again.append, **options)
     np.testing.assert_allclose(resumed.losses, record.losses, atol=ATOL_RESUMED)
-    assert len(resumed.rounds) == len(record.rounds) == 3 and tuple(again) == resumed.rounds
+    assert len(resumed.rounds) == len(record.rounds) == 4 and tuple(again) == resumed.rounds
     for one, other in zip(resumed.rounds, record.rounds, strict=True):
-        assert (one.num_epochs, one.num_found, one.num_tried) == (other.num_epochs, other.num_found, other.num_tried)
+        assert (one.num_steps, one.num_found, one.num_tried) == (other.num_steps, other.num_found, other.num_tried)
         assert one.pool_losses == pytest.approx(other.pool_losses, abs=ATOL_RESUMED)
         assert one.least_distortions == pytest.approx(other.least_distortions, abs=ATOL_RESUMED)
     assert len(model.variables) == len(whole.variables) == 12  # two seeds among them
@@ -203,7 +215,7 @@ def test_a_pool_may_be_smaller_than_a_batch_and_want_more_than_one(size, replace
     record = fit(network(), settings(2, pools=(LayerPool(size=size, replaced=replaced, share=0.5),)))
     assert record.rounds[1].num_tried == {IMAGES: tried} and np.isfinite(record.losses).all()
     images = examples(64)[0]
-    attacked = np.concatenate([pictures for pictures, _ in without_search])
+    attacked = np.concatenate([pictures for pictures, *_ in without_search])
     np.testing.assert_array_equal(attacked[:tried], images[:tried])
 
 
@@ -227,7 +239,7 @@ def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(two_replicas
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs_per_round": 0}, "epochs_per_round must be positive; received 0."),
+        ({"rounds_per_epoch": 0}, "rounds_per_epoch must be positive; received 0."),
         ({"attacked_at_once": 0}, "attacked_at_once must be positive; received 0."),
         ({"pools": ()}, "pools must name at least one layer, and each only once; received \\[\\]."),
         ({"pools": (POOLS[0], POOLS[0])}, "and each only once; received \\['hidden1', 'hidden1'\\]."),
@@ -243,6 +255,8 @@ def test_settings_check_themselves(options, message):
         AdversarialTraining(**options)
 
 
-@pytest.mark.parametrize(("num_epochs", "per_round", "rounds"), [(4, 2, 2), (5, 2, 3), (1, 2, 1)])
-def test_the_last_round_may_be_incomplete(num_epochs, per_round, rounds):
-    assert settings(num_epochs, per_round).num_rounds == rounds
+def test_an_epoch_of_less_batches_than_rounds_is_refused():
+    with pytest.raises(
+        ValueError, match="4 batches of an epoch cannot be divided into 5 rounds. Lower rounds_per_epoch or the"
+    ):
+        fit(network(), settings(1, 5))

@@ -28,8 +28,8 @@ def pooled_of(model, jit_compile=False, optimizer="adam", **options):
     return pooled
 
 
-def fit(pooled, data, epochs=3, callbacks=(), **options):
-    renewal = RenewPools(*data, epochs_per_round=1, attacked_at_once=4)
+def fit(pooled, data, epochs=3, callbacks=(), rounds_per_epoch=1, **options):
+    renewal = RenewPools(*data, rounds_per_epoch=rounds_per_epoch, attacked_at_once=4)
     return pooled.fit(
         *data, batch_size=16, epochs=epochs, shuffle=False, callbacks=[*callbacks, renewal], verbose=0, **options
     ).history
@@ -121,6 +121,39 @@ def test_killed_and_continued_by_keras_it_has_the_same_pools_and_weights(tmp_pat
         np.testing.assert_allclose(variable, expected, atol=ATOL_RESUMED, err_msg=variable.path)
 
 
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_the_rounds_of_an_epoch_begin_where_its_batches_are_divided_and_are_numbered_on(steps_per_execution, monkeypatch):
+    numbers = []
+    monkeypatch.setattr(PooledModel, "renew", lambda self, *data, number, **options: numbers.append((number, self.seen)))
+
+    class Count(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.seen = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.seen = batch + 1
+
+    pooled = pooled_of(network(), steps_per_execution=steps_per_execution)
+    fit(pooled, examples(128), epochs=2, callbacks=[Count()], rounds_per_epoch=3)  # eight batches: 2, 3 and 3
+    first, third = {1: (2, 5), 2: (2, 6)}[steps_per_execution]
+    assert numbers == [(1, first), (2, third), (3, 0), (4, first), (5, third)]
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "told"), [(None, "an unknown number of"), (3, "3")])
+def test_less_steps_than_rounds_are_told_before_training(steps_per_epoch, told):
+    images, labels = examples(16)
+    pooled, epochs = pooled_of(network()), 1 if steps_per_epoch is None else 2
+
+    def batches():
+        yield from [(images, labels)] * 6
+
+    with pytest.raises(ValueError, match=f"at least 4 steps, as many as rounds; received {told} steps. Pass steps_per_epoch"):
+        pooled.fit(
+            batches(), steps_per_epoch=steps_per_epoch, epochs=epochs, shuffle=False, verbose=0,
+            callbacks=[RenewPools(images, labels, rounds_per_epoch=4)],
+        )  # fmt: skip
+
+
 def test_saved_weights_bring_the_pools(tmp_path):
     pooled, other = pooled_of(network()), pooled_of(network(seed=5))
     fit(pooled, examples(32))
@@ -169,7 +202,7 @@ def test_progress_is_told_unless_fit_is_silent(capsys):
     pooled = pooled_of(network())
     fit(pooled, data, epochs=2)
     assert capsys.readouterr().out == ""
-    pooled.fit(*data, epochs=2, callbacks=[RenewPools(*data, epochs_per_round=1)], verbose=2)
+    pooled.fit(*data, epochs=2, callbacks=[RenewPools(*data, rounds_per_epoch=1)], verbose=2)
     told = capsys.readouterr().out
     assert "4/4" in told and "hidden1 example" in told and "images example" in told
 
@@ -184,7 +217,7 @@ class Subclassed(keras.Model):
         (lambda: PooledModel(Subclassed(name="mine"), pools=POOLS), ValueError, "the model 'mine' is subclassed or not built"),
         (lambda: PooledModel(network(), pools=()), ValueError, "pools must name at least one layer"),
         (lambda: PooledModel(network(), pools=(LayerPool(layer="hiden1"),)), ValueError, "Did you mean 'hidden1'"),
-        (lambda: RenewPools(*examples(4), epochs_per_round=0), ValueError, "epochs_per_round must be positive; received 0."),
+        (lambda: RenewPools(*examples(4), rounds_per_epoch=0), ValueError, "rounds_per_epoch must be positive; received 0."),
         (lambda: RenewPools(*examples(4), attacked_at_once=0), ValueError, "attacked_at_once must be positive; received 0."),
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ best candidate is chosen among many, and so too good: what it is worth is told b
 from components.pipeline import ArmStudy, Network, Study
 from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
 
-MINIBATCHES = MinibatchTraining(num_epochs=40, batch_size=100, learning_rate=1e-2, warmup=0.02, last_rate=0.01, averaging=0.9995)
+MINIBATCHES = MinibatchTraining(num_epochs=40, batch_size=100, learning_rate=1e-2, warmup=0.02, last_rate=0.3, averaging=0.9995)
 
 
 def with_pools(of_images: float, distortion: float, of_hidden: float = 0.0, at: float | None = None) -> AdversarialTraining:

@@ -3,7 +3,10 @@
     python -m launch.reproduce --recipe=mnist_adversarial_search --tfds_manual_dir=DIR --workdir=runs/mnist_adversarial_search
 
 Trained on the first 50,000 training images of MNIST, and compared on the other 10,000 by their errors alone. The error of the
-best candidate is chosen among many, and so too good: what it is worth is told by the test images of the other recipe.
+best candidate is chosen among many, and so too good: what it is worth is told by the test images of the other recipe. Two CPU
+cores, an hour. Measured, one network each, with a standard error of 0.12 points: weight decay 1.70 %, and with pools at every
+layer 1.41 %. Not among the candidates any more: the learning rate falling to a hundredth, 1.88 and 1.40 %; pools renewed ten times
+in an epoch and that learning rate, images to 0.036 and two fifths 1.58 %, to 0.045 and 20 epochs 1.70 %.
 """
 
 from components.pipeline import ArmStudy, Network, Study
@@ -15,21 +18,22 @@ MINIBATCHES = MinibatchTraining(num_epochs=40, batch_size=100, learning_rate=1e-
 def with_pools(of_images: float, distortion: float, of_hidden: float = 0.0, at: float | None = None) -> AdversarialTraining:
     """Returns a training with a pool of images, and where their share is not zero, of both hidden layers.
 
-    The pools are renewed whole ten times in an epoch.
+    The pools are renewed whole five times in an epoch.
     """
-    images = LayerPool(layer="images", share=of_images, to_distortion=distortion, size=1500, replaced=1.0)
+    images = LayerPool(layer="images", share=of_images, to_distortion=distortion, size=2000, replaced=1.0)
     hidden = tuple(
         LayerPool(layer=layer, share=of_hidden, to_distortion=at, size=500, replaced=1.0)
         for layer in ("hidden1", "hidden2")
         if of_hidden
     )
-    return AdversarialTraining(minibatches=MINIBATCHES, pools=(images, *hidden))
+    return AdversarialTraining(minibatches=MINIBATCHES, pools=(images, *hidden), rounds_per_epoch=5)
 
 
 _CANDIDATES = (
     with_pools(0.5, 0.03),
     with_pools(0.5, 0.03, 0.02, 0.01),
     with_pools(0.4, 0.036, 0.02, 0.01),
+    with_pools(0.5, 0.045, 0.02, 0.01),
 )
 
 

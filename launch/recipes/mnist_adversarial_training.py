@@ -22,8 +22,8 @@ RECIPE = Study(
         arms=(
             Network(name="FC100-100-10", model="FC100-100-10", training=MINIBATCHES),
             Network(name="FC100-100-10 dropout", model="FC100-100-10(dropout)", training=MINIBATCHES),
-            Network(name="FC100-100-10 input pool", model="FC100-100-10", training=with_pools(0.5, 0.036)),
-            Network(name="FC100-100-10 pools", model="FC100-100-10", training=with_pools(0.5, 0.036, 0.05)),
+            Network(name="FC100-100-10 input pool", model="FC100-100-10", training=with_pools(0.5, 0.03)),
+            Network(name="FC100-100-10 pools", model="FC100-100-10", training=with_pools(0.5, 0.03, 0.02, 0.01)),
         ),
     ),
 )

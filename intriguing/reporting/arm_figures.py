@@ -16,6 +16,7 @@ from intriguing.reporting.style import BLUE, INK, PALE, SMALL_SIZE, VERMILION, b
 
 _MOST_DOTS = 60  # of a line, beyond which they run into one another
 
+
 class RoundCurves(NamedTuple):
     """What the pools of one training did, round by round."""
 

@@ -49,7 +49,7 @@ class PhotographStudy:
     shorter_side: int
     target: int
     num_images: int = 64
-    batch_size: int = 16
+    batch_size: int = 32
     search: DistortionSearch = PHOTOGRAPH_SEARCH
     layers: tuple[LayerChoice, ...] = ()
     units: UnitSettings = UnitSettings()

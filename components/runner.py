@@ -63,7 +63,8 @@ class _Bar:
             self.close()
             # In a file a bar is a line each time it moves: rarely, there.
             seconds = 0.2 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(total=total, leave=False, mininterval=seconds, dynamic_ncols=True)
+            # Without `miniters` a bar that moved by much at once waits until it moves by as much again.
+            self._bar = tqdm(total=total, leave=False, mininterval=seconds, miniters=1, dynamic_ncols=True, postfix=remark)
         self._bar.set_postfix_str(remark, refresh=False)
         self._bar.update(done - self._bar.n)
 

@@ -67,7 +67,7 @@ networks. For training, which needs many examples more than near ones."""
 PHOTOGRAPH_SEARCH = DistortionSearch(
     minimization=BoxMinimization(max_rounds=1, iterations_per_round=2, num_correction_pairs=2),
     walk=BoundaryWalk(
-        num_starts=1, long_steps=24, short_steps=6, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
+        num_starts=1, long_steps=20, short_steps=6, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
     ),
     max_evaluations=300,
 )

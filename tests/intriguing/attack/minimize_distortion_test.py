@@ -229,10 +229,12 @@ def test_c_of_the_default_search_is_that_of_the_balance_of_closeness_and_loss():
 @pytest.mark.parametrize(
     "search, budget, goal",
     [
-        pytest.param(DistortionSearch(max_evaluations=60), 20, "targets", id="default, targets"),
-        pytest.param(DistortionSearch(max_evaluations=60), 60, "labels", id="default, labels"),
-        pytest.param(PAPERS_SEARCH, 20, "labels", id="paper, labels"),
-        pytest.param(PAPERS_SEARCH, 150, "targets", id="paper, targets"),
+        pytest.param(DistortionSearch(), 20, "targets", id="default, 20, targets"),
+        pytest.param(DistortionSearch(), 60, "labels", id="default, 60, labels"),
+        pytest.param(DistortionSearch(), 150, "targets", id="default, 150, targets"),
+        pytest.param(PAPERS_SEARCH, 20, "labels", id="paper, 20, labels"),
+        pytest.param(PAPERS_SEARCH, 60, "targets", id="paper, 60, targets"),
+        pytest.param(PAPERS_SEARCH, 150, "labels", id="paper, 150, labels"),
     ],
 )
 def test_no_image_spends_more_than_its_budget(network, search, budget, goal):

@@ -3,13 +3,13 @@
     python -m tests.benchmarks.photographs runs/imagenet_ostrich
 
 Attacks the first photographs that the recipe `imagenet_ostrich` drew, toward the same class, with the search of the recipe and
-with Foolbox's DDN and C&W; a line for each as soon as it is done. Needs `pip install -e ".[peers]"`, and some two hours of two idle
-CPU cores for C&W on 16 photographs; `--quick_peers` leaves it out.
+with Foolbox's DDN and C&W, four at a time; after each four, a table of all so far, so that a run that ends early has told what it
+found. Needs `pip install -e ".[peers]"` and CPU cores that are idle, for hours; `--quick_peers` leaves out C&W, which takes most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -25,9 +25,10 @@ from tests.benchmarks.peers import Outcome, Problem
 from tests.oracles.torch_networks import SqueezeNet
 
 flags.adopt_module_key_flags(peers)
-ATTACKS = ("DDN 1000", "C&W 9x1000")
+NAMES = ("ours", "DDN 1000", "C&W 9x1000")
 NUM_CLASSES, FINAL_PADDING = 1000, 1
 DEFAULT_NUM_IMAGES = 16
+BATCH_SIZE = 4
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,12 +41,15 @@ def main(argv: Sequence[str]) -> None:
     problem = Problem(arrays["images"][:num_images], arrays["targets"][:num_images], NUM_CLASSES, targeted=True)
     network = carry_to_torch(model)
     peers.check_logits(model, network, problem.images)
-    threads = peers.choose_torch_threads(network, problem.rows(0, 2))
+    threads = peers.choose_torch_threads(network, problem.rows(0, BATCH_SIZE))
     print(f"{len(problem.images)} photographs, PyTorch on {threads} threads, its fastest", flush=True)
-    print(peers.row("", "found", "mean", "seconds", "compiling", "evaluations"))
-    show("ours", run_ours(model, problem))
-    for name in ATTACKS[:1] if flags.FLAGS.quick_peers else ATTACKS:
-        show(name, peers.run_peer(network, problem, peers.ATTACKS[name]))
+    run_ours(model, problem.rows(0, BATCH_SIZE))  # compiles
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in (NAMES[:-1] if flags.FLAGS.quick_peers else NAMES)}
+    for start in range(0, len(problem.images), BATCH_SIZE):
+        few = problem.rows(start, start + BATCH_SIZE)
+        for name, parts in outcomes.items():
+            parts.append(run_ours(model, few) if name == "ours" else peers.run_peer(network, few, peers.ATTACKS[name]))
+        show(outcomes)
 
 
 def carry_to_torch(model: keras.Model) -> torch.nn.Module:
@@ -72,30 +76,35 @@ class Scaling(torch.nn.Module):
 
 
 def run_ours(model: keras.Model, problem: Problem) -> Outcome:
-    """Attacks once with what compiles, and once more."""
-
     def attack() -> tuple[np.ndarray, np.ndarray]:
         results = minimize_distortion(model, problem.images, search=PHOTOGRAPH_SEARCH, **problem.goal)
         return results.distortion.numpy(), results.num_evaluations.numpy()
 
-    _, first = peers.timed(attack)
     (distortion, evaluations), seconds = peers.timed(attack)
-    return Outcome(distortion, seconds, first - seconds, float(evaluations.mean()))
+    return Outcome(distortion, seconds, num_evaluations=float(evaluations.mean()))
 
 
-def show(name: str, outcome: Outcome) -> None:
-    found = outcome.distortion[np.isfinite(outcome.distortion)]
-    print(
-        peers.row(
-            name,
-            f"{len(found) / len(outcome.distortion):.1%}",
-            peers.number(peers.mean(found), ".6f"),
-            peers.number(outcome.seconds, ".1f"),
-            peers.number(outcome.compile_seconds, ".1f"),
-            peers.number(outcome.num_evaluations, ".0f"),
-        ),
-        flush=True,
-    )
+def show(outcomes: Mapping[str, Sequence[Outcome]]) -> None:
+    """Prints a line for each method, of all images so far; ratios are of ours to it."""
+    distortion = {name: np.concatenate([part.distortion for part in parts]) for name, parts in outcomes.items()}
+    seconds = {name: sum(part.seconds for part in parts) for name, parts in outcomes.items()}
+    shared = np.all([np.isfinite(values) for values in distortion.values()], axis=0)
+    ours, our_seconds = distortion["ours"][shared], seconds["ours"]
+    print(f"\n{len(shared)} photographs, {shared.sum()} of them reached by all; means and ratios are of those")
+    print(peers.row("", "found", "mean", "ours / it", "ours nearer", "seconds", "ours / it"))
+    for name, values in distortion.items():
+        print(
+            peers.row(
+                name,
+                f"{np.isfinite(values).sum()}",
+                peers.number(peers.mean(values[shared]), ".6f"),
+                peers.number(peers.mean(ours) / peers.mean(values[shared]), ".4f"),
+                f"{(ours < values[shared]).sum()}",
+                f"{seconds[name]:.1f}",
+                f"{our_seconds / seconds[name]:.4f}",
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.artifacts import sha256_of
@@ -17,6 +18,7 @@ from components.reporter.component import NO_PARTS, Reporter
 from components.settings import LayerChoice, to_parameters
 from components.spectral_analyzer.component import SpectralAnalyzer
 from components.unit_analyzer.component import UnitAnalyzer
+from components.unit_analyzer.executor import KINDS
 from intriguing.analysis import UnitSettings
 from intriguing.attack import PHOTOGRAPH_SEARCH, DistortionSearch
 from intriguing.data import content_of
@@ -38,6 +40,7 @@ class PhotographStudy:
         batch_size: Photographs attacked at once.
         search: Budgets and tolerances. A second attack, with the same, looks among images of bytes only.
         layers: Whose units are shown; none for no such part.
+        kinds: Of classes, as `attributes_of_kinds` takes them: what images have in common, of which each class has too few.
         units: How units are compared with directions.
         bounded: Zoo names of networks whose layers are bounded (Table 5), beside the one that is attacked; random weights.
     """
@@ -52,6 +55,7 @@ class PhotographStudy:
     batch_size: int = 32
     search: DistortionSearch = PHOTOGRAPH_SEARCH
     layers: tuple[LayerChoice, ...] = ()
+    kinds: Mapping[str, tuple[tuple[int, int], ...]]
     units: UnitSettings = UnitSettings()
     bounded: tuple[str, ...] = ()
 
@@ -95,7 +99,8 @@ def photograph_pipeline(
     ]  # fmt: skip
     meanings = [
         UnitAnalyzer(
-            f"units_{folder_name(study.model)}", workdir, model=model, subset=subset, attributes={}, controls=[],
+            f"units_{folder_name(study.model)}", workdir, model=model, subset=subset, controls=[],
+            attributes={KINDS: {kind: [list(ends) for ends in ranges] for kind, ranges in study.kinds.items()}},
             layers=[dataclasses.asdict(choice) for choice in study.layers],
             settings=to_parameters(dataclasses.replace(study.units, seed=seed)),
         )

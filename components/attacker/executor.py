@@ -59,7 +59,7 @@ class AttackerExecutor(Executor):
         """Attacks batch by batch; the last one is filled up, so that one compiled program serves all."""
         num_images = images.shape[0]
         parts = []
-        self.progress(0, num_images, "compiling")
+        self.progress(0, num_images, f"compiling, then {min(batch_size, num_images)} at once")
         for begin in range(0, num_images, batch_size):
             rows = tf.minimum(tf.range(begin, begin + batch_size), num_images - 1)
             batch_goal = {name: tf.gather(classes, rows) for name, classes in goal.items()}

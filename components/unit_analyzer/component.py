@@ -8,7 +8,7 @@ from components.unit_analyzer.executor import UnitAnalyzerExecutor
 
 
 class UnitAnalyzer(Component[UnitMeanings]):
-    """Parameters: layers and how they are read, settings of the comparison, controls, attributes and their digest."""
+    """Parameters: layers and how they are read, settings of the comparison, controls, table of attributes or kinds."""
 
     PARAMETERS = {"layers": list, "settings": dict, "controls": list, "attributes": dict}
     INPUTS = {"model": TrainedModel, "subset": Subset}

@@ -24,12 +24,17 @@ from intriguing.analysis import (
     analyze_units,
     attributes_from_table,
     attributes_of_classes,
+    attributes_of_kinds,
 )
 from intriguing.data import DatasetCard, batches, load_ids, load_labels, num_examples
 from intriguing.models import features_at
 
 TRAINED, RANDOM_WEIGHTS, PIXELS = "trained", "random weights", "pixels"
 CONTROLS = (RANDOM_WEIGHTS, PIXELS)
+
+KINDS = (
+    "kinds"  # of classes, as `attributes_of_kinds` takes them; other attributes come from a table at `path`, with its `sha256`
+)
 
 NUM_SHOWN = 8  # rows of a gallery
 _BATCH_SIZE = 500
@@ -99,9 +104,11 @@ def _spaces(model: keras.Model, choices: Sequence[LayerChoice], controls: Sequen
         yield _Space(LayerChoice(layer="pixels"), PIXELS, pixels)
 
 
-def _attributes(card: DatasetCard, split: str, source: Mapping[str, str]) -> Attributes:
+def _attributes(card: DatasetCard, split: str, source: Mapping[str, Any]) -> Attributes:
     if not source:
         return attributes_of_classes(load_labels(card, split), card.class_names)
+    if KINDS in source:
+        return attributes_of_kinds(load_labels(card, split), source[KINDS])
     ids = [example.decode() for example in load_ids(card, split)]
     return attributes_from_table(ids, read_table(Path(source["path"])))
 

@@ -1,11 +1,12 @@
 """What networks answer, how often images made for one fool another, what their units respond to, and what is certain."""
 
 from intriguing.analysis import normalization_norms  # noqa: F401 - its rules register themselves
-from intriguing.analysis.attributes import Attributes, attributes_from_table, attributes_of_classes
+from intriguing.analysis.attributes import Attributes, attributes_from_table, attributes_of_classes, attributes_of_kinds
 from intriguing.analysis.basis_test import BasisTest, compare_bases, false_discovery_rates
 from intriguing.analysis.certificates import CertifiedDistortion, certified_distortion
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence
 from intriguing.analysis.directions import fractional_rotations, haar_bases, random_directions
+from intriguing.analysis.feature_moments import FeatureMoments, feature_covariance, feature_moments
 from intriguing.analysis.lipschitz import LayerBound, SpectralBound, lipschitz_bound, register_activation
 from intriguing.analysis.operator_norms import OperatorNorm, operator_norm, register_norm
 from intriguing.analysis.predictions import predict
@@ -13,14 +14,7 @@ from intriguing.analysis.proportions import Proportion, sign_test
 from intriguing.analysis.repetitions import Estimate, student_quantile
 from intriguing.analysis.transfer import ErrorRates, error_rate, transfer_rates
 from intriguing.analysis.unit_analysis import MEASURES, SCALINGS, TopImages, UnitAnalysis, UnitSettings, analyze_units
-from intriguing.analysis.units import (
-    DirectionRecord,
-    FeatureMoments,
-    Projections,
-    feature_covariance,
-    feature_moments,
-    record_directions,
-)
+from intriguing.analysis.units import DirectionRecord, Projections, record_directions
 
 __all__ = [
     "MEASURES",
@@ -45,6 +39,7 @@ __all__ = [
     "analyze_units",
     "attributes_from_table",
     "attributes_of_classes",
+    "attributes_of_kinds",
     "certified_distortion",
     "compare_bases",
     "error_rate",

@@ -36,6 +36,29 @@ def attributes_of_classes(labels: np.ndarray, class_names: Sequence[str]) -> Att
     return Attributes(tuple(class_names), labels.astype(np.int32), np.eye(len(class_names), dtype=bool))
 
 
+def attributes_of_kinds(labels: np.ndarray, kinds: Mapping[str, Sequence[tuple[int, int]]]) -> Attributes:
+    """Takes the kind of an image's class as its only attribute: where classes are many, an image has few others of its own.
+
+    Args:
+        labels: Integer `[examples]`.
+        kinds: The classes of each kind as ranges, both ends included. A class in several kinds belongs to the first of them.
+
+    Raises:
+        ValueError: If a label is of no kind.
+
+    Example:
+        >>> attributes_of_kinds(labels, {"fish": [(0, 6), (389, 397)], "other animal": [(0, 397)], "thing": [(398, 999)]})
+    """
+    labels = np.asarray(labels)
+    belongs = np.array(
+        [np.any([(first <= labels) & (labels <= last) for first, last in ranges], axis=0) for ranges in kinds.values()]
+    )
+    homeless = labels[~belongs.any(axis=0)]
+    if homeless.size:
+        raise ValueError(f"every class must be of a kind; {homeless[0]} is of none of {', '.join(kinds)}. Add a range for it.")
+    return attributes_of_classes(belongs.argmax(axis=0), list(kinds))
+
+
 def attributes_from_table(ids: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> Attributes:
     """Looks the attributes of examples up by their ids.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,16 +13,13 @@ from intriguing.analysis.attributes import Attributes
 from intriguing.analysis.basis_test import BasisTest, check_num_bases, compare_bases
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence
 from intriguing.analysis.directions import fractional_rotations, haar_bases
-from intriguing.analysis.units import (
-    DirectionRecord,
-    FeatureMoments,
-    Projections,
-    feature_covariance,
-    feature_moments,
-    record_directions,
-)
+from intriguing.analysis.feature_moments import FeatureMoments, feature_covariance, feature_moments
+from intriguing.analysis.feature_passes import kept_features
+from intriguing.analysis.units import NUM_BINS, Projections, record_directions
 from intriguing.models.logits import Classifier
 from intriguing.names import check_name
+
+_logger = logging.getLogger(__name__)
 
 SCALINGS = ("none", "standardized", "whitened")
 """Features as they are; each with variance one; or, besides, uncorrelated, each staying as near to itself as it can."""
@@ -29,6 +27,7 @@ SCALINGS = ("none", "standardized", "whitened")
 MEASURES = {"purity": True, "label_entropy": False, "class_selectivity": True, "best_auc": True}
 """The fields of `Coherence`, and whether larger is more coherent."""
 
+_MOST_CELLS = 2**27  # of the histograms of one pass, half a gigabyte
 _LEAST_VARIANCE_SHARE = 1e-6  # of the largest eigenvalue: what whitening would blow up beyond is rounding
 
 
@@ -95,8 +94,9 @@ def analyze_units(
 ) -> UnitAnalysis:
     """Compares the units of a layer with random bases of their space.
 
-    Two passes over the images: one for the scale of the features, one for all directions at once; whitening takes a third. Runs
-    under the strategy in whose scope it is called.
+    Two passes over the images: one for the scale of the features, one for all directions at once; whitening takes a third. With
+    hundreds of groups, whose histograms would not fit into memory, the features of all images are kept there instead, and the
+    directions measured in parts. Runs under the strategy in whose scope it is called.
 
     Args:
         features: From images to features, such as `models.features_at(model, "hidden1")`.
@@ -114,6 +114,7 @@ def analyze_units(
         Szegedy et al., Intriguing properties of neural networks, 2014, section 3. Bau et al., Network Dissection, 2017, section
         3.2, who turned the basis of a layer and counted concepts.
     """
+    _warn_if_none_share(attributes)
     moments = feature_moments(features, examples)
     if int(moments.num_examples) < settings.num_top:
         raise ValueError(
@@ -128,15 +129,40 @@ def analyze_units(
     directions = tf.reshape(every, [-1, units.shape[0]])
     kernel = tf.matmul(scaling, directions, transpose_b=True)
     offset = -tf.linalg.matvec(kernel, tf.gather(moments.mean, units), transpose_a=True)
-    record = record_directions(
-        features, examples, Projections(units, kernel, offset), num_groups=len(attributes.of_group), num_top=settings.num_top
-    )
-    measured = measure_coherence(record, tf.constant(attributes.of_group))
-    return _compared(units, moments.mean.shape[0], num_constant, measured, record, settings)
+    measured, top = _measured(features, examples, Projections(units, kernel, offset), attributes, settings.num_top)
+    return _compared(units, moments.mean.shape[0], num_constant, measured, top, settings)
+
+
+def _warn_if_none_share(attributes: Attributes) -> None:
+    sizes = np.bincount(attributes.groups, minlength=len(attributes.of_group))
+    if np.max(sizes @ attributes.of_group, initial=0) < 2:
+        _logger.warning(
+            "No two images have an attribute in common, so that the tests say nothing of units. Pass a table of attributes, or "
+            "kinds of classes."
+        )
+
+
+def _measured(
+    features: Classifier, examples: tf.data.Dataset, projections: Projections, attributes: Attributes, num_top: int
+) -> tuple[Measured, TopImages]:
+    """Measures all directions, in several passes where their histograms would not fit into memory at once."""
+    num_directions, num_groups = projections.offset.shape[0], len(attributes.of_group)
+    at_once = max(1, _MOST_CELLS // (num_groups * NUM_BINS))
+    if num_directions > at_once:  # over what the network answered, which takes less than the histograms
+        examples = kept_features(features, examples, projections.units)
+        features, projections = tf.identity, projections._replace(units=tf.range(projections.units.shape[0]))
+    parts = []
+    for begin in range(0, num_directions, at_once):
+        kernel, offset = projections.kernel[:, begin : begin + at_once], projections.offset[begin : begin + at_once]
+        part = Projections(projections.units, kernel, offset)
+        record = record_directions(features, examples, part, num_groups=num_groups, num_top=num_top)
+        measured = measure_coherence(record, tf.constant(attributes.of_group))
+        parts.append((measured, TopImages(record.top_values, record.top_examples)))
+    return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
 
 
 def _compared(
-    units: tf.Tensor, num_features: int, num_constant: int, measured: Measured, record: DirectionRecord, settings: UnitSettings
+    units: tf.Tensor, num_features: int, num_constant: int, measured: Measured, top: TopImages, settings: UnitSettings
 ) -> UnitAnalysis:
     number, last = units.shape[0], 1 + settings.num_random_bases
     by_basis = Coherence(*(tf.reshape(values, [-1, number]) for values in measured.coherence))
@@ -146,7 +172,6 @@ def _compared(
     )
     means = tf.stack([tf.reduce_mean(values, axis=1) for values in by_basis], axis=-1)
     natural = tf.repeat(means[:1], settings.num_ways, axis=0)
-    top = TopImages(record.top_values, record.top_examples)
     between = tf.reshape(means[last:], [len(settings.alphas), settings.num_ways, len(MEASURES)])
     return UnitAnalysis(
         units=units,

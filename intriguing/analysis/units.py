@@ -6,23 +6,17 @@ What is kept grows with the number of directions, not with the number of images.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows
-from intriguing.models.logits import Architecture, Classifier, split_weights
+from intriguing.analysis.feature_passes import PILOT, check_finite, opened, with_parts
+from intriguing.models.logits import Architecture, Classifier
 
 NUM_BINS = 128
 _PILOT_SPREAD = 4.0  # standard deviations of the first images on either side of their mean; beyond, the outermost bins
-# Images at once on a replica, the same for every caller, so that no sum depends on how the data was batched: enough to make
-# the work around them small, fewer where they are large.
-_ROWS, _ROWS_OF_LARGE_IMAGES, _LARGE_IMAGE = 1024, 256, 16_384
 _MOST_TOP_IMAGES = 256
-_PILOT = 256  # images whose projections place the bins
-_NO_GROUP = -1  # the group of a row that fills a batch up
 
 
 class Projections(NamedTuple):
@@ -65,11 +59,13 @@ def record_directions(
         A `DirectionRecord`.
 
     Raises:
-        ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, or if a feature is not finite.
+        ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, if a feature is not finite, or if the
+            histograms would have 2**31 bins.
     """
     if not 1 <= num_top <= _MOST_TOP_IMAGES:
         raise ValueError(f"num_top must be from 1 to {_MOST_TOP_IMAGES}; received {num_top}.")
-    architecture, weights, first, chunks = _opened(features, examples)
+    architecture, weights, first, chunks = opened(features, examples)
+    _check_cells(architecture.num_classes if projections is None else projections.offset.shape[0], num_groups)
     shared = (weights, projections, _pilot(architecture, weights, projections, first))
     program = _compiled_chunk(architecture, num_groups, num_top, compile_for_loops(architecture.convolves))
     parts = run_on_rows(program, shared, first)
@@ -81,90 +77,6 @@ def record_directions(
     return record
 
 
-class FeatureMoments(NamedTuple):
-    """The first two moments of features over all images."""
-
-    mean: tf.Tensor  # [features]
-    variance: tf.Tensor  # [features]
-    least: tf.Tensor  # [features]
-    greatest: tf.Tensor  # [features]
-    num_examples: tf.Tensor  # int32
-
-
-def feature_moments(features: Classifier, examples: tf.data.Dataset) -> FeatureMoments:
-    """Measures the mean, variance and range of features in one pass; arguments as in `record_directions`.
-
-    Raises:
-        ValueError: If there is no image, or a feature is not finite.
-    """
-    architecture, weights, first, chunks = _opened(features, examples)
-    # Moments about a typical image: about zero, a large mean would drown a small variance in single precision.
-    center = tf.reduce_mean(architecture.apply(weights, first[0][:_PILOT]), axis=0)
-    program = _compiled_moments(architecture, compile_for_loops(architecture.convolves))
-    total = _summed(run_on_rows(program, (weights, center), first))
-    for chunk in chunks:
-        total = _summed(_with_parts(total, run_on_rows(program, (weights, center), chunk)))
-    count = tf.cast(total.num_examples, tf.float32)
-    shift = total.sums / count
-    variance = total.squares / count - shift**2
-    _check_finite(center + variance)
-    return FeatureMoments(center + shift, variance, total.least, total.greatest, total.num_examples)
-
-
-def feature_covariance(features: Classifier, examples: tf.data.Dataset, units: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    """Measures the covariance of some features in one pass.
-
-    Args:
-        features: As in `record_directions`.
-        examples: As in `record_directions`.
-        units: Int32 `[units]`, which features.
-        mean: Float32 `[features]`, as `feature_moments` measured it.
-
-    Returns:
-        Float32 `[units, units]`.
-    """
-    architecture, weights, first, chunks = _opened(features, examples)
-    program = _compiled_products(architecture, compile_for_loops(architecture.convolves))
-    total, num_examples = 0.0, 0
-    for chunk in itertools.chain([first], chunks):
-        total += tf.reduce_sum(run_on_rows(program, (weights, units, mean), chunk), axis=0)
-        num_examples += int(tf.math.count_nonzero(chunk[1] >= 0))
-    return total / num_examples
-
-
-_Chunk = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-"""Images, groups, and the places of the examples in the data."""
-
-
-def _opened(features: Classifier, examples: tf.data.Dataset) -> tuple[Architecture, list[tf.Tensor], _Chunk, Iterator[_Chunk]]:
-    """Returns what the features compute and with which weights, the first chunk of the images, and the others."""
-    image_shape = examples.element_spec[0].shape[1:]
-    if not image_shape.is_fully_defined():
-        raise ValueError(
-            f"images must have one fixed shape; received {image_shape}. Resize them, or set it with tf.ensure_shape."
-        )
-    architecture, weights = split_weights(features, image_shape, cut_softmax=False)
-    chunks = _chunks(examples, _ROWS if image_shape.num_elements() <= _LARGE_IMAGE else _ROWS_OF_LARGE_IMAGES)
-    first = next(chunks, None)
-    if first is None:
-        raise ValueError("examples must hold at least one image; received none.")
-    return architecture, weights, first, chunks
-
-
-def _chunks(examples: tf.data.Dataset, rows_of_replica: int) -> Iterator[_Chunk]:
-    """Yields the images in chunks of one shape, the last one filled up."""
-    rows = num_replicas() * rows_of_replica
-    place = 0
-    for images, groups in examples.rebatch(rows).prefetch(1):
-        groups = tf.cast(groups, tf.int32)
-        missing = rows - images.shape[0]
-        if missing:
-            images = tf.pad(images, [[0, missing], *([[0, 0]] * (images.shape.rank - 1))])
-            groups = tf.pad(groups, [[0, missing]], constant_values=_NO_GROUP)
-        yield images, groups, tf.range(place, place + rows)
-        place += rows
-
-
 class _Binning(NamedTuple):
     lowest: tf.Tensor  # [directions]
     per_unit: tf.Tensor  # [directions], bins
@@ -174,7 +86,7 @@ def _pilot(
     architecture: Architecture, weights: list[tf.Tensor], projections: Projections | None, chunk: tuple[tf.Tensor, ...]
 ) -> _Binning:
     """Places the bins of every direction by its projections of the first images."""
-    images, groups, _ = (tensor[:_PILOT] for tensor in chunk)
+    images, groups, _ = (tensor[:PILOT] for tensor in chunk)
     projected = _projected(architecture.apply(weights, images), projections)
     weight = tf.cast(groups >= 0, tf.float32) / tf.cast(tf.math.count_nonzero(groups >= 0), tf.float32)
     mean = tf.linalg.matvec(projected, weight)
@@ -192,20 +104,19 @@ def _projected(features: tf.Tensor, projections: Projections | None) -> tf.Tenso
     return products + projections.offset[:, tf.newaxis]
 
 
+# Programs are partials: TensorFlow takes closures of one code for one function, and would warn of it as traced too often.
 @functools.lru_cache(maxsize=32)
 def _compiled_chunk(architecture: Architecture, num_groups: int, num_top: int, jit_compile: bool) -> Any:
     features = tf.function(architecture.apply, jit_compile=jit_compile, autograph=False)
-    record = tf.function(
-        functools.partial(_record_features, num_groups=num_groups, num_top=num_top), jit_compile=True, autograph=False
-    )
+    record = functools.partial(_record_features, num_groups=num_groups, num_top=num_top)
+    compiled = tf.function(record, jit_compile=True, autograph=False)
+    return tf.function(functools.partial(_record_rows, features, compiled), autograph=False)
 
-    @tf.function(autograph=False)
-    def program(shared: Any, rows: tuple[tf.Tensor, ...]) -> DirectionRecord:
-        weights, projections, binning = shared
-        images, groups, places = rows
-        return record(features(weights, images), groups, places, projections, binning)
 
-    return program
+def _record_rows(features: Any, record: Any, shared: Any, rows: tuple[tf.Tensor, ...]) -> DirectionRecord:
+    weights, projections, binning = shared
+    images, groups, places = rows
+    return record(features(weights, images), groups, places, projections, binning)
 
 
 def _record_features(
@@ -268,81 +179,25 @@ def _merged(parts: DirectionRecord) -> DirectionRecord:
 
 @functools.lru_cache(maxsize=32)
 def _compiled_join(shape: tuple[int, ...]) -> Any:
-    """Compiles `_joined` for records whose counts have this shape: one function for all shapes would be warned of."""
+    """Compiles `_joined` for records whose counts have this shape."""
     del shape
-    return tf.function(_joined, autograph=False, jit_compile=True)
+    return tf.function(functools.partial(_joined), autograph=False, jit_compile=True)
 
 
 def _joined(record: DirectionRecord, parts: DirectionRecord) -> DirectionRecord:
-    return _merged(_with_parts(record, parts))
+    return _merged(with_parts(record, parts))
 
 
-def _with_parts(total: Any, parts: Any) -> Any:
-    """Puts a total in front of further parts, `[parts, ...]`."""
-    return tf.nest.map_structure(lambda one, more: tf.concat([one[tf.newaxis], more], axis=0), total, parts)
-
-
-class _Sums(NamedTuple):
-    sums: tf.Tensor  # [features], of the deviations from the center
-    squares: tf.Tensor  # [features], of the same
-    least: tf.Tensor  # [features]
-    greatest: tf.Tensor  # [features]
-    num_examples: tf.Tensor
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled_moments(architecture: Architecture, jit_compile: bool) -> Any:
-    @tf.function(jit_compile=jit_compile, autograph=False)
-    def program(shared: Any, rows: tuple[tf.Tensor, ...]) -> _Sums:
-        (weights, center), (images, groups, _) = shared, rows
-        features = architecture.apply(weights, images)
-        valid = (groups >= 0)[:, tf.newaxis]
-        deviations = tf.where(valid, features - center, 0.0)
-        sums = _Sums(
-            sums=tf.reduce_sum(deviations, axis=0),
-            squares=tf.reduce_sum(deviations**2, axis=0),
-            least=tf.reduce_min(tf.where(valid, features, float("inf")), axis=0),
-            greatest=tf.reduce_max(tf.where(valid, features, -float("inf")), axis=0),
-            num_examples=tf.math.count_nonzero(valid, dtype=tf.int32),
+def _check_cells(num_directions: int, num_groups: int) -> None:
+    if num_directions * num_groups * NUM_BINS > tf.int32.max:
+        raise ValueError(
+            f"directions times groups times {NUM_BINS} bins must be below 2**31; received {num_directions} directions and "
+            f"{num_groups} groups. Record the directions in several passes."
         )
-        return tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], sums)
-
-    return program
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled_products(architecture: Architecture, jit_compile: bool) -> Any:
-    @tf.function(jit_compile=jit_compile, autograph=False)
-    def program(shared: Any, rows: tuple[tf.Tensor, ...]) -> tf.Tensor:
-        (weights, units, mean), (images, groups, _) = shared, rows
-        deviations = tf.gather(architecture.apply(weights, images) - mean, units, axis=1)
-        deviations = tf.where((groups >= 0)[:, tf.newaxis], deviations, 0.0)
-        return tf.matmul(deviations, deviations, transpose_a=True)[tf.newaxis]
-
-    return program
-
-
-def _summed(parts: _Sums) -> _Sums:
-    return _Sums(
-        sums=tf.reduce_sum(parts.sums, axis=0),
-        squares=tf.reduce_sum(parts.squares, axis=0),
-        least=tf.reduce_min(parts.least, axis=0),
-        greatest=tf.reduce_max(parts.greatest, axis=0),
-        num_examples=tf.reduce_sum(parts.num_examples, axis=0),
-    )
 
 
 def _check_record(record: DirectionRecord, num_top: int) -> None:
     num_examples = int(tf.reduce_sum(record.group_sizes))
     if num_examples < num_top:
         raise ValueError(f"num_top must be at most {num_examples}, the number of images; received {num_top}. Ask for fewer.")
-    _check_finite(tf.reduce_sum(record.sums, axis=1))
-
-
-def _check_finite(sums: tf.Tensor) -> None:
-    finite = tf.math.is_finite(sums)
-    if not bool(tf.reduce_all(finite)):
-        raise ValueError(
-            f"features must be finite; {int(tf.math.count_nonzero(~finite))} of {finite.shape[0]} are not on some image. Was "
-            "the network trained to the end, and are the images scaled as it expects them?"
-        )
+    check_finite(tf.reduce_sum(record.sums, axis=1))

@@ -112,7 +112,7 @@ _SENTENCES = {
     SearchStatus.NEVER_REACHED: "never reached",
     SearchStatus.ALREADY_THERE: "already there",
     SearchStatus.CONVERGED: "reached and converged",
-    SearchStatus.BUDGET_SPENT: "reached, budget spent",
+    SearchStatus.BUDGET_SPENT: "reached, steps or budget spent",
     SearchStatus.LINE_SEARCH_FAILED: "reached, line search failed",
 }
 

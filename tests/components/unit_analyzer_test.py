@@ -71,6 +71,17 @@ def test_every_layer_is_analyzed_with_its_controls(meanings: UnitMeanings) -> No
     assert units["layers"][-1]["num_constant"] > 0, "the corners of digits are black"
 
 
+def test_kinds_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
+    kinds = {"round": [[0, 0], [6, 6], [8, 9]], "other": [[0, 9]]}
+    layers = [dataclasses.asdict(LAYERS[0])]
+    meanings = _analyze(tmp_path, digits_dir, network, attributes={"kinds": kinds}, controls=[], layers=layers)
+    assert meanings.units()["attributes"] == ["round", "other"]
+    labels = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT).labels.numpy()
+    arrays = meanings.arrays()
+    shares = np.isin(labels[arrays["0_natural_top"]], [0, 6, 8, 9]).mean(axis=1)
+    np.testing.assert_allclose(arrays["0_natural_coherence"][:, 0], np.maximum(shares, 1 - shares), rtol=1e-6)
+
+
 def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
     meanings: UnitMeanings, digits_dir: Path, network: TrainedModel
 ) -> None:

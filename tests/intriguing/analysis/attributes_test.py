@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from intriguing.analysis.attributes import attributes_from_table, attributes_of_classes
+from intriguing.analysis.attributes import attributes_from_table, attributes_of_classes, attributes_of_kinds
 
 TABLE = {
     "a": {"loop": "1", "stroke": "thin"},
@@ -23,6 +23,19 @@ def test_classes_are_groups_of_one_attribute():
 def test_a_label_that_is_no_class_is_refused(labels):
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\), one number a class; received"):
         attributes_of_classes(np.array(labels), ["zero", "one", "two"])
+
+
+def test_a_class_is_of_the_first_kind_that_has_it():
+    kinds = {"fish": [(0, 1), (8, 9)], "other animal": [(0, 9)], "thing": [(10, 10)]}
+    attributes = attributes_of_kinds(np.array([9, 2, 10, 1]), kinds)
+    assert attributes.names == ("fish", "other animal", "thing")
+    np.testing.assert_array_equal(attributes.groups, [0, 1, 2, 0])
+    np.testing.assert_array_equal(attributes.of_group, np.eye(3))
+
+
+def test_a_class_of_no_kind_is_named():
+    with pytest.raises(ValueError, match="every class must be of a kind; 7 is of none of fish, bird. Add a range for it."):
+        attributes_of_kinds(np.array([1, 7]), {"fish": [(0, 1)], "bird": [(2, 6)]})
 
 
 def test_a_table_is_looked_up_by_id_whatever_its_order():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.analysis import unit_analysis
+from intriguing.analysis import unit_analysis, units
 from intriguing.analysis.attributes import attributes_of_classes
 from intriguing.analysis.directions import haar_bases
 from intriguing.analysis.unit_analysis import MEASURES, UnitSettings, analyze_units
@@ -73,6 +73,42 @@ def test_tops_of_units_are_those_of_the_features():
     np.testing.assert_array_equal(analysis.natural.top_attribute, np.arange(NUM_CLASSES))
     assert analysis.random_top.examples.shape == (NUM_CLASSES, 10)
     assert not np.array_equal(analysis.random_top.examples, expected)
+
+
+@pytest.mark.parametrize("scaling", unit_analysis.SCALINGS)
+def test_directions_measured_in_parts_are_those_measured_at_once(monkeypatch, scaling):
+    settings = dataclasses.replace(QUICK, scaling=scaling, max_units=5)
+    at_once = analyzed(*planted(0, turned=True), settings)
+    monkeypatch.setattr(unit_analysis, "_MOST_CELLS", 70 * NUM_CLASSES * units.NUM_BINS)  # 515 directions: eight parts
+    passes = count_calls(monkeypatch, "record_directions")
+    in_parts = analyzed(*planted(0, turned=True), settings)
+    assert len(passes) == 8
+    for one, other in zip(tf.nest.flatten(at_once), tf.nest.flatten(in_parts), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(in_parts.natural_top.examples, at_once.natural_top.examples)
+    np.testing.assert_array_equal(in_parts.random_top.examples, at_once.random_top.examples)
+
+
+def count_calls(monkeypatch, name):
+    calls, original = [], getattr(unit_analysis, name)
+
+    def counted(*args, **options):
+        calls.append(args)
+        return original(*args, **options)
+
+    monkeypatch.setattr(unit_analysis, name, counted)
+    return calls
+
+
+def test_images_that_have_nothing_in_common_are_told(caplog):
+    features, _ = planted(0, turned=True)
+    examples = tf.data.Dataset.from_tensor_slices((features, np.arange(NUM_IMAGES))).batch(100)
+    attributes = attributes_of_classes(np.arange(NUM_IMAGES), [str(label) for label in range(NUM_IMAGES)])
+    analyze_units(tf.identity, examples, attributes, settings=dataclasses.replace(QUICK, max_units=2))
+    assert "No two images have an attribute in common, so that the tests say nothing of units." in caplog.text
+    caplog.clear()
+    analyzed(*planted(0, turned=True))
+    assert not caplog.text
 
 
 def test_a_constant_feature_is_no_unit_and_leaves_no_nan():

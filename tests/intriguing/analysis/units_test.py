@@ -5,7 +5,9 @@ import pytest
 import tensorflow as tf
 
 from intriguing.analysis import units
-from intriguing.analysis.units import NUM_BINS, Projections, feature_covariance, feature_moments, record_directions
+from intriguing.analysis.feature_moments import feature_covariance, feature_moments
+from intriguing.analysis.feature_passes import kept_features
+from intriguing.analysis.units import NUM_BINS, Projections, record_directions
 
 NUM_IMAGES, NUM_FEATURES, NUM_DIRECTIONS, NUM_GROUPS = 2600, 6, 9, 3  # two chunks and a part of one
 RTOL_SUMS = 1e-5  # float32, added up in another order
@@ -168,6 +170,21 @@ def test_the_covariance_is_that_of_the_whole(data, two_replicas):
 def test_a_number_of_top_images_out_of_range_is_refused(data, number):
     with pytest.raises(ValueError, match=f"num_top must be from 1 to 256; received {number}"):
         recorded(data, num_top=number)
+
+
+def test_more_bins_than_can_be_counted_are_refused(data):
+    with pytest.raises(ValueError, match=r"below 2\*\*31; received 9 directions and 2000000 groups. Record the directions in"):
+        record_directions(identity, dataset(data[0], data[1], 100), data[2], num_groups=2_000_000)
+
+
+def test_kept_features_are_those_of_the_images_in_their_order(data, two_replicas):
+    features, groups, _ = data
+    with two_replicas.scope():
+        kept = list(kept_features(identity, dataset(features, groups, 90, padding=20), tf.constant([4, 1])))
+    found, found_groups = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    np.testing.assert_array_equal(found[:NUM_IMAGES], features[:, [4, 1]])
+    np.testing.assert_array_equal(found_groups[:NUM_IMAGES], groups)
+    assert (found_groups[NUM_IMAGES:] == -1).all()
 
 
 def test_more_top_images_than_images_are_refused(data):

@@ -49,12 +49,11 @@ def read(artifacts: Sequence[SpectralBounds]) -> list[BoundedNetwork]:
 
 
 def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
-    """Table 5 for every network: each layer that has weights or stretches, and the product up to it."""
-    rows = []
+    """Table 5 for every network: each layer that has weights or stretches, and the bound up to it."""
+    columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Slope", "Bound so far")
+    rows: list[dict[str, Cell]] = []
     for network in networks:
-        product = 1.0
         for layer in network.bounds["layers"]:
-            product *= layer["upper"] * layer["slope"]
             if layer["size"] or abs(layer["upper"] * layer["slope"] - 1.0) > _ROUNDING:
                 rows.append(
                     {
@@ -64,20 +63,21 @@ def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
                         "Lower bound": layer["lower"],
                         "Upper bound": layer["upper"],
                         "Slope": layer["slope"],
-                        "Product so far": product,
+                        "Bound so far": layer["so_far"],
                     }
                 )
-        if network.bounds["upper"] > product * (1 + 1e-9):
-            rows[-1]["Product so far"] = None  # branches are not multiplied
-    columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Slope", "Product so far")
+        if network.bounds["upper"] != network.bounds["layers"][-1]["so_far"]:  # branches meet at its end
+            output = {"Layer": f"{network.name}, output", "Size": "branches", "Bound so far": network.bounds["upper"]}
+            rows.append({column: output.get(column) for column in columns})
     return Table(
         name="table_5",
-        title="By how much each layer can stretch a change of its input, from both sides; and the product along the network.",
+        title="By how much each layer can stretch a change of its input, from both sides; and all layers up to it.",
         columns=columns,
         rows=tuple(rows),
         notes=(
             "Operator norms in L2, before the activation function, whose own Lipschitz constant is the slope. The lower bound "
             "is attained by a change of the input, the upper one is proved. The paper prints such upper bounds for AlexNet.",
+            "Bounds so far are products along a chain; where branches meet they add up, or, side by side, their squares do.",
         ),
     )
 

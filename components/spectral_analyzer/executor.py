@@ -20,8 +20,7 @@ class SpectralAnalyzerExecutor(Executor):
         """Writes `SpectralBounds`."""
         trained, output = input_dict["model"][0], output_dict["bounds"][0]
         name, model = trained.training()["name"], trained.load()
-        self.progress(0, 1, "the norms of the layers")
-        bound = lipschitz_bound(model)
+        bound = lipschitz_bound(model, report=lambda done, total: self.progress(done, total, "norms of layers"))
         about = {"dataset": None, "subset": None, "targeted": None}
         arrays = {key: np.zeros(0) for key in ("ids", "attacked", "certified", "by_product")}
         for distorted in input_dict["distorted"]:  # one, or none
@@ -82,4 +81,5 @@ def _described(model: keras.Model, bound: LayerBound) -> dict[str, Any]:
         "lower": bound.norm.lower,
         "upper": bound.norm.upper,
         "slope": bound.slope,
+        "so_far": bound.so_far,
     }

@@ -40,6 +40,7 @@ class LayerBound(NamedTuple):
     input_shape: tuple[int, ...]  # without the batch axis
     norm: OperatorNorm  # before the activation function
     slope: float  # the Lipschitz constant of the activation function
+    so_far: float  # the bound of what it puts out, per change of the input of the network
 
 
 class SpectralBound(NamedTuple):
@@ -54,7 +55,7 @@ def register_activation(activation: Callable[..., Any], constant: float) -> None
     _ACTIVATIONS[activation] = float(constant)
 
 
-def lipschitz_bound(model: keras.Model) -> SpectralBound:
+def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = lambda done, total: None) -> SpectralBound:
     """Bounds by how much the output of a network changes, per change of its input, both in L2, whatever the input.
 
     Along a chain the norms of the layers and the slopes of their activation functions are multiplied. Where branches meet, the
@@ -62,6 +63,7 @@ def lipschitz_bound(model: keras.Model) -> SpectralBound:
 
     Args:
         model: A functional or sequential Keras model with one input and one output, in inference.
+        report: Called as `report(done, total)` after every layer.
 
     Returns:
         A `SpectralBound`.
@@ -74,7 +76,8 @@ def lipschitz_bound(model: keras.Model) -> SpectralBound:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3.
     """
     start, end = ends_of(model)
-    walk = _Walk()
+    total = _num_layers(model)
+    walk = _Walk(lambda done: report(min(done, total), total))  # a layer may be passed more than once
     upper = walk.bound(end, {id(start): 1.0})
     return SpectralBound(upper, tuple(walk.layers))
 
@@ -92,13 +95,21 @@ def ends_of(model: keras.Model) -> tuple[Any, Any]:
 
 def bounds_at(start: Any, tensors: Sequence[Any]) -> list[float]:
     """Returns the bounds of tensors of one graph, each per change of `start`; what they share is bounded once."""
-    walk, known = _Walk(), {id(start): 1.0}
+    walk, known = _Walk(lambda done: None), {id(start): 1.0}
     return [walk.bound(tensor, known) for tensor in tensors]
 
 
+def _num_layers(model: keras.Model) -> int:
+    """Counts the layers that a walk passes, those of models within included."""
+    within = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    passed_by = (keras.layers.InputLayer, keras.Model, *(kind for kinds, _ in _MERGES for kind in kinds))
+    return sum(not isinstance(layer, passed_by) for layer in model.layers) + sum(_num_layers(layer) for layer in within)
+
+
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[int], None]) -> None:
         self.layers: list[LayerBound] = []
+        self._report = report
 
     def bound(self, tensor: Any, known: dict[int, float]) -> float:
         """Returns the bound of a tensor of the graph, given those of some; `known` grows."""
@@ -118,9 +129,10 @@ class _Walk:
             raise ValueError(
                 f"{_described(operation)} takes {len(sources)} inputs, and there is no rule to merge their bounds."
             )
-        layer = _layer_bound(operation, tuple(int(size) for size in sources[0].shape[1:]))
+        layer = _layer_bound(operation, tuple(int(size) for size in sources[0].shape[1:]), bounds[0])
         self.layers.append(layer)
-        return bounds[0] * layer.norm.upper * layer.slope
+        self._report(len(self.layers))
+        return layer.so_far
 
 
 _MERGES: tuple[tuple[tuple[type, ...], Callable[[Sequence[float]], float]], ...] = (
@@ -133,10 +145,10 @@ _MERGES: tuple[tuple[tuple[type, ...], Callable[[Sequence[float]], float]], ...]
 )
 
 
-def _layer_bound(operation: Any, shape: tuple[int, ...]) -> LayerBound:
+def _layer_bound(operation: Any, shape: tuple[int, ...], before: float) -> LayerBound:
     slope = slope_of(operation)
     norm = OperatorNorm(1.0, 1.0) if type(operation) in ACTIVATION_LAYERS else operator_norm(operation, shape)
-    return LayerBound(operation.name, type(operation).__name__, shape, norm, slope)
+    return LayerBound(operation.name, type(operation).__name__, shape, norm, slope, before * norm.upper * slope)
 
 
 ACTIVATION_LAYERS = (

@@ -109,7 +109,7 @@ def test_the_tables_tell_layers_both_sides_and_every_image(tmp_path: Path, netwo
     assert [(row["Layer"], row["Size"], row["Stride"]) for row in layers.rows] == [
         ("toy, conv1", "5 x 5 x 1 x 2", "4 x 4"), ("toy, logits", "72 x 10", None),
     ]  # fmt: skip
-    assert layers.rows[-1]["Product so far"] == pytest.approx(networks[0].bounds["upper"])
+    assert layers.rows[-1]["Bound so far"] == pytest.approx(networks[0].bounds["upper"])
     (row,) = spectra.sandwich_table(networks).rows
     assert row["Found by the attack"].num == NUM_IMAGES - 1
     assert row["Certain / found"] == pytest.approx(networks[0].arrays["certified"][1:].mean() / 10.0, rel=1e-5)
@@ -117,13 +117,15 @@ def test_the_tables_tell_layers_both_sides_and_every_image(tmp_path: Path, netwo
     assert "reaches" in spectra.spectral_lead(networks)
 
 
-def test_branches_have_no_product(tmp_path: Path) -> None:
+def test_branches_are_joined_and_not_multiplied(tmp_path: Path) -> None:
     images = keras.Input((28, 28, 1))
     flat = keras.layers.Flatten()(images)
     logits = keras.layers.Add()([keras.layers.Dense(10, name="left")(flat), keras.layers.Dense(10, name="right")(flat)])
     network = trained_model(tmp_path / "train_branches", keras.Model(images, logits), name="toy")
-    layers = spectra.layer_table(spectra.read([_bounds(tmp_path, network)]))
-    assert layers.rows[-1]["Product so far"] is None
+    left, right, output = spectra.layer_table(spectra.read([_bounds(tmp_path, network)])).rows
+    assert (left["Bound so far"], right["Bound so far"]) == (left["Upper bound"], right["Upper bound"])
+    assert output["Layer"] == "toy, output"
+    assert output["Bound so far"] == pytest.approx(left["Upper bound"] + right["Upper bound"])
 
 
 def test_nothing_is_said_of_attacks_that_all_failed() -> None:

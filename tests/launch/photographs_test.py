@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.artifacts import DistortedImages
+from components.artifacts import DistortedImages, UnitMeanings
 from components.photograph_pipeline import photograph_pipeline
 from components.runner import run
+from intriguing.analysis import UnitSettings
+from intriguing.attack import PHOTOGRAPH_SEARCH
 from intriguing.data import dataset_card, load_examples
 from launch.recipes.imagenet_ostrich import RECIPE
 from tests.launch.conftest import Finished, Script
@@ -148,13 +150,21 @@ def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: P
     reason="INTRIGUING_SQUEEZENET_DIR and INTRIGUING_IMAGENET_SAMPLE_DIR name no weights and photographs",
 )
 def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
-    study = dataclasses.replace(RECIPE, num_images=2, batch_size=2, layers=(), bounded=())
+    few_steps = dataclasses.replace(PHOTOGRAPH_SEARCH.walk, long_steps=8, short_steps=2)
+    study = dataclasses.replace(
+        RECIPE, subset="validation[:100]", num_images=2, batch_size=2, bounded=(),
+        search=dataclasses.replace(PHOTOGRAPH_SEARCH, walk=few_steps),
+        units=UnitSettings(num_random_bases=99, max_units=16, num_ways=2),
+    )  # fmt: skip
     folder = Path(os.environ["INTRIGUING_IMAGENET_SAMPLE_DIR"])
     weights = next(Path(os.environ["INTRIGUING_SQUEEZENET_DIR"]).glob("*.npz"))
     steps = photograph_pipeline(study, workdir=tmp_path, seed=0, photographs=folder, weights=weights, facts={})
     run(steps)
     page = (tmp_path / "report" / "index.html").read_text()
     assert "2 of 2 photographs are taken for class 9, n01518878" in page
+    meanings = UnitMeanings(tmp_path / "units_SqueezeNet").units()
+    assert [layer["layer"] for layer in meanings["layers"]] == ["fire9, max", "conv_final, mean"]
+    assert "fish" in meanings["attributes"] and "fire9, max" in page
     free, levels = (DistortedImages(tmp_path / name).arrays() for name in ("attack_SqueezeNet", "attack_SqueezeNet_bytes"))
     assert levels["survives_rounding"].all()
     assert np.all(free["distortion"] < 0.0065)  # the paper's average for AlexNet

@@ -45,6 +45,17 @@ def test_branches_meet_as_they_must(merge, expected):
     np.testing.assert_allclose(lipschitz_bound(branched(merge)).upper, expected, rtol=RTOL)
 
 
+def test_every_layer_tells_the_bound_so_far_and_is_reported():
+    inputs = keras.Input((3,))
+    branches = branched(keras.layers.Concatenate())
+    model = keras.Model(inputs, dense(np.eye(6))(branches(dense(3.0 * np.eye(3))(inputs))))
+    told = []
+    bound = lipschitz_bound(model, report=lambda done, total: told.append((done, total)))
+    np.testing.assert_allclose([layer.so_far for layer in bound.layers], [3, 6, 15, 3 * np.sqrt(29)], rtol=RTOL)
+    assert bound.layers[-1].so_far == bound.upper
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 def test_a_shared_layer_and_a_shortcut_are_followed():
     inputs = keras.Input((2,))
     shared = dense(3.0 * np.eye(2))

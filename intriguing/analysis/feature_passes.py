@@ -14,8 +14,8 @@ from intriguing.models.logits import Architecture, Classifier, split_weights
 
 # Images at once on a replica, the same for every caller, so that no sum depends on how the data was batched: enough to make
 # the work around them small, fewer where they are large.
-_ROWS, _ROWS_OF_LARGE_IMAGES, _LARGE_IMAGE = 1024, 256, 16_384
-PILOT = 256  # images by which a pass sets itself up
+_ROWS, _ROWS_OF_LARGE_IMAGES, _LARGE_IMAGE = 1024, 64, 16_384
+PILOT = 256  # images at most by which a pass sets itself up
 _NO_GROUP = -1  # the group of a row that fills a batch up
 
 Chunk = tuple[tf.Tensor, tf.Tensor, tf.Tensor]

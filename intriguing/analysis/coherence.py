@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -49,7 +50,7 @@ def measure_coherence(record: DirectionRecord, of_group: tf.Tensor) -> Measured:
     """
     has = tf.cast(of_group, tf.float32)
     purity, top_attribute, entropy = _of_the_top(tf.gather(has, record.top_groups))
-    areas = tf.concat([_areas(counts, has) for counts in _pieces(record.counts)], axis=0)
+    areas = tf.concat([_compiled_areas(tuple(counts.shape))(counts, has) for counts in _pieces(record.counts)], axis=0)
     coherence = Coherence(
         purity=purity,
         label_entropy=entropy,
@@ -86,7 +87,13 @@ def _selectivity(record: DirectionRecord, has: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(mean - rest, mean + rest)
 
 
-@tf.function(autograph=False, jit_compile=True)
+@functools.lru_cache(maxsize=32)
+def _compiled_areas(shape: tuple[int, ...]) -> Any:
+    """Compiles `_areas` for counts of this shape: one function for all shapes would be warned of as traced too often."""
+    del shape
+    return tf.function(functools.partial(_areas), autograph=False, jit_compile=True)
+
+
 def _areas(counts: tf.Tensor, has: tf.Tensor) -> tf.Tensor:
     """Returns the area under the ROC curve of every attribute, `[directions, attributes]`."""
     by_group = tf.cast(counts, tf.float32)

@@ -32,10 +32,7 @@ from intriguing.models import features_at
 TRAINED, RANDOM_WEIGHTS, PIXELS = "trained", "random weights", "pixels"
 CONTROLS = (RANDOM_WEIGHTS, PIXELS)
 
-KINDS = (
-    "kinds"  # of classes, as `attributes_of_kinds` takes them; other attributes come from a table at `path`, with its `sha256`
-)
-
+KINDS = "kinds"  # of classes, as `attributes_of_kinds` takes them; they take the place of a table
 NUM_SHOWN = 8  # rows of a gallery
 _BATCH_SIZE = 500
 _ID_COLUMN = "id"

@@ -15,7 +15,6 @@ from components.artifacts import DistortedImages, UnitMeanings
 from components.photograph_pipeline import photograph_pipeline
 from components.runner import run
 from intriguing.analysis import UnitSettings
-from intriguing.attack import PHOTOGRAPH_SEARCH
 from intriguing.data import dataset_card, load_examples
 from launch.recipes.imagenet_ostrich import RECIPE
 from tests.launch.conftest import Finished, Script
@@ -150,10 +149,8 @@ def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: P
     reason="INTRIGUING_SQUEEZENET_DIR and INTRIGUING_IMAGENET_SAMPLE_DIR name no weights and photographs",
 )
 def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
-    few_steps = dataclasses.replace(PHOTOGRAPH_SEARCH.walk, long_steps=8, short_steps=2)
     study = dataclasses.replace(
         RECIPE, subset="validation[:100]", num_images=2, batch_size=2, bounded=(),
-        search=dataclasses.replace(PHOTOGRAPH_SEARCH, walk=few_steps),
         units=UnitSettings(num_random_bases=99, max_units=16, num_ways=2),
     )  # fmt: skip
     folder = Path(os.environ["INTRIGUING_IMAGENET_SAMPLE_DIR"])

@@ -16,7 +16,7 @@ stats = pytest.importorskip("scipy.stats", reason="the test of uniformity comes 
 NUM_CLASSES, NUM_IMAGES = 8, 240
 QUICK = UnitSettings(alphas=(0.5,), num_ways=2)
 P_UNIFORM = 0.01
-NUM_SEEDS = 120
+NUM_SEEDS = 200
 
 
 def planted(seed, *, turned):

@@ -16,6 +16,7 @@ from intriguing.attack.distortion_search import (
 from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
 from intriguing.attack.minimize_distortion import minimize_distortion
+from intriguing.attack.smooth_descent import SmoothDescent
 
 __all__ = [
     "COARSE_SEARCH",
@@ -31,6 +32,7 @@ __all__ = [
     "DistortionSearch",
     "NoisyImages",
     "SearchStatus",
+    "SmoothDescent",
     "add_gaussian_noise",
     "default_search",
     "minimize_distortion",

@@ -16,6 +16,7 @@ from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem, BoundaryW
 from intriguing.attack.distortion_search import DistortionResults, DistortionSearch, SearchStatus, default_search
 from intriguing.attack.lbfgs import BoxMinimum, minimize_in_box
 from intriguing.attack.rows import replace_rows
+from intriguing.attack.smooth_descent import descend_smoothly
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture, Classifier, checked_classes, split_weights
 from intriguing.pixels import checked_images
@@ -245,11 +246,22 @@ def _refine(
         clean=every(goal.clean), start=every(progress.current), wanted=tf.reshape(wanted, [-1]),
         rivals=every(~goal.accepted), max_evaluations=every(share),
     )  # fmt: skip
+    descended = None
+    if search.descent is not None:
+        descended = descend_smoothly(
+            flat_logits, problem, pixel_box=search.pixel_box, descent=search.descent, num_lanes=lanes,
+            num_levels=search.num_levels,
+        )  # fmt: skip
+        problem = problem._replace(
+            start=descended.position, max_evaluations=problem.max_evaluations - descended.num_evaluations
+        )
     points = walk_the_boundary(
         flat_logits, problem, pixel_box=search.pixel_box,
         walk=dataclasses.replace(walk, num_starts=-(-walk.num_starts // num_candidates)),
         num_rivals=goal.num_classes - 1 if goal.targeted else 1, num_lanes=lanes, num_levels=search.num_levels,
     )  # fmt: skip
+    if descended is not None:
+        points = _nearer_of(points, descended)
     point, walked = _best_of(points, num_candidates)
     if search.num_levels is not None:  # what L-BFGS found is none
         nothing_found = tf.where(already_there, 0.0, float("inf"))
@@ -261,6 +273,17 @@ def _refine(
         num_evaluations=tf.where(already_there, progress.num_evaluations, spent + walked),
     )
     return refined, point.arrived
+
+
+def _nearer_of(walked: BoundaryPoint, descended: BoundaryPoint) -> BoundaryPoint:
+    """Returns the nearer point of the two for each row, at the cost of both."""
+    nearer = descended.length < walked.length
+    return BoundaryPoint(
+        position=replace_rows(nearer, descended.position, walked.position),
+        length=tf.where(nearer, descended.length, walked.length),
+        num_evaluations=walked.num_evaluations + descended.num_evaluations,
+        arrived=walked.arrived,
+    )
 
 
 def _promising_classes(

@@ -6,10 +6,12 @@ from pathlib import Path
 
 # Both before TensorFlow is imported. Most of a test's time is compiling, and no test asks how fast the program is then.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-_XLA_FLAGS = "--xla_backend_optimization_level=0"
-if version("tensorflow").startswith("2.21."):  # a flag that XLA does not know ends the process
-    _XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"  # a third of what a search takes to compile
-os.environ.setdefault("XLA_FLAGS", _XLA_FLAGS)
+# Fusion emitters are a third of what a search takes to compile; a flag that XLA does not know ends the process.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("tensorflow").startswith("2.21.") else ""),
+)
 
 import keras
 import pytest

@@ -71,7 +71,7 @@ PHOTOGRAPH_SEARCH = DistortionSearch(
     minimization=BoxMinimization(max_rounds=1, iterations_per_round=2, num_correction_pairs=2),
     descent=SmoothDescent(),
     walk=BoundaryWalk(
-        num_starts=1, long_steps=1, short_steps=5, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
+        num_starts=1, long_steps=1, short_steps=1, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
     ),
     max_evaluations=300,
 )

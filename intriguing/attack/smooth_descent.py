@@ -8,6 +8,7 @@ How far to go in that direction is told by the same gradient: to where the margi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from math import pi
 from typing import NamedTuple
 
@@ -19,7 +20,8 @@ from intriguing.attack.lanes import run_in_lanes
 from intriguing.attack.rows import replace_rows
 from intriguing.pixels import PixelBox
 
-_STRETCH, _CLOSE, _MOST_LOOKS = 1.1, 1.012, 24  # from look to look until one succeeds, and between the two in the end
+_STRETCH, _MOST_LOOKS = 1.1, 24  # from look to look until one succeeds
+_CLOSE, _CLOSE_LEVELS = 1.002, 1.012  # longer than too short, in the end
 _SURELY = 1.1  # as on a walk
 _LEAST_SLOPE = 0.2  # of the gradient along the direction: less would promise too long a step
 _TINY = 1e-20
@@ -33,16 +35,16 @@ class SmoothDescent:
         num_steps: Gradients per image, fewer where the budget is smaller.
         turns: How much the newest unit gradient is of the direction, beside the direction so far: first and last, falling along
             a cosine.
-        smoothing: The temperature of the margin, first and last, falling by one factor a step, as a share of the logits that
-            the clean image lacks: the margin is `logits[wanted] - t * logsumexp(logits[rivals] / t)`.
+        smoothing: The temperature t of the margin `logits[wanted] - t * logsumexp(logits[rivals] / t)`, first and last, falling
+            by one factor a step; in standard deviations of the logits of an image.
         beyond: How far behind the boundary to aim, as a share of the distance.
         stride: Largest change of the distance in one step, as a share of it.
     """
 
-    num_steps: int = 90
-    turns: tuple[float, ...] = (1.0, 0.02)
-    smoothing: tuple[float, ...] = (0.4, 0.015)
-    beyond: float = 0.02
+    num_steps: int = 85
+    turns: tuple[float, ...] = (1.0, 0.05)
+    smoothing: tuple[float, ...] = (2.7, 0.04)
+    beyond: float = 0.01
     stride: float = 0.2
 
     def __post_init__(self) -> None:
@@ -58,7 +60,6 @@ class _State(NamedTuple):
     point: tf.Tensor  # [lanes, n], the present point
     nearest: tf.Tensor  # [lanes, n], the nearest success
     length: tf.Tensor  # [lanes], its |r|; infinite where there is none
-    lacking: tf.Tensor  # [lanes], logits that the clean image lacks, by the last gradient
     step: tf.Tensor  # [lanes] int32
 
 
@@ -79,8 +80,8 @@ def descend_smoothly(
         pixel_box: The bounds of every pixel.
         descent: Steps.
         num_lanes: Rows in work at once.
-        num_levels: As in `DistortionSearch`. The steps know nothing of levels; the direction in which they ended is followed
-            until what it is rounded to is a success. A linear network has no nearer one.
+        num_levels: As in `DistortionSearch`. The steps know nothing of levels. The direction in which they ended is followed to
+            the boundary, or until what it is rounded to is a success; a linear network has no nearer one.
 
     Returns:
         A `BoundaryPoint`, inside the box; where nothing was found, `length` is infinite and `position` where the steps ended.
@@ -91,30 +92,25 @@ def descend_smoothly(
         minimum-norm adversarial attacks, 2021, who estimate the distance of the boundary by the gradient.
     """
 
-    reserved = 0 if num_levels is None else _MOST_LOOKS // 2
-
     def begin(problem: BoundaryProblem) -> _State:
         lanes = problem.clean.shape[0]
         return _State(
             point=problem.start, nearest=problem.start, length=tf.fill([lanes], float("inf")),
-            lacking=tf.zeros([lanes]), step=tf.zeros([lanes], tf.int32),
+            step=tf.zeros([lanes], tf.int32),
         )  # fmt: skip
 
     def step(problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
-        num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - reserved)
+        num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - _MOST_LOOKS // 2)
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
-        share = _geometric(descent.smoothing, progress)
-        values, margin, gradient = _smooth_margin(logits, problem, state.point, share, state.lacking)
+        values, margin, gradient = _smooth_margin(logits, problem, state.point, _geometric(descent.smoothing, progress))
         state = _keep(problem, state, affordable & (margin > _SURELY * objective.resolution(values)))
         perturbation = state.point - problem.clean
-        lacking = tf.reduce_sum(gradient * perturbation, axis=1) - margin
+        lacking = tf.reduce_sum(gradient * perturbation, axis=1) - margin  # logits, at the clean image
         turn = _cosine(descent.turns, progress)
         point = pixel_box.clip(problem.clean + _next(perturbation, lacking, gradient, turn, descent))
         state = state._replace(
-            point=replace_rows(affordable, point, state.point),
-            lacking=lacking,
-            step=state.step + tf.cast(affordable, tf.int32),
+            point=replace_rows(affordable, point, state.point), step=state.step + tf.cast(affordable, tf.int32)
         )
         return state, state.step >= num_steps
 
@@ -124,9 +120,9 @@ def descend_smoothly(
 
     num_lanes = min(num_lanes, problem.clean.shape[0])
     found = run_in_lanes(problem, begin=begin, step=step, result=result, num_lanes=num_lanes)
-    if num_levels is None:
-        return found
-    return _stretched_to_levels(logits, problem, found, pixel_box, num_levels, num_lanes)
+    legal = pixel_box.clip if num_levels is None else lambda points: pixel_box.to_levels(pixel_box.clip(points), num_levels)
+    close = _CLOSE if num_levels is None else _CLOSE_LEVELS
+    return _stretched(logits, problem, found, legal=legal, close=close, num_lanes=num_lanes)
 
 
 class _Stretch(NamedTuple):
@@ -136,19 +132,20 @@ class _Stretch(NamedTuple):
     step: tf.Tensor  # [lanes] int32
 
 
-def _stretched_to_levels(
+def _stretched(
     logits: objective.FlatLogits,
     problem: BoundaryProblem,
     found: BoundaryPoint,
-    pixel_box: PixelBox,
-    num_levels: int,
+    *,
+    legal: Callable[[tf.Tensor], tf.Tensor],
+    close: float,
     num_lanes: int,
 ) -> BoundaryPoint:
-    """Returns the nearest images of levels on the ways from the clean images through the points; a look is a forward pass."""
+    """Returns the nearest successes on the ways from the clean images through the points; a look is a forward pass."""
 
     def at(rows: tuple[BoundaryProblem, BoundaryPoint], stretch: tf.Tensor) -> tf.Tensor:
         clean = rows[0].clean
-        return pixel_box.to_levels(pixel_box.clip(clean + stretch[:, tf.newaxis] * (rows[1].position - clean)), num_levels)
+        return legal(clean + stretch[:, tf.newaxis] * (rows[1].position - clean))
 
     def begin(rows: tuple[BoundaryProblem, BoundaryPoint]) -> _Stretch:
         one = tf.ones_like(rows[1].length)
@@ -169,7 +166,7 @@ def _stretched_to_levels(
             length=tf.where(reached, tf.norm(image - rows[0].clean, axis=1), state.length),
             step=state.step + tf.cast(affordable, tf.int32),
         )
-        return state, ~affordable | (state.step >= _MOST_LOOKS) | (state.enough < _CLOSE * state.too_short)
+        return state, ~affordable | (state.step >= _MOST_LOOKS) | (state.enough < close * state.too_short)
 
     ends = run_in_lanes((problem, found), begin=begin, step=step, result=lambda state: state, num_lanes=num_lanes)
     success = tf.math.is_finite(ends.length)
@@ -182,14 +179,14 @@ def _stretched_to_levels(
 
 
 def _smooth_margin(
-    logits: objective.FlatLogits, problem: BoundaryProblem, point: tf.Tensor, share: tf.Tensor, lacking: tf.Tensor
+    logits: objective.FlatLogits, problem: BoundaryProblem, point: tf.Tensor, smoothing: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the logits, the margin itself `[lanes]`, and the gradient of the smooth one `[lanes, n]`."""
     with tf.GradientTape() as tape:
         tape.watch(point)
         values = logits(point)
         margin = objective.margin(values, problem.wanted, problem.rivals)
-        temperature = tf.stop_gradient(share * tf.maximum(lacking, tf.abs(margin)) + _TINY)
+        temperature = tf.stop_gradient(smoothing * tf.math.reduce_std(values, axis=1)) + _TINY
         rivals = tf.where(problem.rivals, values / temperature[:, tf.newaxis], values.dtype.min)
         smooth = tf.gather(values, problem.wanted, batch_dims=1) - temperature * tf.reduce_logsumexp(rivals, axis=1)
     return values, margin, tape.gradient(smooth, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)

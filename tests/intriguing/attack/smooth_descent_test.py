@@ -16,6 +16,7 @@ from tests.oracles.linear_classifier import nearest_of_class, random_classifier
 
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES, NUM_LANES = 60, 8, 12, 5
 BEYOND = 1.02  # as far as it aims behind the boundary
+MOST_LOOKS = 24  # for the boundary in the end, a forward pass each: half an evaluation
 LEVELS_BEYOND = 1.05  # of 60 pixels on 16 levels
 
 
@@ -61,7 +62,8 @@ def test_it_ends_little_behind_the_exact_floor_of_a_linear_network_in_the_box(li
     assert_reached(linear, problem, point)
     assert (point.length >= (1 - 1e-4) * floors(linear, problem)).all()
     assert point.length.mean() <= BEYOND * floors(linear, problem).mean()
-    assert (point.num_evaluations == SmoothDescent().num_steps).all()
+    least = SmoothDescent().num_steps
+    assert (least < point.num_evaluations).all() and (point.num_evaluations <= least + MOST_LOOKS // 2).all()
 
 
 def test_among_levels_it_ends_at_images_of_levels_little_farther_out(linear):

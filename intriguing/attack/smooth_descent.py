@@ -24,6 +24,8 @@ _STRETCH, _MOST_LOOKS = 1.1, 24  # from look to look until one succeeds
 _CLOSE, _CLOSE_LEVELS = 1.002, 1.012  # longer than too short, in the end
 _SURELY = 1.1  # as on a walk
 _LEAST_SLOPE = 0.2  # of the gradient along the direction: less would promise too long a step
+_BEYOND = 0.01  # of the distance: so far behind the boundary a step aims
+_STRIDE = 0.2  # of the distance: its largest change in one step
 _TINY = 1e-20
 
 
@@ -37,15 +39,11 @@ class SmoothDescent:
             a cosine.
         smoothing: The temperature t of the margin `logits[wanted] - t * logsumexp(logits[rivals] / t)`, first and last, falling
             by one factor a step; in standard deviations of the logits of an image.
-        beyond: How far behind the boundary to aim, as a share of the distance.
-        stride: Largest change of the distance in one step, as a share of it.
     """
 
     num_steps: int = 85
     turns: tuple[float, ...] = (1.0, 0.05)
     smoothing: tuple[float, ...] = (2.7, 0.04)
-    beyond: float = 0.01
-    stride: float = 0.2
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -108,7 +106,7 @@ def descend_smoothly(
         perturbation = state.point - problem.clean
         lacking = tf.reduce_sum(gradient * perturbation, axis=1) - margin  # logits, at the clean image
         turn = _cosine(descent.turns, progress)
-        point = pixel_box.clip(problem.clean + _next(perturbation, lacking, gradient, turn, descent))
+        point = pixel_box.clip(problem.clean + _next(perturbation, lacking, gradient, turn))
         state = state._replace(
             point=replace_rows(affordable, point, state.point), step=state.step + tf.cast(affordable, tf.int32)
         )
@@ -192,16 +190,14 @@ def _smooth_margin(
     return values, margin, tape.gradient(smooth, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
-def _next(
-    perturbation: tf.Tensor, lacking: tf.Tensor, gradient: tf.Tensor, turn: tf.Tensor, descent: SmoothDescent
-) -> tf.Tensor:
+def _next(perturbation: tf.Tensor, lacking: tf.Tensor, gradient: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
     """Returns the next perturbation: turned toward the gradient, and as long as the gradient says."""
     length, slope = (tf.norm(vector, axis=1, keepdims=True) for vector in (perturbation, gradient))
     direction = perturbation / (length + _TINY) + turn[:, tf.newaxis] * gradient / (slope + _TINY)
     direction /= tf.norm(direction, axis=1, keepdims=True) + _TINY
     ascent = tf.maximum(tf.reduce_sum(gradient * direction, axis=1, keepdims=True), _LEAST_SLOPE * slope)
-    distance = (lacking[:, tf.newaxis] + descent.beyond * slope * length) / (ascent + _TINY)
-    near, far = (1.0 - descent.stride) * length, (1.0 + descent.stride) * length
+    distance = (lacking[:, tf.newaxis] + _BEYOND * slope * length) / (ascent + _TINY)
+    near, far = (1.0 - _STRIDE) * length, (1.0 + _STRIDE) * length
     return tf.where(length > 0.0, tf.clip_by_value(distance, near, far), distance) * direction
 
 

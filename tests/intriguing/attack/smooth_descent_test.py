@@ -8,7 +8,7 @@ import tensorflow as tf
 
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
 
-from intriguing.attack import PHOTOGRAPH_SEARCH, SmoothDescent, minimize_distortion
+from intriguing.attack import PHOTOGRAPH_SEARCH, DistortionSearch, SmoothDescent, minimize_distortion
 from intriguing.attack.boundary import BoundaryProblem
 from intriguing.attack.smooth_descent import descend_smoothly
 from intriguing.pixels import PixelBox
@@ -128,3 +128,8 @@ def test_a_search_with_it_is_nearer_than_its_descent_and_keeps_its_budget(linear
 def test_settings_that_make_no_descent_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         SmoothDescent(**settings)
+
+
+def test_a_descent_that_leads_to_no_walk_is_refused():
+    with pytest.raises(ValueError, match="give a walk, too, or no descent"):
+        DistortionSearch(descent=SmoothDescent(), walk=None)

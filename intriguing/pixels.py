@@ -30,6 +30,11 @@ class PixelBox(NamedTuple):
         step = (self.upper - self.lower) / (num_levels - 1)
         return self.lower + tf.round((images - self.lower) / step) * step
 
+    def legal(self, images: tf.Tensor, num_levels: int | None = None) -> tf.Tensor:
+        """Returns the images clipped to the box and, where levels are given, rounded to them."""
+        inside = self.clip(images)
+        return inside if num_levels is None else self.to_levels(inside, num_levels)
+
     def rescale(self, images: tf.Tensor, source: PixelBox) -> tf.Tensor:
         """Maps images that live in the box `source` affinely onto this one, as float32.
 

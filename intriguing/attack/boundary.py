@@ -26,7 +26,6 @@ _WIDEST_SCALE, _NARROWEST_SCALE = 0.3, 2e-4
 _FIRST_SHARE, _LAST_SHARE = 1.0, 0.1
 _NEARLY_ARRIVED = 0.1
 _SOLVED = 10.0  # times the tolerance: how far planes may be from being met for the answer to be believed
-_SURELY = 1.1  # times the margin that success asks for: whoever asks again adds the logits up in another order
 _SAME = 1e-3  # two distances that differ by a smaller share are one
 _LONGEST_STRETCH, _NUM_HALVINGS = 8.0, 10
 _NEVER_MET = 1e9  # the offset of a plane so far away that it asks for nothing
@@ -175,8 +174,7 @@ class _Walker:
 
     def _legal(self, points: tf.Tensor) -> tf.Tensor:
         """The image that a point stands for."""
-        inside = self.pixel_box.clip(points)
-        return inside if self.num_levels is None else self.pixel_box.to_levels(inside, self.num_levels)
+        return self.pixel_box.legal(points, self.num_levels)
 
     def _all_arrived(self, state: _State) -> tf.Tensor:
         return (state.num_arrivals >= self.walk.num_starts) | (state.num_agreeing >= self.walk.num_agreeing)
@@ -188,7 +186,7 @@ class _Walker:
         )
         resolution = objective.resolution(planes.logits)
         affordable = state.num_evaluations + self.cost <= problem.max_evaluations
-        state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > _SURELY * resolution))
+        state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > objective.SURELY * resolution))
         # 1.5 times what success asks for, so that rounding does not undo a step that ends on a plane.
         margins = planes.margins - 1.5 * resolution[:, tf.newaxis]
         found = tf.math.is_finite(state.length_of_walk)
@@ -280,7 +278,7 @@ class _Walker:
             [len(self.walk.scales), lanes, -1],
         )
         margin = objective.margin(logits, problem.wanted, problem.rivals)
-        reached = margin > _SURELY * objective.resolution(logits)
+        reached = margin > objective.SURELY * objective.resolution(logits)
         first = tf.argmax(reached, axis=0, output_type=tf.int32)
         anywhere = tf.reduce_any(reached, axis=0)
         picked = tf.where(anywhere, first, tf.argmax(margin, axis=0, output_type=tf.int32))
@@ -319,4 +317,9 @@ class _Walker:
 
     def _share_of_long_step(self, step: tf.Tensor) -> tf.Tensor:
         progress = tf.cast(step, tf.float32) / self.walk.long_steps
-        return _LAST_SHARE + (_FIRST_SHARE - _LAST_SHARE) * 0.5 * (1.0 + tf.cos(pi * progress))
+        return falling_along_a_cosine(_FIRST_SHARE, _LAST_SHARE, progress)
+
+
+def falling_along_a_cosine(first: float, last: float, progress: tf.Tensor) -> tf.Tensor:
+    """Returns `first` at progress 0, `last` at 1, and between them half a cosine."""
+    return last + (first - last) * 0.5 * (1.0 + tf.cos(pi * progress))

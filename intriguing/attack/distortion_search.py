@@ -107,6 +107,7 @@ class SearchStatus(enum.IntEnum):
     CONVERGED = 2
     BUDGET_SPENT = 3
     LINE_SEARCH_FAILED = 4
+    LOGITS_ALIKE = 5
 
     @property
     def sentence(self) -> str:
@@ -120,6 +121,7 @@ _SENTENCES = {
     SearchStatus.CONVERGED: "reached and converged",
     SearchStatus.BUDGET_SPENT: "reached, steps or budget spent",
     SearchStatus.LINE_SEARCH_FAILED: "reached, line search failed",
+    SearchStatus.LOGITS_ALIKE: "never reached, all logits the same but for rounding, as in a network that was not trained",
 }
 
 

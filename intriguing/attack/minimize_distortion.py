@@ -141,7 +141,8 @@ def _search(
     flat_logits: objective.FlatLogits, goal: _Goal, start: tf.Tensor, search: DistortionSearch, lanes: int
 ) -> DistortionResults:
     clean, accepted = goal.clean, goal.accepted
-    already_there = objective.reached(flat_logits(clean), accepted)
+    clean_logits = flat_logits(clean)
+    already_there = objective.reached(clean_logits, accepted)
     bracket, progress = _bisect(flat_logits, goal, start, already_there, search)
     converged = ~progress.out_of_budget & (bracket.failed_at <= search.bisection.bracket_ratio * bracket.succeeded_at)
     c = tf.where(bracket.succeeded_at > 0.0, bracket.succeeded_at, float("nan"))
@@ -154,21 +155,22 @@ def _search(
         distorted=distorted,
         distortion=tf.where(succeeded, distortion(clean, distorted), float("nan")),
         succeeded=succeeded,
-        status=_status(succeeded, already_there, converged, progress.line_search_failed),
+        status=_status(succeeded, already_there, objective.alike(clean_logits), converged, progress.line_search_failed),
         c=tf.where(already_there, float("inf"), tf.where(succeeded, c, float("nan"))),
         num_evaluations=progress.num_evaluations,
     )
 
 
-def _status(succeeded: tf.Tensor, already_there: tf.Tensor, converged: tf.Tensor, line_search_failed: tf.Tensor) -> tf.Tensor:
+def _status(
+    succeeded: tf.Tensor, already_there: tf.Tensor, alike: tf.Tensor, converged: tf.Tensor, line_search_failed: tf.Tensor
+) -> tf.Tensor:
     reached = tf.where(
         converged,
         int(SearchStatus.CONVERGED),
         tf.where(line_search_failed, int(SearchStatus.LINE_SEARCH_FAILED), int(SearchStatus.BUDGET_SPENT)),
     )
-    return tf.where(
-        already_there, int(SearchStatus.ALREADY_THERE), tf.where(succeeded, reached, int(SearchStatus.NEVER_REACHED))
-    )
+    failed = tf.where(alike, int(SearchStatus.LOGITS_ALIKE), int(SearchStatus.NEVER_REACHED))
+    return tf.where(already_there, int(SearchStatus.ALREADY_THERE), tf.where(succeeded, reached, failed))
 
 
 class _Progress(NamedTuple):
@@ -246,22 +248,9 @@ def _refine(
         clean=every(goal.clean), start=every(progress.current), wanted=tf.reshape(wanted, [-1]),
         rivals=every(~goal.accepted), max_evaluations=every(share),
     )  # fmt: skip
-    descended = None
-    if search.descent is not None:
-        descended = descend_smoothly(
-            flat_logits, problem, pixel_box=search.pixel_box, descent=search.descent, num_lanes=lanes,
-            num_levels=search.num_levels,
-        )  # fmt: skip
-        problem = problem._replace(
-            start=descended.position, max_evaluations=problem.max_evaluations - descended.num_evaluations
-        )
-    points = walk_the_boundary(
-        flat_logits, problem, pixel_box=search.pixel_box,
-        walk=dataclasses.replace(walk, num_starts=-(-walk.num_starts // num_candidates)),
-        num_rivals=goal.num_classes - 1 if goal.targeted else 1, num_lanes=lanes, num_levels=search.num_levels,
-    )  # fmt: skip
-    if descended is not None:
-        points = _nearer_of(points, descended)
+    share_of_walk = dataclasses.replace(walk, num_starts=-(-walk.num_starts // num_candidates))
+    num_rivals = goal.num_classes - 1 if goal.targeted else 1
+    points = _descend_and_walk(flat_logits, problem, search, share_of_walk, num_rivals, lanes)
     point, walked = _best_of(points, num_candidates)
     if search.num_levels is not None:  # what L-BFGS found is none
         nothing_found = tf.where(already_there, 0.0, float("inf"))
@@ -275,14 +264,31 @@ def _refine(
     return refined, point.arrived
 
 
-def _nearer_of(walked: BoundaryPoint, descended: BoundaryPoint) -> BoundaryPoint:
-    """Returns the nearer point of the two for each row, at the cost of both."""
+def _descend_and_walk(
+    flat_logits: objective.FlatLogits,
+    problem: BoundaryProblem,
+    search: DistortionSearch,
+    walk: BoundaryWalk,
+    num_rivals: int,
+    lanes: int,
+) -> BoundaryPoint:
+    """Returns the nearest point of the walk, or of the descent where there is one and it was nearer; at the cost of both."""
+    walk_on = functools.partial(
+        walk_the_boundary, flat_logits, pixel_box=search.pixel_box, walk=walk, num_rivals=num_rivals, num_lanes=lanes,
+        num_levels=search.num_levels,
+    )  # fmt: skip
+    if search.descent is None:
+        return walk_on(problem)
+    descended = descend_smoothly(
+        flat_logits, problem, pixel_box=search.pixel_box, descent=search.descent, num_lanes=lanes, num_levels=search.num_levels
+    )
+    left = problem.max_evaluations - descended.num_evaluations
+    walked = walk_on(problem._replace(start=descended.position, max_evaluations=left))
     nearer = descended.length < walked.length
-    return BoundaryPoint(
+    return walked._replace(
         position=replace_rows(nearer, descended.position, walked.position),
         length=tf.where(nearer, descended.length, walked.length),
         num_evaluations=walked.num_evaluations + descended.num_evaluations,
-        arrived=walked.arrived,
     )
 
 

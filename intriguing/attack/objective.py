@@ -14,6 +14,7 @@ FlatLogits = Callable[[tf.Tensor], tf.Tensor]
 
 # The returned image must keep its class when another program adds up the same logits in another order.
 ROUNDING_MARGIN = 1e-5
+SURELY = 1.1  # times the resolution: a search asks for more than whoever asks again
 
 
 def accepted_classes(classes: tf.Tensor, num_classes: int, *, targeted: bool) -> tf.Tensor:
@@ -41,10 +42,28 @@ def resolution(logits: tf.Tensor) -> tf.Tensor:
     return ROUNDING_MARGIN * (1.0 + tf.reduce_max(tf.abs(logits), axis=-1))
 
 
+def alike(logits: tf.Tensor) -> tf.Tensor:
+    """Returns a bool `[..., batch]`: no logit exceeds another by more than rounding can take back."""
+    return tf.reduce_max(logits, axis=-1) - tf.reduce_min(logits, axis=-1) <= resolution(logits)
+
+
 def margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:
     """Returns `[..., batch]`, by how much the wanted logit of `[..., batch, classes]` exceeds the best of its rivals."""
     ours = tf.reduce_sum(logits * tf.one_hot(wanted, logits.shape[-1]), axis=-1)
     return ours - tf.reduce_max(_only(logits, rivals), axis=-1)
+
+
+def smooth_margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+    """Returns `logits[wanted] - t * logsumexp(logits[rivals] / t)`, `[batch]`: below `margin`, and equal to it for t to 0.
+
+    Args:
+        logits: `[batch, classes]`.
+        wanted: Int32 `[batch]`.
+        rivals: Bool `[batch, classes]`, at least one of them true in each row.
+        temperature: Positive t, `[batch]`, in logits.
+    """
+    scaled = _only(logits / temperature[:, tf.newaxis], rivals)
+    return tf.gather(logits, wanted, batch_dims=1) - temperature * tf.reduce_logsumexp(scaled, axis=1)
 
 
 def penalty_objective(flat_logits: FlatLogits, images: tf.Tensor, accepted: tf.Tensor, c: tf.Tensor) -> ValueAndGradient:

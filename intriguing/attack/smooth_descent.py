@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from math import pi
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from intriguing.attack import objective
-from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem
+from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem, falling_along_a_cosine
 from intriguing.attack.lanes import run_in_lanes
 from intriguing.attack.rows import replace_rows
 from intriguing.pixels import PixelBox
 
 _STRETCH, _MOST_LOOKS = 1.1, 24  # from look to look until one succeeds
 _CLOSE, _CLOSE_LEVELS = 1.002, 1.012  # longer than too short, in the end
-_SURELY = 1.1  # as on a walk
 _LEAST_SLOPE = 0.2  # of the gradient along the direction: less would promise too long a step
 _BEYOND = 0.01  # of the distance: so far behind the boundary a step aims
 _STRIDE = 0.2  # of the distance: its largest change in one step
+_LONGEST_STRETCH, _NUM_HALVINGS = 8.0, 6  # of the first step, and of each, until its rounding to levels changes enough
 _TINY = 1e-20
 
 
@@ -42,8 +41,8 @@ class SmoothDescent:
     """
 
     num_steps: int = 85
-    turns: tuple[float, ...] = (1.0, 0.05)
-    smoothing: tuple[float, ...] = (2.7, 0.04)
+    turns: tuple[float, float] = (1.0, 0.05)
+    smoothing: tuple[float, float] = (2.7, 0.04)
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -55,7 +54,7 @@ class SmoothDescent:
 
 
 class _State(NamedTuple):
-    point: tf.Tensor  # [lanes, n], the present point
+    point: tf.Tensor  # [lanes, n], the present point, before it is clipped to the box and rounded to levels
     nearest: tf.Tensor  # [lanes, n], the nearest success
     length: tf.Tensor  # [lanes], its |r|; infinite where there is none
     step: tf.Tensor  # [lanes] int32
@@ -78,8 +77,8 @@ def descend_smoothly(
         pixel_box: The bounds of every pixel.
         descent: Steps.
         num_lanes: Rows in work at once.
-        num_levels: As in `DistortionSearch`. The steps know nothing of levels. The direction in which they ended is followed to
-            the boundary, or until what it is rounded to is a success; a linear network has no nearer one.
+        num_levels: As in `DistortionSearch`: the network is only asked at points whose values are levels, and a step goes as
+            far as its rounding to levels must change. The direction itself stays between them.
 
     Returns:
         A `BoundaryPoint`, inside the box; where nothing was found, `length` is infinite and `position` where the steps ended.
@@ -101,15 +100,23 @@ def descend_smoothly(
         num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - _MOST_LOOKS // 2)
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
-        values, margin, gradient = _smooth_margin(logits, problem, state.point, _geometric(descent.smoothing, progress))
-        state = _keep(problem, state, affordable & (margin > _SURELY * objective.resolution(values)))
-        perturbation = state.point - problem.clean
-        lacking = tf.reduce_sum(gradient * perturbation, axis=1) - margin  # logits, at the clean image
-        turn = _cosine(descent.turns, progress)
-        point = pixel_box.clip(problem.clean + _next(perturbation, lacking, gradient, turn))
-        state = state._replace(
-            point=replace_rows(affordable, point, state.point), step=state.step + tf.cast(affordable, tf.int32)
-        )
+        image = pixel_box.legal(state.point, num_levels)
+        values, margin, gradient = _smooth_margin(logits, problem, image, _geometric(descent.smoothing, progress))
+        state = _keep(problem, state, image, affordable & (margin > objective.SURELY * objective.resolution(values)))
+        lacking = _dot(gradient, image - problem.clean) - margin[:, tf.newaxis]  # logits, at the clean image
+        perturbation = pixel_box.clip(state.point) - problem.clean
+        length = tf.norm(perturbation, axis=1, keepdims=True)
+        direction = _turned(perturbation, gradient, falling_along_a_cosine(*descent.turns, progress))
+        distance = _distance(direction, gradient, lacking, length)
+        if num_levels is not None:
+
+            def promised(distance: tf.Tensor) -> tf.Tensor:
+                image = pixel_box.legal(problem.clean + distance * direction, num_levels)
+                return _dot(gradient, image - problem.clean) - lacking
+
+            distance = _distance_of_levels(promised, distance, length)
+        point = replace_rows(affordable, problem.clean + distance * direction, state.point)
+        state = state._replace(point=point, step=state.step + tf.cast(affordable, tf.int32))
         return state, state.step >= num_steps
 
     def result(state: _State) -> BoundaryPoint:
@@ -118,9 +125,7 @@ def descend_smoothly(
 
     num_lanes = min(num_lanes, problem.clean.shape[0])
     found = run_in_lanes(problem, begin=begin, step=step, result=result, num_lanes=num_lanes)
-    legal = pixel_box.clip if num_levels is None else lambda points: pixel_box.to_levels(pixel_box.clip(points), num_levels)
-    close = _CLOSE if num_levels is None else _CLOSE_LEVELS
-    return _stretched(logits, problem, found, legal=legal, close=close, num_lanes=num_lanes)
+    return _stretched(logits, problem, found, pixel_box=pixel_box, num_levels=num_levels, num_lanes=num_lanes)
 
 
 class _Stretch(NamedTuple):
@@ -135,20 +140,22 @@ def _stretched(
     problem: BoundaryProblem,
     found: BoundaryPoint,
     *,
-    legal: Callable[[tf.Tensor], tf.Tensor],
-    close: float,
+    pixel_box: PixelBox,
+    num_levels: int | None,
     num_lanes: int,
 ) -> BoundaryPoint:
     """Returns the nearest successes on the ways from the clean images through the points; a look is a forward pass."""
+    close = _CLOSE if num_levels is None else _CLOSE_LEVELS
 
     def at(rows: tuple[BoundaryProblem, BoundaryPoint], stretch: tf.Tensor) -> tf.Tensor:
         clean = rows[0].clean
-        return legal(clean + stretch[:, tf.newaxis] * (rows[1].position - clean))
+        return pixel_box.legal(clean + stretch[:, tf.newaxis] * (rows[1].position - clean), num_levels)
 
     def begin(rows: tuple[BoundaryProblem, BoundaryPoint]) -> _Stretch:
-        one = tf.ones_like(rows[1].length)
-        infinite = tf.fill(one.shape, float("inf"))
-        return _Stretch(one / _STRETCH, infinite, infinite, tf.zeros_like(rows[1].num_evaluations))
+        length = rows[1].length
+        one = tf.ones_like(length)
+        enough = tf.where(tf.math.is_finite(length), one, float("inf"))
+        return _Stretch(one / _STRETCH, enough, length, tf.zeros_like(rows[1].num_evaluations))
 
     def step(rows: tuple[BoundaryProblem, BoundaryPoint], state: _Stretch) -> tuple[_Stretch, tf.Tensor]:
         affordable = rows[1].num_evaluations + (state.step + 2) // 2 <= rows[0].max_evaluations
@@ -157,7 +164,7 @@ def _stretched(
         image = at(rows, middle)
         values = logits(image)
         margin = objective.margin(values, rows[0].wanted, rows[0].rivals)
-        reached = affordable & (margin > _SURELY * objective.resolution(values))
+        reached = affordable & (margin > objective.SURELY * objective.resolution(values))
         state = _Stretch(
             too_short=tf.where(reached, state.too_short, middle),
             enough=tf.where(reached, middle, state.enough),
@@ -167,12 +174,11 @@ def _stretched(
         return state, ~affordable | (state.step >= _MOST_LOOKS) | (state.enough < close * state.too_short)
 
     ends = run_in_lanes((problem, found), begin=begin, step=step, result=lambda state: state, num_lanes=num_lanes)
-    success = tf.math.is_finite(ends.length)
-    return BoundaryPoint(
-        position=replace_rows(success, at((problem, found), tf.where(success, ends.enough, 1.0)), found.position),
-        length=ends.length,
+    nearer = ends.length < found.length
+    return found._replace(
+        position=replace_rows(nearer, at((problem, found), tf.where(nearer, ends.enough, 1.0)), found.position),
+        length=tf.minimum(ends.length, found.length),
         num_evaluations=found.num_evaluations + (ends.step + 1) // 2,
-        arrived=found.arrived,
     )
 
 
@@ -183,37 +189,50 @@ def _smooth_margin(
     with tf.GradientTape() as tape:
         tape.watch(point)
         values = logits(point)
-        margin = objective.margin(values, problem.wanted, problem.rivals)
         temperature = tf.stop_gradient(smoothing * tf.math.reduce_std(values, axis=1)) + _TINY
-        rivals = tf.where(problem.rivals, values / temperature[:, tf.newaxis], values.dtype.min)
-        smooth = tf.gather(values, problem.wanted, batch_dims=1) - temperature * tf.reduce_logsumexp(rivals, axis=1)
+        smooth = objective.smooth_margin(values, problem.wanted, problem.rivals, temperature)
+    margin = objective.margin(values, problem.wanted, problem.rivals)
     return values, margin, tape.gradient(smooth, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
-def _next(perturbation: tf.Tensor, lacking: tf.Tensor, gradient: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
-    """Returns the next perturbation: turned toward the gradient, and as long as the gradient says."""
-    length, slope = (tf.norm(vector, axis=1, keepdims=True) for vector in (perturbation, gradient))
-    direction = perturbation / (length + _TINY) + turn[:, tf.newaxis] * gradient / (slope + _TINY)
-    direction /= tf.norm(direction, axis=1, keepdims=True) + _TINY
-    ascent = tf.maximum(tf.reduce_sum(gradient * direction, axis=1, keepdims=True), _LEAST_SLOPE * slope)
-    distance = (lacking[:, tf.newaxis] + _BEYOND * slope * length) / (ascent + _TINY)
+def _turned(perturbation: tf.Tensor, gradient: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
+    return _unit(_unit(perturbation) + turn[:, tf.newaxis] * _unit(gradient))
+
+
+def _distance(direction: tf.Tensor, gradient: tf.Tensor, lacking: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Returns `[lanes, 1]`, how far to go in the direction, by what the gradient says and not too far from `length`."""
+    slope = tf.norm(gradient, axis=1, keepdims=True)
+    ascent = tf.maximum(_dot(gradient, direction), _LEAST_SLOPE * slope)
+    distance = (lacking + _BEYOND * slope * length) / (ascent + _TINY)
     near, far = (1.0 - _STRIDE) * length, (1.0 + _STRIDE) * length
-    return tf.where(length > 0.0, tf.clip_by_value(distance, near, far), distance) * direction
+    return tf.where(length > 0.0, tf.clip_by_value(distance, near, far), distance)
 
 
-def _cosine(ends: tuple[float, ...], progress: tf.Tensor) -> tf.Tensor:
-    first, last = ends
-    return last + (first - last) * 0.5 * (1.0 + tf.cos(pi * progress))
+def _distance_of_levels(promised: Callable[[tf.Tensor], tf.Tensor], distance: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Returns the least distance at which the margin promised for levels is not negative, or as far as one step may go."""
+    too_short = tf.where(length > 0.0, (1.0 - _STRIDE) * length, distance)
+    enough = tf.where(length > 0.0, (1.0 + _STRIDE) * length, _LONGEST_STRETCH * distance)
+    for _ in range(_NUM_HALVINGS):
+        middle = tf.sqrt(too_short * enough)
+        met = promised(middle) >= 0.0
+        too_short, enough = tf.where(met, too_short, middle), tf.where(met, middle, enough)
+    return enough
 
 
-def _geometric(ends: tuple[float, ...], progress: tf.Tensor) -> tf.Tensor:
+def _unit(vectors: tf.Tensor) -> tf.Tensor:
+    return vectors / (tf.norm(vectors, axis=1, keepdims=True) + _TINY)
+
+
+def _dot(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(ours * theirs, axis=1, keepdims=True)
+
+
+def _geometric(ends: tuple[float, float], progress: tf.Tensor) -> tf.Tensor:
     first, last = ends
     return first * (last / first) ** progress
 
 
-def _keep(problem: BoundaryProblem, state: _State, reached: tf.Tensor) -> _State:
-    length = tf.norm(state.point - problem.clean, axis=1)
+def _keep(problem: BoundaryProblem, state: _State, image: tf.Tensor, reached: tf.Tensor) -> _State:
+    length = tf.norm(image - problem.clean, axis=1)
     nearer = reached & (length < state.length)
-    return state._replace(
-        nearest=replace_rows(nearer, state.point, state.nearest), length=tf.where(nearer, length, state.length)
-    )
+    return state._replace(nearest=replace_rows(nearer, image, state.nearest), length=tf.where(nearer, length, state.length))

@@ -36,6 +36,13 @@ def test_clipping_moves_only_the_pixels_outside_and_only_to_the_edge():
     np.testing.assert_array_equal(PixelBox().clip(images([-0.5, 0.25, 1.5])), [[0.0, 0.25, 1.0]])
 
 
+def test_legal_images_are_inside_the_box_and_at_the_nearest_level_where_levels_are_given():
+    box = PixelBox(-1.0, 1.0)
+    pixels = tf.constant([[-3.0, -0.7, -0.3, 0.2, 0.8, 1.4]])
+    np.testing.assert_array_equal(box.legal(pixels), box.clip(pixels))
+    np.testing.assert_allclose(box.legal(pixels, 5), [[-1.0, -0.5, -0.5, 0.0, 1.0, 1.0]])
+
+
 def test_contains_judges_each_image_alone_and_counts_the_edges_as_inside():
     rows = images([0.0, 1.0], [0.5, 1.0001], [-0.0001, 0.5], [np.nan, 0.5])
     np.testing.assert_array_equal(PixelBox().contains(rows), [True, False, False, False])

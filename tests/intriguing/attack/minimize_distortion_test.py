@@ -184,11 +184,13 @@ def test_a_target_out_of_reach_is_data_not_an_error(network, attacked):
     images, _, _ = attacked
     unreachable = keras.models.clone_model(network)
     unreachable.set_weights([np.zeros(weight.shape, np.float32) for weight in network.weights])
-    unreachable.layers[-1].bias.assign(-tf.range(NUM_CLASSES, dtype=tf.float32))
-    found = minimize_distortion(unreachable, images, targets=np.ones(len(images), np.int32))
-    assert not found.succeeded.numpy().any()
-    assert np.isnan(found.distortion.numpy()).all()
-    np.testing.assert_array_equal(found.distorted, images)
+    for largest, status in ((9.0, SearchStatus.NEVER_REACHED), (1e-6, SearchStatus.LOGITS_ALIKE)):
+        unreachable.layers[-1].bias.assign(-tf.linspace(0.0, largest, NUM_CLASSES))
+        found = minimize_distortion(unreachable, images, targets=np.ones(len(images), np.int32))
+        assert not found.succeeded.numpy().any()
+        assert np.isnan(found.distortion.numpy()).all()
+        np.testing.assert_array_equal(found.distorted, images)
+        assert found.status.numpy().tolist() == [status] * len(images)
 
 
 def test_an_image_that_is_there_already_is_not_moved(linear):

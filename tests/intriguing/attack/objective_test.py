@@ -78,6 +78,15 @@ def test_the_margin_is_the_wanted_logit_less_the_best_of_its_rivals():
     np.testing.assert_allclose(stacked, [[1.0, -2.0, 1.0], [-2.0, 1.0, -1.0]])
 
 
+def test_the_smooth_margin_is_below_the_margin_by_the_rivals_that_share_in_it_and_sharp_in_the_limit():
+    logits = tf.constant([[3.0, 2.0, 2.0], [3.0, 5.0, -1.0]])
+    wanted, rivals = tf.constant([0, 2]), tf.constant([[False, True, True], [True, True, False]])
+    smooth = objective.smooth_margin(logits, wanted, rivals, tf.constant([0.5, 2.0]))
+    np.testing.assert_allclose(smooth, [3 - 2 - 0.5 * np.log(2), -1 - 2 * np.log(np.exp(1.5) + np.exp(2.5))], rtol=1e-6)
+    sharp = objective.smooth_margin(logits, wanted, rivals, tf.constant([1e-4, 1e-20]))
+    np.testing.assert_allclose(sharp, objective.margin(logits, wanted, rivals), atol=1e-3)
+
+
 def test_the_margin_of_a_target_is_what_it_falls_short_turned_round(problem):
     classifier, images, targets = problem
     logits = classifier(images)

@@ -94,11 +94,18 @@ def test_a_class_out_of_reach_is_not_found(linear):
         np.testing.assert_array_equal(point.position, problem.clean)
 
 
-def test_a_row_does_not_depend_on_the_others(linear):
+@pytest.mark.parametrize("num_levels", [None, 16])
+def test_a_row_does_not_depend_on_the_others(linear, num_levels):
     problem = problem_of(linear)
-    together = descend(linear, problem)
-    alone = descend(linear, tf.nest.map_structure(lambda tensor: tensor[7:8], problem))
-    np.testing.assert_allclose(alone.position[0], together.position[7], atol=1e-5)
+    backward = tf.nest.map_structure(lambda tensor: tensor[::-1], problem)
+    budgets = 20 + 3 * np.arange(NUM_IMAGES, dtype=np.int32)
+    budgets[NUM_IMAGES - 1 - 7] = 1000
+    as_before = descend(linear, problem, num_levels=num_levels)
+    among_others = descend(linear, backward._replace(max_evaluations=tf.constant(budgets)), num_levels=num_levels)
+    row = among_others.position[NUM_IMAGES - 1 - 7]
+    np.testing.assert_allclose(row, as_before.position[7], atol=1e-6)
+    assert among_others.num_evaluations[NUM_IMAGES - 1 - 7] == as_before.num_evaluations[7]
+    assert np.median(among_others.num_evaluations) < as_before.num_evaluations[7]
 
 
 @pytest.mark.parametrize("goal", ["targets", "labels"])

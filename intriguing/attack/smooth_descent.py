@@ -40,7 +40,7 @@ class SmoothDescent:
             by one factor a step; in standard deviations of the logits of an image.
     """
 
-    num_steps: int = 85
+    num_steps: int = 200
     turns: tuple[float, float] = (1.0, 0.05)
     smoothing: tuple[float, float] = (2.7, 0.04)
 

@@ -122,7 +122,7 @@ _SENTENCES = {
     SearchStatus.CONVERGED: "reached and converged",
     SearchStatus.BUDGET_SPENT: "reached, steps or budget spent",
     SearchStatus.LINE_SEARCH_FAILED: "reached, line search failed",
-    SearchStatus.LOGITS_ALIKE: "never reached, all logits the same but for rounding, as in a network that was not trained",
+    SearchStatus.LOGITS_ALIKE: "never reached, all logits the same but for rounding",
 }
 
 

@@ -44,6 +44,8 @@ def minimize_distortion(
     `search=PAPERS_SEARCH` is the paper's method alone, with a bisection on c until it is known within 2 %. Where the paper is
     silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the smallest.
 
+    Where all logits of a batch are below a thousandth they are multiplied by a power of two, and c is of those.
+
     Runs as one program, compiled once for each architecture, batch shape and search; the rows are divided among the replicas
     of the `tf.distribute` strategy in whose scope it is called, and worked on in parts where memory is short.
 
@@ -112,9 +114,10 @@ def _search_rows(
 ) -> DistortionResults:
     images, starts, classes = rows
     batch, image_shape = images.shape[0], images.shape[1:]
+    scale = objective.power_against_tiny(architecture.apply(weights, images))
 
     def flat_logits(position: tf.Tensor) -> tf.Tensor:
-        return architecture.apply(weights, tf.reshape(position, [-1, *image_shape]))
+        return scale * architecture.apply(weights, tf.reshape(position, [-1, *image_shape]))
 
     goal = _Goal(tf.reshape(images, [batch, -1]), classes, targeted, architecture.num_classes)
     lanes = num_lanes(_bytes_of_walk(architecture, goal.clean.shape[1], search.walk)) if search.walk else 0

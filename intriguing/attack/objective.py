@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -45,6 +46,16 @@ def resolution(logits: tf.Tensor) -> tf.Tensor:
 def alike(logits: tf.Tensor) -> tf.Tensor:
     """Returns a bool `[..., batch]`: no logit exceeds another by more than rounding can take back."""
     return tf.reduce_max(logits, axis=-1) - tf.reduce_min(logits, axis=-1) <= resolution(logits)
+
+
+def power_against_tiny(logits: tf.Tensor) -> tf.Tensor:
+    """Returns the power of two that brings the largest of all logits above a thousandth; 1 where it is, or where all are zero.
+
+    The logits of an untrained network can be 1e-10, and differ by as much from image to image; its answers are no less clear.
+    """
+    largest = tf.reduce_max(tf.abs(logits))
+    thousands = tf.floor(-tf.math.log(largest) / log(1024.0))
+    return tf.where(largest > 0.0, 1024.0 ** tf.clip_by_value(thousands, 0.0, 10.0), 1.0)
 
 
 def margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:

@@ -40,6 +40,7 @@ MEAN_ABOVE_FLOOR, MOST_ABOVE_FLOOR = 1.0005, 1.005  # the bars: what is left is 
 RTOL_ROUNDING = 1e-4  # the floor is float64, the image float32
 ATOL_ROUNDING = 1e-4  # a margin of 2e-4 logits, which float32 may need, is this far for kernels of length 4
 RTOL_BATCH = 1e-4  # a product of matrices rounds otherwise in a batch of one
+RTOL_OF_SCALE = 0.01  # with logits of another size L-BFGS ends elsewhere, and some walks begin in another valley
 RTOL_BALANCE = 0.2  # at the boundary the loss of ten classes also pulls where no constraint binds
 
 
@@ -191,6 +192,17 @@ def test_a_target_out_of_reach_is_data_not_an_error(network, attacked):
         assert np.isnan(found.distortion.numpy()).all()
         np.testing.assert_array_equal(found.distorted, images)
         assert found.status.numpy().tolist() == [status] * len(images)
+
+
+def test_a_network_of_tiny_logits_is_attacked_as_well(network, attacked):
+    images, targets, found = attacked
+    tiny = keras.models.clone_model(network)
+    tiny.set_weights(network.get_weights())
+    for weight in tiny.layers[-1].weights:
+        weight.assign(1e-9 * weight)
+    again = minimize_distortion(tiny, images, targets=targets)
+    np.testing.assert_array_equal(again.succeeded, found.succeeded)
+    np.testing.assert_allclose(np.nanmean(again.distortion), np.nanmean(found.distortion), rtol=RTOL_OF_SCALE)
 
 
 def test_an_image_that_is_there_already_is_not_moved(linear):

@@ -69,6 +69,11 @@ def test_the_resolution_grows_with_the_largest_logit_and_stays_above_zero():
     np.testing.assert_allclose(stacked[1], objective.resolution(2.0 * logits), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("largest", "power"), [(3e4, 1.0), (1e-3, 1.0), (9e-4, 1024.0), (4e-11, 1024.0**3), (0.0, 1.0)])
+def test_tiny_logits_are_multiplied_by_a_power_of_two_and_others_by_one(largest, power):
+    assert float(objective.power_against_tiny(tf.constant([[0.0, -largest], [0.1 * largest, 0.0]]))) == power
+
+
 def test_the_margin_is_the_wanted_logit_less_the_best_of_its_rivals():
     logits = tf.constant([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
     rivals = tf.constant([[False, True, True], [True, False, True], [False, True, False]])  # not every class need be one

@@ -2,7 +2,8 @@
 
 Each step costs a gradient. It is that of a smooth margin, in which all rivals have a part and ever fewer the nearer the end. It
 turns the direction of the perturbation by ever smaller shares, so that the direction becomes a mean over the kinks on the way.
-How far to go in that direction is told by the same gradient: to where the margin vanishes if the network is linear.
+How far to go in that direction is told by the same gradient: to where the margin vanishes if the network is linear, and a bit
+farther; by ever more while the steps end before the boundary, and ever less while they end behind it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from intriguing.pixels import PixelBox
 _STRETCH, _MOST_LOOKS = 1.1, 24  # from look to look until one succeeds
 _CLOSE, _CLOSE_LEVELS = 1.002, 1.012  # longer than too short, in the end
 _LEAST_SLOPE = 0.2  # of the gradient along the direction: less would promise too long a step
-_BEYOND = 0.01  # of the distance: so far behind the boundary a step aims
+_BEYOND, _LEAST_BEYOND, _MOST_BEYOND = 0.01, 0.002, 0.2  # of the distance: so far behind the boundary a step aims
+_PATIENCE = 1.1  # by this factor it aims farther after a step that ended before the boundary, and less far after another
 _STRIDE = 0.2  # of the distance: its largest change in one step
 _LONGEST_STRETCH, _NUM_HALVINGS = 8.0, 6  # of the first step, and of each, until its rounding to levels changes enough
 _TINY = 1e-20
@@ -57,7 +59,16 @@ class _State(NamedTuple):
     point: tf.Tensor  # [lanes, n], the present point, before it is clipped to the box and rounded to levels
     nearest: tf.Tensor  # [lanes, n], the nearest success
     length: tf.Tensor  # [lanes], its |r|; infinite where there is none
+    beyond: tf.Tensor  # [lanes], of the distance: so far behind the boundary the next step aims
     step: tf.Tensor  # [lanes] int32
+
+
+def _begin(problem: BoundaryProblem) -> _State:
+    lanes = problem.clean.shape[0]
+    return _State(
+        point=problem.start, nearest=problem.start, length=tf.fill([lanes], float("inf")), beyond=tf.fill([lanes], _BEYOND),
+        step=tf.zeros([lanes], tf.int32),
+    )  # fmt: skip
 
 
 def descend_smoothly(
@@ -89,23 +100,20 @@ def descend_smoothly(
         minimum-norm adversarial attacks, 2021, who estimate the distance of the boundary by the gradient.
     """
 
-    def begin(problem: BoundaryProblem) -> _State:
-        lanes = problem.clean.shape[0]
-        return _State(
-            point=problem.start, nearest=problem.start, length=tf.fill([lanes], float("inf")),
-            step=tf.zeros([lanes], tf.int32),
-        )  # fmt: skip
-
     def step(problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - _MOST_LOOKS // 2)
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
         image = pixel_box.legal(state.point, num_levels)
         values, margin, gradient = _smooth_margin(logits, problem, image, _geometric(descent.smoothing, progress))
-        state = _keep(problem, state, image, affordable & (margin > objective.SURELY * objective.resolution(values)))
-        lacking = _dot(gradient, image - problem.clean) - margin[:, tf.newaxis]  # logits, at the clean image
+        reached = margin > objective.SURELY * objective.resolution(values)
+        state = _keep(problem, state, image, affordable & reached)
+        beyond = tf.clip_by_value(state.beyond * tf.where(reached, 1.0 / _PATIENCE, _PATIENCE), _LEAST_BEYOND, _MOST_BEYOND)
         perturbation = pixel_box.clip(state.point) - problem.clean
         length = tf.norm(perturbation, axis=1, keepdims=True)
+        # Logits that are lacking at the clean image.
+        lacking = _dot(gradient, image - problem.clean) - margin[:, tf.newaxis]
+        lacking += beyond[:, tf.newaxis] * length * tf.norm(gradient, axis=1, keepdims=True)
         direction = _turned(perturbation, gradient, falling_along_a_cosine(*descent.turns, progress))
         distance = _distance(direction, gradient, lacking, length)
         if num_levels is not None:
@@ -116,7 +124,7 @@ def descend_smoothly(
 
             distance = _distance_of_levels(promised, distance, length)
         point = replace_rows(affordable, problem.clean + distance * direction, state.point)
-        state = state._replace(point=point, step=state.step + tf.cast(affordable, tf.int32))
+        state = state._replace(point=point, beyond=beyond, step=state.step + tf.cast(affordable, tf.int32))
         return state, state.step >= num_steps
 
     def result(state: _State) -> BoundaryPoint:
@@ -124,7 +132,7 @@ def descend_smoothly(
         return BoundaryPoint(replace_rows(found, state.nearest, state.point), state.length, state.step, tf.zeros_like(found))
 
     num_lanes = min(num_lanes, problem.clean.shape[0])
-    found = run_in_lanes(problem, begin=begin, step=step, result=result, num_lanes=num_lanes)
+    found = run_in_lanes(problem, begin=_begin, step=step, result=result, num_lanes=num_lanes)
     return _stretched(logits, problem, found, pixel_box=pixel_box, num_levels=num_levels, num_lanes=num_lanes)
 
 
@@ -203,7 +211,7 @@ def _distance(direction: tf.Tensor, gradient: tf.Tensor, lacking: tf.Tensor, len
     """Returns `[lanes, 1]`, how far to go in the direction, by what the gradient says and not too far from `length`."""
     slope = tf.norm(gradient, axis=1, keepdims=True)
     ascent = tf.maximum(_dot(gradient, direction), _LEAST_SLOPE * slope)
-    distance = (lacking + _BEYOND * slope * length) / (ascent + _TINY)
+    distance = lacking / (ascent + _TINY)
     near, far = (1.0 - _STRIDE) * length, (1.0 + _STRIDE) * length
     return tf.where(length > 0.0, tf.clip_by_value(distance, near, far), distance)
 

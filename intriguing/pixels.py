@@ -74,3 +74,24 @@ def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
     images = tf.cast(images, tf.float32)
     pixel_box.check(images)
     return images
+
+
+def checked_perturbations(perturbations: Any, images: tf.Tensor) -> tf.Tensor:
+    """Returns perturbations of a batch of images as float32 of their shape, zeros for None, or tells what is wrong with them.
+
+    Raises:
+        ValueError: If the shape is not that of the images, or a value is not a number.
+    """
+    if perturbations is None:
+        return tf.zeros_like(images)
+    perturbations = tf.cast(tf.convert_to_tensor(perturbations), tf.float32)
+    if perturbations.shape != images.shape:
+        raise ValueError(
+            f"perturbations must have the shape of the images, {images.shape.as_list()}; received "
+            f"{perturbations.shape.as_list()}."
+        )
+    if not bool(tf.reduce_all(tf.math.is_finite(perturbations))):
+        raise ValueError(
+            "perturbations must be finite numbers; received NaN or infinite values. Pass zeros to begin at the image."
+        )
+    return perturbations

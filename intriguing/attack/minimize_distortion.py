@@ -19,7 +19,7 @@ from intriguing.attack.rows import replace_rows
 from intriguing.attack.smooth_descent import descend_smoothly
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture, Classifier, checked_classes, split_weights
-from intriguing.pixels import checked_images
+from intriguing.pixels import checked_images, checked_perturbations
 
 _NUM_RANKED = 9  # classes whose boundaries are compared, where any class will do
 _RESERVED_FOR_WALK = _NUM_RANKED + 1  # evaluations for that comparison, and for c at the end
@@ -74,7 +74,7 @@ def minimize_distortion(
     if search is None:
         search = default_search(prod(tf.convert_to_tensor(images).shape[1:]))
     images = checked_images(images, search.pixel_box)
-    starts = search.pixel_box.clip(images + _checked_perturbations(perturbations, images))
+    starts = search.pixel_box.clip(images + checked_perturbations(perturbations, images))
     architecture, weights = split_weights(classifier, images.shape[1:])
     if (targets is None) == (labels is None):
         given = "both" if targets is not None else "neither"
@@ -146,7 +146,8 @@ def _search(
     clean, accepted = goal.clean, goal.accepted
     clean_logits = flat_logits(clean)
     already_there = objective.reached(clean_logits, accepted)
-    bracket, progress = _bisect(flat_logits, goal, start, already_there, search)
+    first = _first_look(flat_logits, goal, start, already_there, search)
+    bracket, progress = _bisect(flat_logits, goal, first, already_there, search)
     converged = ~progress.out_of_budget & (bracket.failed_at <= search.bisection.bracket_ratio * bracket.succeeded_at)
     c = tf.where(bracket.succeeded_at > 0.0, bracket.succeeded_at, float("nan"))
     if search.walk is not None:
@@ -185,8 +186,21 @@ class _Progress(NamedTuple):
     out_of_budget: tf.Tensor  # [batch] bool: something had to be left undone
 
 
-def _bisect(
+def _first_look(
     flat_logits: objective.FlatLogits, goal: _Goal, start: tf.Tensor, already_there: tf.Tensor, search: DistortionSearch
+) -> _Progress:
+    """Keeps the start where it is an answer, as that of another search is; one evaluation is for the clean image."""
+    legal = search.pixel_box.legal(start, search.num_levels)
+    nearest = replace_rows(already_there, goal.clean, legal)
+    found = already_there | objective.reached(flat_logits(legal), goal.accepted)
+    squared_length = tf.where(found, tf.reduce_sum((nearest - goal.clean) ** 2, axis=1), float("inf"))
+    elsewhere = ~already_there & tf.reduce_any(start != goal.clean, axis=1)
+    no = tf.zeros_like(already_there)
+    return _Progress(start, nearest, squared_length, 1 + tf.cast(elsewhere, tf.int32), line_search_failed=no, out_of_budget=no)
+
+
+def _bisect(
+    flat_logits: objective.FlatLogits, goal: _Goal, first: _Progress, already_there: tf.Tensor, search: DistortionSearch
 ) -> tuple[Bracket, _Progress]:
     clean, accepted = goal.clean, goal.accepted
     reserved = 0 if search.walk is None else _RESERVED_FOR_WALK
@@ -200,14 +214,11 @@ def _bisect(
         )  # fmt: skip
         succeeded = objective.reached(flat_logits(minimum.position), accepted)
         progress = progress._replace(out_of_budget=progress.out_of_budget | (open_rows & ~in_work))
-        return succeeded, _keep_nearest(progress, minimum, clean, succeeded & in_work, in_work)
+        counts = succeeded & in_work & (search.num_levels is None)  # what L-BFGS finds has no levels
+        return succeeded, _keep_nearest(progress, minimum, clean, counts, in_work)
 
     initial_c = _first_guess(*objective.loss_objective(flat_logits, accepted)(clean))
-    nothing_found = tf.where(already_there, 0.0, float("inf"))
-    one = tf.ones_like(goal.classes)  # for that guess
-    no = tf.zeros_like(already_there)
-    state = _Progress(start, clean, nothing_found, one, line_search_failed=no, out_of_budget=no)
-    return bisect_on_c(attempt, initial_c=initial_c, state=state, in_work=~already_there, settings=search.bisection)
+    return bisect_on_c(attempt, initial_c=initial_c, state=first, in_work=~already_there, settings=search.bisection)
 
 
 def _keep_nearest(
@@ -255,9 +266,6 @@ def _refine(
     num_rivals = goal.num_classes - 1 if goal.targeted else 1
     points = _descend_and_walk(flat_logits, problem, search, share_of_walk, num_rivals, lanes)
     point, walked = _best_of(points, num_candidates)
-    if search.num_levels is not None:  # what L-BFGS found is none
-        nothing_found = tf.where(already_there, 0.0, float("inf"))
-        progress = progress._replace(nearest=goal.clean, squared_length=nothing_found)
     nearer = ~already_there & (point.length**2 < progress.squared_length)
     refined = progress._replace(
         nearest=replace_rows(nearer, point.position, progress.nearest),
@@ -331,19 +339,3 @@ def _first_guess(loss: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     """Estimates the critical c: exact for two linear classes and a confident answer, where c = |gradient|**2 / (4 * loss)."""
     steepness = tf.reduce_sum(gradient**2, axis=1)
     return tf.clip_by_value(steepness / (4.0 * loss + 1e-6), 1e-6, 1e6)
-
-
-def _checked_perturbations(perturbations: Any, images: tf.Tensor) -> tf.Tensor:
-    if perturbations is None:
-        return tf.zeros_like(images)
-    perturbations = tf.cast(tf.convert_to_tensor(perturbations), tf.float32)
-    if perturbations.shape != images.shape:
-        raise ValueError(
-            f"perturbations must have the shape of the images, {images.shape.as_list()}; received "
-            f"{perturbations.shape.as_list()}."
-        )
-    if not bool(tf.reduce_all(tf.math.is_finite(perturbations))):
-        raise ValueError(
-            "perturbations must be finite numbers; received NaN or infinite values. Pass zeros to begin at the image."
-        )
-    return perturbations

@@ -36,6 +36,7 @@ from tests.oracles.linear_classifier import (
 )
 
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 100, 10, 48
+NEVER_ANSWERED = 5  # by the network of these tests, whatever the image
 MEAN_ABOVE_FLOOR, MOST_ABOVE_FLOOR = 1.0005, 1.005  # the bars: what is left is the margin that rounding asks for
 RTOL_ROUNDING = 1e-4  # the floor is float64, the image float32
 ATOL_ROUNDING = 1e-4  # a margin of 2e-4 logits, which float32 may need, is this far for kernels of length 4
@@ -148,15 +149,19 @@ def test_leaving_a_label_goes_to_the_nearest_other_class(linear):
 
 @pytest.fixture(scope="module")
 def network():
-    return fully_connected((20, 20, NUM_CLASSES), weight_decay=(0.0, 0.0, 0.0), image_shape=(NUM_PIXELS,), seed=1)
+    network = fully_connected((20, 20, NUM_CLASSES), weight_decay=(0.0, 0.0, 0.0), image_shape=(NUM_PIXELS,), seed=1)
+    network.set_weights([6.0 * weight for weight in network.get_weights()])  # as drawn, no image changes the answer
+    return network
 
 
 @pytest.fixture(scope="module")
 def attacked(network):
     images = digits_like(seed=5, num_images=16)
     answers = network(images).numpy().argmax(axis=1)
-    targets = (answers + 1) % NUM_CLASSES
-    return images, targets, minimize_distortion(network, images, targets=targets)
+    targets = np.where(np.arange(16) % 4, (answers + 1) % NUM_CLASSES, NEVER_ANSWERED)
+    found = minimize_distortion(network, images, targets=targets)
+    np.testing.assert_array_equal(found.succeeded, targets != NEVER_ANSWERED)  # what is told of either is told of something
+    return images, targets, found
 
 
 def test_never_leaves_the_pixel_box_and_measures_what_it_returns(attacked):
@@ -186,7 +191,7 @@ def test_a_target_out_of_reach_is_data_not_an_error(network, attacked):
     unreachable = keras.models.clone_model(network)
     unreachable.set_weights([np.zeros(weight.shape, np.float32) for weight in network.weights])
     for largest, status in ((9.0, SearchStatus.NEVER_REACHED), (1e-6, SearchStatus.LOGITS_ALIKE)):
-        unreachable.layers[-1].bias.assign(-tf.linspace(0.0, largest, NUM_CLASSES))
+        unreachable.layers[-1].bias.assign(3.0 - tf.linspace(0.0, largest, NUM_CLASSES))
         found = minimize_distortion(unreachable, images, targets=np.ones(len(images), np.int32))
         assert not found.succeeded.numpy().any()
         assert np.isnan(found.distortion.numpy()).all()

@@ -90,15 +90,18 @@ def test_never_leaves_the_box_and_reports_the_objective_of_the_position_it_retur
 
 
 def test_all_rows_are_in_work_and_none_is_limited_unless_told():
-    # Few steps: in many, two programs that round differently part, and one may take a step more.
-    settings = BoxMinimization(max_rounds=1, iterations_per_round=8)
-    told = minimize(0.3, settings=settings)
-    omitted = tf.function(
-        lambda start: minimize_in_box(objective_of(0.3), start, pixel_box=BOX, settings=settings), jit_compile=True
-    )(tf.constant(IMAGES))
+    def minimized(**options):
+        # Without XLA, which may add up the two in different orders: then they are the same to the last bit.
+        return tf.function(
+            lambda start: minimize_in_box(
+                objective_of(0.3), start, pixel_box=BOX, settings=BoxMinimization(max_rounds=1), **options
+            ),
+            autograph=False,
+        )(tf.constant(IMAGES))
+
+    told, omitted = minimized(in_work=tf.constant(ALL), max_evaluations=tf.constant(UNLIMITED)), minimized()
     np.testing.assert_array_equal(told.num_evaluations, omitted.num_evaluations)
-    assert omitted.num_evaluations.numpy().min() > settings.iterations_per_round
-    np.testing.assert_allclose(told.objective, omitted.objective, rtol=1e-5, atol=ATOL_LOSS)
+    np.testing.assert_array_equal(told.objective, omitted.objective)
 
 
 def test_rows_out_of_work_stay_where_they_are_and_cost_one_evaluation():

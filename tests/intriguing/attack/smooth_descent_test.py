@@ -106,6 +106,8 @@ def test_a_row_does_not_depend_on_the_others(linear, num_levels):
     np.testing.assert_allclose(row, as_before.position[7], atol=1e-6)
     assert among_others.num_evaluations[NUM_IMAGES - 1 - 7] == as_before.num_evaluations[7]
     assert np.median(among_others.num_evaluations) < as_before.num_evaluations[7]
+    alone = descend(linear, tf.nest.map_structure(lambda tensor: tensor[7:8], problem), num_levels=num_levels)
+    np.testing.assert_allclose(alone.position[0], as_before.position[7], atol=1e-5)
 
 
 @pytest.mark.parametrize("goal", ["targets", "labels"])

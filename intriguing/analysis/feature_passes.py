@@ -13,8 +13,10 @@ from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows
 from intriguing.models.logits import Architecture, Classifier, split_weights
 
 # Images at once on a replica, the same for every caller, so that no sum depends on how the data was batched: enough to make
-# the work around them small, fewer where they are large.
+# the work around them small, fewer where they are large. Of those, few at a time fill a processor, and what a network makes of
+# each of them is many times its size.
 _ROWS, _ROWS_OF_LARGE_IMAGES, _LARGE_IMAGE = 1024, 64, 16_384
+_LARGE_IMAGES_AT_A_TIME = 16
 PILOT = 256  # images at most by which a pass sets itself up
 _NO_GROUP = -1  # the group of a row that fills a batch up
 
@@ -34,7 +36,10 @@ def opened(features: Classifier, examples: tf.data.Dataset) -> tuple[Architectur
             f"images must have one fixed shape; received {image_shape}. Resize them, or set it with tf.ensure_shape."
         )
     architecture, weights = split_weights(features, image_shape, cut_softmax=False)
-    chunks = _chunks(examples, _ROWS if image_shape.num_elements() <= _LARGE_IMAGE else _ROWS_OF_LARGE_IMAGES)
+    large = image_shape.num_elements() > _LARGE_IMAGE
+    if large:
+        architecture = architecture.one_part_after_another(_LARGE_IMAGES_AT_A_TIME)
+    chunks = _chunks(examples, _ROWS_OF_LARGE_IMAGES if large else _ROWS)
     first = next(chunks, None)
     if first is None:
         raise ValueError("examples must hold at least one image; received none.")

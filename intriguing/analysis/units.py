@@ -132,12 +132,14 @@ def _record_features(
     """Returns the record of a chunk, with an axis of length one in front, so that those of replicas can be gathered."""
     projected = _projected(features, projections)
     valid = groups >= 0
+    too_few = max(0, num_top - groups.shape[0])  # where more images are kept than a chunk has
+    candidates = tf.pad(tf.where(valid, projected, -float("inf")), [[0, 0], [0, too_few]], constant_values=-float("inf"))
     # Of equal values top_k takes the first, and the rows are in the order of the examples.
-    values, rows = tf.math.top_k(tf.where(valid, projected, -float("inf")), num_top)
+    values, rows = tf.math.top_k(candidates, num_top)
     record = DirectionRecord(
         top_values=values,
-        top_examples=tf.gather(places, rows),
-        top_groups=tf.gather(groups, rows),
+        top_examples=tf.gather(tf.pad(places, [[0, too_few]]), rows),
+        top_groups=tf.gather(tf.pad(groups, [[0, too_few]], constant_values=-1), rows),
         least=tf.reduce_min(tf.where(valid, projected, float("inf")), axis=1),
         sums=tf.matmul(tf.where(valid, projected, 0.0), tf.one_hot(groups, num_groups)),
         counts=_histograms(projected, groups, binning, num_groups),

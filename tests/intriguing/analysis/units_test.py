@@ -166,6 +166,29 @@ def test_the_covariance_is_that_of_the_whole(data, two_replicas):
         np.testing.assert_allclose(found, np.cov(features[:, some].T.astype(np.float64), bias=True), atol=ATOL_ROUNDED)
 
 
+def as_large(features, groups):
+    """Images `[batch, 128, 129, 1]`, so large that a network is asked about a few at a time, whose first pixels are features."""
+    return tf.reshape(tf.pad(features, [[0, 0], [0, 128 * 129 - NUM_FEATURES]]), [-1, 128, 129, 1]), groups
+
+
+def first_pixels(images):
+    return tf.reshape(images, [images.shape[0], 128 * 129])[:, :NUM_FEATURES]
+
+
+@pytest.mark.parametrize("num_top", [10, 100])  # of chunks of 64
+def test_large_images_leave_what_small_ones_leave(data, two_replicas, num_top):
+    features, groups, projections = (data[0][:333], data[1][:333], data[2])
+    large = dataset(features, groups, 50).map(as_large)
+    for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
+        with scope:
+            found = record_directions(first_pixels, large, projections, num_groups=NUM_GROUPS, num_top=num_top)
+            moments = feature_moments(first_pixels, large)
+        assert_whole_sort(found, (features, groups, projections), num_top)
+        np.testing.assert_array_equal(np.sum(found.counts, axis=2)[0], np.bincount(groups))
+        np.testing.assert_array_equal(found.sums, recorded((features, groups, projections)).sums)
+        np.testing.assert_allclose(moments.variance, features.var(axis=0), rtol=RTOL_SUMS)
+
+
 @pytest.mark.parametrize("number", [0, 257])
 def test_a_number_of_top_images_out_of_range_is_refused(data, number):
     with pytest.raises(ValueError, match=f"num_top must be from 1 to 256; received {number}"):

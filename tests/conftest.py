@@ -44,5 +44,5 @@ def pytest_runtest_setup(item):
         number = sum(1 for _ in lines)
     if number > int(limit.read_text()) - 4000:
         pytest.exit(
-            f"{number} memory mappings are nearly all that a process may have. Share the tests among processes: pytest -n 4", 1
+            f"{number} memory mappings are nearly all that a process may have. Share the tests among processes: pytest -n 2", 1
         )

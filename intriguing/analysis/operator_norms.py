@@ -103,6 +103,8 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
         power of the stride, and samples too few frequencies. Sedghi, Gupta, Long, The singular values of convolutional layers,
         2019.
     """
+    if not has_norm_rule(layer):
+        check_is_layer(layer)
     shape = checked_shape(input_shape)
     rule, _ = _checked(layer, shape)
     norm = rule(layer, shape)
@@ -141,7 +143,6 @@ def _checked(layer: Any, shape: tuple[int, ...]) -> tuple[Rule, Check | None]:
     check_not_refused(layer)
     kind = _kind_of(layer, _RULES)
     if kind is None:
-        check_is_layer(layer)
         raise ValueError(_no_rule(layer))
     check_is_built(layer, shape)
     check_weights(layer)
@@ -160,6 +161,11 @@ def _kind_of(layer: Any, table: dict[type, Any]) -> Any:
 
 def _no_rule(layer: Any) -> str:
     name = type(layer).__name__
+    if isinstance(layer, keras.Model):
+        return (
+            f"{described(layer)}, is subclassed or not built, so that its layers cannot be followed. Write it as a functional "
+            f"model, or tell its norm with @register_norm({name})."
+        )
     if type(layer) is keras.layers.Lambda:
         return (
             f"no rule for the operator norm of {described(layer)}: it may compute anything. Write it as a keras.layers.Layer "

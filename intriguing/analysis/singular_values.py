@@ -62,7 +62,8 @@ def proved_bound(matrices: np.ndarray, bound: float) -> float:
     Raises:
         ValueError: If the squares of some entries are not finite: no bound would ever be proved.
     """
-    squares = _squares(matrices)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = _squares(matrices)
     if not bool(tf.reduce_all(tf.math.is_finite(tf.abs(squares)))):
         raise ValueError("the singular values of matrices with NaN, infinite or too large entries have no bound.")
     if not np.any(squares):

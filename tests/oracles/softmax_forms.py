@@ -42,13 +42,14 @@ def _functional_in_functional() -> Any:
     return keras.Model(inputs, _functional(layers.Softmax())(inputs))
 
 
-def _one_softmax_twice() -> Any:
+def one_softmax_twice(*, logits_only: bool = False) -> Any:
     """The first use is a gate inside, with a weight of zero behind it, so that the logits are those of the body."""
     inputs, softmax = keras.Input((NUM_PIXELS,)), layers.Softmax()
     hidden, last = _body()
     logits = last(hidden(inputs))
     gate = layers.Dense(NUM_CLASSES, kernel_initializer="zeros", trainable=False, name="gate")(softmax(hidden(inputs)))
-    return keras.Model(inputs, softmax(layers.Add()([logits, gate])))
+    merged = layers.Add()([logits, gate])
+    return keras.Model(inputs, merged if logits_only else softmax(merged))
 
 
 def _one_dense_twice() -> Any:
@@ -94,7 +95,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "nested twice": lambda: keras.Sequential([keras.Input((NUM_PIXELS,)), _nested()]),
     "functional in functional": _functional_in_functional,
     "functional in sequential": lambda: keras.Sequential([keras.Input((NUM_PIXELS,)), _functional(layers.Softmax())]),
-    "one Softmax twice": _one_softmax_twice,
+    "one Softmax twice": one_softmax_twice,
     "one Dense twice": _one_dense_twice,
     "layers of another model": _layers_of_another,
     "backbone": _backbone_with_head,

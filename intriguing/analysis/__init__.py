@@ -9,6 +9,7 @@ from intriguing.analysis import (  # noqa: F401 - their rules register themselve
 )
 from intriguing.analysis.attributes import Attributes, attributes_from_table, attributes_of_classes, attributes_of_kinds
 from intriguing.analysis.basis_test import BasisTest, compare_bases, false_discovery_rates
+from intriguing.analysis.certificate_checks import check_certifiable
 from intriguing.analysis.certificates import CertifiedDistortion, certified_distortion
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence
 from intriguing.analysis.directions import fractional_rotations, haar_bases, random_directions
@@ -48,6 +49,7 @@ __all__ = [
     "attributes_of_kinds",
     "certified_distortion",
     "check_bounded",
+    "check_certifiable",
     "compare_bases",
     "error_rate",
     "false_discovery_rates",

@@ -16,6 +16,18 @@ from intriguing.models.logits import checked_classes
 from intriguing.pixels import PixelBox, checked_images
 
 
+def check_certifiable(model: Any) -> None:
+    """Raises what `certified_distortion` would raise for a model, without computing the norms of large layers.
+
+    Call it before an attack whose results are to be compared with certificates.
+
+    Raises:
+        TypeError: As `certified_distortion`.
+        ValueError: As `certified_distortion`.
+    """
+    checked_model(model)
+
+
 def checked_model(model: Any) -> Logits:
     """Returns the logits of a model that can be certified, or tells why it cannot be."""
     whole = layer_graph(model)
@@ -51,12 +63,17 @@ def _check_precision(operation: Any, dtypes: Sequence[str]) -> None:
 
 
 def _is_linear(graph: LayerGraph) -> bool:
-    """True if the last step has no activation function."""
-    step = graph.producer(graph.output)
-    if step is None or slope_of_operation(step.operation) is not None:
-        return step is None
-    linear = getattr(step.operation, "activation", None) in (None, keras.activations.linear)
-    return linear and (type(step.operation) not in ACTIVATION_LAYERS or hasattr(step.operation, "activation"))
+    """True if no activation function lies behind the last layer with weights, or the last merge of branches."""
+    value = graph.output
+    while (step := graph.producer(value)) is not None:
+        layer = step.operation
+        activation = getattr(layer, "activation", None) if type(layer) not in ACTIVATION_LAYERS[1:] else layer
+        if slope_of_operation(layer) is not None or activation not in (None, keras.activations.linear):
+            return False
+        if len(step.inputs) != 1 or getattr(layer, "weights", ()):
+            return True
+        value = step.inputs[0]
+    return True
 
 
 def checked_images_and_classes(

@@ -105,35 +105,30 @@ def is_followed(model: Any) -> bool:
 
 def described(thing: Any) -> str:
     """Names an object for an error message."""
-    if isinstance(thing, keras.Model):
-        return f"the model {thing.name!r}, a {type(thing).__name__}"
-    if isinstance(thing, keras.Layer):
-        return f"the layer {thing.name!r}, a {type(thing).__name__}"
-    if isinstance(thing, keras.Operation):
-        return f"the operation {thing.name!r}, a {type(thing).__name__} of keras.ops"
+    for kind, noun in ((keras.Model, "model"), (keras.Layer, "layer"), (keras.Operation, "operation")):
+        if isinstance(thing, kind):
+            return f"the {noun} {thing.name!r}, a {type(thing).__name__}"
     return f"the function {thing.__name__!r}" if inspect.isroutine(thing) else repr(thing)
 
 
 def operation_kind(operation: Any) -> str | None:
     """Returns the class name of an operation of `keras.ops`, such as `"Add"`; None for a layer and for operations of others.
 
-    A probe such as `type(keras.ops.add(x, y)._keras_history.operation)` would need no name, but would change the names that
-    Keras gives to the next layers of the caller.
+    Keras does not export the classes, and probing for them would change the names that it gives to the caller's next layers.
     """
     own = type(operation).__module__.split(".")[0] == "keras"
     return type(operation).__name__ if own and not isinstance(operation, keras.Layer) else None
 
 
+def positional_arguments(step: Step) -> tuple[Any, ...]:
+    """Returns the positional arguments of the call; tensors of the graph are symbolic."""
+    return tuple(step.node.arguments.args)
+
+
 def constants_of(step: Step) -> list[Any]:
     """Returns what an operation was called with besides tensors of the graph."""
-    arguments = step.node.arguments
-    leaves = keras.tree.flatten((arguments.args, arguments.kwargs))
+    leaves = keras.tree.flatten((step.node.arguments.args, step.node.arguments.kwargs))
     return [leaf for leaf in leaves if leaf is not None and not isinstance(leaf, keras.KerasTensor)]
-
-
-def positional_arguments(step: Step) -> tuple[Any, ...]:
-    """Returns the positional arguments of the call, tensors of the graph as Keras's symbolic tensors."""
-    return tuple(step.node.arguments.args)
 
 
 @functools.cache
@@ -230,10 +225,11 @@ def _ancestors(steps: Sequence[Step], output: int) -> tuple[Step, ...]:
 
 
 _layers = keras.layers
-_SOFTMAX = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax, tf.compat.v1.nn.softmax)
-_LOG_SOFTMAX = (keras.activations.log_softmax, keras.ops.log_softmax, tf.nn.log_softmax, tf.compat.v1.nn.log_softmax)
-_SIGMOID = (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid)
-_ENDINGS = {"softmax": _SOFTMAX, "log_softmax": _LOG_SOFTMAX, "sigmoid": _SIGMOID}
+_ENDINGS = {
+    "softmax": (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax, tf.compat.v1.nn.softmax),
+    "log_softmax": (keras.activations.log_softmax, keras.ops.log_softmax, tf.nn.log_softmax, tf.compat.v1.nn.log_softmax),
+    "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
+}
 _ENDING_OPERATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 _ACTIVATED_LAST = (
     _layers.Activation, _layers.Dense, _layers.EinsumDense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D,
@@ -245,7 +241,7 @@ _UNCHANGED = (
     _layers.SpatialDropout3D, _layers.AlphaDropout, _layers.GaussianDropout, _layers.GaussianNoise,
     _layers.ActivityRegularization, _layers.Reshape, _layers.Flatten,
 )  # fmt: skip
-_UNCHANGED_OPERATIONS = ("Reshape", "Squeeze", "ExpandDims", "StopGradient", "Identity")
+_UNCHANGED_OPERATIONS = ("Reshape", "Squeeze", "ExpandDims", "StopGradient", "Identity", "Cast")
 
 
 class Logits(NamedTuple):
@@ -271,7 +267,7 @@ def logits_of(model: Any) -> Logits:
     step, ending = _last_activation(graph)
     if step is None:
         return Logits(graph, "")
-    if isinstance(step.operation, _layers.Activation) or step.operation.__class__ not in _ACTIVATED_LAST:
+    if type(step.operation) is _layers.Activation or type(step.operation) not in _ACTIVATED_LAST:
         return Logits(graph.up_to(step.inputs[0]), ending)
     linear = step._replace(operation=_without_activation(step.operation, graph.shapes[step.inputs[0]]))
     steps = [linear if other is step else other for other in graph.steps]
@@ -279,9 +275,9 @@ def logits_of(model: Any) -> Logits:
 
 
 def ends_in_softmax(model: Any) -> bool:
-    """True if a functional or sequential Keras model returns probabilities: the output of a softmax over its classes.
+    """True if a functional or sequential model returns probabilities, by a softmax in any form that `logits_of` knows.
 
-    The softmax is found in every form that `logits_of` knows. False for what has no graph, such as a subclassed model.
+    False for what has no graph, such as a subclassed model.
     """
     followed = isinstance(model, keras.Model) and is_followed(model) and len(model.inputs) == len(model.outputs) == 1
     return followed and _last_activation(layer_graph(model))[1] == "softmax"
@@ -291,17 +287,22 @@ def _last_activation(graph: LayerGraph) -> tuple[Step | None, str]:
     """Finds the step with the softmax over the classes, or the sigmoid of one unit, that the output comes from."""
     value, scaled = graph.output, False
     while (step := graph.producer(value)) is not None and len(step.inputs) == 1:
-        ending, shape = _ending_of(step, graph.shapes[step.outputs[0]]), graph.shapes[step.outputs[0]]
-        if ending:
+        shape = graph.shapes[step.outputs[0]]
+        if ending := _ending_of(step, shape):
             single = prod(size or 0 for size in shape) == 1
             return (None, "") if single != (ending == "sigmoid") or (scaled and ending != "softmax") else (step, ending)
         factor = _factor_of(step)
         scaled = scaled or factor != 1.0
-        unchanged = type(step.operation) in _UNCHANGED or operation_kind(step.operation) in _UNCHANGED_OPERATIONS
-        if not (factor > 0.0 if factor != 1.0 else unchanged or _is_linear(step)):
+        if not (factor > 0.0 if factor != 1.0 else _is_unchanged(step.operation)):
             break
         value = step.inputs[0]
     return None, ""
+
+
+def _is_unchanged(operation: Any) -> bool:
+    if type(operation) is _layers.Activation:
+        return operation.activation is keras.activations.linear
+    return type(operation) in _UNCHANGED or operation_kind(operation) in _UNCHANGED_OPERATIONS
 
 
 def _ending_of(step: Step, shape: Sequence[int | None]) -> str:
@@ -325,10 +326,6 @@ def _covers(axis: Any, shape: Sequence[int | None]) -> bool:
     if not isinstance(axis, int) or axis % rank == 0 or None in shape:
         return False
     return shape[axis % rank - 1] == prod(size or 0 for size in shape)
-
-
-def _is_linear(step: Step) -> bool:
-    return type(step.operation) is _layers.Activation and step.operation.activation is keras.activations.linear
 
 
 def _factor_of(step: Step) -> float:

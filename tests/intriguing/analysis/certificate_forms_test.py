@@ -134,8 +134,11 @@ def test_the_certificate_of_one_linear_unit_is_the_distance_to_its_boundary():
 
 
 def test_what_one_unit_may_be_is_told():
-    with pytest.raises(ValueError, match="has one output unit, which must be linear or have a sigmoid"):
-        certified_distortion(single("tanh"), IMAGES, np.zeros(NUM_IMAGES, int))
+    scaled = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(1, "sigmoid"), layers.Rescaling(100.0)])
+    layered = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(1), layers.ReLU(), layers.Dropout(0.5)])
+    for model in (single("tanh"), scaled, layered):
+        with pytest.raises(ValueError, match="has one output unit, which must be linear or have a sigmoid"):
+            certified_distortion(model, IMAGES, np.zeros(NUM_IMAGES, int))
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1, the classes of the classifier; received values from 2"):
         certified_distortion(single(), IMAGES, np.full(NUM_IMAGES, 2))
 

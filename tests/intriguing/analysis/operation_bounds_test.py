@@ -138,7 +138,7 @@ REFUSED = {
     "a quotient": (lambda x: x / (2.0 + dense(x)), "multiplies or divides 2 branches"),
     "divided by": (lambda x: 1.0 / x, "divides by the values of a branch or by zero"),
     "by zero": (lambda x: x / 0.0, "divides by the values of a branch or by zero"),
-    "a square": (lambda x: x**2, "no rule for the norm of the operation 'power.*', a Power of keras.ops.*register_norm"),
+    "a square": (lambda x: x**2, "no rule for the norm of the operation 'power.*', a Power, on inputs.*register_norm"),
     "NaN": (lambda x: x * np.array([1.0, np.nan, 1.0], np.float32), "has 1 NaN or infinite values among the 3 of 'its constant'"),
     "across the batch": (lambda x: ops.mean(x, axis=0, keepdims=True) + x, "no rule for the norm of the operation"),
     "softmax of the batch": (lambda x: ops.softmax(x, axis=0), "works across the batch"),

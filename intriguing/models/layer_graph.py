@@ -7,7 +7,6 @@ be part of another model; so this file always starts from the tensors of the mod
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -99,7 +98,8 @@ def layer_graph(model: Any) -> LayerGraph:
 
 def is_followed(model: Any) -> bool:
     """True for a model that computes what its graph says: functional or sequential and built, without a `call` of its own."""
-    computes_its_graph = type(model).call in (_functional_class().call, keras.Sequential.call)
+    caller: Any = next((kind for kind in type(model).__mro__ if "call" in vars(kind)), object)
+    computes_its_graph = _is_of_keras(caller) and caller.__name__ in ("Functional", "Sequential")
     return computes_its_graph and bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
 
 
@@ -116,8 +116,12 @@ def operation_kind(operation: Any) -> str | None:
 
     Keras does not export the classes, and probing for them would change the names that it gives to the caller's next layers.
     """
-    own = type(operation).__module__.split(".")[0] == "keras"
-    return type(operation).__name__ if own and not isinstance(operation, keras.Layer) else None
+    known = _is_of_keras(type(operation)) and not isinstance(operation, keras.Layer)
+    return type(operation).__name__ if known else None
+
+
+def _is_of_keras(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "keras"
 
 
 def positional_arguments(step: Step) -> tuple[Any, ...]:
@@ -129,13 +133,6 @@ def constants_of(step: Step) -> list[Any]:
     """Returns what an operation was called with besides tensors of the graph."""
     leaves = keras.tree.flatten((step.node.arguments.args, step.node.arguments.kwargs))
     return [leaf for leaf in leaves if leaf is not None and not isinstance(leaf, keras.KerasTensor)]
-
-
-@functools.cache
-def _functional_class() -> Any:
-    """Keras does not export the class; explicit names leave its counter of names alone."""
-    inputs = keras.Input((1,), name="probe")
-    return type(keras.Model(inputs, inputs, name="probe"))
 
 
 class _Builder:

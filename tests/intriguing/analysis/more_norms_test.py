@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.analysis import lipschitz_bound, operator_norm, scale_norms
+from intriguing.analysis import linear_norms, lipschitz_bound, operator_norm, scale_norms
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
 RTOL_BOTH_SIDES = 2e-3  # how far the two bounds of a small layer may be from its norm
@@ -66,6 +66,38 @@ def test_both_bounds_enclose_the_norm_of_the_matrix(name):
     make, shape = LINEAR[name]
     layer = with_random_weights(make(), shape)
     assert_encloses(operator_norm(layer, shape), largest_singular_value(unroll(layer, shape)))
+
+
+def drawn(seed):
+    """Draws a layer and the shape of its input."""
+    rng = np.random.default_rng(seed)
+    size, window = rng.integers(4, 11, size=2), tuple(int(width) for width in rng.integers(1, 4, size=2))
+    channels, units, step = (int(number) for number in rng.integers(1, 4, size=3))
+    padding, method = str(rng.choice(["same", "valid"])), str(rng.choice(["nearest", "bilinear", "bicubic", "lanczos5"]))
+    grid = (int(size[0]), int(size[1]))
+    target = tuple(int(width) for width in rng.integers(2, 13, size=2))
+    return [
+        (layers.SeparableConv2D(units, window, strides=step, padding=padding, depth_multiplier=units), (*grid, channels)),
+        (layers.SeparableConv1D(units, window[0], padding=padding, dilation_rate=step), (grid[0] + 4, channels)),
+        (layers.Resizing(*target, interpolation=method, crop_to_aspect_ratio=padding == "same"), (*grid, channels)),
+        (layers.CenterCrop(*target), (*grid, channels)),
+        (layers.UpSampling2D((step, units), interpolation=method), (*grid, channels)),
+        (layers.EinsumDense("abc,cde->adeb", (units, step, None)), (grid[0], channels)),
+        (layers.TimeDistributed(layers.Conv1D(units, window[0], strides=step, padding=padding)), (channels, *grid)),
+        (layers.Normalization(axis=None, mean=1.0, variance=float(step)), grid),
+    ][seed % 8]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_bounds_enclose_the_norm_of_a_layer_drawn_at_random(seed, monkeypatch):
+    layer, shape = drawn(seed)
+    layer = with_random_weights(layer, shape, seed)
+    true = largest_singular_value(unroll(layer, shape))
+    assert_encloses(operator_norm(layer, shape), true)
+    if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
+        monkeypatch.setattr(linear_norms, "_UNROLLED_ENTRIES", 0)
+        norm = operator_norm(layer, shape)
+        assert norm.lower <= true * (1 + RTOL_ROUNDING) and norm.upper >= true * (1 - RTOL_ROUNDING)
 
 
 def test_large_and_small_kernels_neither_overflow_nor_vanish():

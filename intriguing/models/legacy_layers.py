@@ -13,20 +13,38 @@ import keras
 
 _ANYTHING = object()  # a setting that does not change what a trained layer computes
 
+_NO_GROUPS = {"groups": 1}
+_OF_SEPARABLE = {
+    "groups": 1,
+    "kernel_initializer": _ANYTHING,
+    "kernel_regularizer": _ANYTHING,
+    "kernel_constraint": _ANYTHING,
+}
+_OF_RECURRENT = {"time_major": False}
+_OF_SPATIAL_DROPOUT = {"trainable": _ANYTHING, "noise_shape": None}
+_OF_AUGMENTATION = {"rng_type": _ANYTHING}
+
 _DROPPED: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(
-        ("DepthwiseConv1D", "DepthwiseConv2D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), {"groups": 1}
-    ),
-    **dict.fromkeys(
-        ("SeparableConv1D", "SeparableConv2D"),
-        {"groups": 1, **dict.fromkeys(("kernel_initializer", "kernel_regularizer", "kernel_constraint"), _ANYTHING)},
-    ),
-    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN"), {"time_major": False}),
-    **dict.fromkeys(("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"), {"trainable": _ANYTHING, "noise_shape": None}),
-    **dict.fromkeys(
-        ("RandomBrightness", "RandomContrast", "RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
-        {"rng_type": _ANYTHING},
-    ),
+    "DepthwiseConv1D": _NO_GROUPS,
+    "DepthwiseConv2D": _NO_GROUPS,
+    "Conv1DTranspose": _NO_GROUPS,
+    "Conv2DTranspose": _NO_GROUPS,
+    "Conv3DTranspose": _NO_GROUPS,
+    "SeparableConv1D": _OF_SEPARABLE,
+    "SeparableConv2D": _OF_SEPARABLE,
+    "LSTM": _OF_RECURRENT,
+    "GRU": _OF_RECURRENT,
+    "SimpleRNN": _OF_RECURRENT,
+    "SpatialDropout1D": _OF_SPATIAL_DROPOUT,
+    "SpatialDropout2D": _OF_SPATIAL_DROPOUT,
+    "SpatialDropout3D": _OF_SPATIAL_DROPOUT,
+    "RandomBrightness": _OF_AUGMENTATION,
+    "RandomContrast": _OF_AUGMENTATION,
+    "RandomCrop": _OF_AUGMENTATION,
+    "RandomFlip": _OF_AUGMENTATION,
+    "RandomRotation": _OF_AUGMENTATION,
+    "RandomTranslation": _OF_AUGMENTATION,
+    "RandomZoom": _OF_AUGMENTATION,
 }
 """For each layer the settings that Keras 3 no longer knows, and the only value that can be left out."""
 

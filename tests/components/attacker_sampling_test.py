@@ -28,22 +28,26 @@ class _KnowsSome(keras.Model):
 
 
 def test_only_right_answers_are_drawn_in_the_order_of_the_sample(card: DatasetCard) -> None:
-    drawn = sample(_KnowsSome(), card, "test", TOLD)
+    drawn, correct, accuracy = sample(_KnowsSome(), card, "test", TOLD)
     everything = sample_examples(card, "test", num_images=1000, seed=3)
     answers = np.argmax(_KnowsSome()(everything.images), axis=1)
     right = np.flatnonzero(answers == everything.labels)[:5]
+    assert correct.all() and accuracy.num_trials == 10 * 2 ** int(np.ceil(np.log2((right[-1] + 1) / 10)))
+    assert accuracy.num_events == np.count_nonzero(answers[: accuracy.num_trials] == everything.labels[: accuracy.num_trials])
     np.testing.assert_array_equal(drawn.ids, everything.ids.numpy()[right])
     np.testing.assert_array_equal(drawn.images, everything.images.numpy()[right])
 
 
 def test_images_of_the_target_are_left_out(card: DatasetCard) -> None:
-    drawn = sample(_KnowsSome(), card, "test", {**TOLD, "target": 7})
+    drawn, _, _ = sample(_KnowsSome(), card, "test", {**TOLD, "target": 7})
     assert set(drawn.labels.numpy()) == {1}
     np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "target": 7}), 7)
 
 
 def test_a_sample_without_conditions_is_that_of_the_input_layer(card: DatasetCard) -> None:
-    drawn = sample(_KnowsSome(), card, "test", {**TOLD, "only_correct": False})
+    drawn, correct, accuracy = sample(_KnowsSome(), card, "test", {**TOLD, "only_correct": False})
+    np.testing.assert_array_equal(correct, np.argmax(_KnowsSome()(drawn.images), axis=1) == drawn.labels)
+    assert accuracy == (correct.sum(), 5)
     np.testing.assert_array_equal(drawn.ids, sample_examples(card, "test", num_images=5, seed=3).ids)
 
 
@@ -52,6 +56,15 @@ def test_too_few_right_answers_are_counted(card: DatasetCard) -> None:
         ValueError, match=r"num_images must be at most \d+, the images of 'test\[:60\]' that the network gets right"
     ):
         sample(_KnowsSome(), card, "test[:60]", {**TOLD, "num_images": 50})
+
+
+def test_a_network_that_is_always_wrong_is_told_from_one_with_too_few_right_answers(card: DatasetCard) -> None:
+    class Wrong(keras.Model):
+        def call(self, images: tf.Tensor) -> tf.Tensor:
+            return tf.one_hot(tf.fill([tf.shape(images)[0]], 10), 11)
+
+    with pytest.raises(ValueError, match=r"classifies 0 of 60 images of 'test\[:60\]' correctly, .* Check the scale of pixels"):
+        sample(Wrong(), card, "test[:60]", TOLD)
 
 
 def test_targets_are_random_wrong_classes_or_none(card: DatasetCard) -> None:

@@ -49,7 +49,7 @@ def main() -> None:
         num_top=_NUM_TOP.value, num_random_bases=_NUM_BASES.value, scaling=_SCALING.value, max_units=_MAX_UNITS.value,
         num_ways=min(UnitSettings().num_ways, _NUM_BASES.value), seed=flags.FLAGS.seed,
     )  # fmt: skip
-    subset = data_flags.subset_step(workdir, model_flags.image_shape(trained))
+    subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))
     analyzer = UnitAnalyzer(
         f"units_{name}", workdir, model=trained, subset=subset, settings=to_parameters(settings), layers=_layers(),
         controls=list(CONTROLS) if _CONTROLS.value else [], attributes=_attributes(),

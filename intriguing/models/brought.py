@@ -20,6 +20,9 @@ _HDF5 = (".h5", ".hdf5")
 FORMATS = (".keras", *_HDF5)
 """How the name of a model file ends."""
 
+NOT_FORMATS = (".npz", ".tflite", ".pt", ".pth", ".onnx", ".pb", ".hdf")
+"""How the names of other files end, of networks that Keras does not read."""
+
 _MOST_CHARACTERS = 300  # of what Keras reports, in a message
 _IN_PYTHON = "pass the model to the functions of intriguing in Python"
 _WAYS_OUT = {

@@ -17,7 +17,7 @@ REQUIRED = {
     "train": ["--model=FC10(1)"],
     "train_adversarially": ["--model=FC10(1)"],
     "attack": ["--trained_model=nowhere"],
-    "measure_transfer": ["--trained_models=nowhere", "--distorted_images=nowhere"],
+    "measure_transfer": ["--distorted_images=nowhere", "--trained_models=nowhere"],
 }
 
 
@@ -88,6 +88,10 @@ def test_an_unknown_recipe_ends_a_real_process_with_one_line_and_a_code() -> Non
 def test_an_unknown_model_is_answered_with_the_nearest_one_before_any_work(script: Script, tmp_path: Path) -> None:
     line = _refused_in_one_line(script("train", "--model=FC100-10-100", f"--workdir={tmp_path / 'runs'}"))
     assert line.startswith("ValueError: unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'? Known: FC10(1e-4), ")
+    assert "This script trains networks of the zoo. " in line
+    assert line.endswith(
+        "save it with model.save('mine.keras'), and attack it with python -m launch.attack --model=mine.keras."
+    )
     assert not (tmp_path / "runs").exists()
 
 

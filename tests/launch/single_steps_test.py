@@ -36,10 +36,16 @@ def test_train_attack_and_measure_transfer_read_each_others_files(script: Script
         assert attacked.code == 0, attacked.err
         found = DistortedImages(tmp_path / f"attack_{name}").attack()
         mean, folder = found["mean_distortion"], tmp_path / f"attack_{name}"
-        statuses = ", ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
+        statuses = "; ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
         assert sum(found["num_images_by_status"].values()) == 8
-        assert attacked.out == (
-            f"Found {found['num_succeeded']} of 8, average distortion {mean:.4f}: {statuses}.\n"
+        correct = DistortedImages(folder).arrays()["correct"]
+        num_correct = int(correct.sum())
+        assert attacked.out.startswith(f"{name} classifies {num_correct} of 8 (95 % interval: ")
+        assert attacked.out.partition("\n")[2] == (
+            f"Found {found['num_succeeded']} of 8: {statuses}.\n"
+            f"Average distortion of the {num_correct} of these that were classified correctly before: {mean:.4f}.\n"
+            f"Rounded to bytes, as in a PNG file, {found['num_surviving_rounding']} of 8 still succeed; "
+            "--num_levels=256 searches among such images.\n"
             f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {folder}\n"
         )
         assert (found["name"], found["subset"]) == (name, "test")

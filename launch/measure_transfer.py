@@ -62,13 +62,14 @@ def _networks(workdir: Path) -> list[TrainedModel]:
     if not _TRAINED_MODELS.value and not _MODELS.value:
         raise ValueError("no network was named; pass --trained_models, folders that launch.train wrote, or --models, files.")
     import_flags.import_modules()
-    trained = [TrainedModel(folder) for folder in _TRAINED_MODELS.value]
+    files = [path for path in _TRAINED_MODELS.value if Path(path).is_file()] + _MODELS.value
+    trained = [TrainedModel(folder) for folder in _TRAINED_MODELS.value if folder not in files]
     for model in trained:
         model.manifest()  # what is not a whole trained model is refused before anything runs
-    importers = [import_flags.importer(workdir, model) for model in _MODELS.value]
+    importers = [import_flags.importer(workdir, model) for model in files]
     names = [importer.id for importer in importers]
     if len(set(names)) < len(names):
-        raise ValueError(f"model files must have names of their own; received {','.join(_MODELS.value)!r}. Rename one of them.")
+        raise ValueError(f"model files must have names of their own; received {','.join(files)!r}. Rename one of them.")
     run(importers)
     return [*trained, *(importer.output for importer in importers)]
 

@@ -32,6 +32,10 @@ def network(workdir: Path) -> TrainedModel:
         run([importer])
         return importer.output
     import_flags.import_modules()
+    if Path(_TRAINED_MODEL.value).is_file():
+        raise ValueError(
+            f"{_TRAINED_MODEL.value!r} is a file; expected a folder that launch.train wrote. Pass a file as --model."
+        )
     trained = TrainedModel(_TRAINED_MODEL.value)
     trained.manifest()  # what is not a whole trained model is refused before anything runs
     return trained

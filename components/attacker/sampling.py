@@ -28,11 +28,13 @@ class Sample(NamedTuple):
 
 def check_fits(model: keras.Model, card: DatasetCard) -> None:
     """Raises a `ValueError` if a network takes other images than those of a data set, or has fewer classes."""
-    wanted, num_classes = tuple(model.input_shape[1:]), model.output_shape[-1]
-    if any(want not in (None, size) for want, size in zip(wanted, card.image_shape, strict=True)):
+    wanted, found, num_classes = list(model.input_shape[1:]), list(card.image_shape), model.output_shape[-1]
+    if len(wanted) != len(found) or any(want not in (None, size) for want, size in zip(wanted, found)):
+        same_channels = wanted[2:] == found[2:]
+        way_out = "Bring them to its size with --image_size, or take" if same_channels else "Take"
         raise ValueError(
-            f"the network takes images {list(wanted)}; those of {card.name} are {list(card.image_shape)}. Bring them to its "
-            "size with --image_size, or take another data set."
+            f"the network takes images {wanted}; those of {card.name} are {found}. {way_out} another data set, or a folder of "
+            "images, whose channels are made those of the network."
         )
     if card.num_classes > num_classes:
         raise ValueError(

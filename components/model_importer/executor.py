@@ -75,7 +75,9 @@ def check_source(model: str, weights: str) -> None:
 def is_file(model: str) -> bool:
     """True if a model is named by the path of a file: it looks like one, or something is there."""
     is_name = model.startswith(APPLICATIONS) or model in zoo.names()
-    return not is_name and (Path(model).suffix in _SUFFIXES or "/" in model or Path(model).expanduser().exists())
+    return (
+        bool(model) and not is_name and (Path(model).suffix in _SUFFIXES or "/" in model or Path(model).expanduser().exists())
+    )
 
 
 def scaling_from(parameters: Mapping[str, Any]) -> PixelScaling:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.attacker.sampling import check_fits, sample, targets_of
+from components.attacker.sampling import check_fits, class_number, sample, targets_of
 from intriguing.data import DatasetCard, dataset_card, sample_examples
 
 TOLD = {"num_images": 5, "only_correct": True, "seed": 3, "targeted": True, "target": -1, "batch_size": 4}
@@ -75,13 +75,28 @@ def test_targets_are_random_wrong_classes_or_none(card: DatasetCard) -> None:
         np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "targeted": False, "target": target}), -1)
 
 
+def test_a_class_is_found_by_name_or_else_by_number() -> None:
+    assert [class_number(text, ("cat", "dog", "10"), 12) for text in ("dog", "0", "11", "10")] == [1, 0, 11, 2]
+    for text in ("dgo", "12", "-1"):
+        with pytest.raises(ValueError, match=f"there is no class '{text}'; expected a name, or a number from 0 to 11."):
+            class_number(text, ("cat", "dog", "10"), 12)
+    with pytest.raises(ValueError, match=r"Did you mean 'c7'\? Known: c0, c1, .*, c19, \.\.\.\."):
+        class_number("c7?", [f"c{number}" for number in range(30)], 30)
+
+
 def test_a_network_of_other_images_or_fewer_classes_is_refused(card: DatasetCard) -> None:
     def network(shape: tuple[int, ...], num_classes: int) -> keras.Model:
         inputs = keras.Input(shape)
         return keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs)))
 
     check_fits(network((28, 28, 1), 12), card)
-    with pytest.raises(ValueError, match=r"takes images \[28, 28, 3\]; those of mnist_5k are \[28, 28, 1\]. Bring them to its"):
+    with pytest.raises(ValueError, match=r"takes images \[28, 28, 3\]; those of mnist_5k are \[28, 28, 1\]. Take another data"):
         check_fits(network((28, 28, 3), 10), card)
+    with pytest.raises(
+        ValueError, match=r"takes images \[8, 8, 1\]; .* Bring them to its size with --image_size, or take another"
+    ):
+        check_fits(network((8, 8, 1), 10), card)
+    with pytest.raises(ValueError, match=r"takes images \[28, 28\]; those of mnist_5k are \[28, 28, 1\]"):
+        check_fits(network((28, 28), 10), card)
     with pytest.raises(ValueError, match="the network has 4 classes; mnist_5k has 10. Take a data set"):
         check_fits(network((28, 28, 1), 4), card)

@@ -98,6 +98,8 @@ def test_own_layers_gray_images_and_names_of_classes_are_all_understood(
 def test_without_its_module_or_names_a_model_is_refused_with_the_way_out(
     script: Script, module: str, model_file: Path, folder: Path, tmp_path: Path
 ) -> None:
+    refused = script("attack", f"--trained_model={model_file}", f"--workdir={tmp_path / 'runs'}")
+    assert "is a file; expected a folder that launch.train wrote. Pass a file as --model." in _last_line(refused)
     for flags, words in (
         ((), "the layer 'Darker' is not one of Keras. Name the module that registers it, as --import_module=mine in a script"),
         (("--import_module=mine.py",), "takes the name of a module, such as mine for mine.py; received 'mine.py'"),
@@ -163,12 +165,12 @@ def test_transfer_of_saved_images_is_measured_between_model_files(
 ) -> None:
     (other := tmp_path / "other.keras").write_bytes(bytes_model.read_bytes())
     arguments = (
-        f"--models={bytes_model},{other}", "--pixel_scale=255", f"--distorted_images={saved}", "--noise=0.1",
+        f"--models={bytes_model}", f"--trained_models={other}", "--pixel_scale=255", f"--distorted_images={saved}", "--noise=0.1",
         f"--workdir={tmp_path / 'runs'}", "--strategy=one_device",
     )  # fmt: skip
     finished = script("measure_transfer", *arguments, f"--clean_images={folder}")
     assert finished.code == 0, finished.err
-    assert finished.out.startswith("bytes classifies 4 of 4 (95 % interval: 51 % to 100 %) clean images correctly.\nother ")
+    assert finished.out.startswith("bytes classifies 4 of 4 (95 % interval: 51 % to 100 %) clean images correctly.\n")
     rows = json.loads((tmp_path / "runs" / "transfer.json").read_text())["rows"]
     assert [row["Made for"] for row in rows] == ["Distorted for saved", "Gaussian noise with stddev=0.1"]
     assert rows[0]["bytes"]["num_events"] == rows[0]["other"]["num_events"] == 2, "the bright ones are dark now"

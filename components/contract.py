@@ -103,16 +103,16 @@ class Component(Generic[Output]):
         return (self.output.uri / MANIFEST).is_file() and self.output.manifest()["fingerprint"] == self.fingerprint()
 
     def differences(self, manifest: Mapping[str, Any]) -> str:
-        """Returns in words how the step that wrote a manifest differed from this one."""
+        """Returns in words what was different when a manifest was written."""
         before, now = dict(_leaves(manifest["parameters"])), dict(_leaves(self.parameters))
         told = [
-            f"{name}={before.get(name)!r} in place of {now.get(name)!r}"
+            f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
             for name in dict.fromkeys([*before, *now])
             if before.get(name) != now.get(name)
         ]
         if manifest["inputs"] != self._input_digests():
-            told.append("other inputs")
-        return ", ".join(told) or "another version of this code or of its libraries"
+            told.append("its inputs were others")
+        return ", ".join(told) or "this code or a library had another version"
 
     def execute(self, folder: Path, progress: Progress) -> None:
         """Does the work into `folder` and seals it with a manifest."""

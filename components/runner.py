@@ -136,7 +136,7 @@ def _replaced(component: Component) -> str:
     if not (component.output.uri / MANIFEST).is_file():
         return ""
     differences = component.differences(component.output.manifest())
-    return f"replaces the result of an earlier run, with {differences}; pass another --workdir to keep both  "
+    return f"replaces the result of an earlier run ({differences}); pass another --workdir to keep both  "
 
 
 def _partial(component: Component) -> Path:

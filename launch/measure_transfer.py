@@ -47,6 +47,8 @@ _NOISE = flags.DEFINE_multi_float("noise", [0.1, 0.3], "Standard deviations of t
 def main() -> None:
     """Evaluates, saves the rates, and prints the table."""
     workdir = accelerator_flags.workdir(default="runs/steps")
+    if not _DISTORTED.value:
+        raise ValueError("--distorted_images must name at least one folder; received none.")
     models = _networks(workdir)
     attacks = [_attack(folder, workdir, models[0]) for folder in _DISTORTED.value]
     evaluator = TransferEvaluator(

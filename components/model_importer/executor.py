@@ -70,6 +70,8 @@ def check_source(model: str, weights: str) -> None:
             f"a model file has weights of its own, and any other model needs some; received the model {model!r} and the "
             f"weights {weights!r}. Pass --weights=imagenet, random or a file for a name, and none for a file."
         )
+    if weights not in ("", IMAGENET, RANDOM) and not Path(weights).is_file():
+        raise FileNotFoundError(f"there is no file of weights {weights!r}; expected {IMAGENET}, {RANDOM} or a file.")
 
 
 def is_file(model: str) -> bool:

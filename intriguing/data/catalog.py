@@ -221,9 +221,17 @@ def _scratch_dir(builder: tfds.core.DatasetBuilder) -> Iterator[str]:
     as those of MNIST, would be filled with digits. A failed download would also leave its pieces there.
     """
     root = Path(builder.data_dir_root)
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="downloads_", dir=root) as scratch:
-        yield scratch
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix="downloads_", dir=root)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write to {root}, where TFDS keeps its data sets: {error.strerror}. Make the folder, or pass another "
+            "data_dir, --tfds_data_dir of a script",
+        ) from error
+    with scratch as folder:
+        yield folder
 
 
 def _check_manual_dir(builder: tfds.core.DatasetBuilder, manual_dir: Path) -> None:

@@ -111,6 +111,7 @@ def test_names_of_classes_are_one_for_each_output(model_file: Path, tmp_path: Pa
         ("mine.keras", "random", "a model file has weights of its own"),
         ("FC10(1)", "", "any other model needs some"),
         ("", "", "unknown model ''. "),
+        ("FC10(1)", "nowhere.npz", "there is no file of weights 'nowhere.npz'; expected imagenet, random or a file"),
         ("nowhere/mine", "", "there is no model file 'nowhere/mine'"),
         ("mine.onnx", "", "there is no model file 'mine.onnx'"),
         ("FC10(2)", "", r"one of Keras is keras.applications.NAME"),

@@ -57,13 +57,12 @@ def test_an_earlier_result_that_is_replaced_is_named(tmp_path: Path, capsys: pyt
     run(two_steps(tmp_path))
     capsys.readouterr()
     run(two_steps(tmp_path, plus=10))
-    assert (
-        "[2/2] sum  replaces the result of an earlier run, with plus=2 in place of 10; pass another --workdir to keep both"
-        in (capsys.readouterr().err)
+    assert "[2/2] sum  replaces the result of an earlier run (plus was 2 and is 10); pass another --workdir to keep both" in (
+        capsys.readouterr().err
     )
     one = Constant("one", tmp_path, plus=5)
     run([one, toys.Sum("sum", tmp_path, numbers=one, plus=10)])
-    assert "[2/2] sum  replaces the result of an earlier run, with other inputs; " in capsys.readouterr().err
+    assert "[2/2] sum  replaces the result of an earlier run (its inputs were others); " in capsys.readouterr().err
 
 
 def test_differences_are_named_as_nested_settings_and_tuples_equal_their_lists(tmp_path: Path) -> None:
@@ -72,9 +71,9 @@ def test_differences_are_named_as_nested_settings_and_tuples_equal_their_lists(t
 
     step = Trained("one", tmp_path, training={"kind": "Minibatch", "num_epochs": 5, "pools": ({"size": 3},)})
     manifest = {"parameters": {"training": {"kind": "Minibatch", "num_epochs": 60, "pools": [{"size": 3}]}}, "inputs": {}}
-    assert step.differences(manifest) == "training.num_epochs=60 in place of 5"
+    assert step.differences(manifest) == "training.num_epochs was 60 and is 5"
     manifest["parameters"]["training"]["num_epochs"] = 5
-    assert step.differences(manifest) == "another version of this code or of its libraries"
+    assert step.differences(manifest) == "this code or a library had another version"
 
 
 def test_a_second_run_waits_for_the_first_and_reuses_its_result(

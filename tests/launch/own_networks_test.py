@@ -170,7 +170,7 @@ def test_transfer_of_saved_images_is_measured_between_model_files(
     )  # fmt: skip
     finished = script("measure_transfer", *arguments, f"--clean_images={folder}")
     assert finished.code == 0, finished.err
-    assert finished.out.startswith("bytes classifies 4 of 4 (95 % interval: 51 % to 100 %) clean images correctly.\n")
+    assert "bytes classifies 4 of 4 (95 % interval: 51 % to 100 %) clean images correctly.\n" in finished.out
     rows = json.loads((tmp_path / "runs" / "transfer.json").read_text())["rows"]
     assert [row["Made for"] for row in rows] == ["Distorted for saved", "Gaussian noise with stddev=0.1"]
     assert rows[0]["bytes"]["num_events"] == rows[0]["other"]["num_events"] == 2, "the bright ones are dark now"
@@ -203,3 +203,5 @@ def test_networks_of_measure_transfer_are_named_and_differ(script: Script, bytes
             script("measure_transfer", *flags, f"--distorted_images={tmp_path}", f"--workdir={tmp_path / 'runs'}")
         )
         assert words in line
+    empty = script("measure_transfer", "--distorted_images=", f"--models={bytes_model}")
+    assert "--distorted_images must name at least one folder; received none." in _last_line(empty)

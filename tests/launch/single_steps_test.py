@@ -108,6 +108,7 @@ def test_units_of_a_trained_network_are_analyzed_and_shown(script: Script, tmp_p
 def test_what_cannot_be_analyzed_is_told_in_one_line(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     assert _train(script, tmp_path, digits_dir, "linear").code == 0
     for arguments, message in (
+        (("--layers=",), "--layers must name at least one layer; received none."),
         (("--layers=logit",), "unknown layer 'logit'. Did you mean 'logits'?"),
         (("--layers=logits", "--before_activation"), "has no activation function"),
         (("--layers=logits", "--num_random_bases=20"), "num_random_bases must be at least 99"),

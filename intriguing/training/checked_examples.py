@@ -64,13 +64,15 @@ def check_classifier(model: keras.Model, images: Any) -> int:
     """Returns the number of classes of a model, after a look at its outputs for some images.
 
     Args:
-        model: A Keras model that is built.
+        model: A Keras model.
         images: `[n, ...]`; the first of them are used.
 
     Raises:
         ValueError: If the outputs are not one score for each of at least two classes, or if they are probabilities and no
-            softmax is recognized, so that their loss would be that of logits.
+            softmax is recognized, so that their loss would be that of logits; or if the model is not built.
     """
+    if not model.built:  # a call would fix the batch size of a Sequential model
+        raise ValueError(f"the model {model.name!r} must be built before it is trained. Begin it with a keras.Input.")
     outputs = model(images[:_NUM_PROBED], **in_mode(model, training=False))
     shape = getattr(outputs, "shape", None)
     if shape is None or len(shape) != 2 or shape[1] < 2:

@@ -73,7 +73,7 @@ class PooledModel(keras.Model):
         # In a plain object, where Keras does not look: the parts are no further layers, and share their weights with the whole.
         self._parts = _Parts(cuts, losses_of_pools(classifier, cuts))
         self._pool_weights = [self._weights_for(cut, pool) for cut, pool in zip(cuts, pools, strict=True)]
-        self._pool_losses = [keras.metrics.Mean(name=f"{pool.layer}_pool_loss") for pool in pools]
+        self._pool_losses = [keras.metrics.Mean(name=f"{_label(pool)}_pool_loss") for pool in pools]
         self._wants_classes = True  # the loss is the default one
         self.built = True
 
@@ -84,7 +84,7 @@ class PooledModel(keras.Model):
                 dtype=tensor.dtype.name,
                 initializer="zeros",
                 trainable=False,
-                name=f"{settings.layer}_pool_{name}",
+                name=f"{_label(settings)}_pool_{name}",
             )
             for name, tensor in empty_pool(cut, settings)._asdict().items()
         ]
@@ -206,6 +206,11 @@ class PooledModel(keras.Model):
             renewed = renew(self.pool(index), made, seed=(self.seed, number * len(self.pools) + index))
             for variable, value in zip(self._pool_weights[index], renewed, strict=True):
                 variable.assign(value)
+
+
+def _label(pool: LayerPool) -> str:
+    """Names a layer in weights and metrics, where Keras allows no slash."""
+    return pool.layer.replace("/", "_")
 
 
 class _Parts:

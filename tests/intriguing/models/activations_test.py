@@ -177,7 +177,8 @@ def test_a_model_that_is_not_built_is_refused_until_it_is(colors):
     ):
         activations_at(model, "conv")
     model(colors)
-    np.testing.assert_array_equal(activations_at(model, "conv")(colors), model.layers[0](colors))
+    more = tf.concat([colors, colors], axis=0)  # other batch sizes than the one by which the model was built
+    np.testing.assert_array_equal(activations_at(model, "conv")(more), model.layers[0](more))
 
 
 def test_a_single_unit_is_one_feature(images):

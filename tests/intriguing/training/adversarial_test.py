@@ -269,7 +269,7 @@ def test_an_epoch_of_less_batches_than_rounds_is_refused():
         (lambda images, labels: (images, labels.astype(float)), TypeError, "labels must be integers, the numbers of classes"),
         (lambda images, labels: (images, labels + 1), ValueError, "labels must lie in 0..1, the classes of the classifier"),
         (lambda images, labels: (images[:, :1], labels), ValueError, r"images must have the shape \[2, 2, 1\] that the model"),
-        (lambda images, labels: (255.0 * images, labels), ValueError, "images must lie in"),
+        (lambda images, labels: (255.0 * images, labels), ValueError, "images must lie within bounds"),
         (lambda images, labels: ((255.0 * images).astype(np.uint8), labels), TypeError, "images must be floating point"),
     ],
     ids=["one-hot", "float", "range", "shape", "bounds", "bytes"],

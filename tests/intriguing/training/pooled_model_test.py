@@ -266,7 +266,7 @@ def test_a_loss_of_the_caller_may_want_other_labels():
     [
         (np.zeros((16, 3, 3, 1), np.float32), ValueError, r"images must have the shape \[2, 2, 1\] that the model .* expects"),
         (np.zeros((16, *SHAPE), np.uint8), TypeError, "images must be floating point; received uint8"),
-        (np.full((16, *SHAPE), 200.0), ValueError, "images must lie in"),
+        (np.full((16, *SHAPE), 200.0), ValueError, "images must lie within bounds"),
     ],
     ids=["shape", "bytes", "range"],
 )
@@ -343,6 +343,19 @@ def test_networks_of_other_precision_have_nearly_the_loss_of_float32(policy, las
         histories.append(fit(pooled_of(model, optimizer=keras.optimizers.SGD(0.1)), data, epochs=2))
     for name in histories[0]:
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=0.02, err_msg=name)
+
+
+def test_a_pool_may_lie_inside_a_nested_model():
+    plain, data = with_head(logits), examples(32)
+    body = keras.Sequential(plain.layers[:-1], name="body")
+    histories = []
+    for model, layer in ((plain, "hidden1"), (keras.Sequential([keras.Input(SHAPE), body, plain.layers[-1]]), "body/hidden1")):
+        model.set_weights(with_head(logits).get_weights())
+        pooled = PooledModel(model, pools=(LayerPool(layer=layer, size=8, replaced=0.5),), search=SEARCH, seed=3)
+        pooled.compile("adam", jit_compile=False)
+        histories.append(fit(pooled, data, epochs=2))
+    np.testing.assert_allclose(histories[1]["body_hidden1_pool_loss"], histories[0]["hidden1_pool_loss"], rtol=RTOL_ROUNDING)
+    np.testing.assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=RTOL_ROUNDING)
 
 
 HEADS = {

@@ -292,3 +292,10 @@ def test_layers_in_half_precision_have_nearly_the_loss_of_float32(examples, poli
             [*record.losses, *fit_full_batch(model, images, labels, settings=FullBatchTraining(max_iterations=3)).losses]
         )
     np.testing.assert_allclose(found[1], found[0], rtol=0.05)
+
+
+def test_a_model_that_is_not_built_is_told_and_stays_so(examples):
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)], name="mine")
+    with pytest.raises(ValueError, match="the model 'mine' must be built before it is trained. Begin it with a keras.Input."):
+        fit_full_batch(model, *examples)
+    assert not model.built

@@ -70,7 +70,7 @@ def features_at(
 def _check_pooling(pooling: str | None, shape: tuple[int | None, ...], layer_name: str) -> None:
     known_size = None not in shape[1:]
     if pooling is None:
-        every = f"all {prod(shape[1:])}" if known_size else "all of them"
+        every = f"all {prod(size for size in shape[1:] if size)}" if known_size else "all of them"
         raise ValueError(
             f"the outputs of the layer {layer_name!r} have shape {list(shape)}, with spatial axes; name what becomes of them: "
             f"pooling='max' or 'mean' gives one feature a channel, 'flatten' gives {every}."
@@ -84,7 +84,7 @@ def _check_pooling(pooling: str | None, shape: tuple[int | None, ...], layer_nam
 
 def _pooling_layer(pooling: str | None, shape: tuple[int | None, ...], channel_axis: int) -> Any:
     if pooling == "flatten":
-        return keras.layers.Reshape((prod(shape[1:]),))
+        return keras.layers.Flatten(data_format="channels_last")  # the order of rows in memory
     places = [axis for axis in range(1, len(shape)) if axis != channel_axis % len(shape)]
     return functools.partial(keras.ops.max if pooling == "max" else keras.ops.mean, axis=places)
 
@@ -115,7 +115,7 @@ def _before_activation(path: Path, layer_name: str) -> keras.Model:
 
 
 _PROBE_SIZE = 64  # of an axis whose size is not known
-_TOLERANCES = 1e-2, 1e-3  # relative and absolute; layers may compute in half precision
+_RTOL, _ATOL = 1e-2, 1e-3  # layers may compute in half precision
 
 
 class _WithoutActivation(keras.Layer):
@@ -133,7 +133,8 @@ class _WithoutActivation(keras.Layer):
         shape = [2, *(size or _PROBE_SIZE for size in input_shape[1:])]
         probe = tf.random.stateless_normal(shape, [0, 0], alg="philox")
         expected, found = self.layer(probe), self.layer.activation(self(probe))
-        if not np.allclose(*(tf.cast(value, tf.float32) for value in (found, expected)), *_TOLERANCES, equal_nan=True):
+        found, expected = (np.asarray(tf.cast(value, tf.float32)) for value in (found, expected))
+        if not np.allclose(found, expected, rtol=_RTOL, atol=_ATOL, equal_nan=True):
             raise ValueError(_refusal(self.layer))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

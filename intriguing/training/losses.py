@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from intriguing.models.layer_graph import ends_in_softmax
 from intriguing.models.layer_paths import is_wired
-from intriguing.models.logits import ends_in_softmax
 
 BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
 """From `(outputs of the model, images, labels)` of a batch to a scalar."""

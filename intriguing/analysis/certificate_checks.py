@@ -70,7 +70,7 @@ def _is_linear(graph: LayerGraph) -> bool:
         activation = getattr(layer, "activation", None) if type(layer) not in ACTIVATION_LAYERS[1:] else layer
         if slope_of_operation(layer) is not None or activation not in (None, keras.activations.linear):
             return False
-        if len(step.inputs) != 1 or getattr(layer, "weights", ()):
+        if len(step.inputs) != 1 or getattr(layer, "weights", None):
             return True
         value = step.inputs[0]
     return True

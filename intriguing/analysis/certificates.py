@@ -53,6 +53,8 @@ def certified_distortion(
     largest logit, and of the length of what is passed on. Where probabilities decide, the largest logit counts as 1 at least:
     below that, single precision may not tell two probabilities apart. Half precision is refused: it rounds each number by up to
     2**-11 (float16) or 2**-8 (bfloat16) of itself, and sums of some hundred products by as much as they are.
+    TensorFloat-32, in which recent GPUs multiply by default, is no single precision: turn it off with
+    `tf.config.experimental.enable_tensor_float_32_execution(False)`.
 
     Args:
         model: A functional or sequential Keras model from images to logits or probabilities, one input, one output. A softmax

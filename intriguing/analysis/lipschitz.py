@@ -93,6 +93,11 @@ def check_bounded(model: keras.Model | LayerGraph) -> None:
             f"the model {graph.name!r} takes images of any size, {(None, *graph.shapes[0])}, and norms depend on the size. "
             "Build it with a keras.Input of one size."
         )
+    if "float" not in graph.dtypes[0]:
+        raise ValueError(
+            f"the model {graph.name!r} takes images of type {graph.dtypes[0]}, to which it rounds what it receives, so that no "
+            "bound holds. Build it with a keras.Input of type float32."
+        )
     for step in graph.steps:
         _bound_of(step, graph, [1.0] * len(step.inputs), check_only=True)
 
@@ -123,6 +128,10 @@ def _bound_of(
     """Returns the bound of what a step puts out, and what its layer adds to it; with `check_only` without large norms."""
     operation, shapes = step.operation, [graph.shapes[number] for number in step.inputs]
     output = graph.shapes[step.outputs[0]]
+    if any("float" not in graph.dtypes[number] for number in step.outputs):
+        raise ValueError(
+            f"{described(operation)}, returns {graph.dtypes[step.outputs[0]]}: it rounds values, so that no bound holds."
+        )
     if isinstance(operation, keras.layers.InputLayer):
         return bounds[0], None
     if len(step.outputs) != 1 or None in (*output, *(size for shape in shapes for size in shape)):

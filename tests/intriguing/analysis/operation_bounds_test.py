@@ -165,6 +165,19 @@ def test_what_has_no_bound_is_refused_before_any_norm_is_computed(name):
             function(model)
 
 
+def test_a_model_that_rounds_its_images_has_no_bound():
+    model = keras.Sequential(
+        [keras.Input(SHAPE, dtype="uint8"), layers.Rescaling(1.0 / 255.0), layers.Flatten(), layers.Dense(2)]
+    )
+    with pytest.raises(ValueError, match="takes images of type uint8, to which it rounds what it receives"):
+        check_bounded(model)
+    outer = keras.Sequential([keras.Input(SHAPE), model])
+    rounded = model_of(lambda x: layers.Flatten()(ops.cast(ops.cast(x, "int32"), "float32")))
+    for rounds in (outer, rounded):
+        with pytest.raises(ValueError, match="returns (uint8|int32): it rounds values, so that no bound holds"):
+            lipschitz_bound(rounds)
+
+
 def test_a_check_computes_no_norm(monkeypatch):
     from intriguing.analysis import linear_norms
 

@@ -39,7 +39,7 @@ class ModelImporterExecutor(Executor):
         if told["scaling"]:
             scaling = scaling_from(told["scaling"])
         if scaling is not None:
-            shape = _image_shape(model, told["image_shape"])
+            shape: Any = _image_shape(model, told["image_shape"])  # two numbers for a model without channels
             model = on_pixels(model, scaling, image_shape=shape, probabilities=told["probabilities"])
         model = _with_channel_axis(model)
         _check_class_names(told["class_names"], model)

@@ -73,7 +73,7 @@ def read(examples: Examples, rows: int, *, num_groups: int | None = None) -> Ite
     place = 0
     for element in examples.batches.rebatch(rows).prefetch(1):
         images = element if alone else element[0]
-        groups = _groups_at(examples, place, images.shape[0]) if alone else element[1].numpy()
+        groups = _groups_at(examples, place, images.shape[0]) if alone else np.asarray(element[1])
         yield tf.cast(images, tf.float32), _checked_groups(groups, images.shape[0], num_groups)
         place += images.shape[0]
 

@@ -63,7 +63,7 @@ def features_at(
     if len(shape) == 2:
         return activations
     _check_pooling(pooling, shape, layer_name)
-    pooled = _pooling_layer(pooling, shape, _channel_axis(find_path(model, layer_name)[-1].layer))
+    pooled = _pooling_layer(pooling, shape, _channel_axis(find_path(model, layer_name)[-1].node))
     return chained([activations, pooled])
 
 
@@ -89,10 +89,18 @@ def _pooling_layer(pooling: str | None, shape: tuple[int | None, ...], channel_a
     return functools.partial(keras.ops.max if pooling == "max" else keras.ops.mean, axis=places)
 
 
-def _channel_axis(layer: Any) -> int:
-    while is_wired(layer):
-        layer = node_of(layer.outputs[0]).operation
-    return 1 if getattr(layer, "data_format", "channels_last") == "channels_first" else -1
+def _channel_axis(node: Any) -> int:
+    """Follows layers that keep the order of axes, such as activations, down to one that names it."""
+    while True:
+        layer = node.operation
+        if is_wired(layer):
+            node = node_of(layer.outputs[0])
+        elif hasattr(layer, "data_format"):
+            return 1 if layer.data_format == "channels_first" else -1
+        elif not node.input_tensors or isinstance(layer, (keras.layers.Permute, keras.layers.Reshape)):
+            return -1
+        else:
+            node = node_of(node.input_tensors[0])
 
 
 _ACTIVATION_LAYERS = (

@@ -89,11 +89,13 @@ def test_flattening_keeps_every_place(images):
     np.testing.assert_array_equal(features_at(model, "pool1", pooling="flatten")(images), maps.reshape(3, -1))
 
 
-def test_channels_may_come_first():
+@pytest.mark.parametrize("layer_name", ["padded", "rectified"])
+def test_channels_may_come_first(layer_name):
     inputs = keras.Input((2, 5, 5))
     padded = keras.layers.ZeroPadding2D(data_format="channels_first", name="padded")(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU(name="rectified")(padded))
     images = tf.random.stateless_uniform([3, 2, 5, 5], seed=[0, 0])
-    features = features_at(keras.Model(inputs, padded), "padded", pooling="max")
+    features = features_at(model, layer_name, pooling="max")
     np.testing.assert_array_equal(features(images), np.max(images, axis=(2, 3)))
 
 

@@ -14,6 +14,7 @@ from components.reporter.component import NO_PARTS, Reporter
 from components.runner import run
 from components.spectral_analyzer.component import SpectralAnalyzer
 from intriguing.accelerators import writes_files
+from intriguing.analysis import check_bounded, check_certifiable
 from intriguing.analysis.proportions import Proportion
 from launch import accelerator_flags, attack_flags, data_flags, model_flags
 from launch.clean_accuracy import show_accuracy
@@ -26,6 +27,9 @@ def main() -> None:
     """Attacks, certifies, writes the page, and prints both sides."""
     workdir = accelerator_flags.workdir(default="runs/steps")
     trained = model_flags.network(workdir)
+    model = trained.load()
+    check_bounded(model)  # before the attack, which may take long
+    check_certifiable(model)
     title = trained.training()["name"]
     name = folder_name(title)
     subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))

@@ -54,7 +54,11 @@ class AttackerExecutor(Executor):
             }
         )
         about = {"name": trained.training()["name"], "dataset": card.name, "subset": split, "pixel_box": list(card.pixel_box)}
-        about |= {"num_levels": num_levels, "num_classes": max(2, model.output_shape[-1]), "class_names": list(card.class_names)}
+        about |= {
+            "num_levels": num_levels,
+            "num_classes": max(2, model.output_shape[-1]),
+            "class_names": list(card.class_names),
+        }
         output.write_json("attack.json", {**_summary(results, still_wrong, drawn), **about})
 
     def _attack(

@@ -136,12 +136,15 @@ def _only_node(model: keras.Model, name: str, layer_name: str) -> Any:
     return calls[0]
 
 
-def _nodes(outputs: Sequence[keras.KerasTensor]) -> list[Any]:
-    """Returns every call in the graph that ends in some tensors."""
+def _nodes(outputs: Sequence[keras.KerasTensor], *, above: keras.KerasTensor | None = None) -> list[Any]:
+    """Returns every call in the graph that ends in some tensors; with `above`, without what leads to that tensor alone."""
     nodes: list[Any] = []
     waiting, seen = list(outputs), set()
     while waiting:
-        node = node_of(waiting.pop())
+        tensor = waiting.pop()
+        if tensor is above:
+            continue
+        node = node_of(tensor)
         if id(node) not in seen:
             seen.add(id(node))
             nodes.append(node)
@@ -173,6 +176,9 @@ def model_above(path: Path, *, name: str) -> keras.Model | None:
         ValueError: If the outputs depend on more than that layer, because another path leads around it.
     """
     calls = [call for call in reversed(path) if call.output is not call.model.outputs[0]]
+    for call in calls:  # Keras 3.10 makes a model of such a part
+        if not all(node.input_tensors for node in _nodes([call.model.outputs[0]], above=call.output)):
+            raise ValueError(f"another path leads around the layer {call.layer.name!r}")
     if len(calls) == 1 and not calls[0].mode:
         return keras.Model(calls[0].output, calls[0].model.outputs[0], name=name)
     parts = [keras.Model(call.output, call.model.outputs[0]) for call in calls]

@@ -87,7 +87,7 @@ def checked_bounds(bounds: Any) -> PixelBox:
         ValueError: If they are not two numbers, the lower one first.
     """
     try:
-        lower, upper = (float(bound) for bound in bounds)
+        lower, upper = (float(bound) for bound in (() if isinstance(bounds, str | bytes) else bounds))
     except (TypeError, ValueError) as error:
         raise ValueError(f"bounds must be two numbers, such as (0.0, 1.0); received {bounds!r}.") from error
     if not lower < upper:

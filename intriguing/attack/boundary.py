@@ -198,7 +198,7 @@ class _Walker:
             problem.logits(self.logits), self._legal(state.point), wanted=problem.wanted, rivals=problem.rivals,
             num_rivals=self.num_rivals,
         )  # fmt: skip
-        resolution = problem.scale.resolution
+        resolution = problem.scale.resolution(planes.logits)
         affordable = state.num_evaluations + self.cost <= problem.max_evaluations
         state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > objective.SURELY * resolution))
         # 1.5 times what success asks for, so that rounding does not undo a step that ends on a plane.
@@ -297,7 +297,7 @@ class _Walker:
             [len(self.walk.scales), lanes, -1],
         )
         margin = objective.margin(logits, problem.wanted, problem.rivals)
-        reached = margin > objective.SURELY * problem.scale.resolution
+        reached = margin > objective.SURELY * problem.scale.resolution(logits)
         first = tf.argmax(reached, axis=0, output_type=tf.int32)
         anywhere = tf.reduce_any(reached, axis=0)
         picked = tf.where(anywhere, first, tf.argmax(margin, axis=0, output_type=tf.int32))

@@ -42,6 +42,7 @@ def far_starts(
     accepted: tf.Tensor,
     missed: tf.Tensor,
     pixel_box: PixelBox,
+    num_levels: int | None = None,
 ) -> FarStart:
     """Finds, for each missed image, a near point of an accepted class, with forward passes and plain gradient steps.
 
@@ -55,6 +56,7 @@ def far_starts(
         accepted: Bool `[batch, classes]`.
         missed: Bool `[batch]`, the images in question; for the others nothing is computed.
         pixel_box: The bounds of every pixel, finite.
+        num_levels: As in `DistortionSearch`: the starts are images of levels.
 
     Returns:
         A `FarStart` for the whole batch; `found` is False for what was not missed.
@@ -67,7 +69,11 @@ def far_starts(
     size = 1 << max(0, int(rows.shape[0]) - 1).bit_length()
     filled = tf.gather(rows, tf.minimum(tf.range(size), rows.shape[0] - 1))
     clean, wanted = tf.gather(flat, filled), tf.gather(accepted, filled)
-    of = functools.partial(margin, weights)
+    legal = functools.partial(pixel_box.legal, num_levels=num_levels)
+
+    def of(points: tf.Tensor, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return margin(weights, legal(points), accepted)
+
     step = functools.partial(_compiled_step(architecture, tuple(shape)), weights)
     ends = [*_neighbors(of, flat, clean, wanted), *_made_up(clean, pixel_box), _climbed(step, clean, wanted, pixel_box)]
     best = FarStart(clean, tf.zeros([size], tf.bool))
@@ -78,7 +84,7 @@ def far_starts(
         nearer = reached & (length < distance)
         best = FarStart(replace_rows(nearer, end, best.position), best.found | reached)
         distance = tf.where(nearer, length, distance)
-    position = _crossing(of, clean, best.position, wanted)
+    position = legal(_crossing(of, clean, best.position, wanted))
     target = rows[:, tf.newaxis]
     return FarStart(
         tf.tensor_scatter_nd_update(flat, target, position[: rows.shape[0]]),

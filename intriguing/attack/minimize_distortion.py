@@ -149,6 +149,7 @@ def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
             "the classifier returns NaN or infinite values for every image. Check its weights, for example with "
             "[weight.path for weight in model.weights if not np.isfinite(weight).all()], and the scale of the images."
         )
+    own_evaluation.check_repeatable(classifier, images, outputs, architecture)
     probabilities = own_evaluation.are_probabilities(outputs, architecture)
     if probabilities and not architecture.cuts:
         warnings.warn(
@@ -189,7 +190,13 @@ def _restarted(
     if not bounded or not bool(tf.reduce_any(missed)):
         return found
     far = far_starts(
-        subject.architecture, subject.weights, images, accepted=accepted, missed=missed, pixel_box=search.pixel_box
+        subject.architecture,
+        subject.weights,
+        images,
+        accepted=accepted,
+        missed=missed,
+        pixel_box=search.pixel_box,
+        num_levels=search.num_levels,
     )
     spent = found.num_evaluations + tf.where(missed, COST, 0)
     again = missed & far.found
@@ -224,11 +231,11 @@ def _verified(
     # Where its own outputs are equal, the classifier prefers no class: a softmax or sigmoid that rounds to 0 or 1.
     tied = contradicted & (lead == 0.0)
     if bool(tf.reduce_any(contradicted & ~tied)):
-        rows = tf.where(contradicted & ~tied)[:, 0].numpy().tolist()
+        number = int(tf.math.count_nonzero(contradicted & ~tied))
         raise RuntimeError(
-            f"the classifier contradicts the search on {len(rows)} of {images.shape[0]} images (rows {rows[:8]}): a traced "
-            "copy of it gives the wanted class, and the classifier itself does not. It draws random numbers, its rows "
-            "influence each other, or it computes something else when traced. Call it twice on the same images and compare."
+            f"the classifier contradicts the search on {number} of {images.shape[0]} images: a traced copy of it gives the "
+            "wanted class, and the classifier itself does not. It draws random numbers, its rows influence each other, or it "
+            "computes something else when traced. Call it twice on the same images and compare."
         )
     succeeded = found.succeeded & ~tied
     return found._replace(

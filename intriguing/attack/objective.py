@@ -35,20 +35,24 @@ def shortfall(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(_only(logits, ~accepted), axis=1) - tf.reduce_max(_only(logits, accepted), axis=1)
 
 
-def reached(logits: tf.Tensor, accepted: tf.Tensor, resolution: tf.Tensor) -> tf.Tensor:
-    """Returns a bool `[batch]`: the largest logit belongs to an accepted class, by more than the resolution `[batch]`."""
-    return shortfall(logits, accepted) < -resolution
-
-
 class LogitScale(NamedTuple):
     """How the logits of each image are measured, so that a search does not depend on their unit."""
 
     factor: tf.Tensor  # [batch], multiplies the logits
-    resolution: tf.Tensor  # [batch], the difference of two multiplied logits below which rounding may change the class
+    largest: tf.Tensor  # [batch], the largest multiplied logit of the clean image
+    rounding: tf.Tensor  # [batch], the share of the largest logit that rounding may change
 
     def apply(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns the logits `[batch, classes]`, multiplied."""
         return self.factor[:, tf.newaxis] * logits
+
+    def resolution(self, scaled: tf.Tensor) -> tf.Tensor:
+        """Returns `[..., batch]`, the difference of two multiplied logits below which rounding may change the class."""
+        return self.rounding * tf.maximum(self.largest, tf.reduce_max(tf.abs(scaled), axis=-1))
+
+    def reached(self, scaled: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
+        """Returns a bool `[batch]`: the largest multiplied logit is of an accepted class, by more than the resolution."""
+        return shortfall(scaled, accepted) < -self.resolution(scaled)
 
 
 def rounding_margin(rounding: float) -> float:
@@ -86,7 +90,7 @@ def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
 
 def _scale(logits: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale:
     largest = factor * tf.reduce_max(tf.abs(logits), axis=1)
-    return LogitScale(factor, rounding_margin(rounding) * largest)
+    return LogitScale(factor, largest, tf.fill(tf.shape(factor), rounding_margin(rounding)))
 
 
 def alike(logits: tf.Tensor, rounding: float) -> tf.Tensor:

@@ -16,6 +16,7 @@ from intriguing.models.traced_classifier import inference_call
 
 _MOST_ROWS = 256  # images that a classifier is called on at once
 _SUM_TOLERANCE = 1e-2  # of probabilities that were rounded to eight bits
+_FEW, _REPEATED = 2, 0.05  # images that are evaluated twice; and the share of the largest output that may change
 _LONGER = (1.0005, 1.002, 1.007, 1.02, 1.05, 1.12, 1.3)  # perturbations that are tried where rounding changed the class
 
 
@@ -42,6 +43,26 @@ def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Archite
             outputs = next(iter(outputs.values()))
         parts.append(tf.cast(tf.convert_to_tensor(outputs), tf.float32)[:rows])
     return tf.concat(parts, axis=0)
+
+
+def check_repeatable(classifier: Classifier, images: tf.Tensor, outputs: tf.Tensor, architecture: Architecture) -> None:
+    """Raises a `RuntimeError` if the classifier returns other outputs for its first images when it is called on these alone.
+
+    Args:
+        classifier: As in `minimize_distortion`.
+        images: Float32 `[batch, ...]`.
+        outputs: What it returned for all of them.
+        architecture: Its trace.
+    """
+    first = images[:_FEW]
+    change = tf.abs(own_outputs(classifier, first, architecture) - outputs[:_FEW])
+    finite = tf.where(tf.math.is_finite(outputs), tf.abs(outputs), 0.0)
+    if bool(tf.reduce_any(change > _REPEATED * tf.reduce_max(finite))):
+        raise RuntimeError(
+            f"the classifier returns other outputs for the first {first.shape[0]} images when it is called on these alone: "
+            f"they differ by up to {float(tf.reduce_max(change)):.3g}. It draws random numbers, or its rows influence each "
+            "other. Pass it in inference mode."
+        )
 
 
 def are_probabilities(outputs: tf.Tensor, architecture: Architecture) -> bool:

@@ -93,7 +93,8 @@ class _Goal:
 
     def reached(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns a bool `[batch]`: logits, one row an image, before scaling, have an accepted class on top."""
-        return objective.reached(self.scale.apply(logits), self.accepted, self.scale.resolution)
+        finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        return finite & self.scale.reached(self.scale.apply(logits), self.accepted)
 
 
 def _search(
@@ -106,7 +107,7 @@ def _search(
 ) -> DistortionResults:
     clean = goal.clean
     finite = tf.reduce_all(tf.math.is_finite(goal.clean_logits), axis=1)
-    already_there = goal.reached(goal.clean_logits) & finite
+    already_there = goal.reached(goal.clean_logits)
     alike = objective.alike(goal.clean_logits, goal.rounding)
     loss, gradient = objective.loss_objective(_scaled(flat_logits, goal.scale), goal.accepted)(clean)
     # A start that is another image may lie where there is a gradient.
@@ -119,7 +120,7 @@ def _search(
     if search.walk is not None:
         progress, converged = _refine(flat_logits, goal, in_work, progress, search, search.walk, lanes)
         c, progress = _balancing_c(flat_logits, goal, in_work, progress, search)
-    succeeded = goal.reached(flat_logits(progress.nearest)) & (already_there | tf.math.is_finite(progress.squared_length))
+    succeeded = finite & goal.reached(flat_logits(progress.nearest))
     distorted = replace_rows(succeeded, progress.nearest, clean)
     failed = _choose(
         (~finite, SearchStatus.NOT_FINITE), (alike, SearchStatus.LOGITS_ALIKE), (no_gradient, SearchStatus.NO_GRADIENT),

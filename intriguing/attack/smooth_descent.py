@@ -105,8 +105,10 @@ def descend_smoothly(
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
         image = pixel_box.legal(state.point, num_levels)
-        _, margin, gradient = _smooth_margin(problem.logits(logits), problem, image, _geometric(descent.smoothing, progress))
-        reached = margin > objective.SURELY * problem.scale.resolution
+        values, margin, gradient = _smooth_margin(
+            problem.logits(logits), problem, image, _geometric(descent.smoothing, progress)
+        )
+        reached = margin > objective.SURELY * problem.scale.resolution(values)
         state = _keep(problem, state, image, affordable & reached)
         beyond = tf.clip_by_value(state.beyond * tf.where(reached, 1.0 / _PATIENCE, _PATIENCE), _LEAST_BEYOND, _MOST_BEYOND)
         perturbation = pixel_box.clip(state.point) - problem.clean
@@ -172,7 +174,7 @@ def _stretched(
         image = at(rows, middle)
         values = rows[0].logits(logits)(image)
         margin = objective.margin(values, rows[0].wanted, rows[0].rivals)
-        reached = affordable & (margin > objective.SURELY * rows[0].scale.resolution)
+        reached = affordable & (margin > objective.SURELY * rows[0].scale.resolution(values))
         state = _Stretch(
             too_short=tf.where(reached, state.too_short, middle),
             enough=tf.where(reached, middle, state.enough),

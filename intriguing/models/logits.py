@@ -198,7 +198,7 @@ def _identify(traced: Trace, variables: Iterable[Any]) -> tuple[str, tuple[list[
             owned.append(value)
             parts.append(f"variable {id(value)}")
         else:
-            content = hashlib.sha256(np.ascontiguousarray(value.numpy()).tobytes())
+            content = hashlib.sha256(np.ascontiguousarray(np.asarray(value)).tobytes())
             parts.append(f"constant {value.dtype.name} {value.shape} {content.hexdigest()}")
     return "/".join(parts), (owned, traced.function)
 

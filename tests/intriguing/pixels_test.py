@@ -120,6 +120,7 @@ def test_what_is_no_array_of_images_is_refused_with_the_remedy(images, words):
         ((0.0, float("nan")), r"must be the lower and then the upper one"),
         (1.0, r"bounds must be two numbers, such as \(0.0, 1.0\); received 1.0"),
         (("a", 1), r"bounds must be two numbers"),
+        ("01", r"bounds must be two numbers"),
         ((0.0, 0.5, 1.0), r"bounds must be two numbers"),
     ],
 )

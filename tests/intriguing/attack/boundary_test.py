@@ -88,7 +88,7 @@ def test_reaches_the_closed_form_where_there_are_two_classes_and_no_bound_is_nea
     optimum = [two_class_closed_form(classifier, image, int(k)) for image, k in zip(gray.numpy(), wanted, strict=True)]
     # A length of 0.02 in logits of size one: the margin that success requires beyond rounding is a good part of it.
     slope = np.linalg.norm(classifier.kernel[:, 0] - classifier.kernel[:, 1])
-    beyond = 2.0 * problem.scale.resolution.numpy() / slope
+    beyond = 2.0 * problem.scale.resolution(classifier(problem.clean)).numpy() / slope
     assert np.all(found.length.numpy() >= np.multiply(1.0 - RTOL_FLOOR, optimum))
     assert np.all(found.length.numpy() <= np.multiply(1.0 + RTOL_WORST, optimum) + beyond)
 
@@ -98,8 +98,7 @@ def test_never_leaves_the_box_and_reports_what_it_returns():
     found = walked(classifier, problem)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
     np.testing.assert_allclose(found.length, tf.norm(found.position - problem.clean, axis=1), rtol=1e-5)
-    logits = classifier(found.position)
-    assert bool(tf.reduce_all(objective.reached(logits, ~problem.rivals, problem.scale.resolution)))
+    assert bool(tf.reduce_all(problem.scale.reached(classifier(found.position), ~problem.rivals)))
 
 
 def test_all_walks_arrive_within_the_budget_on_a_linear_classifier():

@@ -50,8 +50,12 @@ def test_the_gradient_is_the_numerical_one(problem):
 def test_success_must_exceed_rounding():
     accepted = objective.accepted_classes(tf.constant([0, 0, 0, 1]), 3, targeted=True)
     logits = tf.constant([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0], [1.0 + 1e-6, 1.0, 0.0], [3.0, 2.0, 1.0]])
-    resolution = objective.scale_against_tiny(logits, FLOAT32).resolution
-    assert objective.reached(logits, accepted, resolution).numpy().tolist() == [True, False, False, False]
+    assert objective.scale_against_tiny(logits, FLOAT32).reached(logits, accepted).numpy().tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_what_counts_as_success_is_the_target_alone_or_all_but_the_label():
@@ -65,10 +69,12 @@ def test_what_counts_as_success_is_the_target_alone_or_all_but_the_label():
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
 @pytest.mark.parametrize(("rounding", "share"), [(FLOAT32, 1e-5), (2.0**-11, 2.0**-10), (2.0**-8, 2.0**-7)])
-def test_the_resolution_is_a_share_of_the_largest_clean_logit_in_any_unit_and_precision(unit, rounding, share):
-    logits = tf.constant([[unit, -99.0 * unit], [9.0 * unit, 3.0 * unit]])
-    scale = objective.scale_of_gaps(logits, objective.accepted_classes(tf.constant([1, 1]), 2, targeted=True), rounding)
-    np.testing.assert_allclose(scale.resolution / scale.factor, share * unit * np.array([99.0, 9.0]), rtol=1e-5)
+def test_the_resolution_is_a_share_of_the_largest_logit_in_any_unit_and_precision(unit, rounding, share):
+    clean = tf.constant([[unit, -99.0 * unit], [9.0 * unit, 3.0 * unit]])
+    scale = objective.scale_of_gaps(clean, objective.accepted_classes(tf.constant([1, 1]), 2, targeted=True), rounding)
+    for logits, largest in ((clean, [99.0, 9.0]), (0.0 * clean, [99.0, 9.0]), (2.0 * clean, [198.0, 18.0])):
+        resolution = scale.resolution(scale.apply(logits)) / scale.factor
+        np.testing.assert_allclose(resolution, share * unit * np.array(largest), rtol=1e-5)
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])

@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from math import sqrt
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ class LinearBounds(NamedTuple):
 def random_network(sizes: Sequence[int], seed: int = 0, scale: float = 2.0) -> RectifierNetwork:
     """Draws kernels of variance `scale**2` over the number of inputs; logits have mean zero over uniform images."""
     rng = np.random.default_rng(seed)
-    kernels = [rng.normal(size=pair, scale=scale / sqrt(pair[0])) for pair in zip(sizes[:-1], sizes[1:], strict=True)]
+    kernels = [rng.normal(size=pair, scale=scale / sqrt(pair[0])) for pair in itertools.pairwise(sizes)]
     biases = [rng.normal(size=size, scale=0.3) for size in sizes[1:]]
     logits = RectifierNetwork(tuple(kernels), tuple(biases)).logits(rng.uniform(size=(1000, sizes[0])))
     biases[-1] = biases[-1] - logits.mean(axis=0)

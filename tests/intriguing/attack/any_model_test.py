@@ -56,7 +56,7 @@ def test_success_is_what_the_users_object_computes(case, goal):
     rms = np.sqrt(np.mean((distorted.astype(np.float64) - case.images()).reshape(4, -1) ** 2, axis=1))
     np.testing.assert_allclose(found.distortion, np.where(reached, rms, np.nan), rtol=RTOL_DISTORTION)
     if case.blocked:
-        assert set(found.status.numpy()[~reached]) <= {SearchStatus.NO_GRADIENT}
+        assert set(found.status.numpy()[~reached]) <= {SearchStatus.NO_GRADIENT, SearchStatus.LOGITS_ALIKE}
         assert np.all(found.num_evaluations.numpy()[~reached] <= AT_ONE_LOOK)
     elif goal == "labels":
         assert reached.sum() >= FOUND_OF_4

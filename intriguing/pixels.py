@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+
+_ULPS = 4.0  # by which a pixel may exceed its bound, because one of the two was rounded
+
+
+_EPSILONS = {tf.bfloat16: 2.0**-7, tf.float16: 2.0**-10}
 
 
 class PixelBox(NamedTuple):
@@ -45,35 +52,90 @@ class PixelBox(NamedTuple):
         return self.clip(unit * (self.upper - self.lower) + self.lower)
 
     def check(self, images: tf.Tensor, name: str = "images") -> None:
-        """Raises a `ValueError` that tells the received range, if a pixel is outside the box or not a number."""
+        """Raises a `ValueError` with the received range, if a pixel is not a number, or outside by more than rounding."""
         if not bool(tf.reduce_all(tf.math.is_finite(images))):
             num_bad = int(tf.math.count_nonzero(~tf.math.is_finite(images)))
             raise ValueError(f"{name} must be finite numbers; received {num_bad} NaN or infinite values. Remove those images.")
         lowest, highest = float(tf.reduce_min(images)), float(tf.reduce_max(images))
-        if lowest < self.lower or highest > self.upper:
+        slack = _ULPS * _EPSILONS.get(images.dtype, 2.0**-23) * self._magnitude()
+        if lowest < self.lower - slack or highest > self.upper + slack:
+            enough = (0.0, 255.0) if lowest >= 0.0 and 2.0 < highest <= 255.0 else (lowest, highest)
             raise ValueError(
-                f"{name} must lie in the pixel box [{self.lower}, {self.upper}]; received values from {lowest:.6g} to "
-                f"{highest:.6g}. Rescale them with PixelBox.rescale."
+                f"{name} must lie within bounds ({_digits(self.lower)}, {_digits(self.upper)}); received values from "
+                f"{_digits(lowest)} to {_digits(highest)}. If the network takes such values, pass "
+                f"bounds=({_digits(enough[0])}, {_digits(enough[1])}); otherwise rescale the images, or put the network's preprocessing in front of it with "
+                "intriguing.models.on_pixels."
             )
+
+    def in_single_precision(self) -> PixelBox:
+        """Returns the box whose bounds are the nearest float32 numbers, as pixels are."""
+        return PixelBox(float(np.float32(self.lower)), float(np.float32(self.upper)))
+
+    def _magnitude(self) -> float:
+        return max([1e-30, *(abs(bound) for bound in self if np.isfinite(bound))])
+
+
+def _digits(value: float) -> str:
+    """Writes a number with the digits that tell it from a float32 neighbor, and no more."""
+    return repr(float(f"{value:.9g}")) if np.float32(value) != value else repr(float(str(np.float32(value))))
+
+
+def checked_bounds(bounds: Any) -> PixelBox:
+    """Returns the lower and the upper bound of every pixel as a `PixelBox`.
+
+    Raises:
+        ValueError: If they are not two numbers, the lower one first.
+    """
+    try:
+        lower, upper = (float(bound) for bound in bounds)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"bounds must be two numbers, such as (0.0, 1.0); received {bounds!r}.") from error
+    if not lower < upper:
+        raise ValueError(f"bounds must be the lower and then the upper one; received ({lower}, {upper}).")
+    return PixelBox(lower, upper)
 
 
 def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
-    """Returns a batch of images as float32 `[batch, ...]`, or tells what is wrong with it.
+    """Returns a batch of images as float32 `[batch, ...]` inside the box; what exceeds it by rounding is clipped.
 
     Raises:
-        TypeError: If the images are not floating point.
+        TypeError: If the images are no array, or not floating point.
         ValueError: If there is no batch axis or no image, or a pixel is outside the box or not a number.
     """
-    images = tf.convert_to_tensor(images)
+    images = _as_tensor(images)
     if not images.dtype.is_floating:
-        raise TypeError(f"images must be floating point; received {images.dtype.name}. Rescale them with PixelBox.rescale.")
+        raise TypeError(
+            f"images must be floating point; received {images.dtype.name}. Cast them to float32, and pass bounds=(0, 255) for "
+            "a network that takes values from 0 to 255; for one that takes [0, 1], divide them by 255."
+        )
     if images.shape.rank is None or images.shape.rank < 2:
-        raise ValueError(f"images must be a batch [batch, ...]; received shape {images.shape.as_list()}. Add a batch axis.")
+        raise ValueError(
+            f"images must be a batch [batch, ...]; received shape {images.shape.as_list()}. Add a batch axis: "
+            "images[np.newaxis]."
+        )
     if images.shape.num_elements() == 0:
         raise ValueError(f"images must hold at least one image; received shape {images.shape.as_list()}.")
-    images = tf.cast(images, tf.float32)
     pixel_box.check(images)
-    return images
+    return pixel_box.in_single_precision().clip(tf.cast(images, tf.float32))
+
+
+def _as_tensor(images: Any) -> tf.Tensor:
+    if isinstance(images, tf.data.Dataset):
+        raise TypeError(
+            "images must be an array or a tensor; received a tf.data.Dataset. Take a batch of it: "
+            "images, labels = next(iter(dataset.batch(128)))."
+        )
+    if callable(images) or isinstance(images, str | bytes | Iterator):
+        raise TypeError(
+            f"images must be an array or a tensor [batch, ...]; received a {type(images).__name__}. The classifier is the "
+            "first argument, the images are the second."
+        )
+    try:
+        return tf.convert_to_tensor(images)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"images must be an array or a tensor of numbers [batch, ...]; received a {type(images).__name__} that is none."
+        ) from error
 
 
 def checked_perturbations(perturbations: Any, images: tf.Tensor) -> tf.Tensor:

@@ -35,7 +35,7 @@ def opened(features: Classifier, examples: tf.data.Dataset) -> tuple[Architectur
         raise ValueError(
             f"images must have one fixed shape; received {image_shape}. Resize them, or set it with tf.ensure_shape."
         )
-    architecture, weights = split_weights(features, image_shape, cut_softmax=False)
+    architecture, weights = split_weights(features, image_shape, scores="outputs")
     large = image_shape.num_elements() > _LARGE_IMAGE
     if large:
         architecture = architecture.one_part_after_another(_LARGE_IMAGES_AT_A_TIME)

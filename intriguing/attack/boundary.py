@@ -11,7 +11,7 @@ kinks that one plane does not. Long steps come first and find the valley, short 
 from __future__ import annotations
 
 import dataclasses
-from math import pi
+from math import isfinite, pi
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -86,6 +86,17 @@ class BoundaryProblem(NamedTuple):
     wanted: tf.Tensor  # [batch] int32, the class to go to
     rivals: tf.Tensor  # [batch, classes] bool, the classes that the wanted one must beat; that is success
     max_evaluations: tf.Tensor  # [batch] int32, the budget
+    max_fruitless: tf.Tensor  # [batch] int32, evaluations after which a row ends that found nothing
+    scale: objective.LogitScale  # of the logits of each row
+
+    def logits(self, logits: objective.FlatLogits) -> objective.FlatLogits:
+        """Returns the logits of points `[batch, n]`, or of several for each row `[points * batch, n]`, in the rows' scale."""
+
+        def scaled(points: tf.Tensor) -> tf.Tensor:
+            num_points = points.shape[0] // self.clean.shape[0]
+            return tf.tile(self.scale.factor, [num_points])[:, tf.newaxis] * logits(points)
+
+        return scaled
 
 
 class BoundaryPoint(NamedTuple):
@@ -170,7 +181,8 @@ class _Walker:
         )  # fmt: skip
 
     def result(self, state: _State) -> BoundaryPoint:
-        return BoundaryPoint(self._legal(state.nearest), state.length, state.num_evaluations, self._all_arrived(state))
+        arrived = self._all_arrived(state) & (state.num_agreeing > 0)
+        return BoundaryPoint(self._legal(state.nearest), state.length, state.num_evaluations, arrived)
 
     def _legal(self, points: tf.Tensor) -> tf.Tensor:
         """The image that a point stands for."""
@@ -182,9 +194,10 @@ class _Walker:
     def step(self, problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         """One step of every lane; a lane is finished when it has arrived often enough or cannot pay for another step."""
         planes = objective.linearize_margins(
-            self.logits, self._legal(state.point), wanted=problem.wanted, rivals=problem.rivals, num_rivals=self.num_rivals
-        )
-        resolution = objective.resolution(planes.logits)
+            problem.logits(self.logits), self._legal(state.point), wanted=problem.wanted, rivals=problem.rivals,
+            num_rivals=self.num_rivals,
+        )  # fmt: skip
+        resolution = problem.scale.resolution
         affordable = state.num_evaluations + self.cost <= problem.max_evaluations
         state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > objective.SURELY * resolution))
         # 1.5 times what success asks for, so that rounding does not undo a step that ends on a plane.
@@ -200,6 +213,8 @@ class _Walker:
         nearly = tf.abs(state.length_of_walk - promised) <= _NEARLY_ARRIVED * state.length_of_walk
         solved = solution.residual <= _SOLVED * self.walk.tolerance * promised
         arrived = found & nearly & solved & (promised >= (1.0 - self.walk.tolerance) * state.length)
+        # Without a gradient no step leads anywhere; the next walk begins at its noisy start.
+        arrived |= tf.reduce_all(planes.gradients == 0.0, axis=[1, 2])
         share = tf.where(short, state.share, self._share_of_long_step(state.step))
         trial = base + share[:, tf.newaxis] * (ideal - base)
         before, nearest_before = state.length_of_walk, state.length
@@ -216,6 +231,7 @@ class _Walker:
             num_evaluations=state.num_evaluations + tf.where(affordable, self.cost, 0),
         )
         finished = self._all_arrived(state) | (state.num_evaluations + self.cost > problem.max_evaluations)
+        finished |= tf.math.is_inf(state.length) & (state.num_evaluations >= problem.max_fruitless)
         if self.walk.once:
             finished |= tf.math.is_finite(state.length) & (state.step >= self.walk.long_steps + self.walk.short_steps)
         return self._next_walk(problem, state, arrived), finished
@@ -274,11 +290,11 @@ class _Walker:
         scales = 1.0 + tf.constant(self.walk.scales)[:, tf.newaxis] * width
         candidates = self.pixel_box.clip(problem.clean + scales[:, :, tf.newaxis] * direction)
         logits = tf.reshape(
-            self.logits(tf.reshape(self._legal(candidates), [len(self.walk.scales) * lanes, n])),
+            problem.logits(self.logits)(tf.reshape(self._legal(candidates), [len(self.walk.scales) * lanes, n])),
             [len(self.walk.scales), lanes, -1],
         )
         margin = objective.margin(logits, problem.wanted, problem.rivals)
-        reached = margin > objective.SURELY * objective.resolution(logits)
+        reached = margin > objective.SURELY * problem.scale.resolution
         first = tf.argmax(reached, axis=0, output_type=tf.int32)
         anywhere = tf.reduce_any(reached, axis=0)
         picked = tf.where(anywhere, first, tf.argmax(margin, axis=0, output_type=tf.int32))
@@ -311,6 +327,7 @@ class _Walker:
     def _noisy(self, clean: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         """The same noise for every image, so that an image does not depend on its batch."""
         width = self.pixel_box.upper - self.pixel_box.lower
+        width = width if isfinite(width) else 1.0
         shape = [self.walk.num_starts + 1, clean.shape[1]]
         noise = self.walk.noise * width * tf.random.stateless_normal(shape, [self.walk.seed, 0], alg="philox")
         return self.pixel_box.clip(clean + tf.gather(noise, tf.minimum(number, self.walk.num_starts)))

@@ -13,9 +13,11 @@ from intriguing.attack.bisection import Bisection
 from intriguing.attack.boundary import BoundaryWalk
 from intriguing.attack.lbfgs import BoxMinimization
 from intriguing.attack.smooth_descent import SmoothDescent
+from intriguing.names import check_name
 from intriguing.pixels import PixelBox
 
 _LARGE = 2**15  # numbers of an image
+_DEAR = 2**24  # bytes of a network that depend on an image
 _LEAST_BUDGET = 20  # below, there is not even a first look at the image and at the boundaries around it
 
 
@@ -31,6 +33,8 @@ class DistortionSearch:
             there itself.
         walk: From there to the nearest point of the decision boundary; None for the paper's method, which stays where
             cross-entropy leaves it.
+        restart_evaluations: Of `max_evaluations`, how many are kept for images that were not found: they are searched again
+            from images of an accepted class that are found without gradients. No restart if 0, or if that is more than half.
         num_levels: Values that a pixel may have, evenly spaced over the pixel box: 256 for an answer that is still one after it
             was saved as a PNG file. Any value in the box if None.
         max_evaluations: Gradient evaluations per image at most; a forward pass alone counts half. What a batch finds by more
@@ -42,6 +46,7 @@ class DistortionSearch:
     minimization: BoxMinimization = BoxMinimization(max_rounds=1)
     descent: SmoothDescent | None = None
     walk: BoundaryWalk | None = BoundaryWalk()
+    restart_evaluations: int = 1000
     num_levels: int | None = None
     max_evaluations: int = 2000
 
@@ -53,11 +58,20 @@ class DistortionSearch:
             )
         if self.descent is not None and self.walk is None:
             raise ValueError("A descent leads to where a walk begins: give a walk, too, or no descent.")
+        if self.restart_evaluations < 0:
+            raise ValueError(f"restart_evaluations must be at least 0; received {self.restart_evaluations}.")
         if self.max_evaluations < _LEAST_BUDGET:
             raise ValueError(f"max_evaluations must be at least {_LEAST_BUDGET}; received {self.max_evaluations}.")
 
+    @property
+    def reserved_evaluations(self) -> int:
+        """Evaluations that a search without success leaves to a restart."""
+        return self.restart_evaluations if 2 * self.restart_evaluations <= self.max_evaluations else 0
 
-QUICK_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=1, tolerance=2e-3, num_candidates=2), max_evaluations=400)
+
+QUICK_SEARCH = DistortionSearch(
+    walk=BoundaryWalk(num_starts=1, tolerance=2e-3, num_candidates=2), restart_evaluations=150, max_evaluations=400
+)
 """One start and a coarse tolerance: within one percent of the default on smooth networks, for a fifth of the time."""
 
 COARSE_SEARCH = DistortionSearch(
@@ -65,6 +79,7 @@ COARSE_SEARCH = DistortionSearch(
     walk=BoundaryWalk(
         num_starts=1, long_steps=6, num_candidates=1, num_rivals=1, num_planes=1, scales=(-0.3, 0.3, 2.0), tolerance=0.2
     ),
+    restart_evaluations=0,
     max_evaluations=50,
 )
 """A direction from one step of L-BFGS, a few steps along the boundary: some three percent beyond the quick search on smooth
@@ -76,7 +91,8 @@ PHOTOGRAPH_SEARCH = DistortionSearch(
     walk=BoundaryWalk(
         num_starts=1, long_steps=1, short_steps=1, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
     ),
-    max_evaluations=300,
+    restart_evaluations=120,
+    max_evaluations=420,
 )
 """A smooth descent and two steps of a walk, for networks of which every evaluation is dear: some 225 evaluations, eight seconds
 for a photograph on two fast cores, and more only for an image that is not reached by then. `SmoothDescent(num_steps=85)` takes
@@ -91,13 +107,38 @@ PAPERS_SEARCH = DistortionSearch(bisection=Bisection(), minimization=BoxMinimiza
 """The method of the paper as it stands: L-BFGS on cross-entropy and a search for c, to convergence."""
 
 
-def default_search(num_values: int) -> DistortionSearch:
-    """Returns the search that is meant where none is named: `DistortionSearch()`, or `PHOTOGRAPH_SEARCH` for large images.
+_SEARCHES = {
+    "default": DistortionSearch(),
+    "fast": QUICK_SEARCH,
+    "thorough": THOROUGH_SEARCH,
+    "large_images": PHOTOGRAPH_SEARCH,
+    "training": COARSE_SEARCH,
+    "szegedy_lbfgs": PAPERS_SEARCH,
+}
+
+
+def search_named(name: str) -> DistortionSearch:
+    """Returns a search by its name.
+
+    Args:
+        name: "default", "fast", "thorough", "large_images", "training" or "szegedy_lbfgs".
+
+    Raises:
+        ValueError: If there is no such search, the message offering the nearest name.
+    """
+    check_name(name, list(_SEARCHES), "search")
+    return _SEARCHES[name]
+
+
+def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearch:
+    """Returns the search that is meant where none is named: `DistortionSearch()`, or `PHOTOGRAPH_SEARCH` where images are dear.
 
     Args:
         num_values: Numbers that an image is made of; from 2**15 on it is a photograph, as one of 105x105 pixels in colors.
+        bytes_per_image: What all tensors of the network take that depend on one image; from 2**24 on every evaluation is dear,
+            as of a MobileNet at 96 pixels.
     """
-    return PHOTOGRAPH_SEARCH if num_values >= _LARGE else DistortionSearch()
+    return PHOTOGRAPH_SEARCH if num_values >= _LARGE or bytes_per_image >= _DEAR else DistortionSearch()
 
 
 class SearchStatus(enum.IntEnum):
@@ -109,6 +150,8 @@ class SearchStatus(enum.IntEnum):
     BUDGET_SPENT = 3
     LINE_SEARCH_FAILED = 4
     LOGITS_ALIKE = 5
+    NO_GRADIENT = 6
+    NOT_FINITE = 7
 
     @property
     def sentence(self) -> str:
@@ -123,6 +166,8 @@ _SENTENCES = {
     SearchStatus.BUDGET_SPENT: "reached, steps or budget spent",
     SearchStatus.LINE_SEARCH_FAILED: "reached, line search failed",
     SearchStatus.LOGITS_ALIKE: "never reached, all logits the same but for rounding",
+    SearchStatus.NO_GRADIENT: "not found, no gradient: the network rounds, blocks or saturates its input",
+    SearchStatus.NOT_FINITE: "not attacked, the network returns NaN or infinity for this image",
 }
 
 

@@ -14,8 +14,10 @@ FlatLogits = Callable[[tf.Tensor], tf.Tensor]
 """From flat pixels `[batch, n]` to logits `[batch, classes]`."""
 
 # The returned image must keep its class when another program adds up the same logits in another order.
-ROUNDING_MARGIN = 1e-5
-SURELY = 1.1  # times the resolution: a search asks for more than whoever asks again
+ROUNDING_MARGIN = 1e-5  # of the largest logit, in float32
+ROUNDINGS = 2.0  # unit roundoffs of a network of lower precision
+SURELY = 1.1  # times the resolution: a search requires more than the check of its result
+GAP, LEAST_GAP = 8.0, 0.01  # the gap of a clean image after scaling, in logits; and the least, as a share of their spread
 
 
 def accepted_classes(classes: tf.Tensor, num_classes: int, *, targeted: bool) -> tf.Tensor:
@@ -33,29 +35,64 @@ def shortfall(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(_only(logits, ~accepted), axis=1) - tf.reduce_max(_only(logits, accepted), axis=1)
 
 
-def reached(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
-    """Returns a bool `[batch]`: the largest logit belongs to an accepted class, by more than rounding can take back."""
-    return shortfall(logits, accepted) < -resolution(logits)
+def reached(logits: tf.Tensor, accepted: tf.Tensor, resolution: tf.Tensor) -> tf.Tensor:
+    """Returns a bool `[batch]`: the largest logit belongs to an accepted class, by more than the resolution `[batch]`."""
+    return shortfall(logits, accepted) < -resolution
 
 
-def resolution(logits: tf.Tensor) -> tf.Tensor:
-    """Returns `[..., batch]`, the difference of two logits below which rounding may turn the answer."""
-    return ROUNDING_MARGIN * (1.0 + tf.reduce_max(tf.abs(logits), axis=-1))
+class LogitScale(NamedTuple):
+    """How the logits of each image are measured, so that a search does not depend on their unit."""
+
+    factor: tf.Tensor  # [batch], multiplies the logits
+    resolution: tf.Tensor  # [batch], the difference of two multiplied logits below which rounding may change the class
+
+    def apply(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns the logits `[batch, classes]`, multiplied."""
+        return self.factor[:, tf.newaxis] * logits
 
 
-def alike(logits: tf.Tensor) -> tf.Tensor:
-    """Returns a bool `[..., batch]`: no logit exceeds another by more than rounding can take back."""
-    return tf.reduce_max(logits, axis=-1) - tf.reduce_min(logits, axis=-1) <= resolution(logits)
+def rounding_margin(rounding: float) -> float:
+    """Returns the share of the largest logit by which success must exceed rounding, for a unit roundoff."""
+    return max(ROUNDING_MARGIN, ROUNDINGS * rounding)
 
 
-def power_against_tiny(logits: tf.Tensor) -> tf.Tensor:
-    """Returns the power of two that brings the largest of all logits above a thousandth; 1 where it is, or where all are zero.
+def scale_of_gaps(logits: tf.Tensor, accepted: tf.Tensor, rounding: float) -> LogitScale:
+    """Returns the scale at which the gap of every clean image between accepted and other classes is `GAP`.
 
-    The logits of an untrained network can be 1e-10, and differ by as much from image to image; its answers are no less clear.
+    Each image has a scale of its own, so that no image depends on its batch. Where the gap is a small share of the spread of
+    the logits, the spread decides.
+
+    Args:
+        logits: `[batch, classes]`, of the clean images.
+        accepted: Bool `[batch, classes]`.
+        rounding: Unit roundoff of the network.
     """
-    largest = tf.reduce_max(tf.abs(logits))
+    gap = tf.abs(shortfall(logits, accepted))
+    spread = tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1)
+    gap = tf.maximum(gap, LEAST_GAP * spread)
+    return _scale(logits, tf.where(gap > 0.0, GAP / gap, 1.0), rounding)
+
+
+def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
+    """Returns the power of two that brings the largest logit of each image above a thousandth; 1 where it is, or is zero.
+
+    The logits of an untrained network can be 1e-10, and the gradient of the cross-entropy is then lost.
+    """
+    largest = tf.reduce_max(tf.abs(logits), axis=1)
     thousands = tf.floor(-tf.math.log(largest) / log(1024.0))
-    return tf.where(largest > 0.0, 1024.0 ** tf.clip_by_value(thousands, 0.0, 10.0), 1.0)
+    factor = tf.where(largest > 0.0, 1024.0 ** tf.clip_by_value(thousands, 0.0, 10.0), 1.0)
+    return _scale(logits, factor, rounding)
+
+
+def _scale(logits: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale:
+    largest = factor * tf.reduce_max(tf.abs(logits), axis=1)
+    return LogitScale(factor, rounding_margin(rounding) * largest)
+
+
+def alike(logits: tf.Tensor, rounding: float) -> tf.Tensor:
+    """Returns a bool `[batch]`: no logit exceeds another by more than rounding can take back."""
+    largest = tf.reduce_max(tf.abs(logits), axis=1)
+    return tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1) <= rounding_margin(rounding) * largest
 
 
 def margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:
@@ -109,9 +146,14 @@ def loss_objective(flat_logits: FlatLogits, accepted: tf.Tensor) -> ValueAndGrad
         with tf.GradientTape() as tape:
             tape.watch(position)
             value = loss(flat_logits(position), accepted)
-        return value, tape.gradient(value, position, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return value, finite(tape.gradient(value, position, unconnected_gradients=tf.UnconnectedGradients.ZERO))
 
     return value_and_gradient
+
+
+def finite(gradient: tf.Tensor) -> tf.Tensor:
+    """Returns the gradient with 0 for what is not a number, as the derivative of a square root at 0."""
+    return tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
 
 class Margins(NamedTuple):
@@ -149,7 +191,7 @@ def linearize_margins(
         for i in range(num_rivals)
     ]
     margins = tf.gather(logits, wanted, batch_dims=1)[:, tf.newaxis] - strongest
-    return Margins(logits, indices, margins, tf.stack(gradients, axis=1))
+    return Margins(logits, indices, margins, finite(tf.stack(gradients, axis=1)))
 
 
 def _only(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

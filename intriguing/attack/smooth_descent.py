@@ -105,8 +105,8 @@ def descend_smoothly(
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
         image = pixel_box.legal(state.point, num_levels)
-        values, margin, gradient = _smooth_margin(logits, problem, image, _geometric(descent.smoothing, progress))
-        reached = margin > objective.SURELY * objective.resolution(values)
+        _, margin, gradient = _smooth_margin(problem.logits(logits), problem, image, _geometric(descent.smoothing, progress))
+        reached = margin > objective.SURELY * problem.scale.resolution
         state = _keep(problem, state, image, affordable & reached)
         beyond = tf.clip_by_value(state.beyond * tf.where(reached, 1.0 / _PATIENCE, _PATIENCE), _LEAST_BEYOND, _MOST_BEYOND)
         perturbation = pixel_box.clip(state.point) - problem.clean
@@ -170,9 +170,9 @@ def _stretched(
         between = tf.math.is_finite(state.enough)
         middle = tf.where(between, tf.sqrt(state.too_short * state.enough), _STRETCH * state.too_short)
         image = at(rows, middle)
-        values = logits(image)
+        values = rows[0].logits(logits)(image)
         margin = objective.margin(values, rows[0].wanted, rows[0].rivals)
-        reached = affordable & (margin > objective.SURELY * objective.resolution(values))
+        reached = affordable & (margin > objective.SURELY * rows[0].scale.resolution)
         state = _Stretch(
             too_short=tf.where(reached, state.too_short, middle),
             enough=tf.where(reached, middle, state.enough),
@@ -200,7 +200,8 @@ def _smooth_margin(
         temperature = tf.stop_gradient(smoothing * tf.math.reduce_std(values, axis=1)) + _TINY
         smooth = objective.smooth_margin(values, problem.wanted, problem.rivals, temperature)
     margin = objective.margin(values, problem.wanted, problem.rivals)
-    return values, margin, tape.gradient(smooth, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradient = tape.gradient(smooth, point, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return values, margin, objective.finite(gradient)
 
 
 def _turned(perturbation: tf.Tensor, gradient: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,16 +16,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.models.layer_graph import ends_in_softmax as ends_in_softmax
+from intriguing.models.traced_classifier import Trace, digest, inference_call, inference_mode, trace
+
 Classifier = Callable[[tf.Tensor], tf.Tensor]
 """From images `[batch, ...]` to logits `[batch, classes]`, in inference mode; a Keras model is one."""
+
+SCORES = ("logits", "logarithms", "outputs")
+_MOST_KEPT = 64  # architectures whose function is kept, the oldest forgotten first
 
 
 class Architecture:
     """What a classifier computes, apart from its weights. Two are equal if they compute the same from the same weights.
 
     Attributes:
-        apply: Pure function `(weights, images [batch, ...]) -> logits [batch, classes]`.
-        num_classes: The number of logits.
+        apply: Pure function `(weights, images [batch, ...]) -> scores float32 [batch, classes]`.
+        num_classes: The number of scores.
+        num_outputs: The number of outputs of the classifier: 1 where one output decides between two classes.
+        cuts: True if a softmax or sigmoid at the end was left out.
+        is_opaque: True if the outputs come from a function that cannot be looked into, such as one of a SavedModel.
+        batch_size: Images that it takes at once; None for any number.
+        rounding: Unit roundoff of the lowest precision that the classifier computes in: 2**-24, 2**-11 or 2**-8.
+        keeps_variables: True if it reads variables that are not among the weights.
         convolves: True if there is a convolution in it.
         bytes_per_image: What all its tensors take that depend on one image, and stay in memory until its gradient is known.
     """
@@ -33,18 +45,23 @@ class Architecture:
     def __init__(
         self,
         apply: Callable[[Sequence[tf.Tensor], tf.Tensor], tf.Tensor],
-        num_classes: int,
+        traced: Trace,
         identity: str,
-        *,
-        convolves: bool = False,
-        bytes_per_image: int = 0,
+        owned: tuple[list[Any], Any],
     ):
-        """Stores what `split_weights` found out."""
+        """Stores what a trace found."""
         self.apply = apply
-        self.num_classes = num_classes
-        self.convolves = convolves
-        self.bytes_per_image = bytes_per_image
+        self.num_outputs = traced.num_outputs
+        self.num_classes = int(traced.function.structured_outputs.shape[1])
+        self.cuts = traced.cuts
+        self.is_opaque = traced.is_opaque
+        self.batch_size = traced.batch_size
+        self.rounding = traced.rounding
+        self.convolves = traced.convolves
+        self.bytes_per_image = traced.bytes_per_image
+        self.keeps_variables = bool(owned[0])
         self._identity = identity
+        self._owned = owned  # variables that the identity names by their address, which must not be given to others
 
     def __eq__(self, other: object) -> bool:
         """Compares the computations, not the objects."""
@@ -56,45 +73,135 @@ class Architecture:
 
     def one_part_after_another(self, num_rows: int) -> Architecture:
         """Returns what computes the same, on parts of `num_rows` images in turn: slower on an accelerator, in less memory."""
+        parts = object.__new__(Architecture)
+        parts.__dict__.update(self.__dict__)
+        parts.apply = functools.partial(_in_parts, self.apply, num_rows, self.num_classes)
+        return parts
 
-        def apply(weights: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-            parts = tf.reshape(images, [-1, num_rows, *images.shape[1:]])
-            of_part = functools.partial(self.apply, weights)
-            logits = tf.map_fn(of_part, parts, fn_output_signature=tf.float32, parallel_iterations=1)
-            return tf.reshape(logits, [images.shape[0], self.num_classes])
 
-        return Architecture(
-            apply, self.num_classes, self._identity, convolves=self.convolves, bytes_per_image=self.bytes_per_image
-        )
+_architectures: OrderedDict[str, Architecture] = OrderedDict()
 
 
 def split_weights(
-    classifier: Classifier, image_shape: Sequence[int], *, cut_softmax: bool = True
+    classifier: Classifier, image_shape: Sequence[int], *, scores: str = "logits"
 ) -> tuple[Architecture, list[tf.Tensor]]:
-    """Separates what a classifier computes from the weights it computes with.
+    """Separates what a classifier computes from the weights it computes with, at this moment.
 
-    A Keras model that ends in a softmax is cut before it, so that its logits are used. Any other callable keeps its weights
-    inside.
+    The classifier is traced at every call, so that a replaced layer, activation function or Python attribute counts. Weights of
+    a Keras model are separated. Whatever else it reads, such as a `tf.Variable` of a callable, stays inside.
 
     Args:
-        classifier: A built Keras model, or any callable from images to logits.
+        classifier: A Keras model, or any callable from images to outputs `[batch, classes]`, or `[batch, 1]` for two classes.
         image_shape: The shape of one image.
-        cut_softmax: False to take the outputs as they are, when they are features and not scores.
+        scores: "logits": a softmax or sigmoid at the end is left out, and one output becomes the logits 0 and z of two classes.
+            "logarithms": of outputs that are probabilities. "outputs": as they are, for features.
 
     Returns:
-        The `Architecture`, and the weights as float tensors in the order that `apply` expects.
+        The `Architecture`, and the weights in the order that `apply` expects.
 
     Raises:
-        ValueError: If the output is not `[batch, classes]` with at least two classes.
-        TypeError: If `classifier` is not callable.
+        ValueError: If the output is not `[batch, classes]`, or the classifier does not take such images.
+        TypeError: If `classifier` is not callable, or does not compute with TensorFlow.
     """
+    if not callable(classifier):
+        raise TypeError(
+            f"classifier must be a Keras model or a callable from images to logits; received {classifier!r}. Load a file with "
+            "intriguing.models.load_model_file."
+        )
     shape = tuple(int(size) for size in image_shape)
-    if not isinstance(classifier, keras.Model):
-        if not callable(classifier):
-            raise TypeError(f"classifier must be a Keras model or a callable from images to logits; received {classifier!r}.")
-        return _architecture(lambda weights, images: tf.convert_to_tensor(classifier(images)), [], shape, owner=classifier), []
-    architecture, variables = _inspect_model(classifier, shape, cut_softmax)
-    return architecture, values_of(variables)
+    _build(classifier, shape)
+    traced = trace(classifier, shape, scores=scores)
+    variables = [] if traced.calls_functions else _read_variables(classifier, traced)
+    identity, owned = _identify(traced, variables)
+    if identity not in _architectures:
+        _architectures[identity] = _architecture(classifier, shape, scores, traced, variables, identity, owned)
+        if len(_architectures) > _MOST_KEPT:
+            _architectures.popitem(last=False)
+    _architectures.move_to_end(identity)
+    return _architectures[identity], values_of(variables)
+
+
+def _architecture(
+    classifier: Classifier,
+    shape: tuple[int, ...],
+    scores: str,
+    traced: Trace,
+    variables: list[Any],
+    identity: str,
+    owned: tuple[list[Any], Any],
+) -> Architecture:
+    if variables:
+        traced = trace(classifier, shape, scores=scores, variables=variables)
+    function, num_classes = traced.function, int(traced.function.structured_outputs.shape[1])
+
+    def apply(weights: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
+        found = function(list(weights), images) if variables else function(images)
+        return tf.ensure_shape(found, [images.shape[0], num_classes])
+
+    if traced.batch_size is not None:
+        apply = functools.partial(_in_parts, apply, traced.batch_size, num_classes)
+    return Architecture(apply, traced, identity, owned)
+
+
+def _in_parts(
+    apply: Callable[..., tf.Tensor], num_rows: int, num_classes: int, weights: Sequence[tf.Tensor], images: tf.Tensor
+) -> tf.Tensor:
+    """Applies a function to `num_rows` images at a time; the last part is filled up with zeros."""
+    num_images = images.shape[0]
+    missing = -num_images % num_rows
+    filled = tf.pad(images, [[0, missing], *[[0, 0]] * (images.shape.rank - 1)]) if missing else images
+    parts = tf.reshape(filled, [-1, num_rows, *images.shape[1:]])
+    of_part = functools.partial(apply, weights)
+    scores = tf.map_fn(of_part, parts, fn_output_signature=tf.float32, parallel_iterations=1)
+    return tf.reshape(scores, [num_images + missing, num_classes])[:num_images]
+
+
+def _build(classifier: Classifier, shape: tuple[int, ...]) -> None:
+    """Creates the weights of a model that has none yet, as its first call would, without fixing its batch size."""
+    if not isinstance(classifier, keras.Model) or classifier.built:
+        return
+    if isinstance(classifier, keras.Sequential):
+        classifier.build((None, *shape))
+    else:
+        inference_call(classifier)(tf.zeros((1, *shape)))
+
+
+def _read_variables(classifier: Classifier, traced: Trace) -> list[Any]:
+    """Returns the Keras variables of a model that the trace reads."""
+    if not isinstance(classifier, keras.Layer):
+        return []
+    captured = {id(handle) for handle, _ in traced.function.graph.captures}
+    return [variable for variable in classifier.variables if any(id(handle) in captured for handle in _handles_of(variable))]
+
+
+def _handles_of(variable: Any) -> list[Any]:
+    """Returns the resources of a Keras variable, one for each replica under a strategy."""
+    value = variable.value
+    return [getattr(part, "handle", None) for part in getattr(value, "values", (value,))]
+
+
+def _identify(traced: Trace, variables: Iterable[Any]) -> tuple[str, tuple[list[Any], Any]]:
+    """Returns what tells a computation from others, and the resources it names by their address.
+
+    Graphs are equal by their operations, separated weights by their place, constants by their content, and variables that stay
+    inside by being the same.
+    """
+    place = {
+        id(handle): f"weight {index} {variable.dtype} {tuple(variable.shape)}"
+        for index, variable in enumerate(variables)
+        for handle in _handles_of(variable)
+    }
+    owned, parts = [], [digest(traced.function)]
+    for value, _ in traced.function.graph.captures:
+        if id(value) in place:
+            parts.append(place[id(value)])
+        elif value.dtype in (tf.resource, tf.variant):
+            owned.append(value)
+            parts.append(f"variable {id(value)}")
+        else:
+            content = hashlib.sha256(np.ascontiguousarray(value.numpy()).tobytes())
+            parts.append(f"constant {value.dtype.name} {value.shape} {content.hexdigest()}")
+    return "/".join(parts), (owned, traced.function)
 
 
 def values_of(variables: Iterable[Any]) -> list[tf.Tensor]:
@@ -104,129 +211,29 @@ def values_of(variables: Iterable[Any]) -> list[tf.Tensor]:
 
 def in_mode(model: keras.Model, *, training: bool) -> dict[str, bool]:
     """Returns the argument that puts `stateless_call` into a mode: none for a model whose `call` knows no `training`."""
-    return {"training": training} if "training" in inspect.signature(model.call).parameters else {}
-
-
-@functools.lru_cache(maxsize=32)  # by identity; inspecting traces the model, which takes longer than many an attack
-def _inspect_model(model: keras.Model, image_shape: tuple[int, ...], cut_softmax: bool) -> tuple[Architecture, list[Any]]:
-    if not model.built:
-        model(tf.zeros((1, *image_shape)))
-    template, replaced = _without_softmax(model) if cut_softmax else (model, {})
-    trainable, fixed = template.trainable_variables, template.non_trainable_variables
-
-    def apply(weights: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-        trainables, others = weights[: len(trainable)], weights[len(trainable) :]
-        outputs, _ = template.stateless_call(trainables, others, images, **in_mode(template, training=False))
-        return outputs
-
-    variables = [replaced.get(id(variable), variable) for variable in [*trainable, *fixed]]
-    return _architecture(apply, variables, image_shape, owner=model), variables
-
-
-def _without_softmax(model: keras.Model) -> tuple[keras.Model, dict[int, Any]]:
-    """Returns a model of logits, and for each of its new variables (by id) the variable of `model` that holds the value."""
-    if not getattr(model, "outputs", None):
-        _refuse_softmax_in_subclass(model)
-        return model, {}
-    last = model.outputs[0]._keras_history.operation
-    if isinstance(last, keras.Model):
-        inner, replaced = _without_softmax(last)
-        return (model, {}) if inner is last else (keras.Model(model.inputs, inner(last.input)), replaced)
-    if not _is_softmax(last):
-        return model, {}
-    if not last.weights:
-        return keras.Model(model.inputs, last.input), {}
-    linear = type(last).from_config({**last.get_config(), "activation": "linear"})
-    logits = keras.Model(model.inputs, linear(last.input))
-    return logits, {id(new): old for new, old in zip(linear.variables, last.variables, strict=True)}
-
-
-def ends_in_softmax(model: keras.Model) -> bool:
-    """True if a functional or sequential model answers probabilities, so that its logits lie before its last operation."""
-    last = model.outputs[0]._keras_history.operation
-    return ends_in_softmax(last) if isinstance(last, keras.Model) else _is_softmax(last)
-
-
-def _refuse_softmax_in_subclass(model: keras.Model) -> None:
-    if model.layers and _is_softmax(model.layers[-1]):
-        raise ValueError(
-            f"the model {model.name!r} ends in the softmax layer {model.layers[-1].name!r}, but logits are needed and a "
-            "subclassed model cannot be cut. Pass a model, or a callable, that returns the scores before the softmax."
-        )
-
-
-def _is_softmax(layer: Any) -> bool:
-    return isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
-
-
-def _architecture(
-    apply: Callable[..., Any], variables: Sequence[Any], image_shape: tuple[int, ...], owner: Any
-) -> Architecture:
-    weights = [tf.TensorSpec(tuple(variable.shape), variable.dtype) for variable in variables]
-    images = tf.TensorSpec((2, *image_shape), tf.float32)
-    traced = tf.function(apply, autograph=False).get_concrete_function(weights, images)
-    logits = traced.structured_outputs
-    if not isinstance(logits, tf.Tensor) or logits.shape.rank != 2 or logits.shape[0] != 2 or (logits.shape[1] or 0) < 2:
-        received = logits.shape.as_list() if isinstance(logits, tf.Tensor) else type(logits).__name__
-        raise ValueError(
-            f"classifier must map images [2, {', '.join(map(str, image_shape))}] to logits [2, classes] with at least two "
-            f"classes; received {received}."
-        )
-    identity = _digest(traced)
-    if traced.captured_inputs:
-        # Weights hidden inside: equal graphs may then hold different numbers.
-        identity += f"/{id(owner)}"
-    return Architecture(
-        apply, int(logits.shape[1]), identity, convolves=_convolves(traced), bytes_per_image=_bytes_of_rows(traced) // 2
-    )
-
-
-def _convolves(traced: Any) -> bool:
-    definition = traced.graph.as_graph_def()
-    nodes = [definition.node, *(function.node_def for function in definition.library.function)]
-    return any("Conv" in node.op for part in nodes for node in part)
-
-
-def _bytes_of_rows(traced: Any) -> int:
-    """Adds up the tensors of a graph that was traced for a batch of two, apart from constants and weights."""
-    outputs = [
-        tensor
-        for operation in traced.graph.get_operations()
-        if operation.type not in ("Const", "Placeholder", "ReadVariableOp")
-        for tensor in operation.outputs
-    ]
-    return sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in outputs if tensor.shape.num_elements())
-
-
-def _digest(traced: Any) -> str:
-    """Hashes a traced function by its operations and wiring, so that the names of layers do not matter."""
-    definition = traced.graph.as_graph_def()
-    position = {node.name: str(index) for index, node in enumerate(definition.node)}
-    digest = hashlib.sha256(definition.library.SerializeToString(deterministic=True))
-    for node in definition.node:
-        renamed = type(node)()
-        renamed.CopyFrom(node)
-        renamed.name = position[node.name]
-        for index, source in enumerate(node.input):
-            name, colon, port = source.lstrip("^").partition(":")
-            renamed.input[index] = position[name] + colon + port
-        for private in [key for key in renamed.attr if key.startswith("_")]:
-            del renamed.attr[private]
-        digest.update(renamed.SerializeToString(deterministic=True))
-    digest.update(",".join(position[tensor.op.name] for tensor in traced.outputs).encode())
-    return digest.hexdigest()
+    return {"training": training} if inference_mode(model.call) else {}
 
 
 def checked_classes(classes: Any, name: str, *, num_images: int, num_classes: int) -> tf.Tensor:
-    """Returns one class for each image as int32 `[num_images]`, or tells what is wrong with them.
+    """Returns one class for each image as int32 `[num_images]`.
+
+    Args:
+        classes: Integers `[num_images]`, one integer for all images, or one-hot rows `[num_images, num_classes]`.
+        name: What the messages call them.
+        num_images: The number of images.
+        num_classes: The number of classes.
 
     Raises:
         TypeError: If they are not integers.
         ValueError: If there is not one for each image, or one that the classifier does not have.
     """
-    classes = np.asarray(classes)
+    classes = _as_array(classes, name)
+    if classes.shape == (num_images, num_classes) and _are_one_hot(classes):
+        classes = classes.argmax(axis=1)
     if not np.issubdtype(classes.dtype, np.integer):
         raise TypeError(f"{name} must be integers; received {classes.dtype}.")
+    if classes.shape in ((), (num_images, 1)):
+        classes = np.broadcast_to(classes.reshape(-1), (num_images,))
     if classes.shape != (num_images,):
         raise ValueError(f"{name} must have one class for each of the {num_images} images; received shape {classes.shape}.")
     if classes.min() < 0 or classes.max() >= num_classes:
@@ -235,3 +242,17 @@ def checked_classes(classes: Any, name: str, *, num_images: int, num_classes: in
             f"{classes.max()}."
         )
     return tf.constant(classes, tf.int32)
+
+
+def _as_array(classes: Any, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(classes)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be integers, one for each image; received a {type(classes).__name__}.") from error
+    if array.dtype == object or array.dtype.kind in "USO":
+        raise TypeError(f"{name} must be integers, one for each image; received {array.dtype} values.")
+    return array
+
+
+def _are_one_hot(rows: np.ndarray) -> bool:
+    return bool(np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1))

@@ -10,12 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from intriguing.models.traced_classifier import inference_call
 from intriguing.names import check_name
 
 CHANNEL_ORDERS = ("RGB", "BGR")
 """Of the colors that a network takes."""
 
 _SMALLEST = 1e-30  # a probability whose logarithm is still a number
+_AGREEMENT = 1e-4  # of the largest output, between two programs that compute the same
 _PROBES = 255.0  # the bytes that a `preprocess_input` is asked about
 
 
@@ -124,7 +126,10 @@ def on_pixels(
 ) -> keras.Model:
     """Makes any classifier a network of pixels in [0, 1], so that attacks, units and bounds are in the units of its images.
 
-    The layers are copied, with their names and weights, behind those of the scaling; a subclassed model is kept as one layer.
+    The layers are copied, with their names and weights, behind those of the scaling. Where copies compute something else, as of
+    a layer with a state that its configuration does not hold, the model itself becomes one layer; so does a subclassed model.
+    The new model is compared with the old one on random images.
+
     A softmax at the end may stay: whatever needs logits cuts it off. Resizing is no part of it: an image has the size that the
     network takes before it is attacked.
 
@@ -140,7 +145,8 @@ def on_pixels(
         A built functional model from pixels `[batch, *image_shape]` to logits or probabilities `[batch, classes]`.
 
     Raises:
-        ValueError: If the model has more inputs or outputs than one, if its size is open, or if it does not take `image_shape`.
+        ValueError: If the model has more inputs or outputs than one, if its size is open, if it does not take `image_shape`, or
+            if it computes different outputs from the same images.
 
     Example:
         >>> resnet = keras.applications.ResNet50()
@@ -153,15 +159,62 @@ def on_pixels(
     scaled = images
     for layer in scaling.layers():
         scaled = layer(scaled)
-    outputs = _copied(model, scaled)
+    expected = _own_outputs(model, keras.Model(images, scaled), shape)
+    for combine in (_copied, _nested):
+        outputs = _classes_of(combine, model, scaled)
+        combined = None if outputs is None else keras.Model(images, outputs, name=name or model.name)
+        if combined is not None and _agrees(combined, expected, shape):
+            break
+    else:
+        raise ValueError(
+            f"the model {model.name!r} computes other outputs when it is called again on the same images: it draws random "
+            "numbers in inference, or keeps a state. Call it with training=False twice, and compare."
+        )
+    if probabilities:
+        outputs = keras.ops.log(keras.ops.maximum(combined.outputs[0], _SMALLEST))
+        return keras.Model(images, outputs, name=name or model.name)
+    return combined
+
+
+def _probe(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).uniform(size=(2, *shape)).astype(np.float32)
+
+
+def _own_outputs(model: keras.Model, scaling: keras.Model, shape: tuple[int, ...]) -> np.ndarray:
+    scaled = scaling(_probe(shape))
+    outputs = inference_call(model)(scaled)
+    return keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+
+
+def _agrees(combined: keras.Model, expected: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether a model computes what is expected from random images, NaN for NaN."""
+    received = keras.ops.convert_to_numpy(keras.ops.cast(inference_call(combined)(_probe(shape)), "float32"))
+    finite = np.abs(expected[np.isfinite(expected)])
+    tolerance = _AGREEMENT * float(finite.max() if finite.size else 0.0)
+    return bool(np.allclose(received, expected, rtol=0.0, atol=tolerance, equal_nan=True))
+
+
+def _classes_of(combine: Callable[..., Any], model: keras.Model, scaled: keras.KerasTensor) -> keras.KerasTensor | None:
+    """Returns the outputs of the model on scaled images; None where its layers cannot be copied."""
+    try:
+        outputs = combine(model, scaled)
+    except Exception:
+        if combine is _nested:
+            raise
+        return None  # such as a Lambda layer, whose function cannot be written down
     if len(outputs.shape) != 2:
         raise ValueError(
             f"the model {model.name!r} answers {list(outputs.shape)}; expected one vector of classes for each image. Pool or "
             "flatten its outputs."
         )
-    if probabilities:
-        outputs = keras.ops.log(keras.ops.maximum(outputs, _SMALLEST))
-    return keras.Model(images, outputs, name=name or model.name)
+    return outputs
+
+
+def _nested(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
+    """Calls the model as one layer; a functional one by another model of the same layers, so that it is left as it is."""
+    if not getattr(model, "inputs", None):
+        return model(images)
+    return keras.Model(model.inputs, model.outputs, name=model.name)(images)
 
 
 def _checked_shape(model: keras.Model, image_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
@@ -210,4 +263,6 @@ def _copied(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
     for operation, copy in copies.values():
         if getattr(operation, "weights", None):
             copy.set_weights(operation.get_weights())
+        if isinstance(copy, keras.layers.Normalization):
+            copy.finalize_state()  # it computes with copies of its weights
     return outputs

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.pixels import PixelBox
+from intriguing.pixels import PixelBox, checked_bounds, checked_images
 
 BYTES = PixelBox(0.0, 255.0)
 
@@ -53,7 +53,11 @@ def test_check_is_silent_about_legal_images():
 
 
 def test_check_tells_the_received_range_and_the_remedy():
-    words = r"images must lie in the pixel box \[0.0, 1.0\]; received values from -0.42 to 2.64. Rescale them with PixelBox"
+    words = (
+        r"images must lie within bounds \(0.0, 1.0\); received values from -0.42 to 2.64. If the network takes such values, pass "
+        r"bounds=\(-0.42, 2.64\); otherwise rescale the images, or put the network's preprocessing in front of it with "
+        "intriguing.models.on_pixels"
+    )
     with pytest.raises(ValueError, match=words):
         PixelBox().check(images([-0.42, 0.5], [1.0, 2.64]))
 
@@ -64,3 +68,61 @@ def test_check_counts_the_values_that_are_not_numbers(bad):
         ValueError, match="distorted must be finite numbers; received 2 NaN or infinite values. Remove those images."
     ):
         PixelBox().check(images([bad, 0.5], [0.5, bad]), name="distorted")
+
+
+def test_images_that_look_like_bytes_are_told_the_bounds_of_bytes():
+    with pytest.raises(ValueError, match=r"received values from 3.0 to 200.0. .* pass bounds=\(0.0, 255.0\)"):
+        checked_images(np.float32([[3.0, 200.0]]), PixelBox())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "pixels"),
+    [
+        ((0.0, 1.0), [0.0, 1.0 + 2e-7]),
+        (((0 - 0.1307) / 0.3081, (1 - 0.1307) / 0.3081), np.float32([(0 - 0.1307) / 0.3081, (1 - 0.1307) / 0.3081])),
+        ((0.0, 0.1), [0.0, 0.1]),
+        ((0.0, 0.1), np.float16([0.0, 0.1])),
+    ],
+)
+def test_pixels_on_their_bounds_are_accepted_whatever_rounding_did_and_clipped(bounds, pixels):
+    box = checked_bounds(bounds)
+    images = checked_images(np.array([pixels], getattr(pixels, "dtype", np.float32)), box)
+    assert images.dtype == tf.float32
+    assert images.numpy().min() >= np.float32(box.lower) and images.numpy().max() <= np.float32(box.upper)
+    np.testing.assert_allclose(images.numpy()[0], pixels, rtol=1e-3, atol=1e-6)
+
+
+def test_more_than_rounding_beyond_a_bound_is_refused_with_digits_that_show_it():
+    with pytest.raises(ValueError, match=r"within bounds \(0.0, 1.0\); received values from 0.0 to 1.00001"):
+        checked_images(np.float32([[0.0, 1.00001]]), PixelBox())
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (tf.data.Dataset.range(3), "received a tf.data.Dataset. Take a batch of it"),
+        (lambda x: x, "received a function. The classifier is the first argument"),
+        ((row for row in [[0.0]]), "received a generator. The classifier is the first argument"),
+        ([[0.0, 1.0], [0.5]], "images must be an array or a tensor of numbers"),
+        (np.zeros((2, 3), np.uint8), r"received uint8. Cast them to float32, and pass bounds=\(0, 255\)"),
+    ],
+)
+def test_what_is_no_array_of_images_is_refused_with_the_remedy(images, words):
+    with pytest.raises(TypeError, match=words):
+        checked_images(images, PixelBox())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ((1.0, 0.0), r"must be the lower and then the upper one; received \(1.0, 0.0\)"),
+        ((0.0, 0.0), r"must be the lower and then the upper one"),
+        ((0.0, float("nan")), r"must be the lower and then the upper one"),
+        (1.0, r"bounds must be two numbers, such as \(0.0, 1.0\); received 1.0"),
+        (("a", 1), r"bounds must be two numbers"),
+        ((0.0, 0.5, 1.0), r"bounds must be two numbers"),
+    ],
+)
+def test_bounds_that_are_none_are_refused(bounds, words):
+    with pytest.raises(ValueError, match=words):
+        checked_bounds(bounds)

@@ -34,7 +34,8 @@ def linear_problem(num_classes=NUM_CLASSES, *, budget=BUDGET, digits=False, seed
     rivals = ~objective.accepted_classes(tf.constant(wanted), num_classes, targeted=True)
     budgets = tf.constant(np.broadcast_to(budget, [NUM_IMAGES]).astype(np.int32))
     images = tf.constant(images)
-    return classifier, BoundaryProblem(images, images, tf.constant(wanted), rivals, budgets)
+    scale = objective.scale_against_tiny(classifier(images), 2.0**-24)
+    return classifier, BoundaryProblem(images, images, tf.constant(wanted), rivals, budgets, budgets, scale)
 
 
 def walked(classifier, problem, *, walk=SHORT_WALK, num_lanes=16):
@@ -85,8 +86,9 @@ def test_reaches_the_closed_form_where_there_are_two_classes_and_no_bound_is_nea
     rivals = ~objective.accepted_classes(wanted, 2, targeted=True)
     found = walked(classifier, problem._replace(clean=gray, start=gray, wanted=wanted, rivals=rivals))
     optimum = [two_class_closed_form(classifier, image, int(k)) for image, k in zip(gray.numpy(), wanted, strict=True)]
-    # A length of 0.02 in logits of size one: the 1e-5 that success asks for beyond rounding are a good part of it.
-    beyond = 2.0 * objective.ROUNDING_MARGIN / np.linalg.norm(classifier.kernel[:, 0] - classifier.kernel[:, 1])
+    # A length of 0.02 in logits of size one: the margin that success requires beyond rounding is a good part of it.
+    slope = np.linalg.norm(classifier.kernel[:, 0] - classifier.kernel[:, 1])
+    beyond = 2.0 * problem.scale.resolution.numpy() / slope
     assert np.all(found.length.numpy() >= np.multiply(1.0 - RTOL_FLOOR, optimum))
     assert np.all(found.length.numpy() <= np.multiply(1.0 + RTOL_WORST, optimum) + beyond)
 
@@ -96,7 +98,8 @@ def test_never_leaves_the_box_and_reports_what_it_returns():
     found = walked(classifier, problem)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
     np.testing.assert_allclose(found.length, tf.norm(found.position - problem.clean, axis=1), rtol=1e-5)
-    assert bool(tf.reduce_all(objective.reached(classifier(found.position), ~problem.rivals)))
+    logits = classifier(found.position)
+    assert bool(tf.reduce_all(objective.reached(logits, ~problem.rivals, problem.scale.resolution)))
 
 
 def test_all_walks_arrive_within_the_budget_on_a_linear_classifier():
@@ -157,7 +160,7 @@ def test_a_row_ignores_its_batch():
     classifier, problem = linear_problem()
     together = walked(classifier, problem)
     for rows in (slice(0, 1), slice(7, 12)):
-        alone = walked(classifier, BoundaryProblem(*(tensor[rows] for tensor in problem)))
+        alone = walked(classifier, tf.nest.map_structure(lambda tensor, rows=rows: tensor[rows], problem))
         np.testing.assert_allclose(alone.length, together.length[rows], rtol=RTOL_BATCH)
 
 

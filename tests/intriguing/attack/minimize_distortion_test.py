@@ -20,7 +20,7 @@ from intriguing.attack import (
     SearchStatus,
     minimize_distortion,
 )
-from intriguing.attack.minimize_distortion import _compiled_search
+from intriguing.attack.search_program import compiled_search as _compiled_search
 from intriguing.data import dataset_card, load_examples, random_targets
 from intriguing.distortion import distortion
 from intriguing.models import build, fully_connected
@@ -351,7 +351,7 @@ def test_probabilities_are_cut_before_the_softmax(network, attacked):
     [
         (
             np.full((2, NUM_PIXELS), 1.5, np.float32),
-            r"images must lie in the pixel box \[0.0, 1.0\]; received values from 1.5 to 1.5. Rescale",
+            r"images must lie within bounds \(0.0, 1.0\); received values from 1.5 to 1.5",
         ),
         (np.full((2, NUM_PIXELS), np.nan, np.float32), "images must be finite numbers; received 200 NaN or infinite values"),
         (
@@ -367,7 +367,9 @@ def test_bad_images_are_named(linear, images, message):
 
 
 def test_bytes_are_refused(linear):
-    with pytest.raises(TypeError, match="images must be floating point; received uint8. Rescale them with PixelBox.rescale"):
+    with pytest.raises(
+        TypeError, match=r"images must be floating point; received uint8. Cast them to float32, and pass bounds=\(0, 255\)"
+    ):
         minimize_distortion(linear, np.zeros((2, NUM_PIXELS), np.uint8), labels=np.zeros(2, np.int32))
 
 
@@ -397,7 +399,7 @@ def test_bad_labels_are_named(linear, classes, error, message):
 
 def test_a_classifier_of_another_shape_is_named():
     with pytest.raises(
-        ValueError, match=r"classifier must map images \[2, 100\] to logits \[2, classes\].*received \[2, 100, 1\]"
+        ValueError, match=r"classifier must map images \[batch, 100\] to logits \[batch, classes\].*received \[batch, 100, 1\]"
     ):
         minimize_distortion(lambda images: images[..., tf.newaxis], digits_like(num_images=2), labels=np.zeros(2, int))
 

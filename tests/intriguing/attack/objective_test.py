@@ -10,6 +10,9 @@ from tests.oracles.linear_classifier import random_classifier
 ATOL_DIFFERENCE = 2e-4  # third order in a step of 0.01, three times faster inside the sine; and logits of order ten in float32
 
 
+FLOAT32 = 2.0**-24
+
+
 @pytest.fixture
 def problem():
     rng = np.random.default_rng(0)
@@ -44,11 +47,11 @@ def test_the_gradient_is_the_numerical_one(problem):
     np.testing.assert_allclose(function(position)[1], diagonal, rtol=1e-5)
 
 
-def test_reached_asks_for_more_than_rounding(problem):
-    del problem
+def test_success_must_exceed_rounding():
     accepted = objective.accepted_classes(tf.constant([0, 0, 0, 1]), 3, targeted=True)
     logits = tf.constant([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0], [1.0 + 1e-6, 1.0, 0.0], [3.0, 2.0, 1.0]])
-    assert objective.reached(logits, accepted).numpy().tolist() == [True, False, False, False]
+    resolution = objective.scale_against_tiny(logits, FLOAT32).resolution
+    assert objective.reached(logits, accepted, resolution).numpy().tolist() == [True, False, False, False]
 
 
 def test_what_counts_as_success_is_the_target_alone_or_all_but_the_label():
@@ -60,18 +63,44 @@ def test_what_counts_as_success_is_the_target_alone_or_all_but_the_label():
     assert objective.accepted_classes(classes, 3, targeted=False).numpy().tolist() == [[False, True, True], [True, True, False]]
 
 
-def test_the_resolution_grows_with_the_largest_logit_and_stays_above_zero():
-    logits = tf.constant([[0.0, 0.0], [1.0, -99.0], [9.0, 3.0]])
-    np.testing.assert_allclose(
-        objective.resolution(logits), objective.ROUNDING_MARGIN * np.array([1.0, 100.0, 10.0]), rtol=1e-6
-    )
-    stacked = objective.resolution(tf.stack([logits, 2.0 * logits]))
-    np.testing.assert_allclose(stacked[1], objective.resolution(2.0 * logits), rtol=1e-6)
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
+@pytest.mark.parametrize(("rounding", "share"), [(FLOAT32, 1e-5), (2.0**-11, 2.0**-10), (2.0**-8, 2.0**-7)])
+def test_the_resolution_is_a_share_of_the_largest_clean_logit_in_any_unit_and_precision(unit, rounding, share):
+    logits = tf.constant([[unit, -99.0 * unit], [9.0 * unit, 3.0 * unit]])
+    scale = objective.scale_of_gaps(logits, objective.accepted_classes(tf.constant([1, 1]), 2, targeted=True), rounding)
+    np.testing.assert_allclose(scale.resolution / scale.factor, share * unit * np.array([99.0, 9.0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
+def test_the_gap_of_every_clean_image_is_the_same_after_scaling(unit):
+    logits = unit * tf.constant([[5.0, 1.0, 0.0], [0.2, 0.3, 0.1], [1.0, 2.0, 3.0]])
+    accepted = objective.accepted_classes(tf.constant([1, 0, 2]), 3, targeted=True)
+    scaled = objective.scale_of_gaps(logits, accepted, FLOAT32).apply(logits)
+    np.testing.assert_allclose(tf.abs(objective.shortfall(scaled, accepted)), objective.GAP, rtol=1e-5)
+
+
+def test_a_gap_that_is_a_small_share_of_the_spread_is_not_enlarged_beyond_bounds():
+    logits = tf.constant([[1.0, 1.0 - 1e-6, 0.0]])
+    scale = objective.scale_of_gaps(logits, objective.accepted_classes(tf.constant([1]), 3, targeted=True), FLOAT32)
+    np.testing.assert_allclose(scale.factor, objective.GAP / objective.LEAST_GAP, rtol=1e-5)
+
+
+def test_equal_logits_keep_their_scale():
+    logits = tf.fill([2, 3], 7.0)
+    scale = objective.scale_of_gaps(logits, objective.accepted_classes(tf.constant([0, 1]), 3, targeted=False), FLOAT32)
+    assert scale.factor.numpy().tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(("largest", "power"), [(3e4, 1.0), (1e-3, 1.0), (9e-4, 1024.0), (4e-11, 1024.0**3), (0.0, 1.0)])
 def test_tiny_logits_are_multiplied_by_a_power_of_two_and_others_by_one(largest, power):
-    assert float(objective.power_against_tiny(tf.constant([[0.0, -largest], [0.1 * largest, 0.0]]))) == power
+    logits = tf.constant([[0.0, -largest], [0.1 * largest, 0.0], [1.0, 0.0]])
+    factor = objective.scale_against_tiny(logits, FLOAT32).factor.numpy()
+    assert factor[0] == power and factor[2] == 1.0  # an image does not depend on its batch
+
+
+def test_a_gradient_that_is_not_a_number_becomes_zero():
+    function = objective.loss_objective(lambda x: tf.sqrt(x), objective.accepted_classes(tf.constant([1]), 2, targeted=True))
+    assert function(tf.constant([[0.0, 1.0]]))[1].numpy()[0, 0] == 0.0
 
 
 def test_the_margin_is_the_wanted_logit_less_the_best_of_its_rivals():

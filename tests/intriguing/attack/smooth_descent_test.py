@@ -8,7 +8,7 @@ import tensorflow as tf
 
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
 
-from intriguing.attack import PHOTOGRAPH_SEARCH, DistortionSearch, SmoothDescent, minimize_distortion
+from intriguing.attack import PHOTOGRAPH_SEARCH, DistortionSearch, SmoothDescent, minimize_distortion, objective
 from intriguing.attack.boundary import BoundaryProblem
 from intriguing.attack.smooth_descent import descend_smoothly
 from intriguing.pixels import PixelBox
@@ -31,7 +31,8 @@ def problem_of(classifier, budget=1000):
     targets = (classifier.logits(images).argmax(axis=1) + 1) % NUM_CLASSES
     rivals = np.arange(NUM_CLASSES) != targets[:, np.newaxis]
     budgets = np.broadcast_to(np.int32(budget), NUM_IMAGES)
-    return BoundaryProblem(*map(tf.constant, (images, images, targets.astype(np.int32), rivals, budgets)))
+    columns = map(tf.constant, (images, images, targets.astype(np.int32), rivals, budgets, budgets))
+    return BoundaryProblem(*columns, objective.scale_against_tiny(classifier(images), 2.0**-24))
 
 
 def descend(classifier, problem, **options):

@@ -122,7 +122,11 @@ def softmax_inside_a_nested_model():
     ],
 )
 def test_a_softmax_at_the_end_is_cut_and_only_a_constant_per_row_is_lost(build_model, images):
-    model = build_model()
+    assert_log_probabilities_but_for_a_constant(build_model(), images)
+
+
+def assert_log_probabilities_but_for_a_constant(model, images):
+    assert split_weights(model, SHAPE)[0].cuts
     difference = logits_of(model, images) - np.log(model(images))
     np.testing.assert_allclose(difference, np.broadcast_to(difference[:, :1], (5, 3)), atol=ATOL_CONSTANT)
     assert np.abs(difference).max() > 1e-3  # they are logits, not log-probabilities
@@ -180,12 +184,8 @@ def test_a_subclassed_model_works_even_before_its_first_call(images):
     np.testing.assert_array_equal(logits_of(model, images), model(images))
 
 
-def test_a_subclassed_model_that_ends_in_a_softmax_is_refused_with_the_remedy():
-    words = (
-        "the model 'subclassed' ends in the softmax layer .* but logits are needed .* Pass a model, or a callable, that returns"
-    )
-    with pytest.raises(ValueError, match=words):
-        split_weights(Subclassed("softmax"), SHAPE)
+def test_a_softmax_of_a_subclassed_model_is_cut(images):
+    assert_log_probabilities_but_for_a_constant(Subclassed("softmax"), images)
 
 
 class Hidden:
@@ -213,14 +213,13 @@ def test_two_callables_with_hidden_variables_are_never_taken_for_each_other():
 @pytest.mark.parametrize(
     ("classifier", "received"),
     [
-        (lambda images: images, r"received \[2, 4, 4, 1\]"),
-        (lambda images: tf.reduce_mean(images, axis=[1, 2]), r"received \[2, 1\]"),
-        (lambda images: tf.reduce_mean(images, axis=[1, 2, 3]), r"received \[2\]"),
+        (lambda images: images, r"received \[batch, 4, 4, 1\]"),
+        (lambda images: tf.reduce_mean(images, axis=[1, 2, 3]), r"received \[batch\]"),
         (lambda images: tf.zeros([1, 3]), r"received \[1, 3\]"),
     ],
 )
 def test_an_output_that_is_not_one_row_of_logits_per_image_is_refused(classifier, received):
-    words = r"classifier must map images \[2, 4, 4, 1\] to logits \[2, classes\] with at least two classes; " + received
+    words = r"classifier must map images \[batch, 4, 4, 1\] to logits \[batch, classes\], one row for each image; " + received
     with pytest.raises(ValueError, match=words):
         split_weights(classifier, SHAPE)
 
@@ -228,8 +227,28 @@ def test_an_output_that_is_not_one_row_of_logits_per_image_is_refused(classifier
 def test_several_outputs_are_refused():
     inputs = keras.Input(SHAPE)
     flat = layers.Flatten()(inputs)
-    with pytest.raises(ValueError, match="with at least two classes; received list"):
+    with pytest.raises(ValueError, match="one tensor of logits .*; received a list of 2. Make a keras.Model of the input"):
         split_weights(keras.Model(inputs, [layers.Dense(3)(flat), layers.Dense(3)(flat)]), SHAPE)
+
+
+def test_a_class_instead_of_logits_is_refused():
+    with pytest.raises(
+        ValueError, match="must return floating-point logits; received int64. Pass the network without its argmax"
+    ):
+        split_weights(lambda images: tf.argmax(images, axis=1)[:, :, 0], SHAPE)
+
+
+@pytest.mark.parametrize("classifier", [lambda images: np.asarray(images)[:, 0, 0], lambda images: small().predict(images)])
+def test_a_classifier_that_leaves_tensorflow_is_refused(classifier):
+    with pytest.raises(
+        TypeError, match="must compute with TensorFlow operations.* Pass the Keras model itself, not model.predict"
+    ):
+        split_weights(classifier, SHAPE)
+
+
+def test_images_of_another_shape_are_refused_in_the_words_of_the_layer():
+    with pytest.raises(ValueError, match=r"does not accept images of shape \[5\]. .* It reports: "):
+        split_weights(small(), (5,))
 
 
 def test_what_cannot_be_called_is_refused():

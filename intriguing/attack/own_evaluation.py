@@ -1,0 +1,100 @@
+"""What the caller's own object computes, outside of every compiled program: the judge of success.
+
+A search runs in a compiled program, which may round differently, and in low precision does. An image counts as found only if
+the object that the caller passed gives it the wanted class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from intriguing.accelerators import rows_that_fit
+from intriguing.models.logits import Architecture, Classifier
+from intriguing.models.traced_classifier import inference_call
+
+_MOST_ROWS = 256  # images that a classifier is called on at once
+_SUM_TOLERANCE = 1e-2  # of probabilities that were rounded to eight bits
+_LONGER = (1.0005, 1.002, 1.007, 1.02, 1.05, 1.12, 1.3)  # perturbations that are tried where rounding changed the class
+
+
+def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Architecture) -> tf.Tensor:
+    """Calls the classifier on images, a few at a time.
+
+    Args:
+        classifier: As in `minimize_distortion`.
+        images: Float32 `[batch, ...]`.
+        architecture: Its trace.
+
+    Returns:
+        Float32 `[batch, outputs]`.
+    """
+    call = inference_call(classifier)
+    size = architecture.batch_size or min(_MOST_ROWS, rows_that_fit(architecture.bytes_per_image, images.shape[0]))
+    parts = []
+    for begin in range(0, images.shape[0], size):
+        part = images[begin : begin + size]
+        rows = part.shape[0]
+        missing = (architecture.batch_size or rows) - rows
+        outputs = call(tf.pad(part, [[0, missing], *[[0, 0]] * (part.shape.rank - 1)]) if missing else part)
+        if isinstance(outputs, dict):
+            outputs = next(iter(outputs.values()))
+        parts.append(tf.cast(tf.convert_to_tensor(outputs), tf.float32)[:rows])
+    return tf.concat(parts, axis=0)
+
+
+def are_probabilities(outputs: tf.Tensor, architecture: Architecture) -> bool:
+    """Whether outputs `[batch, outputs]` are probabilities: they lie in [0, 1], and those of several classes sum to 1.
+
+    One output without a sigmoid that can be seen is a probability only where it comes from a function that cannot be followed.
+    """
+    if architecture.num_outputs == 1:
+        return architecture.cuts or (architecture.is_opaque and _in_unit_interval(outputs))
+    sums = tf.reduce_sum(outputs, axis=1)
+    return _in_unit_interval(outputs) and bool(tf.reduce_all(tf.abs(sums - 1.0) < _SUM_TOLERANCE))
+
+
+def _in_unit_interval(outputs: tf.Tensor) -> bool:
+    return bool(tf.reduce_all((outputs >= 0.0) & (outputs <= 1.0)))
+
+
+def class_scores(outputs: tf.Tensor, *, probabilities: bool) -> tf.Tensor:
+    """Returns scores `[batch, classes]`, the largest of which names the class: those of two classes for one output."""
+    if outputs.shape[1] > 1:
+        return outputs
+    return tf.concat([0.5 * tf.ones_like(outputs) if probabilities else tf.zeros_like(outputs), outputs], axis=1)
+
+
+def lead(scores: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
+    """Returns `[batch]`, by how much the best accepted score exceeds the best other one; NaN where a score is."""
+    lowest = scores.dtype.min
+    ahead = tf.reduce_max(tf.where(accepted, scores, lowest), axis=1) - tf.reduce_max(
+        tf.where(accepted, lowest, scores), axis=1
+    )
+    return tf.where(tf.reduce_all(tf.math.is_finite(scores), axis=1), ahead, float("nan"))
+
+
+def lengthened(
+    lead_of: Any, images: tf.Tensor, distorted: tf.Tensor, contradicted: tf.Tensor, legal: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Makes the perturbations of some images longer until the classifier itself gives the wanted class.
+
+    Args:
+        lead_of: From images `[batch, ...]` to the lead of the accepted classes, `[batch]`.
+        images: The clean images.
+        distorted: What the search returned.
+        contradicted: Bool `[batch]`, the images on which the classifier disagrees with the search.
+        legal: From images to legal ones.
+
+    Returns:
+        The images, and a bool `[batch]`: still contradicted.
+    """
+    for factor in _LONGER:
+        if not bool(tf.reduce_any(contradicted)):
+            break
+        longer = legal(images + factor * (distorted - images))
+        right = contradicted & (lead_of(longer) > 0.0)
+        distorted = tf.where(tf.reshape(right, [-1] + [1] * (images.shape.rank - 1)), longer, distorted)
+        contradicted &= ~right
+    return distorted, contradicted

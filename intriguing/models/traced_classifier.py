@@ -1,0 +1,308 @@
+"""A classifier as TensorFlow traces it: its scores, the variables and constants it reads, and a digest of its operations.
+
+A trace records what a classifier computes at the moment of the call. Python state, such as a replaced layer or activation
+function, is therefore never out of date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+_LOWEST_PROBABILITY = 1e-37  # float32 has a logarithm for it
+_NESTED_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_FIXED_BATCH = 16  # images at once, for a callable that needs to know how many there are
+_CAST_AWAY = ("Identity", "Cast", "Reshape", "StopGradient", "PreventGradient", "CheckNumerics")
+_DEFAULT_PRECISION, _PRECISIONS = 2.0**-24, {tf.float16: 2.0**-11, tf.bfloat16: 2.0**-8}
+
+
+class Trace(NamedTuple):
+    """One trace of a classifier."""
+
+    function: Any  # a ConcreteFunction: images [batch, ...] -> scores float32 [batch, classes]
+    batch_size: int | None  # images that the function takes at once; None for any number
+    num_outputs: int  # of the classifier; 1 for two classes
+    cuts: bool  # a softmax or sigmoid at the end was left out
+    is_opaque: bool  # the outputs come from a function whose operations cannot be followed
+    rounding: float  # unit roundoff of the lowest precision that the classifier computes in
+    convolves: bool
+    bytes_per_image: int
+
+    @property
+    def calls_functions(self) -> bool:
+        """Whether a `tf.function` is called inside, which keeps traces of its own."""
+        return any(node.op in _NESTED_CALLS for node in _all_nodes(self.function.graph.as_graph_def()))
+
+
+def trace(
+    classifier: Callable[..., Any],
+    image_shape: tuple[int, ...],
+    *,
+    scores: str,
+    variables: Sequence[Any] = (),
+) -> Trace:
+    """Traces a classifier in inference mode.
+
+    Args:
+        classifier: A Keras model or a callable, images `[batch, ...]` to outputs `[batch, classes]`.
+        image_shape: The shape of one image.
+        scores: "logits" leaves out a softmax or sigmoid at the end and gives two classes for one output; "logarithms" takes the
+            logarithm of the outputs, "outputs" takes them as they are.
+        variables: Keras variables whose values become arguments: the function then maps `(values, images)` to scores.
+
+    Raises:
+        TypeError: If the classifier cannot be traced.
+        ValueError: If it does not return `[batch, classes]`.
+    """
+    call = inference_call(classifier)
+    found: dict[str, Any] = {}
+
+    def compute(images: tf.Tensor) -> tf.Tensor:
+        outputs = _checked_outputs(call(images), images, scores)
+        found["outputs"] = outputs
+        found["scores"] = _scores(outputs, scores)
+        return tf.cast(found["scores"], tf.float32)
+
+    def compute_with(values: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return compute(images)
+
+    specs = [tf.TensorSpec(tuple(variable.shape), variable.dtype) for variable in variables]
+    function, batch_size = _traced_for_any_batch(
+        (lambda images: tf.function(compute_with, autograph=False).get_concrete_function(specs, images))
+        if variables
+        else (lambda images: tf.function(compute, autograph=False).get_concrete_function(images)),
+        image_shape,
+        classifier,
+    )
+    outputs = found["outputs"]
+    definition = function.graph.as_graph_def()
+    return Trace(
+        function=function,
+        batch_size=batch_size,
+        num_outputs=int(outputs.shape[1]),
+        cuts=_end_of(outputs) is not None,
+        is_opaque=outputs.op.type in _NESTED_CALLS,
+        rounding=_rounding(function.graph),
+        convolves=any("Conv" in node.op for node in _all_nodes(definition)),
+        bytes_per_image=_bytes_of_rows(function.graph, batch_size),
+    )
+
+
+def inference_call(classifier: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Returns the classifier as a function of images alone: `training=False` is passed where its call has that argument."""
+    mode = inference_mode(classifier.call if isinstance(classifier, keras.Layer) else classifier)
+    return lambda images: classifier(images, **mode)
+
+
+def inference_mode(call: Callable[..., Any]) -> dict[str, bool]:
+    """Returns the keyword argument that puts a call into inference mode; none where it has no `training`."""
+    try:
+        return {"training": False} if "training" in inspect.signature(call).parameters else {}
+    except (TypeError, ValueError):  # of built-in functions
+        return {}
+
+
+def _traced_for_any_batch(
+    get: Callable[[tf.TensorSpec], Any], image_shape: tuple[int, ...], classifier: Any
+) -> tuple[Any, int | None]:
+    """Traces for any number of images; where a callable needs to know how many there are, for a fixed number."""
+    try:
+        return get(tf.TensorSpec((None, *image_shape), tf.float32)), None
+    except _NotAClassifierError:
+        raise
+    except Exception:
+        batch_size = _batch_size_of(classifier)
+        try:
+            return get(tf.TensorSpec((batch_size, *image_shape), tf.float32)), batch_size
+        except _NotAClassifierError:
+            raise
+        except Exception as error:
+            raise _untraceable(classifier, image_shape, error) from error
+
+
+def _batch_size_of(classifier: Any) -> int:
+    inputs = getattr(classifier, "inputs", None)
+    fixed = inputs[0].shape[0] if inputs else None
+    return int(fixed or _FIXED_BATCH)
+
+
+def _untraceable(classifier: Any, image_shape: tuple[int, ...], error: Exception) -> Exception:
+    reason = last_words(error)
+    if isinstance(error, NotImplementedError) or "numpy" in str(error).lower() or "predict" in str(error):
+        return TypeError(
+            "classifier must compute with TensorFlow operations, so that there are gradients; it converts its images to NumPy. "
+            f"Pass the Keras model itself, not model.predict. TensorFlow reports: {reason}"
+        )
+    name = getattr(classifier, "name", None) or getattr(classifier, "__name__", type(classifier).__name__)
+    return ValueError(
+        f"the classifier {name!r} does not accept images of shape {list(image_shape)}. Pass images as it takes them, with "
+        f"their batch axis first. It reports: {reason}"
+    )
+
+
+def last_words(error: Exception) -> str:
+    """Returns the first line of an error message that says something, without the dump that may follow."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("Exception encountered", "Arguments received", "•", "File"))]
+    return (lines[0] if lines else type(error).__name__).replace("\x1b[1m", "").replace("\x1b[0m", "")[:300]
+
+
+class _NotAClassifierError(ValueError):
+    """Raised for outputs that are no scores of classes."""
+
+
+def _checked_outputs(outputs: Any, images: tf.Tensor, scores: str) -> tf.Tensor:
+    if isinstance(outputs, Mapping) and len(outputs) == 1:  # as the signatures of a SavedModel return
+        outputs = next(iter(outputs.values()))
+    if isinstance(outputs, Sequence | Mapping):
+        raise _NotAClassifierError(
+            f"classifier must return one tensor of logits [batch, classes]; received a {type(outputs).__name__} of "
+            f"{len(outputs)}. Make a keras.Model of the input and the output that count."
+        )
+    outputs = tf.convert_to_tensor(outputs)
+    rows = outputs.shape[0] if outputs.shape.rank else 0
+    if outputs.shape.rank != 2 or outputs.shape[1] is None or rows not in (None, images.shape[0]):
+        what = "features" if scores == "outputs" else "logits [batch, classes]"
+        received = list(outputs.shape) if outputs.shape.rank is not None else "an unknown shape"
+        raise _NotAClassifierError(
+            f"classifier must map images {_with_batch(images.shape)} to {what}, one row for each image; received "
+            f"{_with_batch(received) if isinstance(received, list) else received}."
+        )
+    if not outputs.dtype.is_floating:
+        raise _NotAClassifierError(
+            f"classifier must return floating-point logits; received {outputs.dtype.name}. Pass the network without its argmax."
+        )
+    return outputs
+
+
+def _with_batch(shape: Iterable[int | None]) -> str:
+    return f"[{', '.join('batch' if size is None else str(size) for size in shape)}]"
+
+
+def _scores(outputs: tf.Tensor, scores: str) -> tf.Tensor:
+    if scores == "outputs":
+        return outputs
+    single = outputs.shape[1] == 1
+    end = _end_of(outputs)
+    if scores == "logits":
+        logits = outputs if end is None else end
+        return tf.concat([tf.zeros_like(logits), logits], axis=1) if single else logits
+    probabilities = tf.concat([1.0 - outputs, outputs], axis=1) if single else outputs
+    return tf.math.log(tf.maximum(tf.cast(probabilities, tf.float32), _LOWEST_PROBABILITY))
+
+
+def _end_of(outputs: tf.Tensor) -> tf.Tensor | None:
+    """Returns the tensor before the last softmax or sigmoid, if only operations that keep the order of classes follow it."""
+    tensor, num_classes = outputs, outputs.shape[1]
+    while isinstance(tensor, tf.Tensor) and not hasattr(tensor, "numpy") and len(tensor.op.inputs):
+        operation = tensor.op
+        if operation.type in ("Softmax", "Sigmoid"):
+            logits = operation.inputs[0]
+            return logits if logits.shape.rank == 2 and logits.shape[1] == num_classes else None
+        source = _source_in_order(operation)
+        if source is None or source.shape.rank != 2 or source.shape[1] != num_classes:
+            return None
+        tensor = source
+    return None
+
+
+def _source_in_order(operation: Any) -> tf.Tensor | None:
+    """Returns the input whose largest entry stays the largest in the output; None where that is not known."""
+    if operation.type in _CAST_AWAY:
+        return operation.inputs[0] if operation.inputs[0].dtype.is_floating else None
+    if operation.type not in ("Mul", "AddV2", "Add", "Sub", "RealDiv"):
+        return None
+    left, right = operation.inputs
+    constant, variable = (right, left) if _scalar(right) is not None else (left, right)
+    value = _scalar(constant)
+    swapped = variable is right and operation.type in ("Sub", "RealDiv")
+    positive = operation.type in ("AddV2", "Add", "Sub") or (value is not None and value > 0.0)
+    return variable if value is not None and positive and not swapped else None
+
+
+def _scalar(tensor: tf.Tensor) -> float | None:
+    value = tf.get_static_value(tensor)
+    return float(value.reshape(())) if value is not None and value.size == 1 else None
+
+
+def _rounding(graph: Any) -> float:
+    dtypes = {tensor.dtype for operation in graph.get_operations() for tensor in operation.outputs}
+    return max([_PRECISIONS[dtype] for dtype in dtypes if dtype in _PRECISIONS], default=_DEFAULT_PRECISION)
+
+
+def _all_nodes(definition: Any) -> list[Any]:
+    return [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+
+
+def _bytes_of_rows(graph: Any, batch_size: int | None) -> int:
+    """Adds up the tensors that depend on the images: those whose first axis is the batch."""
+    outputs = [
+        tensor
+        for operation in graph.get_operations()
+        if operation.type not in ("Const", "Placeholder", "ReadVariableOp")
+        for tensor in operation.outputs
+        if tensor.shape.rank and tensor.shape[0] == batch_size
+    ]
+    return sum(prod(int(size or 1) for size in tensor.shape[1:]) * (tensor.dtype.size or 0) for tensor in outputs)
+
+
+def digest(function: Any) -> str:
+    """Hashes a traced function by its operations and their wiring, so that the names of layers do not matter.
+
+    Returns the same for two traces of one classifier, also where they call functions, whose names TensorFlow numbers.
+    """
+    definition = function.graph.as_graph_def()
+    library = {part.signature.name: part for part in definition.library.function}
+    known: dict[str, str] = {}
+
+    def of_function(name: str) -> str:
+        if name not in library:
+            return name
+        if name not in known:
+            known[name] = "itself"
+            part = library[name]
+            position = _positions(part.node_def, [argument.name for argument in part.signature.input_arg])
+            returned = sorted(_renamed(source, position) for source in part.ret.values())
+            content = _canonical(part.node_def, position, of_function) + ";".join(returned).encode()
+            known[name] = hashlib.sha256(content).hexdigest()
+        return known[name]
+
+    position = _positions(definition.node)
+    hashed = hashlib.sha256(_canonical(definition.node, position, of_function))
+    hashed.update(",".join(_renamed(tensor.name, position) for tensor in function.outputs).encode())
+    return hashed.hexdigest()
+
+
+def _positions(nodes: Any, arguments: Sequence[str] = ()) -> dict[str, str]:
+    positions = {name: f"argument{index}" for index, name in enumerate(arguments)}
+    return positions | {node.name: str(index) for index, node in enumerate(nodes)}
+
+
+def _renamed(source: str, position: Mapping[str, str]) -> str:
+    name, colon, port = source.lstrip("^").partition(":")
+    return position.get(name, name) + colon + port
+
+
+def _canonical(nodes: Any, position: Mapping[str, str], of_function: Callable[[str], str]) -> bytes:
+    """Serializes nodes with positions in place of names, and digests in place of the names of functions."""
+    parts = []
+    for node in nodes:
+        renamed = type(node)()
+        renamed.CopyFrom(node)
+        renamed.name = position[node.name]
+        renamed.input[:] = [_renamed(source, position) for source in node.input]
+        renamed.ClearField("experimental_debug_info")
+        for private in [key for key in renamed.attr if key.startswith("_")]:
+            del renamed.attr[private]
+        for value in renamed.attr.values():
+            for callee in [value.func] if value.HasField("func") else value.list.func:
+                callee.name = of_function(callee.name)
+        parts.append(renamed.SerializeToString(deterministic=True))
+    return b"".join(parts)

@@ -33,6 +33,7 @@ class Case:
         features: A hidden layer.
         bounded: True if there is a Lipschitz bound.
         blocked: True if it has no gradient.
+        compiled: True if a compiled program may round otherwise than the classifier; the other programs are run op by op.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Case:
     features: str | None = None
     bounded: bool = False
     blocked: bool = False
+    compiled: bool = False
 
     def images(self, number: int = 4, seed: int = 0) -> np.ndarray:
         low, high = self.bounds
@@ -303,12 +305,12 @@ _HEADS_AND_PRECISION = (
     Case("one sigmoid", one_output("sigmoid"), threshold=0.5),
     Case("one logit", one_output(None), threshold=0.0),
     Case("sigmoid for each class", lambda: dense(activation="sigmoid"), features="hidden"),
-    Case("mixed_bfloat16", with_policy("mixed_bfloat16")),
-    Case("mixed_float16", with_policy("mixed_float16")),
-    Case("bfloat16", with_policy("bfloat16")),
-    Case("float16", with_policy("float16")),
+    Case("mixed_bfloat16", with_policy("mixed_bfloat16"), compiled=True),
+    Case("mixed_float16", with_policy("mixed_float16"), compiled=True),
+    Case("bfloat16", with_policy("bfloat16"), compiled=True),
+    Case("float16", with_policy("float16"), compiled=True),
     Case("float64", with_policy("float64")),
-    Case("half head, float32 softmax", with_policy("mixed_bfloat16", "float32")),
+    Case("half head, float32 softmax", with_policy("mixed_bfloat16", "float32"), compiled=True),
     Case("logits x 1e6", scaled(1e6)),
     Case("logits x 1e-3", scaled(1e-3)),
     Case("logits x 1e-6", scaled(1e-6)),

@@ -11,6 +11,7 @@ import tensorflow as tf
 from intriguing.analysis import certified_distortion, lipschitz_bound, predict
 from intriguing.attack import SearchStatus, minimize_distortion
 from intriguing.models import features_at
+from tests.intriguing.attack.op_by_op import op_by_op
 from tests.oracles.any_models import CASES, dense
 from tests.oracles.any_objects import NO_CLASSIFIERS, with_nan
 from tests.oracles.our_words import assert_in_our_words
@@ -37,7 +38,7 @@ def attack_of(case, goal):
     own = case.classes(classifier, images)
     num_classes = case.scores(classifier, images).shape[1]
     classes = own if goal == "labels" else (own + 1) % num_classes
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), op_by_op(not case.compiled):
         warnings.simplefilter("ignore")  # that probabilities have lost their information; others test that
         found = minimize_distortion(classifier, images, bounds=case.bounds, search=SEARCH, **{goal: classes})
     return found, classes
@@ -111,7 +112,7 @@ def test_no_certificate_is_above_its_attack(case):
 @pytest.mark.parametrize("name", NO_CLASSIFIERS)
 def test_what_is_no_classifier_is_refused_in_our_words(name, goal):
     classifier = NO_CLASSIFIERS[name](dense())
-    with pytest.raises((ValueError, TypeError)) as raised:
+    with pytest.raises((ValueError, TypeError)) as raised, op_by_op():
         minimize_distortion(classifier, CASES[0].images(), search=SEARCH, **{goal: np.zeros(4, np.int32)})
     assert_in_our_words(raised.value)
 
@@ -121,7 +122,8 @@ def test_a_nan_of_one_class_is_no_success(goal):
     model, images = with_nan(dense(), everywhere=False), CASES[0].images()
     classes = np.zeros(4, np.int32) if goal == "labels" else np.ones(4, np.int32)
     try:
-        found = minimize_distortion(model, images, search=SEARCH, **{goal: classes})
+        with op_by_op():
+            found = minimize_distortion(model, images, search=SEARCH, **{goal: classes})
     except ValueError as error:
         assert "NaN" in str(error) or "finite" in str(error)
     else:
@@ -131,7 +133,9 @@ def test_a_nan_of_one_class_is_no_success(goal):
 
 def test_images_on_the_walls_of_decimal_bounds_are_accepted():
     images = np.array([[0.0, 0.1, 0.1, 0.0, 0.05, 0.1, 0.0, 0.1]], np.float32)
-    found = minimize_distortion(dense(), images, labels=np.argmax(dense()(images), axis=1), bounds=(0.0, 0.1), search=SEARCH)
+    model = dense()
+    with op_by_op():
+        found = minimize_distortion(model, images, labels=np.argmax(model(images), axis=1), bounds=(0.0, 0.1), search=SEARCH)
     assert np.all(found.distorted.numpy() <= np.float32(0.1))
     normalized = (images * 10 - 0.1307) / 0.3081
     bounds = ((0 - 0.1307) / 0.3081, (1 - 0.1307) / 0.3081)

@@ -6,6 +6,7 @@ import pytest
 
 from intriguing.analysis import predict
 from intriguing.attack import minimize_distortion
+from tests.intriguing.attack.op_by_op import op_by_op
 from tests.oracles.any_models import CASES, balanced, dense, with_normalization
 from tests.oracles.any_objects import AttributeOfCall
 
@@ -13,11 +14,12 @@ IMAGES = CASES[0].images(number=8)
 layers = keras.layers
 
 
-def attacked(classifier, images=IMAGES):
+def attacked(classifier, images=IMAGES, *, compiled=False):
     """Attacks the classes that the classifier predicts now, and checks each success on the classifier."""
     labels = np.argmax(classifier(images), axis=1)
     np.testing.assert_array_equal(predict(classifier, images), labels)
-    found = minimize_distortion(classifier, images, labels=labels, search="training")
+    with op_by_op(not compiled):
+        found = minimize_distortion(classifier, images, labels=labels, search="training")
     np.testing.assert_array_equal(found.succeeded, np.argmax(classifier(found.distorted), axis=1) != labels)
     assert np.all(found.distortion.numpy()[found.succeeded.numpy()] > 0)
     return found
@@ -87,10 +89,10 @@ def test_layers_that_were_frozen_and_other_batch_sizes(frozen):
 def test_a_layer_frozen_and_another_unfrozen():
     model, untouched = two_layers_of_one_shape(), two_layers_of_one_shape(seed=1)
     model.layers[0].trainable = False
-    attacked(model)
+    attacked(model, compiled=True)
     model.layers[0].trainable, model.layers[1].trainable = True, False
-    attacked(model, IMAGES[:5])
-    attacked(untouched, IMAGES[:5])
+    attacked(model, IMAGES[:5], compiled=True)
+    attacked(untouched, IMAGES[:5], compiled=True)
 
 
 def test_a_function_whose_network_is_bound_to_another():
@@ -107,13 +109,14 @@ def test_a_function_whose_network_is_bound_to_another():
 
 def test_a_new_lambda_at_each_call():
     model = dense()
-    distortions = [attacked(lambda images: model(images)).distortion for _ in range(3)]
+    distortions = [attacked(lambda images: model(images), compiled=True).distortion for _ in range(3)]
     np.testing.assert_array_equal(distortions[0], distortions[1])
     np.testing.assert_array_equal(distortions[0], distortions[2])
 
 
 def test_an_attack_leaves_an_unbuilt_model_free_to_take_other_batches():
     model = keras.Sequential([layers.Dense(6, "relu"), layers.Dense(4)])
-    minimize_distortion(model, IMAGES[:1], labels=[0], search="training")
+    with op_by_op():
+        minimize_distortion(model, IMAGES[:1], labels=[0], search="training")
     assert model(IMAGES).shape == (8, 4)
     attacked(model)

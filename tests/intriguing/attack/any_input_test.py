@@ -41,7 +41,7 @@ SHAPES = {  # of images, from the flat pixels of a batch
 }
 PIXELS = ("inside", "walls", "one wall", "an ulp outside", "outside", "NaN", "infinite")
 LEGAL_PIXELS = PIXELS[:4]
-LEGAL_BOUNDS = (None, (0.0, 1.0), (0, 255), (0.0, 0.1))
+LEGAL_BOUNDS = (None, (0.0, 1.0), (0, 255))  # each pair but the first compiles two programs
 ILLEGAL_BOUNDS = ((1.0, 0.0), (0.5, 0.5), (0.0, float("nan")), (0.0,), (0, 1, 2), 1.0, "01", ("a", "b"), (None, 1.0))
 CONTAINERS = {
     "array": np.asarray,
@@ -62,7 +62,7 @@ GOALS = ("labels", "targets", "both", "neither")
 class Call:
     """One call; the fields name what is passed."""
 
-    number: int = 3
+    number: int = 3  # the only one that is drawn but for 0: every other compiles a program
     seed: int = 0
     dtype: str = "float32"
     shape: str = "batch"
@@ -151,7 +151,6 @@ class Call:
 
 LEGAL_CALLS = st.builds(
     Call,
-    number=st.sampled_from([3, 1]),
     seed=st.integers(0, 20),
     dtype=st.sampled_from(FLOATING[:3]),
     pixels=st.sampled_from(LEGAL_PIXELS),
@@ -197,7 +196,6 @@ def floor_of(pixels, dtype, goal, chosen, box):
 @example(Call(dtype="uint8", bounds=(0, 255)))
 @example(Call(classes="one-hot int", goal="targets"))
 @example(Call(number=1, classes="scalar", shape="single image"))
-@example(Call(bounds=(0.0, 0.1), pixels="walls", container="list"))
 def test_a_right_answer_or_an_error_in_our_words(call):
     images, options = call.arguments()
     try:
@@ -226,6 +224,6 @@ def assert_right(call, found):
         assert bool(found.succeeded[row]) == reached == np.isfinite(floor)
         if reached:
             length = np.linalg.norm(distorted[row].astype(np.float64) - image)
-            slack = ATOL_ROUNDING * (high - low)
-            assert found.distortion[row] * np.sqrt(NUM_PIXELS) == pytest.approx(length, rel=RTOL_ROUNDING, abs=slack)
+            slack = ATOL_ROUNDING * float(high - low)
+            assert float(found.distortion[row]) * np.sqrt(NUM_PIXELS) == pytest.approx(length, rel=RTOL_ROUNDING, abs=slack)
             assert floor * (1 - RTOL_ROUNDING) - slack <= length <= MOST_ABOVE_FLOOR * floor + slack

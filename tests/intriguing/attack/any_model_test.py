@@ -11,6 +11,7 @@ import tensorflow as tf
 from intriguing.analysis import certified_distortion, lipschitz_bound, predict
 from intriguing.attack import SearchStatus, minimize_distortion
 from intriguing.models import features_at
+from intriguing.pixels import PixelBox
 from tests.intriguing.attack.op_by_op import op_by_op
 from tests.oracles.any_models import CASES, dense
 from tests.oracles.any_objects import NO_CLASSIFIERS, with_nan
@@ -69,6 +70,12 @@ def test_predictions_are_those_of_the_users_object(case):
     np.testing.assert_array_equal(predict(classifier, images), case.classes(classifier, images))
 
 
+@everywhere
+def test_distorted_images_are_predicted_as_the_users_object_does(case):
+    distorted = attack_of(case, "labels")[0].distorted
+    np.testing.assert_array_equal(predict(classifier_of(case), distorted), case.classes(classifier_of(case), distorted))
+
+
 def outputs_of_layer(model, name, images):
     """A layer that was taken from another model keeps the output that it had there; so layers are called one by one."""
     if not isinstance(model, keras.Sequential):
@@ -103,7 +110,9 @@ def test_no_logits_change_faster_than_the_lipschitz_bound(case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.bounded], ids=lambda case: case.name)
 def test_no_certificate_is_above_its_attack(case):
     found, labels = attack_of(case, "labels")
-    certified = certified_distortion(classifier_of(case), case.images(), labels, bounds=case.bounds).distortion.numpy()
+    certified = certified_distortion(
+        classifier_of(case), case.images(), labels, pixel_box=PixelBox(*case.bounds)
+    ).distortion.numpy()
     reached = found.succeeded.numpy()
     assert np.all(certified[reached] <= found.distortion.numpy()[reached] * (1 + RTOL_DISTORTION))
 

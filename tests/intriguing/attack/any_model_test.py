@@ -79,7 +79,7 @@ def test_distorted_images_are_predicted_as_the_users_object_does(case):
 def outputs_of_layer(model, name, images):
     """A layer that was taken from another model keeps the output that it had there; so layers are called one by one."""
     if not isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs, model.get_layer(name).output)(images, training=False)
+        return keras.Model(model.inputs[0], model.get_layer(name).output)(images, training=False)
     values = tf.convert_to_tensor(images)
     for layer in model.layers:
         values = layer(values)

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from intriguing.models.brought import load_model_file
+
 MANIFEST = "manifest.json"
 
 
@@ -106,7 +108,7 @@ class TrainedModel(Artifact):
 
     def load(self) -> keras.Model:
         """Loads the network in Keras's safe mode."""
-        return keras.saving.load_model(self.uri / "model.keras", compile=False, safe_mode=True)
+        return load_model_file(self.uri / "model.keras")
 
     def training(self) -> dict[str, Any]:
         """Returns what training.json says."""
@@ -131,9 +133,11 @@ class _WithArrays(Artifact):
 class DistortedImages(_WithArrays):
     """Images and the nearest ones found that a network gets wrong.
 
-    images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; and
-                    survives_rounding, whether it is still a wrong answer after pixels were rounded to bytes; row by row
-    attack.json     name of the network, data set, names of classes, and a summary
+    images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; correct, whether
+                    the image was classified as its label before; and survives_rounding, whether the attack still succeeds
+                    after pixels were rounded to bytes; row by row
+    attack.json     name of the network, data set, names of classes, and a summary: its average distortion is over the images
+                    found that were classified correctly before
     """
 
     TYPE_NAME = "DistortedImages"

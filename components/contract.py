@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -61,6 +61,7 @@ class Component(Generic[Output]):
     """
 
     PARAMETERS: ClassVar[Mapping[str, type]] = {}
+    DEFAULTS: ClassVar[Mapping[str, Any]] = {}  # of parameters that may be left out
     INPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
     OUTPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
     EXECUTOR: ClassVar[type[Executor]]
@@ -80,6 +81,7 @@ class Component(Generic[Output]):
         """
         self.id = id
         self.workdir = Path(workdir)
+        bindings = {**self.DEFAULTS, **bindings}
         _check_keys(id, set(bindings), {*self.INPUTS, *self.PARAMETERS})
         self.inputs = {name: _artifacts(id, name, bindings[name], kind) for name, kind in self.INPUTS.items()}
         self.parameters = {name: bindings[name] for name in self.PARAMETERS}
@@ -100,16 +102,33 @@ class Component(Generic[Output]):
         """True if the folder holds the result of just this step; an altered one raises `CorruptArtifactError`."""
         return (self.output.uri / MANIFEST).is_file() and self.output.manifest()["fingerprint"] == self.fingerprint()
 
+    def differences(self, manifest: Mapping[str, Any]) -> str:
+        """Returns in words what was different when a manifest was written."""
+        before, now = dict(_leaves(manifest["parameters"])), dict(_leaves(self.parameters))
+        told = [
+            f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+            for name in dict.fromkeys([*before, *now])
+            if before.get(name) != now.get(name)
+        ]
+        if manifest["inputs"] != self._input_digests():
+            told.append("its inputs were others")
+        return ", ".join(told) or "this code or a library had another version"
+
     def execute(self, folder: Path, progress: Progress) -> None:
         """Does the work into `folder` and seals it with a manifest."""
-        began, fingerprint = time.monotonic(), self.fingerprint()
+        began, fingerprint, inputs = time.monotonic(), self.fingerprint(), self._input_digests()
         output = type(self.output)(folder)
         self.EXECUTOR(progress, self.tmp_dir / fingerprint[:16]).Do(self.inputs, {self._output_name: [output]}, self.parameters)
+        if self._input_digests() != inputs:
+            raise RuntimeError(
+                f"the inputs of {self.id} changed while it was working, as when another run in {self.workdir} replaces them. "
+                "Run it again, or pass another --workdir to one of the two."
+            )
         manifest = {
             "type": output.TYPE_NAME,
             "step": self.id,
             "fingerprint": fingerprint,
-            "inputs": {name: {item.uri.name: item.digest() for item in items} for name, items in self.inputs.items()},
+            "inputs": inputs,
             "parameters": self.parameters,
             "versions": versions(),
             "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
@@ -117,6 +136,18 @@ class Component(Generic[Output]):
             "files": {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()},
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+    def _input_digests(self) -> dict[str, dict[str, str]]:
+        return {name: {item.uri.name: item.digest() for item in items} for name, items in self.inputs.items()}
+
+
+def _leaves(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the values of nested settings, named as `training.num_epochs`, tuples as the lists that JSON makes of them."""
+    for name, value in parameters.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.loads(json.dumps(value))
 
 
 def versions() -> dict[str, str]:

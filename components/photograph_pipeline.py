@@ -21,7 +21,7 @@ from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import KINDS
 from intriguing.analysis import UnitSettings
 from intriguing.attack import PHOTOGRAPH_SEARCH, DistortionSearch
-from intriguing.data import content_of
+from intriguing.data import content_of, numbering_of
 from intriguing.models import zoo
 
 
@@ -84,10 +84,13 @@ def photograph_pipeline(
         if not path.exists():
             raise FileNotFoundError(f"there is no {kind} {str(path)!r}. Check the path.")
     model = _imported(study.model, str(weights), study.weights_channel_order, workdir, seed)
-    height, width, _ = zoo.build(study.model).input_shape[1:]
+    network = zoo.build(study.model)
+    height, width, _ = network.input_shape[1:]
+    class_names, _ = numbering_of(photographs, num_classes=network.output_shape[-1])
     subset = ExampleGen(
         "subset_photographs", workdir, dataset=str(photographs.resolve()), data_dir="", manual_dir="", subset=study.subset,
         disjoint_from=[], image_size=[height, width], shorter_side=study.shorter_side, content=content_of(photographs),
+        class_names=list(class_names),
     )  # fmt: skip
     attacks = [
         Attacker(

@@ -5,10 +5,13 @@ What a step keeps in its `tmp_dir` survives an interruption, so that a long one 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +19,9 @@ from pathlib import Path
 from absl import logging
 from tqdm import tqdm
 
-from components.artifacts import CorruptArtifactError
+from components.artifacts import MANIFEST, CorruptArtifactError
 from components.contract import Component
+from components.lock import locked
 from intriguing.accelerators import writes_files
 
 _WAIT_SECONDS = 600.0
@@ -37,14 +41,13 @@ def run(components: Sequence[Component]) -> None:
         CorruptArtifactError: If a finished step was altered.
     """
     for index, component in enumerate(components, start=1):
+        if writes_files():
+            _make(component)
         title = f"[{index:>{len(str(len(components)))}}/{len(components)}] {component.id}"
         if component.is_finished():
             _say(f"{title}  reused")
             continue
-        began = time.monotonic()
-        _say(f"{title}  ...")
-        _lead(component) if writes_files() else _follow(component)
-        _say(f"{title}  done in {time.monotonic() - began:.1f} s")
+        _lead(component, title) if writes_files() else _follow(component)
 
 
 def _say(text: str) -> None:
@@ -53,31 +56,96 @@ def _say(text: str) -> None:
 
 
 class _Bar:
-    """A progress bar that opens at the first report and vanishes at the end."""
+    """A progress bar that opens at the first report, shows the time that goes by, and vanishes at the end."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._closed = threading.Event()
+        self._clock = threading.Thread(target=self._show_time, daemon=True)
 
     def update(self, done: int, total: int, remark: str = "") -> None:
         if self._bar is None or self._bar.total != total:
-            self.close()
+            self._close_bar()
             # In a file a bar is a line each time it moves: rarely, there.
             seconds = 0.2 if sys.stderr.isatty() else 10.0
             # Without `miniters` a bar that moved by much at once waits until it moves by as much again.
             self._bar = tqdm(total=total, leave=False, mininterval=seconds, miniters=1, dynamic_ncols=True, postfix=remark)
+        if not self._clock.is_alive() and not self._closed.is_set():
+            self._clock.start()
         self._bar.set_postfix_str(remark, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
+        self._closed.set()
+        if self._clock.is_alive():
+            self._clock.join()
+        self._close_bar()
+
+    def _close_bar(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
+    def _show_time(self) -> None:
+        """A batch of an attack may take minutes, in which nothing is reported."""
+        while not self._closed.wait(1.0 if sys.stderr.isatty() else 60.0):
+            bar = self._bar
+            if bar is not None:
+                bar.refresh()
 
-def _lead(component: Component) -> None:
-    """Does the work and publishes it: on the only worker, or on the chief."""
+
+def _make(component: Component) -> None:
+    """Makes the folder of the pipeline, and checks that the step can have one in it."""
+    try:
+        component.workdir.mkdir(parents=True, exist_ok=True)
+        _partial(component).exists()  # raises if the name is too long
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = str(getattr(error, "strerror", None) or error)
+        if isinstance(error, FileExistsError):
+            reason = os.strerror(errno.ENOTDIR)
+        raise OSError(
+            getattr(error, "errno", None) or errno.EINVAL,
+            f"cannot write to {component.workdir}: {reason}. Make the folder, or pass another --workdir",
+        ) from error
+
+
+def _lead(component: Component, title: str) -> None:
+    """Does the work and publishes it, on the only worker or on the chief, unless another process was doing just that."""
+    with _alone(component, title):
+        if component.is_finished():
+            _say(f"{title}  reused")
+            return
+        began = time.monotonic()
+        _say(f"{title}  {_replaced(component)}...")
+        _work(component)
+        _say(f"{title}  done in {time.monotonic() - began:.1f} s")
+
+
+def _alone(component: Component, title: str) -> contextlib.AbstractContextManager[None]:
+    def waits(holder: str) -> None:
+        _say(
+            f"{title}  waits for process {holder}, which is working on the same step in {component.workdir}. To go on now, "
+            "stop that process, or pass another --workdir."
+        )
+
+    return locked(component.workdir / f".{component.id}.lock", waits)
+
+
+def _replaced(component: Component) -> str:
+    """Says which earlier result is replaced, and what was different then."""
+    if not (component.output.uri / MANIFEST).is_file():
+        return ""
+    differences = component.differences(component.output.manifest())
+    return f"replaces the result of an earlier run ({differences}); pass another --workdir to keep both  "
+
+
+def _partial(component: Component) -> Path:
+    return component.workdir / f".{component.id}.partial"
+
+
+def _work(component: Component) -> None:
     bar = _Bar()
-    partial = component.workdir / f".{component.id}.partial"
+    partial = _partial(component)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

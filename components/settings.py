@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from intriguing.analysis import UnitSettings
-from intriguing.attack import DistortionSearch
+from intriguing.attack import DistortionSearch, default_search
 from intriguing.pixels import PixelBox
 from intriguing.training.adversarial import AdversarialTraining
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
@@ -49,9 +51,21 @@ def training_from(parameters: dict[str, Any]) -> Training:
     return settings
 
 
-def search_from(parameters: dict[str, Any]) -> DistortionSearch:
-    """Reads what `to_parameters` wrote of a search."""
-    return _read(DistortionSearch, parameters)
+def search_from(parameters: Mapping[str, Any], image_shape: Sequence[int] = ()) -> DistortionSearch | None:
+    """Reads what `to_parameters` wrote of a search, or changes of the one that the library chooses.
+
+    Args:
+        parameters: All settings of a search and its `kind`; or without `kind` some settings, none for no change.
+        image_shape: Of the images, for which the library chooses.
+
+    Returns:
+        The search; None for the library's own choice, unchanged.
+    """
+    if not parameters:
+        return None
+    if "kind" not in parameters:
+        return dataclasses.replace(default_search(prod(image_shape)), **parameters)
+    return _read(DistortionSearch, dict(parameters))
 
 
 def unit_settings_from(parameters: dict[str, Any]) -> UnitSettings:

@@ -42,16 +42,16 @@ _MAX_UNITS = flags.DEFINE_integer("max_units", 256, "Of a larger layer, so many 
 
 def main() -> None:
     """Analyzes, writes the page, and prints the tests."""
-    workdir = accelerator_flags.workdir(default="runs/steps")
+    workdir, layers = accelerator_flags.workdir(default="runs/steps"), _layers()
     trained = model_flags.network(workdir)
     name = folder_name(trained.training()["name"])
     settings = UnitSettings(
         num_top=_NUM_TOP.value, num_random_bases=_NUM_BASES.value, scaling=_SCALING.value, max_units=_MAX_UNITS.value,
         num_ways=min(UnitSettings().num_ways, _NUM_BASES.value), seed=flags.FLAGS.seed,
     )  # fmt: skip
-    subset = data_flags.subset_step(workdir, model_flags.image_shape(trained))
+    subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))
     analyzer = UnitAnalyzer(
-        f"units_{name}", workdir, model=trained, subset=subset, settings=to_parameters(settings), layers=_layers(),
+        f"units_{name}", workdir, model=trained, subset=subset, settings=to_parameters(settings), layers=layers,
         controls=list(CONTROLS) if _CONTROLS.value else [], attributes=_attributes(),
     )  # fmt: skip
     reporter = Reporter(
@@ -65,6 +65,8 @@ def main() -> None:
 
 
 def _layers() -> list[dict[str, object]]:
+    if not _LAYERS.value:
+        raise ValueError("--layers must name at least one layer; received none.")
     choices = [LayerChoice(layer=layer, before_activation=_BEFORE.value, pooling=_POOLING.value) for layer in _LAYERS.value]
     return [dataclasses.asdict(choice) for choice in choices]
 

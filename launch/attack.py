@@ -13,7 +13,9 @@ from absl import flags
 from components.attacker.component import Attacker
 from components.runner import run
 from intriguing.accelerators import writes_files
+from intriguing.analysis.proportions import Proportion
 from launch import accelerator_flags, attack_flags, data_flags, model_flags
+from launch.clean_accuracy import show_accuracy
 
 for module in (accelerator_flags, attack_flags, data_flags, model_flags):
     flags.adopt_module_key_flags(module)
@@ -23,18 +25,27 @@ def main() -> None:
     """Attacks, saves the images, and prints how many were found and how near."""
     workdir = accelerator_flags.workdir(default="runs/steps")
     trained = model_flags.network(workdir)
-    subset = data_flags.subset_step(workdir, model_flags.image_shape(trained))
+    subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))
+    run([subset])
     attacker = attack_flags.attack_step(workdir, trained, subset)
-    run([subset, attacker])
+    run([attacker])
     if writes_files():
         _show(attacker)
 
 
 def _show(attacker: Attacker) -> None:
     found = attacker.output.attack()
-    mean = "none" if found["mean_distortion"] is None else f"{found['mean_distortion']:.4f}"
-    statuses = ", ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
-    print(f"Found {found['num_succeeded']} of {found['num_images']}, average distortion {mean}: {statuses}.")
+    show_accuracy(found["name"], Proportion(*found["clean_accuracy"]), found["num_classes"])
+    statuses = "; ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
+    print(f"Found {found['num_succeeded']} of {found['num_images']}: {statuses}.")
+    if found["mean_distortion"] is not None:
+        among = f"the {found['num_succeeded_among_correct']} of these that were classified correctly before"
+        print(f"Average distortion of {among}: {found['mean_distortion']:.4f}.")
+    if found["num_levels"] is None and found["num_succeeded"]:
+        print(
+            f"Rounded to bytes, as in a PNG file, {found['num_surviving_rounding']} of {found['num_succeeded']} still succeed; "
+            "--num_levels=256 searches among such images."
+        )
     print(f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {attacker.output.uri}")
 
 

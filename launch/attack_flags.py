@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 from absl import flags
 
 from components.artifacts import TrainedModel
 from components.attacker.component import Attacker
+from components.attacker.sampling import class_number
 from components.example_gen.component import ExampleGen
+from components.example_gen.executor import card_of
 from components.pipeline import folder_name
-from components.settings import to_parameters
 from launch import model_flags, search_flags
 
 flags.adopt_module_key_flags(search_flags)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to sample and attack.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 256, "Images attacked at once; fewer where more do not fit into memory.", lower_bound=1
-)
+    "batch_size", None, "Images attacked at once. If omitted, 256 small or 32 large ones; fewer where memory is short.",
+    lower_bound=1,
+)  # fmt: skip
 _TARGETED = flags.DEFINE_bool("targeted", True, "Drive each image to a random wrong class; otherwise to any wrong class.")
-_TARGET = flags.DEFINE_integer("target", -1, "Drive every image to this class, instead of a random one.", lower_bound=-1)
+_TARGET = flags.DEFINE_string("target", None, "Drive every image to this class, by name or number, instead of a random one.")
 _ONLY_CORRECT = flags.DEFINE_bool("only_correct", False, "Draw among the images that the network gets right.")
 _TENSORBOARD_DIR = flags.DEFINE_string(
     "tensorboard_dir", "", "Where to write c, distortion and evaluations for TensorBoard; nowhere if omitted."
 )
 
+_LARGE_IMAGE = 64 * 64 * 3  # values; the batches of larger ones take so long that a bar must show them one by one
+_AT_ONCE, _LARGE_AT_ONCE = 256, 32
+
 
 def attack_step(workdir: Path, model: TrainedModel, subset: ExampleGen) -> Attacker:
-    """Returns the step that attacks a network as the flags say."""
-    if _TARGET.value >= 0 and not _TARGETED.value:
+    """Returns the step that attacks a network as the flags say, on a subset that is described already."""
+    if _TARGET.value is not None and not _TARGETED.value:
         raise ValueError("--target names a class to reach, and --notargeted asks for any; leave one of them out.")
     return Attacker(
         f"attack_{folder_name(model.training()['name'])}", workdir, model=model, subset=subset, num_images=_NUM_IMAGES.value,
-        batch_size=min(_BATCH_SIZE.value, _NUM_IMAGES.value), targeted=_TARGETED.value, target=_TARGET.value,
-        only_correct=_ONLY_CORRECT.value, seed=flags.FLAGS.seed,
-        search=to_parameters(search_flags.search_for(model_flags.image_shape(model))), log_dir=_TENSORBOARD_DIR.value,
+        batch_size=_batch_size(subset), targeted=_TARGETED.value, target=_target(model, subset),
+        only_correct=_ONLY_CORRECT.value, seed=flags.FLAGS.seed, search=search_flags.parameters(),
+        log_dir=_TENSORBOARD_DIR.value,
     )  # fmt: skip
+
+
+def _batch_size(subset: ExampleGen) -> int:
+    if _BATCH_SIZE.value is not None:
+        return min(_BATCH_SIZE.value, _NUM_IMAGES.value)
+    at_once = _LARGE_AT_ONCE if prod(subset.output.description()["image_shape"]) > _LARGE_IMAGE else _AT_ONCE
+    num_batches = -(-_NUM_IMAGES.value // at_once)
+    return -(-_NUM_IMAGES.value // num_batches)  # of one size: the last batch is filled up with copies
+
+
+def _target(model: TrainedModel, subset: ExampleGen) -> int:
+    if _TARGET.value is None:
+        return -1
+    expected = model_flags.expected_data(model)
+    names = expected["class_names"] or card_of(subset.output)[0].class_names
+    return class_number(_TARGET.value, names, expected["num_classes"] or len(names))

@@ -14,7 +14,10 @@ from components.reporter.component import NO_PARTS, Reporter
 from components.runner import run
 from components.spectral_analyzer.component import SpectralAnalyzer
 from intriguing.accelerators import writes_files
+from intriguing.analysis import check_bounded, check_certifiable
+from intriguing.analysis.proportions import Proportion
 from launch import accelerator_flags, attack_flags, data_flags, model_flags
+from launch.clean_accuracy import show_accuracy
 
 for module in (accelerator_flags, attack_flags, data_flags, model_flags):
     flags.adopt_module_key_flags(module)
@@ -24,17 +27,23 @@ def main() -> None:
     """Attacks, certifies, writes the page, and prints both sides."""
     workdir = accelerator_flags.workdir(default="runs/steps")
     trained = model_flags.network(workdir)
+    model = trained.load()
+    check_bounded(model)  # before the attack, which may take long
+    check_certifiable(model)
     title = trained.training()["name"]
     name = folder_name(title)
-    subset = data_flags.subset_step(workdir, model_flags.image_shape(trained))
+    subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))
+    run([subset])
     attacker = attack_flags.attack_step(workdir, trained, subset)
     analyzer = SpectralAnalyzer(f"spectra_{name}", workdir, model=trained, distorted=attacker)
     reporter = Reporter(
         f"report_spectra_{name}", workdir, title=f"What is certain of {title}", facts={},
         **{**NO_PARTS, "subsets": [subset], "spectral_bounds": [analyzer]},
     )  # fmt: skip
-    run([subset, attacker, analyzer, reporter])
+    run([attacker, analyzer, reporter])
     if writes_files():
+        found = attacker.output.attack()
+        show_accuracy(found["name"], Proportion(*found["clean_accuracy"]), found["num_classes"])
         for table in ("table_5", "sandwich"):
             print((reporter.output.uri / "tables" / f"{table}.txt").read_text())
         print(f"Open {(reporter.output.uri / 'index.html').resolve()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from absl import flags
 
 from components.example_gen.component import ExampleGen
 from components.pipeline import folder_name
-from intriguing.data import content_of, is_folder
+from intriguing.data import content_of, is_folder, numbering_of
 from launch import tfds_flags
 
 flags.adopt_module_key_flags(tfds_flags)
@@ -21,32 +22,58 @@ _SUBSET = flags.DEFINE_string("subset", "train", "A split, or a slice of one suc
 _IMAGE_SIZE = flags.DEFINE_string(
     "image_size", None, "HEIGHTxWIDTH, or one number for both, that images are scaled and cut to; in a folder, the model's own."
 )
+_NUM_CHANNELS = flags.DEFINE_integer(
+    "num_channels", None, "Of the images of a folder: 3 for colors, 1 for gray; if omitted, as the model takes, else 3."
+)
 _SHORTER_SIDE = flags.DEFINE_integer(
     "shorter_side", None, "Scale images so that their shorter side has so many pixels, then cut the middle out.", lower_bound=1
 )
 
 
-def subset_step(workdir: Path, image_shape: Sequence[int] = ()) -> ExampleGen:
+def subset_step(
+    workdir: Path, image_shape: Sequence[int] = (), *, num_classes: int | None = None, class_names: Sequence[str] = ()
+) -> ExampleGen:
     """Returns the step that prepares the data set and describes the subset of the flags.
 
     Args:
         workdir: Folder of the step.
         image_shape: That of the model, which images of a folder are brought to unless the flags say otherwise.
+        num_classes: Outputs of the model, if there is one.
+        class_names: Their names, if known.
 
     Raises:
-        ValueError: If a size cannot be read, or something lies in a folder where it does not belong.
+        ValueError: If a size cannot be read, something lies in a folder where it does not belong, or a folder has other
+            classes than the model.
     """
     dataset, size = _DATASET.value, image_size()
+    numbering: Sequence[str] = ()
     of_folder = is_folder(dataset)
     if of_folder:
         dataset = str(Path(dataset).expanduser().resolve())
         size = size or list(image_shape[:2])
+        numbering, by_name = numbering_of(Path(dataset), num_classes=num_classes, class_names=class_names)
+        if not by_name:
+            _warn_of_order(dataset)
     return ExampleGen(
         f"subset_{folder_name(Path(dataset).name if of_folder else dataset)}_{folder_name(_SUBSET.value)}", workdir,
         dataset=dataset, data_dir=tfds_flags.data_dir() or "", manual_dir=tfds_flags.manual_dir() or "", subset=_SUBSET.value,
         disjoint_from=[], image_size=size, shorter_side=_SHORTER_SIDE.value or 0,
-        content=content_of(Path(dataset)) if of_folder else "",
+        content=content_of(Path(dataset)) if of_folder else "", class_names=list(numbering),
+        num_channels=_num_channels(image_shape) if of_folder else 3,
     )  # fmt: skip
+
+
+def _num_channels(image_shape: Sequence[int]) -> int:
+    return _NUM_CHANNELS.value or (1 if list(image_shape[2:]) == [1] else 3)
+
+
+def _warn_of_order(dataset: str) -> None:
+    print(
+        f"Warning: no class of {dataset} has the name of a class of the network, so they are numbered by the sorted names of "
+        "their folders. If the network numbers them otherwise, pass --class_names=FILE with their names in the order of its "
+        "outputs.",
+        file=sys.stderr,
+    )
 
 
 def image_size() -> list[int]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 from absl import flags
 
+from components.settings import to_parameters
 from intriguing.attack import (
     COARSE_SEARCH,
     PAPERS_SEARCH,
@@ -16,7 +15,6 @@ from intriguing.attack import (
     QUICK_SEARCH,
     THOROUGH_SEARCH,
     DistortionSearch,
-    default_search,
 )
 
 SEARCHES = {
@@ -30,7 +28,7 @@ SEARCHES = {
 
 _SEARCH = flags.DEFINE_enum(
     "search", None, list(SEARCHES), "How to search: all but paper end at the decision boundary; that is L-BFGS on "
-    "cross-entropy alone, and ends farther out. If omitted, coarse for training; else default, or photograph for large images.",
+    "cross-entropy alone, and ends farther out. If omitted, coarse for training; else the library chooses.",
 )  # fmt: skip
 _NUM_LEVELS = flags.DEFINE_integer(
     "num_levels", None, "Values that a pixel may have: 256 for images that survive being saved as PNG.", lower_bound=2
@@ -40,11 +38,14 @@ _MAX_EVALUATIONS = flags.DEFINE_integer("max_evaluations", None, "Gradients per 
 
 def search(*, otherwise: str) -> DistortionSearch:
     """Returns the search of the flags, or the one of the name `otherwise`."""
+    return dataclasses.replace(SEARCHES[_SEARCH.value or otherwise], **_changes())
+
+
+def parameters() -> dict[str, Any]:
+    """Returns the search of the flags as a parameter of a step; where none is named, only what the flags change of it."""
+    return to_parameters(search(otherwise=_SEARCH.value)) if _SEARCH.value else _changes()
+
+
+def _changes() -> dict[str, Any]:
     told = {"max_evaluations": _MAX_EVALUATIONS.value, "num_levels": _NUM_LEVELS.value}
-    changes: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
-    return dataclasses.replace(SEARCHES[_SEARCH.value or otherwise], **changes)
-
-
-def search_for(image_shape: Sequence[int]) -> DistortionSearch:
-    """Returns the search of the flags, or the one that is meant for images of such a shape."""
-    return search(otherwise="photograph" if default_search(prod(image_shape)) is PHOTOGRAPH_SEARCH else "default")
+    return {name: value for name, value in told.items() if value is not None}

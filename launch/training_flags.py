@@ -30,7 +30,13 @@ _SPECTRAL_PENALTY = flags.DEFINE_float(
 
 def model() -> str:
     """Returns the zoo name; an unknown one is answered with the nearest known one."""
-    check_name(_MODEL.value, zoo.CONSTRUCTORS, "model")
+    try:
+        check_name(_MODEL.value, zoo.CONSTRUCTORS, "model")
+    except ValueError as error:
+        raise ValueError(
+            f"{error} This script trains networks of the zoo. Train a network of your own with Keras, save it with "
+            "model.save('mine.keras'), and attack it with python -m launch.attack --model=mine.keras."
+        ) from None
     return _MODEL.value
 
 

@@ -17,10 +17,19 @@ class Attacker(Component[DistortedImages]):
         "targeted": bool,
         "target": int,  # the class of all; -1 for a random wrong one each
         "batch_size": int,
-        "search": dict,
+        "search": dict,  # all settings and their kind; or changes of the search that the library chooses, {} for none
         "log_dir": str,
     }
     INPUTS = {"model": TrainedModel, "subset": Subset}
     OUTPUTS = {"distorted": DistortedImages}
     EXECUTOR = AttackerExecutor
-    LIBRARY = ("accelerators.py", "pixels.py", "distortion.py", "data", "models", "attack", "analysis/predictions.py")
+    LIBRARY = (
+        "accelerators.py",
+        "pixels.py",
+        "distortion.py",
+        "data",
+        "models",
+        "attack",
+        "analysis/predictions.py",
+        "analysis/proportions.py",
+    )

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.attacker.sampling import check_fits, sample, targets_of
+from components.attacker.sampling import Sample, check_fits, sample, targets_of
 from components.attacker.summaries import check_tensorboard, write_summaries
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
@@ -29,15 +29,18 @@ class AttackerExecutor(Executor):
             check_tensorboard()  # before the work, not after it
         trained, output = input_dict["model"][0], output_dict["distorted"][0]
         card, split = card_of(input_dict["subset"][0])
-        model, search = trained.load(), search_from(exec_properties["search"])
+        model = trained.load()
         check_fits(model, card)
-        examples = sample(model, card, split, exec_properties)
+        search = search_from(exec_properties["search"], card.image_shape)
+        box, num_levels = (search.pixel_box, search.num_levels) if search else (card.pixel_box, None)
+        drawn = sample(model, card, split, exec_properties)
+        examples = drawn.examples
         targets = targets_of(examples, card, exec_properties)
         goal = {"targets": targets} if exec_properties["targeted"] else {"labels": examples.labels}
         results = self._attack(model, examples.images, goal, exec_properties["batch_size"], search)
         if exec_properties["log_dir"] and writes_files():
             write_summaries(exec_properties["log_dir"], results, exec_properties["batch_size"])
-        answers = predict(model, search.pixel_box.to_levels(results.distorted, BYTES), batch_size=exec_properties["batch_size"])
+        answers = predict(model, box.to_levels(results.distorted, BYTES), batch_size=exec_properties["batch_size"])
         still_wrong = answers.numpy() == targets if exec_properties["targeted"] else answers.numpy() != examples.labels.numpy()
         output.write_arrays(
             {
@@ -45,16 +48,26 @@ class AttackerExecutor(Executor):
                 "labels": examples.labels.numpy(),
                 "ids": examples.ids.numpy().astype(np.bytes_),
                 "targets": targets,
+                "correct": drawn.correct,
                 **{name: value.numpy() for name, value in results._asdict().items()},
                 "survives_rounding": results.succeeded.numpy() & still_wrong,
             }
         )
         about = {"name": trained.training()["name"], "dataset": card.name, "subset": split, "pixel_box": list(card.pixel_box)}
-        about["num_levels"] = search.num_levels
-        output.write_json("attack.json", {**_summary(results, still_wrong), **about, "class_names": list(card.class_names)})
+        about |= {
+            "num_levels": num_levels,
+            "num_classes": max(2, model.output_shape[-1]),
+            "class_names": list(card.class_names),
+        }
+        output.write_json("attack.json", {**_summary(results, still_wrong, drawn), **about})
 
     def _attack(
-        self, model: keras.Model, images: tf.Tensor, goal: dict[str, tf.Tensor], batch_size: int, search: DistortionSearch
+        self,
+        model: keras.Model,
+        images: tf.Tensor,
+        goal: dict[str, tf.Tensor],
+        batch_size: int,
+        search: DistortionSearch | None,
     ) -> DistortionResults:
         """Attacks batch by batch; the last one is filled up, so that one compiled program serves all."""
         num_images = images.shape[0]
@@ -66,16 +79,18 @@ class AttackerExecutor(Executor):
             parts.append(minimize_distortion(model, tf.gather(images, rows), **batch_goal, search=search))
             done = min(begin + batch_size, num_images)
             found = sum(int(tf.math.count_nonzero(part.succeeded)) for part in parts)
-            self.progress(done, num_images, f"{found} found")
+            self.progress(done, num_images, f"{found} found, {batch_size} at once")
         return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0)[:num_images], *parts)
 
 
-def _summary(results: DistortionResults, still_wrong: np.ndarray) -> dict[str, Any]:
+def _summary(results: DistortionResults, still_wrong: np.ndarray, drawn: Sample) -> dict[str, Any]:
     succeeded = results.succeeded.numpy()
-    found = results.distortion.numpy()[succeeded]
+    found = results.distortion.numpy()[succeeded & drawn.correct]  # an image that is wrong anyway may have distortion 0
     return {
         "num_images": len(succeeded),
+        "clean_accuracy": list(drawn.accuracy),
         "num_succeeded": int(succeeded.sum()),
+        "num_succeeded_among_correct": len(found),
         "num_surviving_rounding": int((succeeded & still_wrong).sum()),
         "mean_distortion": float(found.mean()) if len(found) else None,
         "mean_num_evaluations": float(results.num_evaluations.numpy().mean()),

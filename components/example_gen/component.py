@@ -23,7 +23,10 @@ class ExampleGen(Component[Subset]):
         "image_size": list,
         "shorter_side": int,
         "content": str,
+        "num_channels": int,  # of images in a folder
+        "class_names": list,  # that number the classes of a folder; [] for their own order
     }
+    DEFAULTS = {"num_channels": 3, "class_names": []}
     OUTPUTS = {"subset": Subset}
     EXECUTOR = ExampleGenExecutor
     LIBRARY = ("pixels.py", "data")

@@ -27,6 +27,8 @@ class ExampleGenExecutor(Executor):
                 "image_size": told["image_size"],
                 "shorter_side": told["shorter_side"],
                 "content": told["content"],
+                "num_channels": told["num_channels"],
+                "class_names": told["class_names"],
                 "subset": subset,
                 "num_examples": num_examples(card, subset),
                 "image_shape": list(card.image_shape),
@@ -46,4 +48,6 @@ def _options(told: Mapping[str, Any]) -> dict[str, Any]:
         "data_dir": told["data_dir"] or None,
         "image_size": tuple(told["image_size"]) or None,
         "shorter_side": told["shorter_side"] or None,
+        "num_channels": told["num_channels"],
+        "class_names": tuple(told["class_names"]),
     }

@@ -16,11 +16,14 @@ class ModelImporter(Component[TrainedModel]):
         "weights": str,  # "imagenet", "random", or a file; a `.keras` file has its own: ""
         "weights_channel_order": str,
         "files": dict,  # from each file of these to its SHA-256: another content is another model
-        "image_shape": list,  # [] for the model's own
+        "image_shape": list,  # [] for the model's own; height and width are enough
         "scaling": dict,  # {} for that of the network
         "probabilities": bool,
         "seed": int,
+        "class_names": list,  # in the order of the outputs; [] if nobody named them
+        "modules": dict,  # from each module that registers layers to the SHA-256 of its file
     }
+    DEFAULTS = {"class_names": [], "modules": {}}
     OUTPUTS = {"model": TrainedModel}
     EXECUTOR = ModelImporterExecutor
     LIBRARY = ("models", "names.py", "pixels.py")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,16 +12,17 @@ import keras
 from components.contract import Artifacts, Executor, Parameters
 from intriguing.models import zoo
 from intriguing.models.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION
-from intriguing.models.brought import application, application_names, load_model_file
+from intriguing.models.brought import FORMATS, NOT_FORMATS, application, application_names, check_model_file, load_model_file
 from intriguing.models.on_pixels import PixelScaling, on_pixels
 from intriguing.models.pretrained import load_arrays, load_state_dict
 from intriguing.models.squeezenet import SQUEEZENET_IN_TORCHVISION
 from intriguing.names import check_name
 
 APPLICATIONS = "keras.applications."
-FILES = (".keras", ".h5")
 IMAGENET, RANDOM = "imagenet", "random"
 _STATE_DICTS = (".pth", ".pt")
+_SUFFIXES = (*FORMATS, *NOT_FORMATS)
+_SIDES, _CHANNELS = 2, 3  # of an image whose channels nobody names
 _NAMES_IN_TORCHVISION: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"AlexNet-OWT": ONE_WEIRD_TRICK_IN_TORCHVISION, "SqueezeNet-torchvision": SQUEEZENET_IN_TORCHVISION}
 )
@@ -37,8 +39,10 @@ class ModelImporterExecutor(Executor):
         if told["scaling"]:
             scaling = scaling_from(told["scaling"])
         if scaling is not None:
-            shape = tuple(told["image_shape"]) or None
+            shape: Any = _image_shape(model, told["image_shape"])  # two numbers for a model without channels
             model = on_pixels(model, scaling, image_shape=shape, probabilities=told["probabilities"])
+        model = _with_channel_axis(model)
+        _check_class_names(told["class_names"], model)
         model.save(output.uri / "model.keras")
         output.write_json(
             "training.json",
@@ -48,6 +52,8 @@ class ModelImporterExecutor(Executor):
                 "weights": told["weights"],
                 "image_shape": list(model.input_shape[1:]),
                 "num_classes": model.output_shape[-1],
+                "class_names": told["class_names"],
+                "modules": told["modules"],
                 "scaling": told["scaling"],
                 "losses": [],
                 "converged": None,
@@ -57,12 +63,23 @@ class ModelImporterExecutor(Executor):
 
 def check_source(model: str, weights: str) -> None:
     """Raises a `ValueError` that names the way out, if there is no such model, or if it cannot have such weights."""
-    _source(model)
-    if model.endswith(FILES) == bool(weights):
+    if not (is_file(model) and weights):
+        _source(model)
+    if is_file(model) == bool(weights):
         raise ValueError(
             f"a model file has weights of its own, and any other model needs some; received the model {model!r} and the "
             f"weights {weights!r}. Pass --weights=imagenet, random or a file for a name, and none for a file."
         )
+    if weights not in ("", IMAGENET, RANDOM) and not Path(weights).is_file():
+        raise FileNotFoundError(f"there is no file of weights {weights!r}; expected {IMAGENET}, {RANDOM} or a file.")
+
+
+def is_file(model: str) -> bool:
+    """True if a model is named by the path of a file: it looks like one, or something is there."""
+    is_name = model.startswith(APPLICATIONS) or model in zoo.names()
+    return (
+        bool(model) and not is_name and (Path(model).suffix in _SUFFIXES or "/" in model or Path(model).expanduser().exists())
+    )
 
 
 def scaling_from(parameters: Mapping[str, Any]) -> PixelScaling:
@@ -73,13 +90,47 @@ def scaling_from(parameters: Mapping[str, Any]) -> PixelScaling:
 
 
 def _source(model: str) -> Callable[[Parameters], tuple[keras.Model, PixelScaling | None]]:
-    if model.endswith(FILES):
+    if is_file(model):
+        check_model_file(model)
         return _from_file
     if model.startswith(APPLICATIONS):
         check_name(model.removeprefix(APPLICATIONS), application_names(), "network of keras.applications")
         return _from_applications
-    check_name(model, zoo.names(), "model")
+    try:
+        check_name(model, zoo.names(), "model")
+    except ValueError as error:
+        raise ValueError(
+            f"{error} A model of your own is a file, --model=mine.keras; one of Keras is {APPLICATIONS}NAME."
+        ) from None
     return _from_zoo
+
+
+def _image_shape(model: keras.Model, wanted: Sequence[int]) -> tuple[int, ...] | None:
+    """Completes height and width by the channels that a model takes."""
+    inputs = getattr(model, "inputs", None) or []
+    if len(wanted) != _SIDES or not inputs:
+        return (*wanted, _CHANNELS) if len(wanted) == _SIDES else tuple(wanted) or None
+    channels = inputs[0].shape[1 + _SIDES :]  # none where images have no axis of channels
+    return (*wanted, *(_CHANNELS if size is None else size for size in channels))
+
+
+def _with_channel_axis(model: keras.Model) -> keras.Model:
+    """Returns a model of images with an axis for their one channel, as data sets have them, also if it takes none."""
+    if len(model.input_shape) != 1 + _SIDES:
+        return model
+    sides = model.input_shape[1:]
+    images = keras.Input((*sides, 1), name="images")
+    # `call` makes the layers part of the new graph, where the model itself would become one layer.
+    return keras.Model(images, model.call(keras.layers.Reshape(sides, name="without_channel_axis")(images)), name=model.name)
+
+
+def _check_class_names(names: Sequence[str], model: keras.Model) -> None:
+    num_classes = model.output_shape[-1]
+    if names and len(names) != num_classes:
+        raise ValueError(
+            f"--class_names must name each of the {num_classes} outputs of the network, in their order; received {len(names)} "
+            "names."
+        )
 
 
 def _brought(told: Parameters) -> tuple[keras.Model, PixelScaling | None]:
@@ -99,7 +150,9 @@ def _from_applications(told: Parameters) -> tuple[keras.Model, PixelScaling]:
 
 def _from_zoo(told: Parameters) -> tuple[keras.Model, None]:
     name, weights = told["model"], told["weights"]
-    model = zoo.build(name, image_shape=told["image_shape"] or None, seed=told["seed"])
+    shape = told["image_shape"]
+    shape = (*shape, _CHANNELS) if len(shape) == _SIDES else shape or None
+    model = zoo.build(name, image_shape=shape, seed=told["seed"])
     if weights == IMAGENET:
         raise ValueError(f"no weights of {name} can be downloaded. Pass a file of weights, or random.")
     if weights.endswith(_STATE_DICTS):

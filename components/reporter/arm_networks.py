@@ -19,7 +19,8 @@ class Trained(NamedTuple):
     training: Mapping[str, Any]  # training.json
     errors: Proportion
     wrong: frozenset[int]  # rows of the images that it gets wrong
-    distortion: np.ndarray  # [images], NaN where nothing was found; empty if it was not attacked
+    distortion: np.ndarray  # [images], NaN where nothing was found or the image was wrong before; empty if not attacked
+    found: np.ndarray  # [images] bool; empty likewise
     certified: np.ndarray  # [images]; empty likewise
     transferred: Proportion | None  # errors on images made for the first arm, of those that it got right; None likewise
 
@@ -127,12 +128,14 @@ def read(
         ((tested_on, errors),) = counted["errors"].items()
         changed = counted["changed"][0]["errors"][training["name"]] if attacks else None
         nothing = np.zeros(0)
+        attacked = attacks[number].arrays() if attacks else {}
         networks.setdefault(training["name"], []).append(
             Trained(
                 training=training,
                 errors=Proportion(*errors[training["name"]]),
                 wrong=frozenset(counted["wrong"][tested_on][training["name"]]),
-                distortion=attacks[number].arrays()["distortion"] if attacks else nothing,
+                distortion=np.where(attacked["correct"], attacked["distortion"], nan) if attacked else nothing,
+                found=attacked["succeeded"] if attacked else nothing,
                 certified=bounds[number].arrays()["certified"] if bounds else nothing,
                 transferred=Proportion(*changed["on_correct"]) if changed else None,
             )

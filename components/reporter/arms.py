@@ -98,8 +98,8 @@ def robustness_table(arms: Arms) -> Table:
                 "Fooled by the first's": Proportion(*map(sum, zip(*transferred))) if compared else None,
                 "Certain": Estimate.of(mean_of(network.certified) for network in networks),
                 "Found": Proportion(
-                    sum(int(np.isfinite(network.distortion).sum()) for network in networks),
-                    sum(network.distortion.size for network in networks),
+                    sum(int(network.found.sum()) for network in networks),
+                    sum(network.found.size for network in networks),
                 ),
             }
         )
@@ -109,7 +109,8 @@ def robustness_table(arms: Arms) -> Table:
         columns=tuple(rows[0]),
         rows=tuple(rows),
         notes=(
-            f"Images of {arms.tested_on}, the same ones and the same classes for all arms of a seed. Times the first: image "
+            f"Images of {arms.tested_on}, the same ones and the same classes for all arms of a seed. Least distortion: "
+            "average over images that the network classified correctly before. Times the first: image "
             f"by image, geometric mean. Fooled by the first's: errors on images made against {arms.first} of the same seed, of "
             "those whose originals were right. Certain: average distortion below which that class is impossible. Found: share "
             "of attacks that succeeded.",

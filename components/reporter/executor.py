@@ -177,7 +177,7 @@ def _figures(experiment: Experiment, transfer: Table) -> Figures:
     distances = distortion_distributions(experiment.distortions(), title="Least distortion of each image", published=published)
     return {
         "transfer": (to_png(heat_map), "Table 2 as a picture."),
-        "distortion": (to_png(distances), "Each dot is one image; every image that was reached is shown."),
+        "distortion": (to_png(distances), "Each dot is one image that was classified correctly before and reached."),
         **{f"figure_7_{index}": _gallery(experiment, name) for index, name in enumerate(_found(experiment), start=1)},
         "figure_7_noise": _noise(experiment),
     }

@@ -13,6 +13,7 @@ from intriguing.analysis.proportions import Proportion
 from intriguing.reporting import Mean, Table, published_rows
 
 _LEFT_OUT = "Images for which the attack failed are left out; n tells how many remain."
+_CORRECT_BEFORE = "Distortions are averaged over the images that the model classified correctly before; n tells how many."
 _NEARER = "Amplified images all have the same distortion: those that needed more are moved nearer, and may be right again."
 
 
@@ -36,8 +37,8 @@ class Experiment:
         )
 
     def distortions(self) -> dict[str, np.ndarray]:
-        """Returns the distortion of every image, NaN where the attack failed."""
-        return {name: arrays["distortion"] for name, arrays in self.arrays.items()}
+        """Returns the distortion of every image, NaN where the attack failed, or the image was misclassified before."""
+        return {name: np.where(arrays["correct"], arrays["distortion"], np.nan) for name, arrays in self.arrays.items()}
 
     def changed(self, *kinds: str) -> Iterator[Mapping[str, Any]]:
         """Yields the sets of changed images of some kinds, in the order of the kinds."""
@@ -65,7 +66,10 @@ def table_1(experiment: Experiment, train: str, test: str) -> Table:
         for name, distortion in experiment.distortions().items()
     ]
     return _table(
-        "table_1", "Errors of the models, and the least distortion that makes each answer a random wrong class.", rows
+        "table_1",
+        "Errors of the models, and the least distortion that makes each answer a random wrong class.",
+        rows,
+        _CORRECT_BEFORE,
     )
 
 
@@ -98,7 +102,12 @@ def table_3(experiment: Experiment, first: str, second: str, test: str) -> Table
         }
         for name, distortion in experiment.distortions().items()
     ]
-    return _table("table_3", f"Models trained on disjoint halves of the training set: P1 is {first}, P2 is {second}.", rows)
+    return _table(
+        "table_3",
+        f"Models trained on disjoint halves of the training set: P1 is {first}, P2 is {second}.",
+        rows,
+        _CORRECT_BEFORE,
+    )
 
 
 def table_4(experiment: Experiment) -> Table:

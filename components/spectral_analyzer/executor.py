@@ -9,7 +9,8 @@ import numpy as np
 
 from components.artifacts import DistortedImages
 from components.contract import Artifacts, Executor, Parameters
-from intriguing.analysis import LayerBound, certified_distortion, lipschitz_bound
+from intriguing.analysis import LayerBound, certified_distortion, check_bounded, check_certifiable, lipschitz_bound
+from intriguing.models.layer_graph import layer_graph
 from intriguing.pixels import PixelBox
 
 
@@ -20,13 +21,17 @@ class SpectralAnalyzerExecutor(Executor):
         """Writes `SpectralBounds`."""
         trained, output = input_dict["model"][0], output_dict["bounds"][0]
         name, model = trained.training()["name"], trained.load()
+        check_bounded(model)
+        if input_dict["distorted"]:  # what no certificate exists for is told before norms are computed, which may take minutes
+            check_certifiable(model)
         bound = lipschitz_bound(model, report=lambda done, total: self.progress(done, total, "norms of layers"))
         about = {"dataset": None, "subset": None, "targeted": None}
         arrays = {key: np.zeros(0) for key in ("ids", "attacked", "certified", "by_product")}
         for distorted in input_dict["distorted"]:  # one, or none
             about, arrays = self._both_sides(name, model, distorted)
         output.write_arrays(arrays)
-        layers = [_described(model, layer) for layer in bound.layers]
+        operations = {step.operation.name: step.operation for step in layer_graph(model).steps}
+        layers = [_described(operations[layer.name], layer) for layer in bound.layers]
         output.write_json("bounds.json", {"name": name, **about, "upper": bound.upper, "layers": layers})
 
     def _both_sides(
@@ -70,8 +75,7 @@ def check_sandwich(name: str, certified: np.ndarray, attacked: np.ndarray, ids: 
         )
 
 
-def _described(model: keras.Model, bound: LayerBound) -> dict[str, Any]:
-    layer = next((layer for layer in model.layers if layer.name == bound.name), None)  # none if it lies in a model within
+def _described(layer: Any, bound: LayerBound) -> dict[str, Any]:
     kernel, strides = getattr(layer, "kernel", None), getattr(layer, "strides", None)
     return {
         "name": bound.name,

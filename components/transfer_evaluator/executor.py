@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from components.artifacts import DistortedImages, Subset
+from components.artifacts import DistortedImages, Subset, TrainedModel
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from intriguing.analysis.predictions import predict
@@ -35,7 +35,9 @@ class TransferEvaluatorExecutor(Executor):
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `TransferRates`."""
-        networks = {trained.training()["name"]: trained.load() for trained in input_dict["models"]}
+        networks = _networks(input_dict["models"])
+        for artifact in input_dict["distorted"]:
+            _check_fits(networks, artifact)
         changed_sets = list(_changed_sets(input_dict["distorted"], exec_properties))
         total = len(input_dict["subsets"]) + len(changed_sets)
         errors, wrong, rates = {}, {}, []
@@ -51,12 +53,42 @@ class TransferEvaluatorExecutor(Executor):
             "rates.json",
             {
                 "networks": list(networks),
+                "num_classes": {name: model.output_shape[-1] for name, model in networks.items()},
                 "errors": errors,
                 "wrong": wrong,
                 "changed": rates,
                 "noise_seed": exec_properties["seed"],
             },
         )
+
+
+def _networks(models: Sequence[TrainedModel]) -> dict[str, keras.Model]:
+    names = [trained.training()["name"] for trained in models]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            f"networks that are compared must have names of their own; received {repeated[0]!r} more than once. Train one of "
+            "them with another --name, or give its file another name."
+        )
+    return {name: trained.load() for name, trained in zip(names, models, strict=True)}
+
+
+def _check_fits(networks: Mapping[str, keras.Model], distorted: DistortedImages) -> None:
+    """Raises a `ValueError` if a network takes other images than those that were changed, or lacks a class of theirs."""
+    arrays, about = distorted.arrays(), distorted.attack()
+    shape, largest = list(arrays["images"].shape[1:]), int(arrays["labels"].max(initial=-1))
+    for name, model in networks.items():
+        wanted, num_classes = list(model.input_shape[1:]), model.output_shape[-1]
+        if len(wanted) != len(shape) or any(want not in (None, size) for want, size in zip(wanted, shape)):
+            raise ValueError(
+                f"the network {name} takes images {wanted}; those that were distorted for {about['name']} are {shape}. "
+                "Transfer is measured between networks of one image size; leave one of the two out."
+            )
+        if largest >= num_classes:
+            raise ValueError(
+                f"the network {name} has {num_classes} classes; an image that was distorted for {about['name']} is of class "
+                f"{largest}. Compare networks of the same classes."
+            )
 
 
 def _changed_sets(distorted: Sequence[DistortedImages], parameters: Mapping[str, Any]) -> Iterator[_ChangedImages]:

@@ -93,12 +93,29 @@ def _spaces(model: keras.Model, choices: Sequence[LayerChoice], controls: Sequen
     for choice in choices:
         yield _Space(choice, TRAINED, features(model, choice))
     if RANDOM_WEIGHTS in controls:
-        untrained = keras.models.clone_model(model)  # with weights drawn anew by its own initializers
+        untrained = _untrained(model)
         for choice in choices:
             yield _Space(choice, RANDOM_WEIGHTS, features(untrained, choice))
     if PIXELS in controls:
         pixels = keras.Sequential([keras.Input(card.image_shape), keras.layers.Flatten()])
         yield _Space(LayerChoice(layer="pixels"), PIXELS, pixels)
+
+
+def _untrained(model: keras.Model) -> keras.Model:
+    """Returns the network with weights drawn anew by its own initializers, behind the same scaling of its images."""
+    untrained = keras.models.clone_model(model)
+    _copy_scaling(model, untrained)
+    return untrained
+
+
+def _copy_scaling(source: keras.Model, copy: keras.Model) -> None:
+    """Copies the statistics of `Normalization` layers, which are measured on images and are no part of the configuration."""
+    for layer, other in zip(source.layers, copy.layers, strict=True):
+        if isinstance(layer, keras.Model):
+            _copy_scaling(layer, other)
+        elif isinstance(layer, keras.layers.Normalization) and layer.weights:
+            other.set_weights(layer.get_weights())
+            other.finalize_state()
 
 
 def _attributes(card: DatasetCard, split: str, source: Mapping[str, Any]) -> Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,25 +22,55 @@ def attributes_of_classes(labels: np.ndarray, class_names: Sequence[str]) -> Att
     """Takes the class of an image as its only attribute.
 
     Args:
-        labels: Integer `[examples]`.
+        labels: Integer `[examples]`, or one-hot rows `[examples, classes]`.
         class_names: The name of each class.
 
     Raises:
+        TypeError: If the labels are not integers.
         ValueError: If a label is not the number of a class.
     """
-    labels = np.asarray(labels)
+    labels = class_numbers(labels, "labels", num_classes=len(class_names))
     if labels.size and not (labels.min() >= 0 and labels.max() < len(class_names)):
         raise ValueError(
             f"labels must lie in [0, {len(class_names)}), one number a class; received {labels.min()} to {labels.max()}."
         )
-    return Attributes(tuple(class_names), labels.astype(np.int32), np.eye(len(class_names), dtype=bool))
+    return Attributes(tuple(class_names), labels, np.eye(len(class_names), dtype=bool))
+
+
+def class_numbers(labels: Any, name: str, *, num_classes: int | None = None) -> np.ndarray:
+    """Returns the numbers of classes, int32 `[examples]`.
+
+    Args:
+        labels: Integer `[examples]` or `[examples, 1]`, or one-hot rows `[examples, classes]` of any dtype.
+        name: What they are, for the message.
+        num_classes: The length of one-hot rows; None if it is not known.
+
+    Raises:
+        TypeError: If the labels are not integers.
+        ValueError: If rows are not one-hot, or of another length.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 2:
+        is_number = labels.dtype.kind in "biuf" and num_classes in (None, labels.shape[1])
+        if not is_number or not np.all(np.sort(labels, axis=1) == np.eye(labels.shape[1])[-1]):
+            length = "" if num_classes is None else f" of length {num_classes}"
+            raise ValueError(
+                f"{name} must be one integer for each image, or one-hot rows{length}; received {labels.dtype} of shape "
+                f"{labels.shape}. Pass {name}.argmax(axis=-1) if the largest entry names the class."
+            )
+        labels = labels.argmax(axis=1)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"{name} must be integers; received {labels.dtype}. Pass {name}.astype('int32').")
+    return labels.astype(np.int32)
 
 
 def attributes_of_kinds(labels: np.ndarray, kinds: Mapping[str, Sequence[tuple[int, int]]]) -> Attributes:
     """Takes the kind of an image's class as its only attribute: where classes are many, an image has few others of its own.
 
     Args:
-        labels: Integer `[examples]`.
+        labels: Integer `[examples]`, or one-hot rows.
         kinds: The classes of each kind as ranges, both ends included. A class in several kinds belongs to the first of them.
 
     Raises:
@@ -49,7 +79,7 @@ def attributes_of_kinds(labels: np.ndarray, kinds: Mapping[str, Sequence[tuple[i
     Example:
         >>> attributes_of_kinds(labels, {"fish": [(0, 6), (389, 397)], "other animal": [(0, 397)], "thing": [(398, 999)]})
     """
-    labels = np.asarray(labels)
+    labels = class_numbers(labels, "labels")
     belongs = np.array(
         [np.any([(first <= labels) & (labels <= last) for first, last in ranges], axis=0) for ranges in kinds.values()]
     )

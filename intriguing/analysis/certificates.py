@@ -17,10 +17,11 @@ import keras
 import tensorflow as tf
 
 from intriguing.analysis.activation_bounds import Enclosure, enclose, slope_at
-from intriguing.analysis.dense_tail import DenseTail, dense_tail
-from intriguing.analysis.lipschitz import bounds_at, ends_of
-from intriguing.models.logits import checked_classes
-from intriguing.pixels import PixelBox, checked_images
+from intriguing.analysis.certificate_checks import checked_images_and_classes, checked_model
+from intriguing.analysis.dense_tail import DenseTail, Stage, tail_of
+from intriguing.analysis.lipschitz import bounds_at
+from intriguing.models.layer_graph import LayerGraph
+from intriguing.pixels import PixelBox
 
 _GROWTH, _NUM_BALLS = 1.5, 20
 _WEIGHTINGS = 4  # steps towards the weights of units that tell the largest eigenvalue
@@ -49,10 +50,16 @@ def certified_distortion(
 
     The proof is one in exact arithmetic, carried out in double precision with room for rounding. For what is computed in single
     precision, the answers and what the earlier layers pass on to the last ones, 64 units in the last place are allowed: of the
-    largest logit, and of the length of what is passed on.
+    largest logit, and of the length of what is passed on. Where probabilities decide, the largest logit counts as 1 at least:
+    below that, single precision may not tell two probabilities apart. Half precision is refused: it rounds each number by up to
+    2**-11 (float16) or 2**-8 (bfloat16) of itself, and sums of some hundred products by as much as they are.
+    TensorFloat-32, in which recent GPUs multiply by default, is no single precision: turn it off with
+    `tf.config.experimental.enable_tensor_float_32_execution(False)`.
 
     Args:
-        model: A functional or sequential Keras model from images to logits or probabilities, one input, one output.
+        model: A functional or sequential Keras model from images to logits or probabilities, one input, one output. A softmax
+            at its end is left out, as by `logits_of`. One output unit, linear or with a sigmoid, decides between two classes:
+            class 1 where its value before the sigmoid, z, is positive; its logits are `[0, z]`.
         images: Float32 `[batch, ...]` of the model's input shape.
         labels: Int `[batch]`, the answers to be guarded.
         targets: Int `[batch]`, the classes not to be reached; every other class if omitted.
@@ -63,9 +70,9 @@ def certified_distortion(
         A `CertifiedDistortion`.
 
     Raises:
-        ValueError: If the model, a shape, a class or a pixel is not as told above, a target is its label, or there is no rule
-            for the norm of a layer.
-        TypeError: If images are not floating point, or classes no integers.
+        ValueError: If the model, a shape, a class or a pixel is not as told above, a target is its label, there is no rule for
+            the norm of a layer, a weight or a logit is NaN or infinite, or a layer computes in half precision.
+        TypeError: If the model is not a Keras model, images are not floating point, or classes no integers.
 
     Example:
         >>> certified = certified_distortion(model, images, labels)
@@ -77,23 +84,44 @@ def certified_distortion(
         neural network robustness certification with general activation functions, 2018, for enclosures of activation
         functions. Singla, Feizi, Second-order provable defenses against adversarial attacks, 2020, for curvature.
     """
-    images, labels, rivals = _checked(model, images, labels, targets, pixel_box)
-    tail = dense_tail(model)
-    start = model.inputs[0]
-    ends = [start if part is None else part.outputs[0] for part in (tail.head, tail.trunk)]
-    norms = [tf.constant(norm, tf.float64) for norm in bounds_at(start, ends)]
-    matrices, offsets = [stage.matrix for stage in tail.stages], [stage.offset for stage in tail.stages]
-    certify = _certifier(tuple((stage.activation, stage.constant) for stage in tail.stages))
+    logits = checked_model(model)
+    images, labels, rivals = checked_images_and_classes(logits, images, labels, targets, pixel_box)
+    tail = tail_of(logits.graph)
+    ends = [0 if part is None else part.output for part in (tail.head, tail.trunk)]
+    norms = [tf.constant(norm, tf.float64) for norm in bounds_at(logits.graph, ends)]
+    stages = (*tail.stages[:-1], _of_two_classes(tail.stages[-1]))
+    matrices, offsets = [stage.matrix for stage in stages], [stage.offset for stage in stages]
+    certify = _certifier(tuple((stage.activation, stage.constant) for stage in stages))
+    least_logit = tf.constant(1.0 if logits.ending else 0.0, tf.float64)
 
     def certify_part(images: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor) -> list[tf.Tensor]:
         values, blur, *walls = _start_of_tail(tail.head, images, pixel_box)
         lost = tf.math.divide_no_nan(blur, norms[0])
-        return [tf.nn.relu(radius - lost) for radius in certify(matrices, offsets, *norms, values, *walls, labels, rivals)]
+        radii = certify(matrices, offsets, *norms, values, *walls, labels, rivals, least_logit)
+        return [tf.nn.relu(radius - lost) for radius in radii]
 
     at_once = max(1, _ENTRIES_AT_ONCE // _entries_per_image(tail))
     radii = _by_parts(certify_part, (images, labels, rivals), at_once, report)
+    _check_radii(radii)
     local, product = (tf.cast(radius / sqrt(prod(images.shape[1:])) * _OUTWARD, tf.float32) for radius in radii)
     return CertifiedDistortion(tf.maximum(local, product), product)
+
+
+def _of_two_classes(stage: Stage) -> Stage:
+    """Returns the last stage with a logit of zero in front, if it has one unit."""
+    if stage.matrix.shape[1] != 1:
+        return stage
+    matrix, offset = (tf.pad(values, [[0, 0]] * axis + [[1, 0]]) for axis, values in ((1, stage.matrix), (0, stage.offset)))
+    return stage._replace(matrix=matrix, offset=offset)
+
+
+def _check_radii(radii: Sequence[tf.Tensor]) -> None:
+    num_bad = int(tf.math.count_nonzero(tf.reduce_any(tf.math.is_nan(tf.stack(radii)), axis=0)))
+    if num_bad:
+        raise ValueError(
+            f"the logits of {num_bad} of the {radii[0].shape[0]} images are NaN or infinite, although all weights are finite: "
+            "the network overflows on them. Check the scale of the images and of the weights."
+        )
 
 
 def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int, report: Callable[[int, int], None]) -> Any:
@@ -109,9 +137,9 @@ def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int,
     return [tf.concat(columns, axis=0)[:batch] for columns in zip(*parts, strict=True)]
 
 
-def _start_of_tail(head: keras.Model | None, images: tf.Tensor, pixel_box: PixelBox | None) -> tuple[tf.Tensor, ...]:
+def _start_of_tail(head: LayerGraph | None, images: tf.Tensor, pixel_box: PixelBox | None) -> tuple[tf.Tensor, ...]:
     """Returns what the first stage takes, how far rounding may have moved that, and what of it may rise and may fall."""
-    given = images if head is None else head(images, training=False)
+    given = images if head is None else head(images)
     values = tf.cast(tf.reshape(given, [images.shape[0], -1]), tf.float64)
     free = tf.ones_like(values, tf.bool)
     if head is not None:
@@ -156,7 +184,7 @@ def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any
     @tf.function(autograph=False)
     def certify(
         matrices: list[tf.Tensor], offsets: list[tf.Tensor], head_norm: tf.Tensor, trunk_norm: tf.Tensor, values: tf.Tensor,
-        may_rise: tf.Tensor, may_fall: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor,
+        may_rise: tf.Tensor, may_fall: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logit: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:  # fmt: skip
         layers: list[_Layer] = []
         gradients = None
@@ -169,7 +197,7 @@ def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any
             values = activation(point)
         columns = tf.transpose(matrices[-1])
         against = tf.gather(columns, rivals) - tf.gather(columns, labels)[:, tf.newaxis]
-        margins = _margins(values @ matrices[-1] + offsets[-1], labels, rivals)
+        margins = _margins(values @ matrices[-1] + offsets[-1], labels, rivals, least_logit)
         steepness = _norms(_gradients(against, layers, gradients), may_rise, may_fall)
         by_pair = margins / tf.maximum(trunk_norm * tf.norm(against, axis=-1), _SMALLEST_NORM)
         product = tf.maximum(tf.reduce_min(by_pair, axis=1), 0.0)
@@ -183,10 +211,11 @@ def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any
     return certify
 
 
-def _margins(logits: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:
+def _margins(logits: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logit: tf.Tensor) -> tf.Tensor:
     """Returns by how much the label is ahead of each rival, `[batch, rivals]`, less what rounding may take."""
+    largest = tf.maximum(tf.reduce_max(tf.abs(logits), axis=1, keepdims=True), least_logit)
     ahead = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis] - tf.gather(logits, rivals, batch_dims=1)
-    return ahead - _SINGLE_PRECISION * tf.reduce_max(tf.abs(logits), axis=1, keepdims=True)
+    return ahead - _SINGLE_PRECISION * largest
 
 
 def _gradients(coefficients: tf.Tensor, layers: Sequence[_Layer], of_units: tf.Tensor | None) -> tf.Tensor:
@@ -268,25 +297,3 @@ def _largest_radius(holds: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor) -
 
     high = tf.fill(tf.shape(start), tf.constant(float("inf"), start.dtype))
     return tf.while_loop(lambda number, low, high: number < _NUM_BALLS, step, (0, start, high), parallel_iterations=1)[1]
-
-
-def _checked(
-    model: Any, images: Any, labels: Any, targets: Any, pixel_box: PixelBox | None
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the images, the labels, and the rivals of each label `[batch, rivals]`."""
-    start, end = ends_of(model)
-    images = checked_images(images, pixel_box or PixelBox(float("-inf"), float("inf")))
-    expected = tuple(start.shape[1:])
-    if tuple(images.shape[1:]) != expected:
-        raise ValueError(f"images must be [batch, *{expected}], as {model.name!r} takes them; received {tuple(images.shape)}.")
-    if len(end.shape) != 2 or int(end.shape[-1]) < 2:
-        raise ValueError(f"{model.name!r} must answer [batch, classes], two classes or more; it answers {tuple(end.shape)}.")
-    num_images, num_classes = images.shape[0], int(end.shape[-1])
-    labels = checked_classes(labels, "labels", num_images=num_images, num_classes=num_classes)
-    if targets is None:
-        others = tf.range(num_classes - 1)[tf.newaxis]
-        return images, labels, others + tf.cast(others >= labels[:, tf.newaxis], tf.int32)
-    targets = checked_classes(targets, "targets", num_images=num_images, num_classes=num_classes)
-    if bool(tf.reduce_any(targets == labels)):
-        raise ValueError("targets must differ from labels; the nearest image with the same answer is the image itself.")
-    return images, labels, targets[:, tf.newaxis]

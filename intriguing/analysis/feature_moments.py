@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from intriguing.accelerators import compile_for_loops, run_on_rows
+from intriguing.analysis.example_batches import ExampleSource
 from intriguing.analysis.feature_passes import PILOT, check_finite, opened, with_parts
 from intriguing.models.logits import Architecture, Classifier
 
@@ -23,8 +24,12 @@ class FeatureMoments(NamedTuple):
     num_examples: tf.Tensor  # int32
 
 
-def feature_moments(features: Classifier, examples: tf.data.Dataset) -> FeatureMoments:
-    """Measures the mean, variance and range of features in one pass; arguments as in `record_directions`.
+def feature_moments(features: Classifier, examples: ExampleSource) -> FeatureMoments:
+    """Measures the mean, variance and range of features in one pass.
+
+    Args:
+        features: As in `record_directions`.
+        examples: As in `record_directions`; groups may be left out.
 
     Raises:
         ValueError: If there is no image, or a feature is not finite.
@@ -43,12 +48,12 @@ def feature_moments(features: Classifier, examples: tf.data.Dataset) -> FeatureM
     return FeatureMoments(center + shift, variance, total.least, total.greatest, total.num_examples)
 
 
-def feature_covariance(features: Classifier, examples: tf.data.Dataset, units: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+def feature_covariance(features: Classifier, examples: ExampleSource, units: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
     """Measures the covariance of some features in one pass.
 
     Args:
         features: As in `record_directions`.
-        examples: As in `record_directions`.
+        examples: As in `record_directions`; groups may be left out.
         units: Int32 `[units]`, which features.
         mean: Float32 `[features]`, as `feature_moments` measured it.
 

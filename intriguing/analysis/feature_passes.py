@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows
+from intriguing.analysis.example_batches import Examples, ExampleSource, as_examples, read
 from intriguing.models.logits import Architecture, Classifier, split_weights
 
 # Images at once on a replica, the same for every caller, so that no sum depends on how the data was batched: enough to make
@@ -24,34 +25,34 @@ Chunk = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 """Images, groups, and the places of the examples in the data."""
 
 
-def opened(features: Classifier, examples: tf.data.Dataset) -> tuple[Architecture, list[tf.Tensor], Chunk, Iterator[Chunk]]:
+def opened(
+    features: Classifier, examples: ExampleSource, *, num_groups: int | None = None
+) -> tuple[Architecture, list[tf.Tensor], Chunk, Iterator[Chunk]]:
     """Returns what the features compute and with which weights, the first chunk of the images, and the others.
 
     Raises:
-        ValueError: If the images have no fixed shape, or there are none.
+        TypeError: If the images are not floating point, or can be read only once.
+        ValueError: If the images have no fixed shape, or there are none; while they are read, if a group is not in
+            `[-1, num_groups)`.
     """
-    image_shape = examples.element_spec[0].shape[1:]
-    if not image_shape.is_fully_defined():
-        raise ValueError(
-            f"images must have one fixed shape; received {image_shape}. Resize them, or set it with tf.ensure_shape."
-        )
+    examples = as_examples(examples, features)
+    image_shape = examples.image_shape
     architecture, weights = split_weights(features, image_shape, scores="outputs")
     large = image_shape.num_elements() > _LARGE_IMAGE
     if large:
         architecture = architecture.one_part_after_another(_LARGE_IMAGES_AT_A_TIME)
-    chunks = _chunks(examples, _ROWS_OF_LARGE_IMAGES if large else _ROWS)
+    chunks = _chunks(examples, _ROWS_OF_LARGE_IMAGES if large else _ROWS, num_groups)
     first = next(chunks, None)
     if first is None:
         raise ValueError("examples must hold at least one image; received none.")
     return architecture, weights, first, chunks
 
 
-def _chunks(examples: tf.data.Dataset, rows_of_replica: int) -> Iterator[Chunk]:
+def _chunks(examples: Examples, rows_of_replica: int, num_groups: int | None) -> Iterator[Chunk]:
     """Yields the images in chunks of one shape, the last one filled up."""
     rows = num_replicas() * rows_of_replica
     place = 0
-    for images, groups in examples.rebatch(rows).prefetch(1):
-        groups = tf.cast(groups, tf.int32)
+    for images, groups in read(examples, rows, num_groups=num_groups):
         missing = rows - images.shape[0]
         if missing:
             images = tf.pad(images, [[0, missing], *([[0, 0]] * (images.shape.rank - 1))])
@@ -60,7 +61,7 @@ def _chunks(examples: tf.data.Dataset, rows_of_replica: int) -> Iterator[Chunk]:
         place += rows
 
 
-def kept_features(features: Classifier, examples: tf.data.Dataset, units: tf.Tensor) -> tf.data.Dataset:
+def kept_features(features: Classifier, examples: ExampleSource, units: tf.Tensor) -> tf.data.Dataset:
     """Asks for some features of all images in one pass, and keeps them in memory for whoever looks at them many times.
 
     Args:

@@ -5,31 +5,21 @@ The bound is loose, and the paper says so; but it holds for every image, and a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import sqrt
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
 
-from intriguing.analysis.operator_norms import OperatorNorm, operator_norm
+from intriguing.analysis.activation_slopes import ACTIVATION_LAYERS, register_activation, slope_of, slope_of_operation
+from intriguing.analysis.layer_checks import check_weights
+from intriguing.analysis.operation_bounds import merged_bound, operation_norm
+from intriguing.analysis.operator_norms import OperatorNorm, check_has_norm, check_not_refused, operator_norm
+from intriguing.models.layer_graph import LayerGraph, Step, described, layer_graph
 
-_SELU_SLOPE = 1.0507009873554805 * 1.6732632423543772
-_ACTIVATIONS: dict[Callable[..., Any], float] = {
-    keras.activations.linear: 1.0,
-    keras.activations.relu: 1.0,
-    keras.activations.relu6: 1.0,
-    keras.activations.sigmoid: 0.25,
-    keras.activations.hard_sigmoid: 1.0 / 6.0,
-    keras.activations.tanh: 1.0,
-    keras.activations.softplus: 1.0,
-    keras.activations.softsign: 1.0,
-    keras.activations.elu: 1.0,
-    keras.activations.selu: _SELU_SLOPE,
-    keras.activations.gelu: 1.129,  # 1.12890 at sqrt(2)
-    keras.activations.silu: 1.0999,  # 1.09984 at 2.3994
-    keras.activations.leaky_relu: 1.0,
-    keras.activations.softmax: 0.5,  # the largest eigenvalue of diag(p) - p p^T
-}
+__all__ = [
+    "ACTIVATION_LAYERS", "LayerBound", "SpectralBound", "bounds_at", "check_bounded", "lipschitz_bound", "register_activation",
+    "slope_of",
+]  # fmt: skip
 
 
 class LayerBound(NamedTuple):
@@ -50,11 +40,6 @@ class SpectralBound(NamedTuple):
     layers: tuple[LayerBound, ...]  # in the order of the computation, without merges of branches
 
 
-def register_activation(activation: Callable[..., Any], constant: float) -> None:
-    """Tells the Lipschitz constant of an activation function that is applied to every number by itself."""
-    _ACTIVATIONS[activation] = float(constant)
-
-
 def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = lambda done, total: None) -> SpectralBound:
     """Bounds by how much the output of a network changes, per change of its input, both in L2, whatever the input.
 
@@ -62,122 +47,115 @@ def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = 
     bounds of the branches are added for a sum, and joined by their squares for a concatenation or a maximum.
 
     Args:
-        model: A functional or sequential Keras model with one input and one output, in inference.
+        model: A functional or sequential Keras model with one input and one output, in inference. If it computes in half
+            precision, the bound is that of its weights in exact arithmetic: rounding may move its output by more.
         report: Called as `report(done, total)` after every layer.
 
     Returns:
         A `SpectralBound`.
 
     Raises:
-        ValueError: If the model is subclassed, or has several inputs or outputs, or if there is no rule for a layer or an
-            activation function; the message names it and says how to register one.
+        TypeError: If it is not a Keras model.
+        ValueError: If the model is subclassed, or has several inputs or outputs; if there is no rule for a layer or an
+            activation function, and the message names it and says how to register one; if a layer has no bound; or if a weight
+            is NaN or infinite.
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3.
     """
-    start, end = ends_of(model)
-    total = _num_layers(model)
-    walk = _Walk(lambda done: report(min(done, total), total))  # a layer may be passed more than once
-    upper = walk.bound(end, {id(start): 1.0})
-    return SpectralBound(upper, tuple(walk.layers))
+    graph = layer_graph(model)
+    check_bounded(graph)
+    total, layers = sum(_is_bounded_alone(step) for step in graph.steps), []
+
+    def add(layer: LayerBound) -> None:
+        layers.append(layer)
+        report(len(layers), total)
+
+    (upper,) = bounds_at(graph, [graph.output], report=add)
+    return SpectralBound(upper, tuple(layers))
 
 
-def ends_of(model: keras.Model) -> tuple[Any, Any]:
-    """Returns the input and the output of a model that can be followed from one to the other, or raises a `ValueError`."""
-    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
-    if len(inputs) != 1 or len(outputs) != 1:
+def check_bounded(model: keras.Model | LayerGraph) -> None:
+    """Raises what `lipschitz_bound` would raise, without computing the norms of large layers.
+
+    Call it before an attack whose results are to be compared with a bound or a certificate.
+
+    Args:
+        model: As for `lipschitz_bound`, or its `LayerGraph`.
+
+    Raises:
+        TypeError: As `lipschitz_bound`.
+        ValueError: As `lipschitz_bound`.
+    """
+    graph = model if isinstance(model, LayerGraph) else layer_graph(model)
+    if None in graph.shapes[0]:
         raise ValueError(
-            f"the model {model.name!r} must be functional or sequential, with one input and one output; it has "
-            f"{len(inputs)} and {len(outputs)} that can be followed."
+            f"the model {graph.name!r} takes images of any size, {(None, *graph.shapes[0])}, and norms depend on the size. "
+            "Build it with a keras.Input of one size."
         )
-    return inputs[0], outputs[0]
+    if "float" not in graph.dtypes[0]:
+        raise ValueError(
+            f"the model {graph.name!r} takes images of type {graph.dtypes[0]}, to which it rounds what it receives, so that no "
+            "bound holds. Build it with a keras.Input of type float32."
+        )
+    for step in graph.steps:
+        _bound_of(step, graph, [1.0] * len(step.inputs), check_only=True)
 
 
-def bounds_at(start: Any, tensors: Sequence[Any]) -> list[float]:
-    """Returns the bounds of tensors of one graph, each per change of `start`; what they share is bounded once."""
-    walk, known = _Walk(lambda done: None), {id(start): 1.0}
-    return [walk.bound(tensor, known) for tensor in tensors]
+def bounds_at(
+    graph: LayerGraph, values: Iterable[int], *, report: Callable[[LayerBound], None] = lambda layer: None
+) -> list[float]:
+    """Returns the bounds of values of a graph, each per change of its input; what they share is bounded once."""
+    wanted, known = list(values), {0: 1.0}
+    needed = {number for value in wanted for step in graph.up_to(value).steps for number in step.outputs}
+    for step in graph.steps:
+        if needed.intersection(step.outputs):
+            bound, layer = _bound_of(step, graph, [known[number] for number in step.inputs])
+            known.update((number, bound) for number in step.outputs)
+            if layer is not None:
+                report(layer)
+    return [known[value] for value in wanted]
 
 
-def _num_layers(model: keras.Model) -> int:
-    """Counts the layers that a walk passes, those of models within included."""
-    within = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    passed_by = (keras.layers.InputLayer, keras.Model, *(kind for kinds, _ in _MERGES for kind in kinds))
-    return sum(not isinstance(layer, passed_by) for layer in model.layers) + sum(_num_layers(layer) for layer in within)
+def _is_bounded_alone(step: Step) -> bool:
+    """True for a step that has a norm of its own; not for a merge of branches, or the input of a model inside the model."""
+    return len(step.inputs) == 1 and not isinstance(step.operation, keras.layers.InputLayer)
 
 
-class _Walk:
-    def __init__(self, report: Callable[[int], None]) -> None:
-        self.layers: list[LayerBound] = []
-        self._report = report
-
-    def bound(self, tensor: Any, known: dict[int, float]) -> float:
-        """Returns the bound of a tensor of the graph, given those of some; `known` grows."""
-        if id(tensor) not in known:
-            operation, node_index, _ = tensor._keras_history
-            sources = operation._inbound_nodes[node_index].input_tensors
-            known[id(tensor)] = self._through(operation, sources, [self.bound(source, known) for source in sources])
-        return known[id(tensor)]
-
-    def _through(self, operation: Any, sources: Sequence[Any], bounds: Sequence[float]) -> float:
-        if isinstance(operation, keras.Model):
-            return self.bound(operation.outputs[0], {id(operation.inputs[0]): bounds[0]})
-        for kinds, merged in _MERGES:
-            if type(operation) in kinds:
-                return merged(bounds)
-        if len(sources) != 1:
-            raise ValueError(
-                f"{_described(operation)} takes {len(sources)} inputs, and there is no rule to merge their bounds."
-            )
-        layer = _layer_bound(operation, tuple(int(size) for size in sources[0].shape[1:]), bounds[0])
-        self.layers.append(layer)
-        self._report(len(self.layers))
-        return layer.so_far
+def _bound_of(
+    step: Step, graph: LayerGraph, bounds: list[float], *, check_only: bool = False
+) -> tuple[float, LayerBound | None]:
+    """Returns the bound of what a step puts out, and what its layer adds to it; with `check_only` without large norms."""
+    operation, shapes = step.operation, [graph.shapes[number] for number in step.inputs]
+    output = graph.shapes[step.outputs[0]]
+    if any("float" not in graph.dtypes[number] for number in step.outputs):
+        raise ValueError(
+            f"{described(operation)}, returns {graph.dtypes[step.outputs[0]]}: it rounds values, so that no bound holds."
+        )
+    if isinstance(operation, keras.layers.InputLayer):
+        return bounds[0], None
+    if len(step.outputs) != 1 or None in (*output, *(size for shape in shapes for size in shape)):
+        raise ValueError(
+            f"{described(operation)}, returns several values, or values of unknown shape: there is no rule for it."
+        )
+    if len(bounds) != 1:
+        check_not_refused(operation)
+        return merged_bound(step, shapes, output, bounds), None
+    norm, slope = _norm_and_slope(step, shapes[0], output, check_only=check_only)
+    bound = bounds[0] * norm.upper * slope
+    return bound, LayerBound(operation.name, type(operation).__name__, shapes[0], norm, slope, bound)
 
 
-_MERGES: tuple[tuple[tuple[type, ...], Callable[[Sequence[float]], float]], ...] = (
-    ((keras.layers.Add, keras.layers.Subtract), sum),
-    ((keras.layers.Average,), lambda bounds: sum(bounds) / len(bounds)),
-    (
-        (keras.layers.Concatenate, keras.layers.Maximum, keras.layers.Minimum),
-        lambda bounds: sqrt(sum(bound**2 for bound in bounds)),
-    ),
-)
-
-
-def _layer_bound(operation: Any, shape: tuple[int, ...], before: float) -> LayerBound:
+def _norm_and_slope(step: Step, shape: Any, output: Any, *, check_only: bool) -> tuple[OperatorNorm, float]:
+    operation, nothing = step.operation, OperatorNorm(1.0, 1.0)
+    if not isinstance(operation, keras.Layer):
+        slope = slope_of_operation(operation)
+        return (operation_norm(step, shape, output), 1.0) if slope is None else (nothing, slope)
     slope = slope_of(operation)
-    norm = OperatorNorm(1.0, 1.0) if type(operation) in ACTIVATION_LAYERS else operator_norm(operation, shape)
-    return LayerBound(operation.name, type(operation).__name__, shape, norm, slope, before * norm.upper * slope)
-
-
-ACTIVATION_LAYERS = (
-    keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.ELU, keras.layers.Softmax,
-)  # fmt: skip
-
-
-def slope_of(operation: Any) -> float:
-    """Returns the Lipschitz constant of the activation function of a layer, 1 if it has none."""
-    if isinstance(operation, keras.layers.ReLU) and operation.threshold:
-        raise ValueError(
-            f"{_described(operation)}, jumps at its threshold of {float(operation.threshold)}: no bound holds. Use one without."
-        )
-    if isinstance(operation, keras.layers.ReLU | keras.layers.LeakyReLU):
-        return max(1.0, abs(float(operation.negative_slope)))
-    if isinstance(operation, keras.layers.ELU):
-        return max(1.0, abs(float(operation.alpha)))
-    if isinstance(operation, keras.layers.Softmax):
-        return _ACTIVATIONS[keras.activations.softmax]
-    activation = getattr(operation, "activation", None)
-    if activation is None:
-        return 1.0
-    if activation not in _ACTIVATIONS:
-        raise ValueError(
-            f"no Lipschitz constant is known of {getattr(activation, '__name__', activation)!r}, the activation function of "
-            f"{_described(operation)}. Tell it with register_activation(function, constant)."
-        )
-    return _ACTIVATIONS[activation]
-
-
-def _described(operation: Any) -> str:
-    return f"the layer {operation.name!r}, a {type(operation).__name__}"
+    if type(operation) in ACTIVATION_LAYERS:
+        check_weights(operation)
+        return nothing, slope
+    if check_only:
+        check_has_norm(operation, shape)
+        return nothing, slope
+    return operator_norm(operation, shape), slope

@@ -1,6 +1,10 @@
-"""The most by which the layers of `models.normalizations` can stretch a change of their input, with proofs.
+"""The most by which layers that divide by the energy of their inputs can stretch a change of them, with proofs.
 
-Both only scale at zero, and by how much is the lower bound. For `ContrastNormalization` it is the upper bound as well. That of
+Keras's `LayerNormalization`, `GroupNormalization` and `RMSNormalization` are steepest where the energy is zero: there they
+divide by the root of epsilon.
+
+The layers of `models.normalizations` only scale at zero, and by how much is the lower bound. For `ContrastNormalization` it is
+the upper bound as well. That of
 `LocalResponseNormalization`, with the exponent 0.75 of Krizhevsky et al., is 3.2% above it for their windows of five channels,
 0.2% for three, and 19% for many; climbing has found nothing above the lower bound.
 """
@@ -9,12 +13,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from math import exp, log, sqrt
+from math import exp, log, prod, sqrt
 from typing import Any
 
+import keras
 import numpy as np
 
-from intriguing.analysis.operator_norms import OperatorNorm, register_norm
+from intriguing.analysis.operator_norms import OperatorNorm, refuse_norm, register_norm
+from intriguing.models.layer_graph import described
 from intriguing.models.normalizations import ContrastNormalization, LocalResponseNormalization
 
 _SEARCH_TOLERANCE = 2e-3  # how far a bound may be above the maximum that it is of; a second or two at most
@@ -22,6 +28,77 @@ _TAIL = 0.1  # the terms that vanish far away are at most this there, where the 
 _LONGEST_RANGE = 300.0  # of logarithms, so that a product of two numbers is finite
 _TILT = 1.5  # of rows against columns; the best of a few for exponents from 0.25 to 2
 _ROUNDING = 1e-6  # in single precision, outward on either side
+
+
+refuse_norm(
+    keras.layers.UnitNormalization,
+    reason="divides by the length of its input, however short that is, so that no useful bound holds: a change of an input "
+    "near zero is stretched a million times. Use keras.layers.RMSNormalization or LayerNormalization with a larger epsilon.",
+)
+
+
+def _check_layer_normalization(layer: Any, input_shape: tuple[int, ...]) -> None:
+    if getattr(layer, "rms_scaling", False):
+        raise ValueError(
+            f"{described(layer)}, divides by the deviation without subtracting the mean (rms_scaling=True), so that no bound "
+            "holds: an input with a large mean is stretched without limit. Use keras.layers.RMSNormalization."
+        )
+
+
+@register_norm(keras.layers.LayerNormalization, check=_check_layer_normalization)
+def _norm_of_layer_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
+    """Of n values, z are the differences from their mean, and S = epsilon + |z|**2 / n. P subtracts the mean.
+
+    The Jacobian before the factors gamma is `S**-0.5 (P - z z^T / (n S))`, with the eigenvalues S**-0.5 and S**-1.5 epsilon:
+    both are largest at z = 0, and epsilon**-0.5 there.
+    """
+    _check_layer_normalization(layer, input_shape)
+    axes = _axes(layer, input_shape)
+    sizes = [input_shape[axis - 1] for axis in axes]
+    gamma = np.ones(sizes) if layer.gamma is None else np.abs(np.asarray(layer.gamma, np.float64)).reshape(sizes)
+    return _centered(gamma.reshape(1, -1), layer.epsilon)
+
+
+@register_norm(keras.layers.GroupNormalization)
+def _norm_of_group_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
+    """A layer normalization of all values of some channels, each with the factor of its channel."""
+    channels = input_shape[layer.axis % (len(input_shape) + 1) - 1]
+    gamma = np.abs(np.asarray(layer.gamma, np.float64)) if layer.scale else np.ones(channels)
+    groups = channels if layer.groups == -1 else layer.groups
+    twice = 1 if prod(input_shape) == channels else 2  # two places stand for all of them
+    return _centered(np.repeat(gamma.reshape(groups, -1), twice, axis=1), layer.epsilon)
+
+
+def _centered(factors: np.ndarray, epsilon: float) -> OperatorNorm:
+    """Bounds a normalization around the mean, for absolute factors `[groups, values]`.
+
+    The norm is that of `diag(factors) P` over the root of epsilon: at most the largest factor, and at least the second largest
+    of a group, since a combination of the two values has no mean. A single value less its mean is nothing.
+    """
+    if factors.shape[1] < 2:
+        return OperatorNorm(0.0, 0.0)
+    at_zero = float(epsilon) ** -0.5
+    second = float(np.max(np.sort(factors, axis=1)[:, -2]))
+    return OperatorNorm(second * at_zero * (1.0 - _ROUNDING), float(np.max(factors)) * at_zero * (1.0 + _ROUNDING))
+
+
+def _axes(layer: Any, input_shape: tuple[int, ...]) -> list[int]:
+    """Returns the axes over which a layer normalizes, the batch axis counted as axis 0."""
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    axes = [axis % (len(input_shape) + 1) for axis in axes]
+    if 0 in axes:
+        raise ValueError(f"{described(layer)}, normalizes over the batch, so that no bound of one image exists.")
+    return axes
+
+
+if hasattr(keras.layers, "RMSNormalization"):  # since Keras 3.10
+
+    @register_norm(keras.layers.RMSNormalization)
+    def _norm_of_rms_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
+        """As a layer normalization, without the mean: the Jacobian at zero is `diag(scale)` over the root of epsilon."""
+        _axes(layer, input_shape)
+        norm = float(np.max(np.abs(np.asarray(layer.scale, np.float64)))) * float(layer.epsilon) ** -0.5
+        return OperatorNorm(norm * (1.0 - _ROUNDING), norm * (1.0 + _ROUNDING))
 
 
 @register_norm(ContrastNormalization)

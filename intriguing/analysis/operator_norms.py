@@ -1,39 +1,27 @@
 """The operator norm of a layer, from both sides: the most by which it can stretch a change of its input, in L2.
 
-Below, a change that is stretched by so much; above, a proof that none is stretched by more. A convolution with zero padding and
-strides is a part of one on a torus that is large enough for nothing to wrap around. There it falls into a small matrix for each
-frequency, and a bound holds if a Cholesky factorization finds `bound**2 - A A^H` positive definite at every frequency. A layer
-that is small enough is one such matrix itself.
-
-All this is done once, on the host and in double precision, because it is a proof.
+A layer has a rule, by its class. This file holds the rules, and finds the one of a layer; the rules for Keras's layers stand in
+`linear_norms`, `pooling_norms`, `scale_norms`, `normalization_norms` and `wrapper_norms`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import ceil, pi, prod, sqrt
+from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from intriguing.analysis.singular_values import proved_bound, top_vector
+from intriguing.analysis.layer_checks import (
+    adds_behavior,
+    check_is_built,
+    check_is_layer,
+    check_weights,
+    checked_shape,
+)
+from intriguing.models.layer_graph import described
 
-_LANCZOS_STEPS = 40
-_MOST_PARTS = 8  # of a layer with groups that is computed group by group
-_ROUNDING = 1e-6  # of sums in single precision, outward on either side
-_MATRIX_ENTRIES = 2**23  # in memory at once
-_UNROLLED_ENTRIES = 2**23  # of a layer that is taken as the matrix that it is; two seconds, and twice as many take six
-
-
-MOVERS = (
-    keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D,
-    keras.layers.ZeroPadding3D, keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D, keras.layers.Dropout,
-    keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D, keras.layers.GaussianNoise,
-    keras.layers.GaussianDropout, keras.layers.InputLayer,
-)  # fmt: skip
+ROUNDING = 1e-6  # of sums in single precision, outward on either side
 
 
 class OperatorNorm(NamedTuple):
@@ -46,13 +34,24 @@ class OperatorNorm(NamedTuple):
 Rule = Callable[[Any, tuple[int, ...]], OperatorNorm]
 """From a layer and the shape of one input, without the batch axis, to its norm."""
 
+Check = Callable[[Any, tuple[int, ...]], Any]
+"""From the same to nothing; raises what the rule would raise, without the work."""
+
 _RULES: dict[type, Rule] = {}
+_CHECKS: dict[type, Check] = {}
+_REFUSED: dict[type, str] = {}
 
 
-def register_norm(*kinds: type) -> Callable[[Rule], Rule]:
-    """Registers a rule for layers of some classes, and of those derived from them without a rule or a `call` of their own.
+def register_norm(*kinds: type, check: Check | None = None) -> Callable[[Rule], Rule]:
+    """Registers a rule for layers of some classes, and of classes derived from them that change nothing.
 
-    A rule takes the layer and the shape of one input, and answers for what the layer does before its activation function.
+    A rule takes the layer and the shape of one input, and returns the norm of what the layer does before its activation
+    function. A derived class has the rule of its parent if it defines no method besides `__init__`, `get_config` and
+    `from_config`; any other may compute something else, and needs a rule of its own.
+
+    Args:
+        *kinds: The classes.
+        check: Raises a `ValueError` for a layer that the rule would refuse; called by `check_bounded`.
 
     Example:
         >>> class Scaling(keras.Layer):
@@ -70,260 +69,109 @@ def register_norm(*kinds: type) -> Callable[[Rule], Rule]:
 
     def register(rule: Rule) -> Rule:
         _RULES.update({kind: rule for kind in kinds})
+        _CHECKS.update({kind: check for kind in kinds if check is not None})
         return rule
 
     return register
 
 
+def refuse_norm(*kinds: type, reason: str) -> None:
+    """Registers why layers of some classes have no norm; the reason completes a sentence that begins with the layer."""
+    _REFUSED.update({kind: reason for kind in kinds})
+
+
 def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNorm:
     """Bounds the L2 operator norm of what a layer does before its activation function, in inference.
 
-    For a layer that is not affine, such as max pooling, it is the least Lipschitz constant.
+    For a layer that is not affine, such as max pooling or layer normalization, it is the least Lipschitz constant.
 
     Args:
-        layer: A built Keras layer.
+        layer: A built Keras layer. If it computes in half precision, the norm is that of the weights as they are stored, in
+            exact arithmetic: the rounding of its results is not a part of it.
         input_shape: Shape of one input, without the batch axis.
 
     Returns:
         An `OperatorNorm`. The lower bound is attained by a change of the input; the upper one is proved in double precision.
 
     Raises:
-        ValueError: If there is no rule for layers of this class; the message says how to register one.
+        TypeError: If it is a model or no layer.
+        ValueError: If there is no rule for layers of this class, and the message says how to register one; if the layer is
+            not built, or not for this shape; if a weight is NaN or infinite; or if no bound exists for layers of this class.
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3; its equation (1) has the wrong exponent and
         power of the stride, and samples too few frequencies. Sedghi, Gupta, Long, The singular values of convolutional layers,
         2019.
     """
-    rule = _rule_of(layer)
-    if rule is not None:
-        return rule(layer, tuple(int(size) for size in input_shape))
-    raise ValueError(
-        f"no rule for the operator norm of the layer {layer.name!r}, a {type(layer).__name__}. Register one with "
-        f"@register_norm({type(layer).__name__}), a function from the layer and the shape of one input to an OperatorNorm."
-    )
+    if not has_norm_rule(layer):
+        check_is_layer(layer)
+    shape = checked_shape(input_shape)
+    rule, _ = _checked(layer, shape)
+    norm = rule(layer, shape)
+    if not isfinite(norm.upper):
+        raise ValueError(f"{described(layer)}, has the norm {norm.upper}: its weights are too large, or cancel a variance.")
+    return norm
+
+
+def check_has_norm(layer: Any, input_shape: Sequence[int]) -> None:
+    """Raises what `operator_norm` would raise, without computing large norms."""
+    shape = checked_shape(input_shape)
+    _, check = _checked(layer, shape)
+    if check is not None:
+        check(layer, shape)
+
+
+def check_not_refused(layer: Any) -> None:
+    """Raises the reason why layers of this class have no bound, if there is one."""
+    refused = _kind_of(layer, _REFUSED)
+    if refused is not None:
+        raise ValueError(f"{described(layer)}, {_REFUSED[refused]}")
 
 
 def has_norm_rule(layer: Any) -> bool:
     """Whether `operator_norm` knows layers of this class."""
-    return _rule_of(layer) is not None
+    return _kind_of(layer, _RULES) is not None
 
 
-def _rule_of(layer: Any) -> Rule | None:
-    kind: Any = next((kind for kind in type(layer).__mro__ if kind in _RULES), None)
-    # What is derived from a layer and computes something else is another layer.
-    return _RULES[kind] if kind is not None and type(layer).call is kind.call else None
+def exactly(norm: float) -> OperatorNorm:
+    """Returns bounds around a norm that is known but for rounding."""
+    return OperatorNorm(norm * (1.0 - ROUNDING), norm * (1.0 + ROUNDING))
 
 
-@register_norm(keras.layers.Dense)
-def _norm_of_dense(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    kernel = np.asarray(layer.kernel, np.float64)
-    return _bounds(_linear_copy(layer, input_shape[-1:]), input_shape[-1:], [kernel[np.newaxis]])
+def _checked(layer: Any, shape: tuple[int, ...]) -> tuple[Rule, Check | None]:
+    """Returns the rule of a layer and its check, if nothing is wrong with the layer."""
+    check_not_refused(layer)
+    kind = _kind_of(layer, _RULES)
+    if kind is None:
+        raise ValueError(_no_rule(layer))
+    check_is_built(layer, shape)
+    check_weights(layer)
+    return _RULES[kind], _CHECKS.get(kind)
 
 
-@register_norm(
-    keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D
-)
-def _norm_of_convolution(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    linear = _linear_copy(layer, input_shape)
-    blocks = _frequency_blocks(_kernels_of_groups(linear), _grid(layer, input_shape), layer.strides, layer.dilation_rate)
-    return _bounds(linear, input_shape, blocks)
+def _kind_of(layer: Any, table: dict[type, Any]) -> Any:
+    """Returns the class in a table that a layer has, or that it is derived from without a change of what it computes."""
+    for kind in type(layer).__mro__:
+        if kind in table:
+            return kind
+        if adds_behavior(kind):
+            return None
+    return None
 
 
-@register_norm(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-def _norm_of_transposed_convolution(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """The adjoint of the convolution with the same kernel, from the grid of the outputs to that of the inputs."""
-    linear = _linear_copy(layer, input_shape)
-    grid = _grid(layer, tuple(linear.compute_output_shape((1, *input_shape)))[1:])
-    blocks = _frequency_blocks(_kernels_of_groups(linear), grid, layer.strides, layer.dilation_rate)
-    return _bounds(linear, input_shape, blocks)
-
-
-@register_norm(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
-def _norm_of_max_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """One pixel may be the maximum of every window that holds it, and all of them follow it."""
-    windows = 1
-    for size, pool, stride in zip(_grid(layer, input_shape), layer.pool_size, layer.strides, strict=True):
-        windows *= _most_windows(size, pool, stride, layer.padding)
-    return _exactly(sqrt(windows))
-
-
-@register_norm(keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
-def _norm_of_average_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """The mean over a box is that of one axis after another: a Kronecker product, whose norm is that of the factors."""
-    norm = 1.0
-    for size, pool, stride in zip(_grid(layer, input_shape), layer.pool_size, layer.strides, strict=True):
-        rows = [np.isin(np.arange(size), list(window)) for window in _windows(size, pool, stride, layer.padding)]
-        # Padding is not counted in the mean.
-        norm *= np.linalg.norm(np.array([row / row.sum() for row in rows]), 2)
-    return _exactly(float(norm))
-
-
-@register_norm(keras.layers.GlobalAveragePooling1D, keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling3D)
-def _norm_of_global_average_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    return _exactly(1.0 / sqrt(prod(_grid(layer, input_shape))))
-
-
-@register_norm(keras.layers.GlobalMaxPooling1D, keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D)
-def _norm_of_global_max_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    return OperatorNorm(1.0, 1.0)
-
-
-@register_norm(keras.layers.BatchNormalization)
-def _norm_of_batch_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    scales = 1.0 / np.sqrt(np.asarray(layer.moving_variance, np.float64) + layer.epsilon)
-    if layer.scale:
-        scales = scales * np.asarray(layer.gamma, np.float64)
-    return _exactly(float(np.max(np.abs(scales))))
-
-
-@register_norm(keras.layers.Normalization)
-def _norm_of_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    deviations = np.maximum(np.sqrt(np.asarray(layer.variance, np.float64)), keras.config.epsilon())
-    return _exactly(float(np.max(deviations if layer.invert else 1.0 / deviations)))
-
-
-@register_norm(keras.layers.Rescaling)
-def _norm_of_rescaling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    return _exactly(float(np.max(np.abs(np.asarray(layer.scale, np.float64)))))
-
-
-@register_norm(*MOVERS)
-def _norm_of_moving_values(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """Values are moved, padded with zeros or left out; noise is absent in inference."""
-    return OperatorNorm(1.0, 1.0)
-
-
-def _exactly(norm: float) -> OperatorNorm:
-    return OperatorNorm(norm * (1.0 - _ROUNDING), norm * (1.0 + _ROUNDING))
-
-
-def _linear_copy(layer: Any, input_shape: tuple[int, ...]) -> Any:
-    """Returns the layer with the same kernel, without offset and activation function."""
-    config = {**layer.get_config(), "use_bias": False, "activation": None, "name": "linear"}
-    zeros = {key: "zeros" for key in config if key.endswith("_initializer")}  # faster than random numbers
-    config.pop("lora_rank", None)  # a low-rank addition is in the kernel already
-    linear = type(layer).from_config({**config, **zeros})
-    linear.build((None, *input_shape))
-    linear.set_weights([np.asarray(layer.kernel)])
-    return linear
-
-
-def _group_by_group(linear: Any, input_shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the layer, as so many without groups: on a CPU, TensorFlow takes several times as long for those with groups."""
-    groups = getattr(linear, "groups", 1)
-    if groups == 1 or groups > _MOST_PARTS or linear.data_format == "channels_first":
-        return linear
-    shape = (*input_shape[:-1], input_shape[-1] // groups)
-    config = {**linear.get_config(), "groups": 1, "filters": linear.filters // groups}
-    parts = []
-    for kernel in np.split(linear.get_weights()[0], groups, axis=-1):
-        parts.append(type(linear).from_config(config))
-        parts[-1].build((None, *shape))
-        parts[-1].set_weights([kernel])
-    return lambda change: tf.concat([part(piece) for part, piece in zip(parts, tf.split(change, groups, axis=-1))], axis=-1)
-
-
-def _kernels_of_groups(layer: Any) -> np.ndarray:
-    """Returns the kernel as `[groups, *window, inputs, outputs]` of a group; which of the two is which makes no difference."""
-    kernel = np.asarray(layer.get_weights()[0], np.float64)
-    if isinstance(layer, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D):
-        return np.moveaxis(kernel, -2, 0)[..., np.newaxis, :]
-    groups = getattr(layer, "groups", 1)
-    return np.moveaxis(kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups), -2, 0)
-
-
-def _grid(layer: Any, shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
-
-
-def _frequency_blocks(
-    kernels: np.ndarray, grid: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> Iterator[np.ndarray]:
-    """Yields matrices `[frequencies, inputs, outputs]` whose largest singular value is the norm of the convolution on a torus.
-
-    Nothing wraps around on a torus of at least the grid and the window less one, a multiple of the stride. Of the frequencies
-    that a stride makes one, the matrices stand side by side, over the square root of their number.
-    """
-    window = kernels.shape[1:-2]
-    reach = [dilation * (size - 1) + 1 for dilation, size in zip(dilations, window, strict=True)]
-    sizes = [ceil((n + r - 1) / stride) * stride for n, r, stride in zip(grid, reach, strides, strict=True)]
-    coarse = [size // stride for size, stride in zip(sizes, strides, strict=True)]
-    places = np.indices(window).reshape(len(window), -1).T * np.array(dilations)
-    aliases = np.indices(tuple(strides)).reshape(len(strides), -1).T * np.array(coarse)
-    # A kernel is real: opposite frequencies have conjugate matrices.
-    half = [coarse[0] // 2 + 1, *coarse[1:]]
-    frequencies = np.indices(half).reshape(len(half), -1).T
-    inputs, outputs = kernels.shape[-2:]
-    at_once = max(1, _MATRIX_ENTRIES // (len(aliases) * inputs * outputs))
-    for kernel in kernels:
-        weights = kernel.reshape(-1, inputs * outputs) / sqrt(prod(strides))
-        for start in range(0, len(frequencies), at_once):
-            those = frequencies[start : start + at_once, np.newaxis] + aliases
-            turns = (those / np.array(sizes)) @ places.T
-            angles = (2.0 * pi * turns).reshape(-1, len(places))
-            # Two real products, and not one with a kernel that NumPy would make complex.
-            matrices = np.cos(angles) @ weights - 1j * (np.sin(angles) @ weights)
-            yield matrices.reshape(len(those), len(aliases) * inputs, outputs)
-
-
-def _bounds(linear: Any, input_shape: Sequence[int], blocks: Iterable[np.ndarray]) -> OperatorNorm:
-    """Bounds a linear layer, given matrices none of whose singular values it exceeds."""
-    symmetric = _forth_and_back(_group_by_group(linear, tuple(input_shape)), input_shape)
-    if prod(input_shape) * prod(linear.compute_output_shape((1, *input_shape))) <= _UNROLLED_ENTRIES:
-        basis = tf.reshape(tf.eye(prod(input_shape)), [-1, *input_shape])
-        matrix = np.asarray(linear(basis), np.float64).reshape(prod(input_shape), -1)
-        blocks = [matrix[np.newaxis]]
-        # TensorFlow's gradient of a transposed convolution in three dimensions is wrong for strides beyond the window.
-        symmetric = functools.partial(_matrix_forth_and_back, matrix)
-    lower = _stretch(linear, top_vector(symmetric, prod(input_shape), _LANCZOS_STEPS).reshape(1, *input_shape))
-    upper = lower
-    for matrices in blocks:
-        upper = proved_bound(matrices, upper)
-    return OperatorNorm(lower * (1.0 - _ROUNDING), upper * (1.0 + _ROUNDING))
-
-
-def _forth_and_back(linear: Callable[[tf.Tensor], tf.Tensor], input_shape: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the layer followed by its adjoint, as a map of flat arrays."""
-
-    @tf.function(autograph=False)
-    def gradient(change: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            tape.watch(change)
-            energy = 0.5 * tf.reduce_sum(linear(change) ** 2)
-        return tape.gradient(energy, change)
-
-    def symmetric(change: np.ndarray) -> np.ndarray:
-        return np.asarray(gradient(tf.constant(change.reshape(1, *input_shape), tf.float32)), np.float64).ravel()
-
-    return symmetric
-
-
-def _matrix_forth_and_back(matrix: np.ndarray, change: np.ndarray) -> np.ndarray:
-    return matrix @ (matrix.T @ change)
-
-
-def _stretch(linear: Any, change: np.ndarray) -> float:
-    """Returns by how much the layer stretches a change of its input."""
-    rounded = change.astype(np.float32)
-    return float(np.linalg.norm(np.asarray(linear(rounded), np.float64)) / np.linalg.norm(rounded.astype(np.float64)))
-
-
-def _windows(size: int, pool: int, stride: int, padding: str) -> Iterator[range]:
-    """Yields the places of one axis that each window holds."""
-    if padding == "same":
-        number = ceil(size / stride)
-        start = -(max((number - 1) * stride + pool - size, 0) // 2)
-    else:
-        number, start = (size - pool) // stride + 1, 0
-    for index in range(number):
-        begin = start + index * stride
-        yield range(max(begin, 0), min(begin + pool, size))
-
-
-def _most_windows(size: int, pool: int, stride: int, padding: str) -> int:
-    """Returns how many windows hold the place that most of them hold."""
-    held = np.zeros(size, int)
-    for window in _windows(size, pool, stride, padding):
-        held[window.start : window.stop] += 1
-    return int(held.max())
+def _no_rule(layer: Any) -> str:
+    name = type(layer).__name__
+    if isinstance(layer, keras.Model):
+        return (
+            f"{described(layer)}, is subclassed or not built, so that its layers cannot be followed. Write it as a functional "
+            f"model, or tell its norm with @register_norm({name})."
+        )
+    if type(layer) is keras.layers.Lambda:
+        return (
+            f"no rule for the operator norm of {described(layer)}: it may compute anything. Write it as a keras.layers.Layer "
+            "of your own, and tell its norm with @register_norm."
+        )
+    return (
+        f"no rule for the operator norm of {described(layer)}. Register one with @register_norm({name}), a function from the "
+        "layer and the shape of one input to an OperatorNorm."
+    )

@@ -58,8 +58,14 @@ def proved_bound(matrices: np.ndarray, bound: float) -> float:
     Args:
         matrices: Float64 or complex128 `[matrices, rows, columns]`.
         bound: The least that may be returned.
+
+    Raises:
+        ValueError: If the squares of some entries are not finite: no bound would ever be proved.
     """
-    squares = _squares(matrices)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = _squares(matrices)
+    if not bool(tf.reduce_all(tf.math.is_finite(tf.abs(squares)))):
+        raise ValueError("the singular values of matrices with NaN, infinite or too large entries have no bound.")
     if not np.any(squares):
         return bound  # what is zero would never be proved by growing it
     bound = max(bound, _estimate(squares)) * (1.0 + _FIRST_MARGIN)

@@ -13,6 +13,7 @@ from intriguing.analysis.attributes import Attributes
 from intriguing.analysis.basis_test import BasisTest, check_num_bases, compare_bases
 from intriguing.analysis.coherence import Coherence, Measured, measure_coherence
 from intriguing.analysis.directions import fractional_rotations, haar_bases
+from intriguing.analysis.example_batches import ExampleSource, as_examples, has_groups
 from intriguing.analysis.feature_moments import FeatureMoments, feature_covariance, feature_moments
 from intriguing.analysis.feature_passes import kept_features
 from intriguing.analysis.units import NUM_BINS, Projections, record_directions
@@ -90,7 +91,7 @@ class UnitAnalysis(NamedTuple):
 
 
 def analyze_units(
-    features: Classifier, examples: tf.data.Dataset, attributes: Attributes, *, settings: UnitSettings = UnitSettings()
+    features: Classifier, examples: ExampleSource, attributes: Attributes, *, settings: UnitSettings = UnitSettings()
 ) -> UnitAnalysis:
     """Compares the units of a layer with random bases of their space.
 
@@ -100,7 +101,9 @@ def analyze_units(
 
     Args:
         features: From images to features, such as `models.features_at(model, "hidden1")`.
-        examples: Of `(images, groups)` in batches, in the order of the example ids, the groups being those of `attributes`.
+        examples: A `tf.data.Dataset` of batches or of single images, or arrays, of `(images, groups)` or of images alone, in
+            the order of the example ids. The groups are those of `attributes`: `attributes.groups`, or class labels, as
+            integers or one-hot rows, for `attributes_of_classes`.
         attributes: What is known of the images.
         settings: How to compare.
 
@@ -108,14 +111,22 @@ def analyze_units(
         A `UnitAnalysis`.
 
     Raises:
-        ValueError: If fewer than two features change, if there are fewer images than `num_top`, or if a feature is not finite.
+        ValueError: If fewer than two features change, if there are fewer images than `num_top`, if a feature is not finite, or
+            if groups are out of range or not as many as the images.
+        TypeError: If images are not floating point, if they can be read only once, or if groups are not integers.
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 3. Bau et al., Network Dissection, 2017, section
         3.2, who turned the basis of a layer and counted concepts.
     """
     _warn_if_none_share(attributes)
+    examples = as_examples(examples, features, groups=attributes.groups)
     moments = feature_moments(features, examples)
+    if not has_groups(examples) and int(moments.num_examples) != len(attributes.groups):
+        raise ValueError(
+            f"attributes must be those of the images; received {int(moments.num_examples)} images, and groups of "
+            f"{len(attributes.groups)}."
+        )
     if int(moments.num_examples) < settings.num_top:
         raise ValueError(
             f"num_top must be at most {int(moments.num_examples)}, the number of images; received {settings.num_top}. Ask for "
@@ -143,7 +154,7 @@ def _warn_if_none_share(attributes: Attributes) -> None:
 
 
 def _measured(
-    features: Classifier, examples: tf.data.Dataset, projections: Projections, attributes: Attributes, num_top: int
+    features: Classifier, examples: ExampleSource, projections: Projections, attributes: Attributes, num_top: int
 ) -> tuple[Measured, TopImages]:
     """Measures all directions, in several passes where their histograms would not fit into memory at once."""
     num_directions, num_groups = projections.offset.shape[0], len(attributes.of_group)
@@ -204,7 +215,7 @@ def _chosen_units(moments: FeatureMoments, settings: UnitSettings) -> tuple[tf.T
 
 
 def _scaling(
-    features: Classifier, examples: tf.data.Dataset, units: tf.Tensor, moments: FeatureMoments, scaling: str
+    features: Classifier, examples: ExampleSource, units: tf.Tensor, moments: FeatureMoments, scaling: str
 ) -> tf.Tensor:
     """Returns the matrix `[units, units]` that scales the units."""
     if scaling == "none":

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows
+from intriguing.analysis.example_batches import ExampleSource, as_examples, check_grouped
 from intriguing.analysis.feature_passes import PILOT, check_finite, opened, with_parts
 from intriguing.models.logits import Architecture, Classifier
 
@@ -40,7 +41,7 @@ class DirectionRecord(NamedTuple):
 
 
 def record_directions(
-    features: Classifier, examples: tf.data.Dataset, projections: Projections | None, *, num_groups: int, num_top: int = 10
+    features: Classifier, examples: ExampleSource, projections: Projections | None, *, num_groups: int, num_top: int = 10
 ) -> DirectionRecord:
     """Projects the features of all images on directions and keeps, of each direction, what its coherence is told by.
 
@@ -49,8 +50,9 @@ def record_directions(
 
     Args:
         features: A Keras model, or any callable, from images to features `[batch, features]`.
-        examples: Of `(images, groups)` in batches of any size, in the order of the example ids: float32 `[batch, ...]`, and
-            integers `[batch]` in `[0, num_groups)`, or -1 for a row that is none.
+        examples: A `tf.data.Dataset` of batches of any size or of single images, or arrays, of `(images, groups)` in the order
+            of the example ids: floating point `[batch, ...]`, and integers `[batch]` in `[0, num_groups)`, -1 for a row that
+            is none, or one-hot rows `[batch, num_groups]`.
         projections: The directions; None for the features themselves, the natural basis.
         num_groups: Number of groups of examples, such as classes.
         num_top: How many images to keep of each direction.
@@ -59,12 +61,15 @@ def record_directions(
         A `DirectionRecord`.
 
     Raises:
-        ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, if a feature is not finite, or if the
-            histograms would have 2**31 bins.
+        ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, if a feature is not finite, if a group
+            is out of range or there is none, or if the histograms would have 2**31 bins.
+        TypeError: If images are not floating point, or groups not integers.
     """
     if not 1 <= num_top <= _MOST_TOP_IMAGES:
         raise ValueError(f"num_top must be from 1 to {_MOST_TOP_IMAGES}; received {num_top}.")
-    architecture, weights, first, chunks = opened(features, examples)
+    examples = as_examples(examples, features)
+    check_grouped(examples, num_groups)
+    architecture, weights, first, chunks = opened(features, examples, num_groups=num_groups)
     _check_cells(architecture.num_classes if projections is None else projections.offset.shape[0], num_groups)
     shared = (weights, projections, _pilot(architecture, weights, projections, first))
     program = _compiled_chunk(architecture, num_groups, num_top, compile_for_loops(architecture.convolves))

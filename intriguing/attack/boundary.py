@@ -153,6 +153,7 @@ class _State(NamedTuple):
     num_arrivals: tf.Tensor  # [lanes] int32
     num_agreeing: tf.Tensor  # [lanes] int32, arrivals at the nearest point of all
     num_evaluations: tf.Tensor  # [lanes] int32
+    has_gradient: tf.Tensor  # [lanes] bool: at some point, the margins changed with the pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +178,11 @@ class _Walker:
             point=problem.start, nearest=problem.start, length=infinite, nearest_of_walk=problem.start,
             length_of_walk=infinite, normals=tf.zeros([lanes, planes, n]), offsets=tf.fill([lanes, planes], _NEVER_MET),
             multipliers=tf.zeros([lanes, planes]), share=tf.ones([lanes]), step=zero, num_arrivals=zero, num_agreeing=zero,
-            num_evaluations=zero,
+            num_evaluations=zero, has_gradient=tf.zeros([lanes], tf.bool),
         )  # fmt: skip
 
     def result(self, state: _State) -> BoundaryPoint:
-        arrived = self._all_arrived(state) & (state.num_agreeing > 0)
+        arrived = self._all_arrived(state) & state.has_gradient
         return BoundaryPoint(self._legal(state.nearest), state.length, state.num_evaluations, arrived)
 
     def _legal(self, points: tf.Tensor) -> tf.Tensor:
@@ -214,7 +215,8 @@ class _Walker:
         solved = solution.residual <= _SOLVED * self.walk.tolerance * promised
         arrived = found & nearly & solved & (promised >= (1.0 - self.walk.tolerance) * state.length)
         # Without a gradient no step leads anywhere; the next walk begins at its noisy start.
-        arrived |= tf.reduce_all(planes.gradients == 0.0, axis=[1, 2])
+        has_gradient = tf.reduce_any(planes.gradients != 0.0, axis=[1, 2])
+        arrived |= ~has_gradient
         share = tf.where(short, state.share, self._share_of_long_step(state.step))
         trial = base + share[:, tf.newaxis] * (ideal - base)
         before, nearest_before = state.length_of_walk, state.length
@@ -229,6 +231,7 @@ class _Walker:
             num_arrivals=state.num_arrivals + tf.cast(arrived, tf.int32),
             num_agreeing=tf.where(outdone, 0, state.num_agreeing) + tf.cast(agrees, tf.int32),
             num_evaluations=state.num_evaluations + tf.where(affordable, self.cost, 0),
+            has_gradient=state.has_gradient | has_gradient,
         )
         finished = self._all_arrived(state) | (state.num_evaluations + self.cost > problem.max_evaluations)
         finished |= tf.math.is_inf(state.length) & (state.num_evaluations >= problem.max_fruitless)

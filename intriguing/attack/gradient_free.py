@@ -68,13 +68,11 @@ def far_starts(
     filled = tf.gather(rows, tf.minimum(tf.range(size), rows.shape[0] - 1))
     clean, wanted = tf.gather(flat, filled), tf.gather(accepted, filled)
     of = functools.partial(margin, weights)
-    ends = [*_neighbors(of, flat, clean, wanted), *_made_up(clean, pixel_box)]
+    step = functools.partial(_compiled_step(architecture, tuple(shape)), weights)
+    ends = [*_neighbors(of, flat, clean, wanted), *_made_up(clean, pixel_box), _climbed(step, clean, wanted, pixel_box)]
     best = FarStart(clean, tf.zeros([size], tf.bool))
     distance = tf.fill([size], float("inf"))
-    for end in [
-        *ends,
-        _climbed(functools.partial(_compiled_step(architecture, tuple(shape)), weights), clean, wanted, pixel_box),
-    ]:
+    for end in ends:
         reached = of(end, wanted)[0] > 0.0
         length = tf.norm(end - clean, axis=1)
         nearer = reached & (length < distance)

@@ -2,6 +2,7 @@
 
 from intriguing.data import embedded as embedded  # registers mnist_5k with TFDS
 from intriguing.data.catalog import DatasetCard, dataset_card, is_folder
+from intriguing.data.class_numbers import numbering_of
 from intriguing.data.fitting import ImageFitting
 from intriguing.data.image_folder import content_of
 from intriguing.data.input_layer import (
@@ -31,6 +32,7 @@ __all__ = [
     "load_labels",
     "num_examples",
     "num_shared_examples",
+    "numbering_of",
     "random_targets",
     "sample_examples",
 ]

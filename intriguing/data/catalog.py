@@ -8,7 +8,7 @@ import socket
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class DatasetCard:
     pixel_box: PixelBox = PixelBox(0.0, 1.0)  # of the images the input layer hands out
     folder: str | None = None  # where the images are, if they are files of a folder
     fitting: ImageFitting | None = None  # what brings them to `image_shape`; None if they have it
+    numbered_by: tuple[str, ...] = ()  # names that the classes of a folder are numbered by, if not by their own
 
     def builder(self) -> tfds.core.DatasetBuilder:
         """Returns the TFDS builder, ready to read.
@@ -46,7 +47,8 @@ class DatasetCard:
             ValueError: If a folder of images holds other ones than before, or something lies there where it does not belong.
         """
         if self.folder is not None:
-            return _unchanged(self, ImageFolder(Path(self.folder)))
+            num_channels = self.image_shape[-1]
+            return _unchanged(self, ImageFolder(Path(self.folder), num_channels=num_channels, class_names=self.numbered_by))
         builder = tfds.builder(self.name, data_dir=self.data_dir)
         if not builder.is_prepared():
             raise FileNotFoundError(
@@ -62,6 +64,8 @@ def dataset_card(
     manual_dir: str | None = None,
     image_size: tuple[int, int] | None = None,
     shorter_side: int | None = None,
+    num_channels: int = 3,
+    class_names: Sequence[str] = (),
 ) -> DatasetCard:
     """Describes a data set of labeled images, after preparing it if that was not done before.
 
@@ -74,6 +78,9 @@ def dataset_card(
         manual_dir: Folder with the source files under their original names; they are fetched from the network if None.
         image_size: Height and width that images are brought to. Needed for a folder, and where images have no fixed shape.
         shorter_side: As in `ImageFitting`; only together with `image_size`.
+        num_channels: Of the images of a folder: 3 for colors, 1 for their brightness. A set of TFDS has its own.
+        class_names: Of a folder: names that its classes are numbered by, such as those of a network's outputs in their order,
+            also of classes without a folder.
 
     Raises:
         ValueError: If the name is unknown, the set is not labeled images, their size is open, a manual file is corrupted, or
@@ -90,12 +97,13 @@ def dataset_card(
     fitting = _fitting(image_size, shorter_side)
     if is_folder(name):
         folder = Path(name).expanduser().resolve()
-        return _card_of(folder.name, _folder_builder(folder, fitting), fitting, folder=str(folder))
-    builder = _find_builder(name, data_dir)
-    _check_labeled_images(name, builder.info.features, fitting)
-    if not builder.is_prepared():
-        _prepare(builder, manual_dir)
-    return _card_of(name, builder, fitting, data_dir=data_dir)
+        builder = _folder_builder(folder, fitting, num_channels, tuple(class_names))
+        return _card_of(folder.name, builder, fitting, folder=str(folder), numbered_by=tuple(class_names))
+    tfds_builder = _find_builder(name, data_dir)
+    _check_labeled_images(name, tfds_builder.info.features, fitting)
+    if not tfds_builder.is_prepared():
+        _prepare(tfds_builder, manual_dir)
+    return _card_of(name, tfds_builder, fitting, data_dir=data_dir)
 
 
 def is_folder(name: str) -> bool:
@@ -116,8 +124,10 @@ def _fitting(image_size: tuple[int, int] | None, shorter_side: int | None) -> Im
     return ImageFitting(height=image_size[0], width=image_size[1], shorter_side=shorter_side)
 
 
-def _folder_builder(folder: Path, fitting: ImageFitting | None) -> ImageFolder:
-    builder = ImageFolder(folder)
+def _folder_builder(folder: Path, fitting: ImageFitting | None, num_channels: int, class_names: tuple[str, ...]) -> ImageFolder:
+    if num_channels not in (1, 3):
+        raise ValueError(f"num_channels must be 1 for gray or 3 for colors; received {num_channels}.")
+    builder = ImageFolder(folder, num_channels=num_channels, class_names=class_names)
     if fitting is None:
         raise ValueError(
             f"images of a folder such as {str(folder)!r} have sizes of their own. Pass image_size, the height and width that "
@@ -143,6 +153,7 @@ def _card_of(
     *,
     data_dir: str | None = None,
     folder: str | None = None,
+    numbered_by: tuple[str, ...] = (),
 ) -> DatasetCard:
     image, label = builder.info.features["image"], builder.info.features["label"]
     return DatasetCard(
@@ -154,6 +165,7 @@ def _card_of(
         data_dir=data_dir,
         folder=folder,
         fitting=fitting,
+        numbered_by=numbered_by,
     )
 
 
@@ -209,9 +221,17 @@ def _scratch_dir(builder: tfds.core.DatasetBuilder) -> Iterator[str]:
     as those of MNIST, would be filled with digits. A failed download would also leave its pieces there.
     """
     root = Path(builder.data_dir_root)
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="downloads_", dir=root) as scratch:
-        yield scratch
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix="downloads_", dir=root)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write to {root}, where TFDS keeps its data sets: {error.strerror}. Make the folder, or pass another "
+            "data_dir, --tfds_data_dir of a script",
+        ) from error
+    with scratch as folder:
+        yield folder
 
 
 def _check_manual_dir(builder: tfds.core.DatasetBuilder, manual_dir: Path) -> None:

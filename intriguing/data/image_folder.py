@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from intriguing.names import check_name
+
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _LAYOUT = "expected folders split/class/image, such as validation/n01518878/ostrich.jpg"
 _DEPTH_AT, _LEAST_DEPTH = 28, 24  # where a BMP file tells the bits of a pixel, and how many hold a color
@@ -32,21 +34,30 @@ class Listing(NamedTuple):
     splits: dict[str, list[ListedImage]]
 
 
-def list_images(folder: Path) -> Listing:
+def list_images(folder: Path, class_names: Sequence[str] = ()) -> Listing:
     """Lists the images of every split, in an order that mixes the classes and is the same on every machine.
 
     Names that begin with a dot are passed over. A folder of a class may be empty: it keeps the number of that class.
 
+    Args:
+        folder: With folders split/class/image in it.
+        class_names: Names of classes in the order of their numbers, also of classes without a folder; those of the folders,
+            sorted, if omitted.
+
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If something lies where it does not belong, a split holds no image, or TFDS could not read its name.
+        ValueError: If something lies where it does not belong, a split holds no image, TFDS could not read its name, or a
+            folder is none of the named classes.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}; {_LAYOUT}. Check the path.")
     classes = {split.name: _folders(split) for split in _folders(folder)}
     if not classes:
         raise ValueError(f"the folder {str(folder)!r} holds no split; {_LAYOUT}.")
-    class_names = tuple(sorted({class_.name for found in classes.values() for class_ in found}))
+    found_names = sorted({class_.name for found in classes.values() for class_ in found})
+    for name in found_names if class_names else ():
+        check_name(name, class_names, f"class of the folder {str(folder)!r}")
+    class_names = tuple(class_names or found_names)
     labels = {name: label for label, name in enumerate(class_names)}
     return Listing(class_names, {split: _images_of(folder, split, found, labels) for split, found in classes.items()})
 
@@ -71,9 +82,16 @@ class ImageFolder(tfds.core.DatasetBuilder, skip_registration=True):  # type: ig
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, folder: Path):
-        """Lists the files; none is read yet."""
-        self._listing = list_images(folder)
+    def __init__(self, folder: Path, *, num_channels: int = 3, class_names: Sequence[str] = ()):
+        """Lists the files; none is read yet.
+
+        Args:
+            folder: Of the images.
+            num_channels: 3 for colors, 1 for their brightness.
+            class_names: As in `list_images`.
+        """
+        self._num_channels = num_channels
+        self._listing = list_images(folder, class_names)
         super().__init__(data_dir=str(folder))
         self._data_dir = str(folder)  # the files are there, not in a folder of this builder and version below it
         sizes = {name: len(images) for name, images in self._listing.splits.items()}
@@ -82,7 +100,7 @@ class ImageFolder(tfds.core.DatasetBuilder, skip_registration=True):  # type: ig
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
-            "image": tfds.features.Image(shape=(None, None, 3)),
+            "image": tfds.features.Image(shape=(None, None, self._num_channels)),
             "label": tfds.features.ClassLabel(names=self._listing.class_names),
             "image/filename": tfds.features.Text(),
         }
@@ -114,11 +132,23 @@ class ImageFolder(tfds.core.DatasetBuilder, skip_registration=True):  # type: ig
         """Serves listed images as `{"image", "label", "image/filename"}`, decoded."""
         paths, labels = [str(image.path) for image in images], [image.label for image in images]
         dataset = tf.data.Dataset.from_tensor_slices((paths, np.array(labels, np.int64)))
-        return dataset.map(_example, num_parallel_calls=tf.data.AUTOTUNE)
+        return dataset.map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _example(self, path: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = decode(tf.io.read_file(path))
+        if self._num_channels == 1:
+            image = brightness(image)
+        return {"image": image, "label": label, "image/filename": path}
 
 
-def _example(path: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {"image": decode(tf.io.read_file(path)), "label": label, "image/filename": path}
+def brightness(colors: tf.Tensor) -> tf.Tensor:
+    """Returns the luma of colors, uint8 `[..., 3]` to `[..., 1]`, as JPEG files have it; gray stays as it is.
+
+    References:
+        ITU-R Recommendation BT.601, 2011, section 2.5.1.
+    """
+    luma = tf.reduce_sum(tf.cast(colors, tf.float32) * [0.299, 0.587, 0.114], axis=-1, keepdims=True)
+    return tf.cast(tf.round(luma), tf.uint8)
 
 
 def decode(content: tf.Tensor) -> tf.Tensor:

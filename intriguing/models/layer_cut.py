@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 
-from intriguing.names import check_name
+from intriguing.models.layer_paths import Path, check_wired, find_path, is_wired, model_above, model_below, node_of
 from intriguing.pixels import PixelBox
 
 IMAGES = "images"
@@ -27,7 +27,8 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
 
     Args:
         model: A functional or sequential Keras model with one input and one output.
-        layer_name: Name of one of its layers, or `IMAGES` for a cut below all of them.
+        layer_name: Name of one of its layers, or `IMAGES` for a cut below all of them. A layer of a nested model is named by
+            its path, such as "backbone/conv2".
         pixel_box: The legal pixel values.
 
     Returns:
@@ -36,60 +37,26 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
     Raises:
         ValueError: If there is no such layer, if it is the last one or used more than once, or if another path leads around
             it, so that the part above depends on more than its activations; if there are several inputs or outputs; or if the
-            model is subclassed.
+            model is subclassed or not built.
     """
-    _check_wiring(model)
+    check_wired(model)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"the model {model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each."
+        )
     if layer_name == IMAGES:
         return LayerCut(keras.Model(model.inputs[0], model.inputs[0]), model, pixel_box)
-    check_name(layer_name, [IMAGES, *(layer.name for layer in model.layers)], "layer")
-    activations = _answer_of(model, layer_name)
-    if activations is model.outputs[0]:
-        raise ValueError(f"nothing lies above {layer_name!r}, the last layer of the model {model.name!r}. Name one below it.")
+    path = find_path(model, layer_name, others=[IMAGES])
     try:
-        above = keras.Model(activations, model.outputs[0], name=f"{model.name}_above_{layer_name}")
+        above = model_above(path, name=f"{model.name}_above_{layer_name.replace('/', '_')}")
     except ValueError as error:
         raise ValueError(
             f"the model {model.name!r} cannot be cut at {layer_name!r}: another path leads around that layer to the outputs. "
             "Name a layer through which everything passes."
         ) from error
-    return LayerCut(keras.Model(model.inputs[0], activations), above, _range_of(activations, pixel_box))
-
-
-def _check_wiring(model: keras.Model) -> None:
-    if not getattr(model, "inputs", None):
-        raise ValueError(
-            f"the model {model.name!r} is subclassed or not built, so that its layers cannot be cut apart. Pass a functional "
-            "or sequential Keras model that begins with a keras.Input."
-        )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            f"the model {model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each."
-        )
-
-
-def _answer_of(model: keras.Model, layer_name: str) -> keras.KerasTensor:
-    """Returns what a layer answers in this model; other models, of which `layer.output` may be, can share it."""
-    layer = model.get_layer(layer_name)
-    answers: list[keras.KerasTensor] = []
-    waiting, seen = list(model.outputs), set()
-    while waiting:
-        node = _node_of(waiting.pop())
-        if id(node) not in seen:
-            seen.add(id(node))
-            answers += node.output_tensors if node.operation is layer else []
-            waiting += node.input_tensors
-    if len(answers) != 1:
-        raise ValueError(
-            f"the model {model.name!r} cannot be cut at {layer_name!r}: that layer gives {len(answers)} tensors; expected one. "
-            "Name a layer that is used once and has one output."
-        )
-    return answers[0]
-
-
-def _node_of(tensor: keras.KerasTensor) -> Any:
-    """Returns the call that made a tensor: an operation, and what went in and out."""
-    operation, index, _ = tensor._keras_history
-    return operation._inbound_nodes[index]
+    if above is None:
+        raise ValueError(f"nothing lies above {layer_name!r}, the last layer of the model {model.name!r}. Name one below it.")
+    return LayerCut(model_below(path), above, _range_at(path, pixel_box))
 
 
 _RANGES = {
@@ -107,14 +74,23 @@ _VALUES_STAY = (
 )  # fmt: skip
 
 
-def _range_of(activations: keras.KerasTensor, pixel_box: PixelBox) -> PixelBox:
-    """Follows layers that only move, drop or average values down to the one that made them."""
-    node = _node_of(activations)
+def _range_at(path: Path, pixel_box: PixelBox) -> PixelBox:
+    values = pixel_box
+    for call in path[:-1]:
+        values = _range_of(call.inputs[0], values) if len(call.inputs) == 1 else PixelBox(-inf, inf)
+    return _range_of(path[-1].output, values)
+
+
+def _range_of(activations: keras.KerasTensor, entering: PixelBox) -> PixelBox:
+    """Follows layers that only move, drop or average values down to the one that made them, or to what enters the model."""
+    node = node_of(activations)
     layer = node.operation
     if isinstance(layer, keras.layers.InputLayer):
-        return pixel_box
+        return entering
     if isinstance(layer, _VALUES_STAY):
-        return _range_of(node.input_tensors[0], pixel_box)
+        return _range_of(node.input_tensors[0], entering)
+    if is_wired(layer) and len(node.input_tensors) == len(layer.outputs) == 1:
+        return _range_of(layer.outputs[0], _range_of(node.input_tensors[0], entering))
     if isinstance(layer, keras.layers.ReLU):
         bounded = layer.max_value is not None
         plain = not layer.negative_slope and not layer.threshold

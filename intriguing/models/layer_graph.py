@@ -1,13 +1,347 @@
-"""Placeholder until the bounds branch is merged."""
+"""The graph of a functional or sequential Keras model as one list of steps, with the models inside it taken apart.
 
-from typing import Any
+Keras keeps the graph in attributes that are not public: `_keras_history` of a tensor names the call that made it, and
+`_inbound_nodes` of an operation lists its calls. `layer.input` and `layer.output` belong to the first of these calls, which may
+be part of another model; so this file always starts from the tensors of the model itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 
-def ends_in_softmax(model: keras.Model) -> bool:
-    """True if a functional or sequential model returns probabilities."""
-    last: Any = model.outputs[0]._keras_history.operation
-    if isinstance(last, keras.Model):
-        return ends_in_softmax(last)
-    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+class Step(NamedTuple):
+    """One call of a layer, or of an operation such as `keras.ops.add`."""
+
+    operation: Any  # never a model that can be followed
+    inputs: tuple[int, ...]  # the numbers of the values that it receives
+    outputs: tuple[int, ...]  # the numbers of the values that it returns
+    node: Any  # Keras's record of the call
+
+
+class LayerGraph:
+    """A model as steps from values to values; the input of the model is value 0.
+
+    Attributes:
+        name: The name of the model.
+        steps: Tuple of `Step`, in an order in which they can be computed.
+        output: The number of the value that the model returns.
+        shapes: For each value, its shape without the batch axis.
+        dtypes: For each value, the name of its type.
+    """
+
+    def __init__(self, name: str, steps: Iterable[Step], output: int, shapes: Sequence[Any], dtypes: Sequence[str]) -> None:
+        """Keeps the steps that the output depends on."""
+        self.name, self.output, self.shapes, self.dtypes = name, output, tuple(shapes), tuple(dtypes)
+        self.steps = _ancestors(tuple(steps), output)
+        self._producers = {value: step for step in self.steps for value in step.outputs}
+
+    def producer(self, value: int) -> Step | None:
+        """Returns the step that computes a value; None for the input."""
+        return self._producers.get(value)
+
+    def up_to(self, value: int) -> LayerGraph:
+        """Returns the part of the graph that computes one of its values."""
+        return LayerGraph(self.name, self.steps, value, self.shapes, self.dtypes)
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Computes the output in inference, with the caller's own layers."""
+        values: dict[int, tf.Tensor] = {0: tf.cast(images, self.dtypes[0])}
+        for step in self.steps:
+            values.update(zip(step.outputs, self._computed(step, values), strict=True))
+        return values[self.output]
+
+    def _computed(self, step: Step, values: dict[int, tf.Tensor]) -> list[tf.Tensor]:
+        if isinstance(step.operation, keras.layers.InputLayer):
+            (source,), (output,) = step.inputs, step.outputs
+            return [tf.cast(tf.reshape(values[source], [-1, *self.shapes[output]]), self.dtypes[output])]
+        args, kwargs = _filled(step.node, [values[number] for number in step.inputs])
+        if "training" in inspect.signature(step.operation.call).parameters:
+            kwargs = {**kwargs, "training": False}
+        return keras.tree.flatten(step.operation(*args, **kwargs))
+
+
+def layer_graph(model: Any) -> LayerGraph:
+    """Returns the graph of a model, in which the layers of models inside it stand in place of those models.
+
+    Args:
+        model: A functional or sequential Keras model with one input and one output.
+
+    Raises:
+        TypeError: If it is not a Keras model.
+        ValueError: If it is subclassed or not built, or has several inputs or outputs.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"the model must be a functional or sequential Keras model, so that its layers can be followed; received "
+            f"{described(model)}."
+        )
+    inputs, outputs = (model.inputs, model.outputs) if is_followed(model) else ([], [])
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(
+            f"the model {model.name!r} must be functional or sequential, with one input and one output; it has "
+            f"{len(inputs)} and {len(outputs)} that can be followed. A subclassed model must be written as a functional one, "
+            "and a sequential model must begin with a keras.Input."
+        )
+    builder = _Builder()
+    source = builder.value(inputs[0].shape[1:], inputs[0].dtype)
+    (output,) = builder.follow(model, [source])
+    return LayerGraph(model.name, builder.steps, output, builder.shapes, builder.dtypes)
+
+
+def is_followed(model: Any) -> bool:
+    """True for a model that computes what its graph says: functional or sequential and built, without a `call` of its own."""
+    caller: Any = next((kind for kind in type(model).__mro__ if "call" in vars(kind)), object)
+    computes_its_graph = _is_of_keras(caller) and caller.__name__ in ("Functional", "Sequential")
+    return computes_its_graph and bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
+
+
+def described(thing: Any) -> str:
+    """Names an object for an error message."""
+    for kind, noun in ((keras.Model, "model"), (keras.Layer, "layer"), (keras.Operation, "operation")):
+        if isinstance(thing, kind):
+            return f"the {noun} {thing.name!r}, a {type(thing).__name__}"
+    return f"the function {thing.__name__!r}" if inspect.isroutine(thing) else repr(thing)
+
+
+def operation_kind(operation: Any) -> str | None:
+    """Returns the class name of an operation of `keras.ops`, such as `"Add"`; None for a layer and for operations of others.
+
+    Keras does not export the classes, and probing for them would change the names that it gives to the caller's next layers.
+    """
+    known = _is_of_keras(type(operation)) and not isinstance(operation, keras.Layer)
+    return type(operation).__name__ if known else None
+
+
+def _is_of_keras(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == "keras"
+
+
+def positional_arguments(step: Step) -> tuple[Any, ...]:
+    """Returns the positional arguments of the call; tensors of the graph are symbolic."""
+    return tuple(step.node.arguments.args)
+
+
+def constants_of(step: Step) -> list[Any]:
+    """Returns what an operation was called with besides tensors of the graph."""
+    leaves = keras.tree.flatten((step.node.arguments.args, step.node.arguments.kwargs))
+    return [leaf for leaf in leaves if leaf is not None and not isinstance(leaf, keras.KerasTensor)]
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.shapes: list[tuple[int | None, ...]] = []
+        self.dtypes: list[str] = []
+
+    def value(self, shape: Iterable[int | None], dtype: str) -> int:
+        self.shapes.append(tuple(shape))
+        self.dtypes.append(dtype)
+        return len(self.shapes) - 1
+
+    def follow(self, model: Any, sources: Sequence[int]) -> list[int]:
+        """Adds the steps of a model that receives some values, and returns the values that it returns."""
+        known = {id(tensor): number for tensor, number in zip(model.inputs, sources, strict=True)}
+        for node in _calls(model):
+            inputs = [known[id(tensor)] for tensor in node.input_tensors]
+            within = isinstance(node.operation, keras.Model) and is_followed(node.operation)
+            if within and len(node.operation.inputs) == len(inputs):
+                outputs = self.follow(node.operation, self._entered(node.operation, inputs))
+            else:
+                outputs = self._step(node, inputs)
+            known.update((id(tensor), number) for tensor, number in zip(node.output_tensors, outputs, strict=True))
+        return [known[id(tensor)] for tensor in model.outputs]
+
+    def _entered(self, model: Any, inputs: Sequence[int]) -> list[int]:
+        """Adds the input layers of a model inside another: they may change the type and a last axis of size one."""
+        entered = []
+        for tensor, number in zip(model.inputs, inputs, strict=True):
+            shape = tuple(tensor.shape[1:])
+            entered.append(self.value(self.shapes[number] if None in shape else shape, tensor.dtype))
+            node = _node_of(tensor)
+            self.steps.append(Step(node.operation, (number,), (entered[-1],), node))
+        return entered
+
+    def _step(self, node: Any, inputs: Sequence[int]) -> list[int]:
+        specs = node.output_tensors
+        if any(None in tuple(tensor.shape)[1:] for tensor in specs):
+            specs = self._specified(node, inputs)
+        outputs = [self.value(tuple(spec.shape)[1:], spec.dtype) for spec in specs]
+        self.steps.append(Step(node.operation, tuple(inputs), tuple(outputs), node))
+        return outputs
+
+    def _specified(self, node: Any, inputs: Sequence[int]) -> list[Any]:
+        """Returns the outputs for the sizes that are known here: a model for any size may stand in one for a certain size."""
+        given = [keras.KerasTensor((None, *self.shapes[i]), self.dtypes[i], name="known") for i in inputs]
+        args, kwargs = _filled(node, given)
+        return keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
+
+
+def _filled(node: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments of a call with these values in place of its symbolic tensors."""
+    filled = {id(tensor): value for tensor, value in zip(node.input_tensors, values, strict=True)}
+    args, kwargs = node.arguments.fill_in(filled)
+    return tuple(args), dict(kwargs)
+
+
+def _node_of(tensor: Any) -> Any:
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
+def _calls(model: Any) -> list[Any]:
+    """Returns the calls that lead from the inputs to the outputs, each after those that it depends on; without recursion."""
+    ends = {id(tensor) for tensor in model.inputs}
+    waiting = [(_node_of(tensor), False) for tensor in reversed(model.outputs) if id(tensor) not in ends]
+    order, seen = [], set()
+    while waiting:
+        node, ready = waiting.pop()
+        if ready:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            waiting.append((node, True))
+            waiting += [(_node_of(tensor), False) for tensor in reversed(node.input_tensors) if id(tensor) not in ends]
+    return order
+
+
+def _ancestors(steps: Sequence[Step], output: int) -> tuple[Step, ...]:
+    needed, kept = {output}, []
+    for step in reversed(steps):
+        if needed.intersection(step.outputs):
+            kept.append(step)
+            needed.update(step.inputs)
+    return tuple(reversed(kept))
+
+
+_layers = keras.layers
+_ENDINGS = {
+    "softmax": (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax, tf.compat.v1.nn.softmax),
+    "log_softmax": (keras.activations.log_softmax, keras.ops.log_softmax, tf.nn.log_softmax, tf.compat.v1.nn.log_softmax),
+    "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
+}
+_ENDING_OPERATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+_ACTIVATED_LAST = (
+    _layers.Activation, _layers.Dense, _layers.EinsumDense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D,
+    _layers.SeparableConv1D, _layers.SeparableConv2D, _layers.DepthwiseConv1D, _layers.DepthwiseConv2D,
+    _layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose,
+)  # fmt: skip
+_UNCHANGED = (
+    _layers.InputLayer, _layers.Identity, _layers.Dropout, _layers.SpatialDropout1D, _layers.SpatialDropout2D,
+    _layers.SpatialDropout3D, _layers.AlphaDropout, _layers.GaussianDropout, _layers.GaussianNoise,
+    _layers.ActivityRegularization, _layers.Reshape, _layers.Flatten,
+)  # fmt: skip
+_UNCHANGED_OPERATIONS = ("Reshape", "Squeeze", "ExpandDims", "StopGradient", "Identity", "Cast")
+
+
+class Logits(NamedTuple):
+    """The scores whose order is that of the classes in the output of a model."""
+
+    graph: LayerGraph  # from images to the logits, which may have axes of size one
+    ending: str  # what follows them: "softmax", "log_softmax", "sigmoid" (for one unit), or "" for nothing that is known
+
+
+def logits_of(model: Any) -> Logits:
+    """Returns the graph of a model up to its logits: without a softmax at its end, and what follows that softmax.
+
+    A softmax may be a layer, an activation function or an operation, wherever it lies in models inside the model. It may be
+    followed by what keeps the order of the classes: dropout, a reshape, a linear activation function, a positive factor.
+
+    Args:
+        model: As for `layer_graph`.
+
+    Returns:
+        A `Logits`. A layer whose activation function is left out is a copy, with the values of its weights at this moment.
+    """
+    graph = layer_graph(model)
+    step, ending = _last_activation(graph)
+    if step is None:
+        return Logits(graph, "")
+    if type(step.operation) is _layers.Activation or type(step.operation) not in _ACTIVATED_LAST:
+        return Logits(graph.up_to(step.inputs[0]), ending)
+    linear = step._replace(operation=_without_activation(step.operation, graph.shapes[step.inputs[0]]))
+    steps = [linear if other is step else other for other in graph.steps]
+    return Logits(LayerGraph(graph.name, steps, step.outputs[0], graph.shapes, graph.dtypes), ending)
+
+
+def ends_in_softmax(model: Any) -> bool:
+    """True if a functional or sequential model returns probabilities, by a softmax in any form that `logits_of` knows.
+
+    False for what has no graph, such as a subclassed model.
+    """
+    followed = isinstance(model, keras.Model) and is_followed(model) and len(model.inputs) == len(model.outputs) == 1
+    return followed and _last_activation(layer_graph(model))[1] == "softmax"
+
+
+def _last_activation(graph: LayerGraph) -> tuple[Step | None, str]:
+    """Finds the step with the softmax over the classes, or the sigmoid of one unit, that the output comes from."""
+    value, scaled = graph.output, False
+    while (step := graph.producer(value)) is not None and len(step.inputs) == 1:
+        shape = graph.shapes[step.outputs[0]]
+        if ending := _ending_of(step, shape):
+            single = prod(size or 0 for size in shape) == 1
+            return (None, "") if single != (ending == "sigmoid") or (scaled and ending != "softmax") else (step, ending)
+        factor = _factor_of(step)
+        scaled = scaled or factor != 1.0
+        if not (factor > 0.0 if factor != 1.0 else _is_unchanged(step.operation)):
+            break
+        value = step.inputs[0]
+    return None, ""
+
+
+def _is_unchanged(operation: Any) -> bool:
+    if type(operation) is _layers.Activation:
+        return operation.activation is keras.activations.linear
+    return type(operation) in _UNCHANGED or operation_kind(operation) in _UNCHANGED_OPERATIONS
+
+
+def _ending_of(step: Step, shape: Sequence[int | None]) -> str:
+    operation, axis = step.operation, -1
+    if operation_kind(operation) in _ENDING_OPERATIONS:
+        ending, axis = _ENDING_OPERATIONS[type(operation).__name__], getattr(operation, "axis", -1)
+    elif type(operation) is _layers.Softmax and not constants_of(step):
+        ending, axis = "softmax", operation.axis
+    elif type(operation) in _ACTIVATED_LAST:
+        function = operation.activation
+        ending = next((name for name, known in _ENDINGS.items() if any(function is one for one in known)), "")
+        ending = "softmax" if type(function) is _layers.Softmax and function.axis == -1 else ending
+    else:
+        return ""
+    return ending if ending == "sigmoid" or _covers(axis, shape) else ""
+
+
+def _covers(axis: Any, shape: Sequence[int | None]) -> bool:
+    """True if all values of one image lie along an axis, which counts the batch axis."""
+    rank = len(shape) + 1
+    if not isinstance(axis, int) or axis % rank == 0 or None in shape:
+        return False
+    return shape[axis % rank - 1] == prod(size or 0 for size in shape)
+
+
+def _factor_of(step: Step) -> float:
+    """Returns the number by which a step multiplies all values, if it does just this; 1 otherwise."""
+    operation, kind = step.operation, operation_kind(step.operation)
+    if type(operation) is _layers.Rescaling and np.size(operation.scale) == 1 and not np.any(operation.offset):
+        return float(np.reshape(operation.scale, []))
+    constants = constants_of(step)
+    if kind in ("Multiply", "TrueDivide", "Divide") and len(constants) == 1 and np.size(constants[0]) == 1:
+        number = float(np.reshape(np.asarray(constants[0]), []))
+        if kind == "Multiply":
+            return number
+        return 1.0 / number if number and isinstance(positional_arguments(step)[0], keras.KerasTensor) else 0.0
+    return 1.0
+
+
+def _without_activation(layer: Any, shape: Sequence[int | None]) -> Any:
+    """Returns a copy of a layer without its activation function."""
+    copy = type(layer).from_config({**layer.get_config(), "activation": None})
+    copy.build((None, *shape))
+    copy.set_weights(layer.get_weights())
+    return copy

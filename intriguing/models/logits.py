@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.models.layer_graph import ends_in_softmax as ends_in_softmax
 from intriguing.models.traced_classifier import Trace, digest, inference_call, inference_mode, trace
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]

@@ -120,7 +120,7 @@ def on_pixels(
     model: keras.Model,
     scaling: PixelScaling = PixelScaling(),
     *,
-    image_shape: tuple[int, int, int] | None = None,
+    image_shape: tuple[int, ...] | None = None,
     probabilities: bool = False,
     name: str | None = None,
 ) -> keras.Model:
@@ -217,7 +217,7 @@ def _nested(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
     return keras.Model(model.inputs, model.outputs, name=model.name)(images)
 
 
-def _checked_shape(model: keras.Model, image_shape: tuple[int, int, int] | None) -> tuple[int, ...]:
+def _checked_shape(model: keras.Model, image_shape: tuple[int, ...] | None) -> tuple[int, ...]:
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     if len(inputs) > 1 or len(outputs) > 1:
         raise ValueError(

@@ -16,6 +16,7 @@ import tensorflow as tf
 from intriguing.accelerators import writes_files
 from intriguing.attack import COARSE_SEARCH, DistortionSearch
 from intriguing.models.layer_cut import IMAGES, LayerCut, cut_at
+from intriguing.pixels import checked_images
 from intriguing.training.adversarial_pool import (
     AdversarialActivations,
     LayerPool,
@@ -26,6 +27,7 @@ from intriguing.training.adversarial_pool import (
     mean_distortion,
     renew,
 )
+from intriguing.training.checked_examples import check_batches
 from intriguing.training.checkpoint import load_checkpoint, save_checkpoint
 from intriguing.training.pool_loss import draw, loss_with_pools
 from intriguing.training.replicated_step import ReplicatedState, check_divides, training_step
@@ -139,7 +141,9 @@ def fit_adversarially(
 
     Raises:
         ValueError: If a layer is unknown or another path leads around it, if a batch cannot be divided among the replicas, if
-            an epoch has less batches than rounds, or if the checkpoint is one of another training.
+            an epoch has less batches than rounds, if the checkpoint is one of another training, or if the model, the images and
+            the labels of the first batch do not fit together.
+        TypeError: If the labels are not integers, or the weights of the model not float32.
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4. https://arxiv.org/abs/1312.6199
@@ -163,6 +167,7 @@ class _Training:
         self, model: keras.Model, batches: tf.data.Dataset, steps_per_epoch: int, settings: AdversarialTraining, seed: int
     ):
         check_divides(settings.minibatches.batch_size)
+        checked_images(check_batches(model, batches), settings.search.pixel_box)
         if steps_per_epoch < settings.rounds_per_epoch:
             raise ValueError(
                 f"{steps_per_epoch} batches of an epoch cannot be divided into {settings.rounds_per_epoch} rounds. Lower "

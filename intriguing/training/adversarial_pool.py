@@ -114,7 +114,8 @@ def distort_activations(
         ValueError: If a pixel lies outside the box.
     """
     # A rounding beyond the range of a layer costs nothing; images beyond theirs are a mistake, and told.
-    clean = cut.values.clip(tf.convert_to_tensor(cut.below(checked_images(images, search.pixel_box), training=False)))
+    activations = tf.cast(cut.below(checked_images(images, search.pixel_box), training=False), tf.float32)
+    clean = cut.values.clip(activations)
     found = minimize_distortion(cut.above, clean, labels=labels, search=dataclasses.replace(search, pixel_box=cut.values))
     moved = found.distorted
     if to_distortion is not None:

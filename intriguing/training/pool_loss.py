@@ -9,16 +9,10 @@ import keras
 import tensorflow as tf
 
 from intriguing.models.layer_cut import LayerCut
-from intriguing.models.logits import ends_in_softmax, in_mode
+from intriguing.models.logits import in_mode
 from intriguing.training.adversarial_pool import LayerPool, Pool
-from intriguing.training.supervised import (
-    BatchLoss,
-    MinibatchTraining,
-    WeightLoss,
-    cross_entropy,
-    loss_of_weights,
-    surprise_at_probabilities,
-)
+from intriguing.training.losses import surprise_of
+from intriguing.training.supervised import MinibatchTraining, WeightLoss, loss_of_weights
 
 Drawn = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 """Activations, labels, and 1.0 if they come from a pool that is not empty."""
@@ -51,11 +45,6 @@ def loss_with_pools(
         return tf.stack([minimized, clean_loss, *pool_losses]), updated
 
     return losses
-
-
-def surprise_of(model: keras.Model) -> BatchLoss:
-    """Returns the mean cross-entropy, for a model of logits or of probabilities."""
-    return surprise_at_probabilities if ends_in_softmax(model) else cross_entropy
 
 
 def losses_of_pools(

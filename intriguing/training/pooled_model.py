@@ -12,9 +12,18 @@ import tensorflow as tf
 
 from intriguing.attack import COARSE_SEARCH, DistortionSearch
 from intriguing.models.layer_cut import LayerCut, cut_at
-from intriguing.models.logits import checked_classes, ends_in_softmax, values_of
+from intriguing.models.logits import values_of
+from intriguing.pixels import checked_images
 from intriguing.training.adversarial_pool import LayerPool, Pool, check_pools, empty_pool, make_examples, renew
+from intriguing.training.checked_examples import (
+    check_classifier,
+    check_images_shape,
+    check_labels_spec,
+    checked_labels,
+)
+from intriguing.training.losses import returns_probabilities
 from intriguing.training.pool_loss import Drawn, draw, losses_of_pools
+from intriguing.training.supervised import total_of
 
 
 class PooledModel(keras.Model):
@@ -64,7 +73,8 @@ class PooledModel(keras.Model):
         # In a plain object, where Keras does not look: the parts are no further layers, and share their weights with the whole.
         self._parts = _Parts(cuts, losses_of_pools(classifier, cuts))
         self._pool_weights = [self._weights_for(cut, pool) for cut, pool in zip(cuts, pools, strict=True)]
-        self._pool_losses = [keras.metrics.Mean(name=f"{pool.layer}_pool_loss") for pool in pools]
+        self._pool_losses = [keras.metrics.Mean(name=f"{_label(pool)}_pool_loss") for pool in pools]
+        self._wants_classes = True  # the loss is the default one
         self.built = True
 
     def _weights_for(self, cut: LayerCut, settings: LayerPool) -> list[keras.Variable]:
@@ -74,15 +84,55 @@ class PooledModel(keras.Model):
                 dtype=tensor.dtype.name,
                 initializer="zeros",
                 trainable=False,
-                name=f"{settings.layer}_pool_{name}",
+                name=f"{_label(settings)}_pool_{name}",
             )
             for name, tensor in empty_pool(cut, settings)._asdict().items()
         ]
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
         """As Keras's; where no loss is named, that of clean images is the cross-entropy of their labels."""
-        loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=not ends_in_softmax(self.classifier))
+        self._wants_classes = loss is None
+        loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=not returns_probabilities(self.classifier))
         super().compile(optimizer=optimizer, loss=loss, **options)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """As Keras's, with `RenewPools` among the callbacks unless the pools hold examples already.
+
+        Raises:
+            ValueError: If all pools are empty and no callback fills them, or if images or labels do not fit the classifier.
+            TypeError: If the labels are not integers, and no loss for others was compiled.
+        """
+        given = getattr(callbacks, "callbacks", callbacks) or []
+        given = given if isinstance(given, (list, tuple)) else [given]
+        if not any(isinstance(callback, RenewPools) for callback in given):
+            self._check_filled()
+        if hasattr(x, "shape"):
+            check_images_shape(self.classifier, x.shape)
+        if hasattr(y, "shape") and self._wants_classes:
+            num_images = len(x) if hasattr(x, "shape") else len(y)
+            checked_labels(y, num_images=num_images, num_classes=self.classifier.output_shape[-1])
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    def train_on_batch(self, *args: Any, **options: Any) -> Any:
+        """As Keras's, once the pools hold examples."""
+        self._check_filled()
+        return super().train_on_batch(*args, **options)
+
+    def _check_filled(self) -> None:
+        if not any(int(self.pool(index).count) for index in range(len(self.pools))):
+            raise ValueError(
+                "the pools hold no examples, and nothing would fill them. Pass callbacks=[RenewPools(images, labels)] to fit, "
+                "or load weights that were saved with filled pools."
+            )
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Answers what the classifier answers."""
@@ -96,11 +146,14 @@ class PooledModel(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool | None = True
     ) -> tf.Tensor:
         """Weighs the loss of clean images and those of the pools by their shares, in training; regularizers count whole."""
+        if self._wants_classes and training and y is not None:
+            check_labels_spec(y.shape, y.dtype, num_classes=self.classifier.output_shape[-1])
         regularized = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         if not training:
             return regularized
+        regularized = tf.cast(regularized, tf.float32)
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync  # Keras adds up the losses of the replicas
-        penalties = tf.add_n([tf.constant(0.0), *(tf.reduce_sum(loss) for loss in self.losses)]) / num_replicas
+        penalties = total_of(self.losses) / num_replicas
         drawn = self._draw(tf.shape(tf.nest.flatten(x)[0])[0])
         trainable, fixed = values_of(self.classifier.trainable_variables), values_of(self.classifier.non_trainable_variables)
         pool_losses = self._parts.losses(trainable, fixed, drawn)
@@ -155,6 +208,11 @@ class PooledModel(keras.Model):
                 variable.assign(value)
 
 
+def _label(pool: LayerPool) -> str:
+    """Names a layer in weights and metrics, where Keras allows no slash."""
+    return pool.layer.replace("/", "_")
+
+
 class _Parts:
     """What belongs to a pooled model, and is no layer of it."""
 
@@ -194,8 +252,10 @@ class RenewPools(keras.callbacks.Callback):
             raise TypeError(
                 f"RenewPools renews the pools of a PooledModel; received {type(self.model).__name__}. Wrap the model."
             )
-        num_classes = self.model.classifier.output_shape[-1]
-        self.labels = checked_classes(self.labels, "labels", num_images=len(self.images), num_classes=num_classes)
+        images = checked_images(self.images, self.model.search.pixel_box)
+        check_images_shape(self.model.classifier, images.shape)
+        num_classes = check_classifier(self.model.classifier, images)
+        self.labels = checked_labels(self.labels, num_images=len(images), num_classes=num_classes)
 
         num_steps = self.params["steps"]
         if num_steps is None or num_steps < self.rounds_per_epoch:

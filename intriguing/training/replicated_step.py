@@ -26,6 +26,16 @@ def check_divides(batch_size: int) -> None:
         raise ValueError(f"batch_size {batch_size} cannot be divided among {num_replicas} replicas; use a multiple.")
 
 
+def check_float32(model: keras.Model) -> None:
+    """Raises a `TypeError` if a trainable weight of a model is not float32."""
+    others = [variable for variable in model.trainable_variables if variable.dtype != "float32"]
+    if others:
+        raise TypeError(
+            f"the trainable weights must be float32; the weight {others[0].path!r} of the model {model.name!r} is "
+            f"{others[0].dtype}. Build the model with the dtype policy 'float32', 'mixed_bfloat16' or 'mixed_float16'."
+        )
+
+
 class ReplicatedState:
     """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
 
@@ -37,6 +47,7 @@ class ReplicatedState:
             averaging: As in `MinibatchTraining`.
             saved: What `values` returned of another state for such a model.
         """
+        check_float32(model)
         trainable = values_of(model.trainable_variables)
         parts = [
             trainable,

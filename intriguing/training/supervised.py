@@ -7,7 +7,7 @@ weights travel through `stateless_call` as tensors; gradients are averaged over 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -17,11 +17,18 @@ import tensorflow as tf
 
 from intriguing.attack import lbfgs
 from intriguing.models.logits import in_mode, values_of
-from intriguing.training.replicated_step import ReplicatedState, WeightLoss, check_divides, training_step, unflatten
+from intriguing.training.checked_examples import check_batches, check_classifier, check_images_shape, checked_labels
+from intriguing.training.losses import BatchLoss, returns_probabilities, surprise_of, surprises
+from intriguing.training.losses import cross_entropy as cross_entropy
+from intriguing.training.replicated_step import (
+    ReplicatedState,
+    WeightLoss,
+    check_divides,
+    check_float32,
+    training_step,
+    unflatten,
+)
 from intriguing.training.spectral_regularizer import spectral_penalties
-
-BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
-"""From `(outputs of the model, images, labels)` of a batch to a scalar."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,25 +100,13 @@ Report = Callable[[int, int, float], None]
 """Called as `report(done, total, loss)` while training runs."""
 
 
-def cross_entropy(logits: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the mean cross-entropy of the labels, a scalar."""
-    del images
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-
-
-def surprise_at_probabilities(probabilities: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the mean cross-entropy of the labels, a scalar, for a model that ends in a softmax."""
-    del images
-    return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
-
-
 def fit_minibatches(
     model: keras.Model,
     batches: tf.data.Dataset,
     *,
     steps_per_epoch: int,
     settings: MinibatchTraining = MinibatchTraining(),
-    loss: BatchLoss = cross_entropy,
+    loss: BatchLoss | None = None,
     report: Report = lambda done, total, loss: None,
 ) -> TrainingRecord:
     """Trains `model` in place, under the current strategy.
@@ -121,17 +116,23 @@ def fit_minibatches(
         batches: Endless `(images, labels)`, each batch `settings.batch_size` images, in fixed shapes.
         steps_per_epoch: Batches between two reports.
         settings: Epochs and learning rate.
-        loss: Of one batch; averaged over the replicas, each of which sees an equal part.
+        loss: Of one batch; averaged over the replicas, each of which sees an equal part. None for the cross-entropy of the
+            labels, of a model that returns logits or ends in a softmax.
         report: Called after every epoch.
 
     Returns:
         A `TrainingRecord`.
 
     Raises:
-        ValueError: If a batch cannot be divided among the replicas, or if there is no kernel for the spectral penalty.
+        ValueError: If a batch cannot be divided among the replicas, or if there is no kernel for the spectral penalty; without
+            a `loss`, also if the model, the images and the labels do not fit together.
+        TypeError: If the labels are not integers, or the weights of the model not float32.
     """
     strategy = tf.distribute.get_strategy()
     check_divides(settings.batch_size)
+    if loss is None:
+        check_batches(model, batches)
+        loss = surprise_of(model)
     state = ReplicatedState(model, averaging=settings.averaging)
     step = training_step(loss_of_weights(model, loss, settings), learning_rate(settings, steps_per_epoch), state)
 
@@ -177,9 +178,14 @@ def loss_of_weights(model: keras.Model, loss: BatchLoss, settings: MinibatchTrai
             trainable, fixed, images, return_losses=True, **in_mode(model, training=True)
         )
         value = loss(outputs, images, labels)
-        return tf.stack([value + tf.add_n([tf.constant(0.0), *penalties, *spectral(trainable)]), value]), updated
+        return tf.stack([value + total_of([*penalties, *spectral(trainable)]), value]), updated
 
     return losses
+
+
+def total_of(penalties: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the sum of penalties as a float32 scalar, also of those of layers with reduced precision."""
+    return tf.add_n([tf.constant(0.0), *(tf.cast(tf.reduce_sum(penalty), tf.float32) for penalty in penalties)])
 
 
 def fit_full_batch(
@@ -193,19 +199,27 @@ def fit_full_batch(
     """Trains the trainable weights of `model` in place by L-BFGS on the mean cross-entropy of the whole set, plus regularizers.
 
     Args:
-        model: Built, from `images` to logits.
+        model: Built, from `images` to logits, or to probabilities by a softmax at its end.
         images: Float32 `[n, ...]`; divided among the replicas of the current strategy.
-        labels: Int32 `[n]`.
+        labels: Integer `[n]`, one class for each image.
         settings: Budget and tolerance.
         report: Called every fifty iterations.
 
     Returns:
         A `TrainingRecord`; whether L-BFGS ended by itself is in `converged`.
 
+    Raises:
+        ValueError: If the model, the images and the labels do not fit together.
+        TypeError: If the labels are not integers, or the weights of the model not float32.
+
     References:
         Szegedy et al., 2014, section 4.2: each model was trained with L-BFGS until convergence.
     """
     strategy = tf.distribute.get_strategy()
+    check_float32(model)
+    check_images_shape(model, images.shape)
+    labels = checked_labels(labels, num_images=len(images), num_classes=check_classifier(model, images))
+    from_logits = not returns_probabilities(model)
     shapes = [tuple(variable.shape) for variable in model.trainable_variables]
     fixed = values_of(model.non_trainable_variables)
     shards = _shards(strategy, images, labels)
@@ -215,11 +229,11 @@ def fit_full_batch(
         pictures, answers, weights = shard
         with tf.GradientTape() as tape:
             tape.watch(flat)
-            logits, _, penalties = model.stateless_call(
+            outputs, _, penalties = model.stateless_call(
                 unflatten(flat, shapes), fixed, pictures, return_losses=True, **in_mode(model, training=False)
             )
-            surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)
-            value = tf.reduce_sum(weights * surprise) + tf.add_n([tf.constant(0.0), *penalties]) / strategy.num_replicas_in_sync
+            losses = surprises(outputs, answers, from_logits=from_logits)
+            value = tf.reduce_sum(weights * losses) + total_of(penalties) / strategy.num_replicas_in_sync
         return tf.concat([value[tf.newaxis], tape.gradient(value, flat)], axis=0)
 
     @tf.function(autograph=False)

@@ -30,7 +30,7 @@ from absl import app, flags, logging
 from components.artifacts import TrainedModel
 from intriguing.accelerators import compile_for_loops
 from intriguing.attack import PAPERS_SEARCH, QUICK_SEARCH, DistortionResults, DistortionSearch, minimize_distortion, objective
-from intriguing.attack.minimize_distortion import _compiled_search
+from intriguing.attack.search_program import compiled_search
 from intriguing.data import dataset_card, random_targets, sample_examples
 from intriguing.models.logits import Architecture, split_weights
 from launch import tfds_flags
@@ -400,7 +400,7 @@ def minimize_by_scipy(evaluate: Callable[..., Any], clean: np.ndarray, start: np
 def measure_constancy(model: keras.Model, problem: Problem) -> None:
     """Prints what a hundred calls on ever new images leave behind."""
     architecture, _ = split_weights(model, problem.images.shape[1:])
-    program = _compiled_search(architecture, QUICK_SEARCH, problem.targeted, compile_for_loops(architecture.convolves))
+    program = compiled_search(architecture, QUICK_SEARCH, problem.targeted, compile_for_loops(architecture.convolves))
 
     def attack(number: int) -> None:
         few = problem.rows(number * CONSTANCY_IMAGES, (number + 1) * CONSTANCY_IMAGES)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from intriguing.analysis import operator_norms
+from intriguing.analysis import linear_norms, operator_norms
 from tests.oracles.random_layers import random_layer, true_norm
 
 NUM_LAYERS = 300
@@ -42,14 +42,14 @@ def measure(seed: int) -> Iterable[Measured]:
     """Bounds one layer as it is, and a convolution on the torus too."""
     drawn = random_layer(seed)
     true = true_norm(drawn)
-    ways = {"as it is": operator_norms._UNROLLED_ENTRIES}
+    ways = {"as it is": linear_norms._UNROLLED_ENTRIES}
     if drawn.convolves:
         size = f"grid {'>=' if drawn.shortest_axis >= LARGE else '< '} {LARGE}"
         ways[f"torus, {size}{', dilated' if drawn.dilated else ''}"] = 0
     for way, entries in ways.items():
-        kept, operator_norms._UNROLLED_ENTRIES = operator_norms._UNROLLED_ENTRIES, entries
+        kept, linear_norms._UNROLLED_ENTRIES = linear_norms._UNROLLED_ENTRIES, entries
         norm = operator_norms.operator_norm(drawn.layer, drawn.input_shape)
-        operator_norms._UNROLLED_ENTRIES = kept
+        linear_norms._UNROLLED_ENTRIES = kept
         group = f"{way}, {'convolutions' if drawn.convolves else 'others'}" if entries else way
         yield Measured(group, seed, norm.lower / true, norm.upper / true)
 

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
 
 def forward_pass(features: tf.keras.Model, image_shape: Sequence[int]) -> Callable[[tf.data.Dataset], None]:
     """Returns a call that computes the features of all images and throws them away, compiled and batched as the pass is."""
-    architecture, weights = split_weights(features, image_shape, cut_softmax=False)
+    architecture, weights = split_weights(features, image_shape, scores="outputs")
     program = tf.function(architecture.apply, autograph=False, jit_compile=not architecture.convolves)
 
     def run(examples: tf.data.Dataset) -> None:

@@ -26,7 +26,7 @@ def _network(name: str, seed: int, wrong: set[int], distortion: list[float] | No
     training = {"name": name, "seed": seed, "train_errors": [0, 5], **more}
     found = np.array([] if distortion is None else distortion)
     transferred = None if distortion is None else Proportion(1, 4)
-    return Trained(training, Proportion(len(wrong), 100), frozenset(wrong), found, found / 2, transferred)
+    return Trained(training, Proportion(len(wrong), 100), frozenset(wrong), found, np.isfinite(found), found / 2, transferred)
 
 
 def _arms(**wrong: list[set[int]]) -> Arms:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.attacker.sampling import check_fits, sample, targets_of
+from components.attacker.sampling import check_fits, class_number, sample, targets_of
 from intriguing.data import DatasetCard, dataset_card, sample_examples
 
 TOLD = {"num_images": 5, "only_correct": True, "seed": 3, "targeted": True, "target": -1, "batch_size": 4}
@@ -28,22 +28,26 @@ class _KnowsSome(keras.Model):
 
 
 def test_only_right_answers_are_drawn_in_the_order_of_the_sample(card: DatasetCard) -> None:
-    drawn = sample(_KnowsSome(), card, "test", TOLD)
+    drawn, correct, accuracy = sample(_KnowsSome(), card, "test", TOLD)
     everything = sample_examples(card, "test", num_images=1000, seed=3)
     answers = np.argmax(_KnowsSome()(everything.images), axis=1)
     right = np.flatnonzero(answers == everything.labels)[:5]
+    assert correct.all() and accuracy.num_trials == 10 * 2 ** int(np.ceil(np.log2((right[-1] + 1) / 10)))
+    assert accuracy.num_events == np.count_nonzero(answers[: accuracy.num_trials] == everything.labels[: accuracy.num_trials])
     np.testing.assert_array_equal(drawn.ids, everything.ids.numpy()[right])
     np.testing.assert_array_equal(drawn.images, everything.images.numpy()[right])
 
 
 def test_images_of_the_target_are_left_out(card: DatasetCard) -> None:
-    drawn = sample(_KnowsSome(), card, "test", {**TOLD, "target": 7})
+    drawn, _, _ = sample(_KnowsSome(), card, "test", {**TOLD, "target": 7})
     assert set(drawn.labels.numpy()) == {1}
     np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "target": 7}), 7)
 
 
 def test_a_sample_without_conditions_is_that_of_the_input_layer(card: DatasetCard) -> None:
-    drawn = sample(_KnowsSome(), card, "test", {**TOLD, "only_correct": False})
+    drawn, correct, accuracy = sample(_KnowsSome(), card, "test", {**TOLD, "only_correct": False})
+    np.testing.assert_array_equal(correct, np.argmax(_KnowsSome()(drawn.images), axis=1) == drawn.labels)
+    assert accuracy == (correct.sum(), 5)
     np.testing.assert_array_equal(drawn.ids, sample_examples(card, "test", num_images=5, seed=3).ids)
 
 
@@ -54,6 +58,15 @@ def test_too_few_right_answers_are_counted(card: DatasetCard) -> None:
         sample(_KnowsSome(), card, "test[:60]", {**TOLD, "num_images": 50})
 
 
+def test_a_network_that_is_always_wrong_is_told_from_one_with_too_few_right_answers(card: DatasetCard) -> None:
+    class Wrong(keras.Model):
+        def call(self, images: tf.Tensor) -> tf.Tensor:
+            return tf.one_hot(tf.fill([tf.shape(images)[0]], 10), 11)
+
+    with pytest.raises(ValueError, match=r"classifies 0 of 60 images of 'test\[:60\]' correctly, .* Check the scale of pixels"):
+        sample(Wrong(), card, "test[:60]", TOLD)
+
+
 def test_targets_are_random_wrong_classes_or_none(card: DatasetCard) -> None:
     drawn = sample_examples(card, "test", num_images=50, seed=0)
     random = targets_of(drawn, card, TOLD)
@@ -62,13 +75,28 @@ def test_targets_are_random_wrong_classes_or_none(card: DatasetCard) -> None:
         np.testing.assert_array_equal(targets_of(drawn, card, {**TOLD, "targeted": False, "target": target}), -1)
 
 
+def test_a_class_is_found_by_name_or_else_by_number() -> None:
+    assert [class_number(text, ("cat", "dog", "10"), 12) for text in ("dog", "0", "11", "10")] == [1, 0, 11, 2]
+    for text in ("dgo", "12", "-1"):
+        with pytest.raises(ValueError, match=f"there is no class '{text}'; expected a name, or a number from 0 to 11."):
+            class_number(text, ("cat", "dog", "10"), 12)
+    with pytest.raises(ValueError, match=r"Did you mean 'c7'\? Known: c0, c1, .*, c19, \.\.\.\."):
+        class_number("c7?", [f"c{number}" for number in range(30)], 30)
+
+
 def test_a_network_of_other_images_or_fewer_classes_is_refused(card: DatasetCard) -> None:
     def network(shape: tuple[int, ...], num_classes: int) -> keras.Model:
         inputs = keras.Input(shape)
         return keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs)))
 
     check_fits(network((28, 28, 1), 12), card)
-    with pytest.raises(ValueError, match=r"takes images \[28, 28, 3\]; those of mnist_5k are \[28, 28, 1\]. Bring them to its"):
+    with pytest.raises(ValueError, match=r"takes images \[28, 28, 3\]; those of mnist_5k are \[28, 28, 1\]. Take another data"):
         check_fits(network((28, 28, 3), 10), card)
+    with pytest.raises(
+        ValueError, match=r"takes images \[8, 8, 1\]; .* Bring them to its size with --image_size, or take another"
+    ):
+        check_fits(network((8, 8, 1), 10), card)
+    with pytest.raises(ValueError, match=r"takes images \[28, 28\]; those of mnist_5k are \[28, 28, 1\]"):
+        check_fits(network((28, 28), 10), card)
     with pytest.raises(ValueError, match="the network has 4 classes; mnist_5k has 10. Take a data set"):
         check_fits(network((28, 28, 1), 4), card)

@@ -36,7 +36,7 @@ def test_the_description_of_a_folder_gives_its_card_back(folder: Path, tmp_path:
     assert (subset, len(load_ids(card, subset))) == ("train[:3]", 3)
     assert step.output.description() == {
         "dataset": str(folder), "data_dir": "", "image_size": [4, 3], "shorter_side": 5, "content": content_of(folder),
-        "subset": "train[:3]", "num_examples": 3, "image_shape": [4, 3, 3], "num_classes": 3,
+        "subset": "train[:3]", "num_examples": 3, "image_shape": [4, 3, 3], "num_classes": 3, "num_channels": 3, "class_names": [],
     }  # fmt: skip
 
 

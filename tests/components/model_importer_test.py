@@ -75,17 +75,51 @@ def test_another_content_of_a_file_is_another_model(model_file: Path, tmp_path: 
     assert "reused" not in bring()
 
 
+@pytest.mark.parametrize("size", [None, 5])
+def test_a_model_of_images_without_channels_gets_their_axis(tmp_path: Path, size: int | None) -> None:
+    inputs = keras.Input((size, 6), name="lines")
+    rows = keras.layers.Normalization(axis=None, mean=0.25, variance=0.5, name="normalization")(inputs)
+    answers = keras.layers.Dense(3, activation="softmax", name="answers")(keras.layers.GlobalAveragePooling1D()(rows))
+    (model := keras.Model(inputs, answers)).save(tmp_path / "mine.keras")
+    trained = _imported(tmp_path, model=str(tmp_path / "mine.keras"), image_shape=[5, 6])
+    loaded, images = trained.load(), np.random.default_rng(0).random((2, 5, 6, 1)).astype(np.float32)
+    np.testing.assert_allclose(loaded(images), model(images[..., 0]), rtol=1e-5)
+    assert trained.training()["image_shape"] == [5, 6, 1]
+    assert {"normalization", "answers"} <= {layer.name for layer in loaded.layers}, "layers are found by their names"
+
+
+def test_height_and_width_are_enough_for_a_model_of_any_channels(tmp_path: Path) -> None:
+    inputs = keras.Input((None, None, 1))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(inputs)))
+    model.save(tmp_path / "mine.keras")
+    trained = _imported(tmp_path, model=str(tmp_path / "mine.keras"), image_shape=[5, 6])
+    assert trained.training()["image_shape"] == [5, 6, 1]
+
+
+def test_names_of_classes_are_one_for_each_output(model_file: Path, tmp_path: Path) -> None:
+    names = ["ant", "bee", "cat", "dog"]
+    trained = _imported(tmp_path, model=str(model_file), image_shape=[5, 6], class_names=names)
+    assert trained.training()["class_names"] == names
+    with pytest.raises(ValueError, match="must name each of the 4 outputs of the network, in their order; received 3 names"):
+        _imported(tmp_path, model=str(model_file), image_shape=[5, 6], class_names=names[:3])
+
+
 @pytest.mark.parametrize(
     ("model", "weights", "words"),
     [
         ("FC10(2)", "random", r"unknown model 'FC10\(2\)'. Did you mean 'FC10\(1\)'"),
         ("mine.keras", "random", "a model file has weights of its own"),
         ("FC10(1)", "", "any other model needs some"),
+        ("", "", "unknown model ''. "),
+        ("FC10(1)", "nowhere.npz", "there is no file of weights 'nowhere.npz'; expected imagenet, random or a file"),
+        ("nowhere/mine", "", "there is no model file 'nowhere/mine'"),
+        ("mine.onnx", "", "there is no model file 'mine.onnx'"),
+        ("FC10(2)", "", r"one of Keras is keras.applications.NAME"),
         ("keras.applications.Xeption", "random", "network of keras.applications 'Xeption'. Did you mean 'Xception'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_built(model: str, weights: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
         check_source(model, weights)
 
 

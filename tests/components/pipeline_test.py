@@ -225,7 +225,7 @@ def test_the_diagonal_is_100_percent_of_the_images_whose_attack_succeeded(
 def test_tables_repeat_what_the_attacks_found(workdir: Path) -> None:
     for row in _table(workdir, "table_1")["rows"]:
         arrays = DistortedImages(workdir / f"attack_{folder_name(row['Model'])}").arrays()
-        found = arrays["distortion"][arrays["succeeded"]]
+        found = arrays["distortion"][arrays["succeeded"] & arrays["correct"]]
         assert row["Av. min. distortion"]["num"] == len(found)
         assert row["Av. min. distortion"]["mean"] == pytest.approx(found.mean(dtype=np.float64), rel=1e-9)
 

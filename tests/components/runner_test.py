@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,71 @@ def test_a_finished_step_is_reused(tmp_path: Path, executed: list[str], capsys: 
     run(two_steps(tmp_path))
     assert executed == []
     assert capsys.readouterr().err == "[1/2] one  reused\n[2/2] sum  reused\n"
+
+
+def test_an_earlier_result_that_is_replaced_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(two_steps(tmp_path))
+    capsys.readouterr()
+    run(two_steps(tmp_path, plus=10))
+    assert "[2/2] sum  replaces the result of an earlier run (plus was 2 and is 10); pass another --workdir to keep both" in (
+        capsys.readouterr().err
+    )
+    one = Constant("one", tmp_path, plus=5)
+    run([one, toys.Sum("sum", tmp_path, numbers=one, plus=10)])
+    assert "[2/2] sum  replaces the result of an earlier run (its inputs were others); " in capsys.readouterr().err
+
+
+def test_differences_are_named_as_nested_settings_and_tuples_equal_their_lists(tmp_path: Path) -> None:
+    class Trained(Constant):
+        PARAMETERS = {"training": dict}
+
+    step = Trained("one", tmp_path, training={"kind": "Minibatch", "num_epochs": 5, "pools": ({"size": 3},)})
+    manifest = {"parameters": {"training": {"kind": "Minibatch", "num_epochs": 60, "pools": [{"size": 3}]}}, "inputs": {}}
+    assert step.differences(manifest) == "training.num_epochs was 60 and is 5"
+    manifest["parameters"]["training"]["num_epochs"] = 5
+    assert step.differences(manifest) == "this code or a library had another version"
+
+
+def test_a_second_run_waits_for_the_first_and_reuses_its_result(
+    tmp_path: Path, executed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work_until_told() -> None:
+        begun.set()
+        assert may_end.wait(60)
+
+    monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(work_until_told))
+    first = threading.Thread(target=run, args=(two_steps(tmp_path)[:1],))
+    first.start()
+    assert begun.wait(60)
+    second = threading.Thread(target=run, args=(two_steps(tmp_path)[:1],))
+    second.start()
+    told = ""
+    while "waits for process" not in told:
+        told += capsys.readouterr().err
+    may_end.set()
+    first.join(60)
+    second.join(60)
+    told += capsys.readouterr().err
+    assert f"one  waits for process {os.getpid()}, which is working on the same step in {tmp_path}. To go on now, " in told
+    assert "one  reused" in told
+    assert executed == [".one.partial"]
+    assert _names(tmp_path) == ["one"]
+
+
+def test_a_step_whose_input_is_replaced_meanwhile_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, total = two_steps(tmp_path)
+    run([one])
+
+    def replace_input() -> None:
+        monkeypatch.undo()
+        run([Constant("one", tmp_path, plus=7)])
+
+    monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(replace_input))
+    with pytest.raises(RuntimeError, match=f"the inputs of sum changed while it was working, .* another run in {tmp_path}"):
+        run([total])
+    assert _names(tmp_path) == ["one"]
 
 
 def test_results_go_to_no_stream_but_the_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +175,7 @@ def test_a_run_that_was_killed_in_the_middle_of_a_step_goes_on_with_that_step(tm
     program = f"from tests.components import toys; toys.run_and_die_in_the_second_step({str(tmp_path)!r})"
     killed = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert _names(tmp_path) == [".sum.partial", "one"]
+    assert _names(tmp_path) == [".sum.lock", ".sum.partial", "one"]  # the lock of a dead process holds nobody up
     assert _names(tmp_path / ".sum.partial") == ["half.json"]
     run(two_steps(tmp_path))
     assert executed == [".sum.partial"]
@@ -189,6 +255,13 @@ def test_a_workdir_that_cannot_be_a_folder_is_told_before_any_work(tmp_path: Pat
         run(two_steps(tmp_path / below))
     assert executed == []
     assert (tmp_path / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize("workdir", ["/proc/nowhere/runs", "x" * 300, "runs\0"], ids=["in /proc", "long", "null"])
+def test_a_workdir_that_cannot_be_made_is_told_before_any_work(tmp_path: Path, executed: list[str], workdir: str) -> None:
+    with pytest.raises(OSError, match=r"(?s)cannot write to .*\. Make the folder, or pass another --workdir"):
+        run(two_steps(tmp_path / workdir))
+    assert executed == []
 
 
 def test_another_error_of_the_system_keeps_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

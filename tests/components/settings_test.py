@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from math import prod
 
 import pytest
 
 from components.settings import Training, search_from, to_parameters, training_from
-from intriguing.attack import PAPERS_SEARCH, THOROUGH_SEARCH, Bisection, BoundaryWalk, BoxMinimization, DistortionSearch
+from intriguing.attack import (
+    PAPERS_SEARCH,
+    THOROUGH_SEARCH,
+    Bisection,
+    BoundaryWalk,
+    BoxMinimization,
+    DistortionSearch,
+    default_search,
+)
 from intriguing.pixels import PixelBox
 from intriguing.training import AdversarialTraining, AutoencoderTraining, FullBatchTraining, LayerPool, MinibatchTraining
 
@@ -56,6 +66,13 @@ def test_a_search_survives_json(search: DistortionSearch) -> None:
     assert read == search
     assert hash(read) == hash(search)  # the compiled program is found by the settings
     assert isinstance(read.pixel_box, PixelBox)
+
+
+def test_no_search_is_the_librarys_own_choice_and_a_change_is_one_of_it() -> None:
+    assert search_from({}, (28, 28, 1)) is None
+    for shape in ((28, 28, 1), (227, 227, 3)):
+        expected = dataclasses.replace(default_search(prod(shape)), num_levels=256, max_evaluations=50)
+        assert search_from({"num_levels": 256, "max_evaluations": 50}, shape) == expected
 
 
 def test_settings_that_were_written_before_there_was_a_spectral_penalty_mean_none() -> None:

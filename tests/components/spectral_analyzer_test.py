@@ -13,6 +13,7 @@ from components.artifacts import DistortedImages, SpectralBounds, TrainedModel
 from components.contract import Component, Executor
 from components.reporter import spectra
 from components.runner import run
+from components.spectral_analyzer import executor
 from components.spectral_analyzer.component import SpectralAnalyzer
 from intriguing.analysis import lipschitz_bound
 from tests.components.toys import trained_model
@@ -126,6 +127,33 @@ def test_branches_are_joined_and_not_multiplied(tmp_path: Path) -> None:
     assert (left["Bound so far"], right["Bound so far"]) == (left["Upper bound"], right["Upper bound"])
     assert output["Layer"] == "toy, output"
     assert output["Bound so far"] == pytest.approx(left["Upper bound"] + right["Upper bound"])
+
+
+def test_layers_of_a_model_inside_the_model_are_described(tmp_path: Path) -> None:
+    inner = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Conv2D(2, 5, strides=4, name="within"), keras.layers.Flatten()]
+    )
+    model = keras.Sequential([keras.Input((28, 28, 1)), inner, keras.layers.Dense(10, "softmax", name="answers")])
+    network = trained_model(tmp_path / "train_nested", model, name="toy")
+    bounds = _bounds(tmp_path, network)
+    assert [(row["Layer"], row["Size"]) for row in spectra.layer_table(spectra.read([bounds])).rows] == [
+        ("toy, within", "5 x 5 x 1 x 2"), ("toy, answers", "72 x 10"),
+    ]  # fmt: skip
+    assert (bounds.arrays()["certified"] > 0).all()
+
+
+def test_a_network_without_a_bound_is_told_before_norms_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "lipschitz_bound", lambda *arguments, **options: pytest.fail("norms were computed"))
+    images = keras.Input((28, 28, 1))
+    flat = keras.layers.Flatten()(images)
+    product = keras.layers.Multiply(name="gate")([flat, keras.layers.Dense(784, name="left")(flat)])
+    network = trained_model(tmp_path / "train_product", keras.Model(images, keras.layers.Dense(10)(product)), name="toy")
+    with pytest.raises(ValueError, match="the layer 'gate', a Multiply, multiplies or divides 2 branches"):
+        _bounds(tmp_path, network)
+    half = [keras.layers.Flatten(), keras.layers.Dense(10, dtype="mixed_float16")]
+    network = trained_model(tmp_path / "train_half", keras.Sequential([keras.Input((28, 28, 1)), *half]), name="toy")
+    with pytest.raises(ValueError, match="computes in float16"):
+        _bounds(tmp_path / "half", network)
 
 
 def test_nothing_is_said_of_attacks_that_all_failed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -54,6 +55,36 @@ def test_images_that_were_not_found_are_left_out_and_noise_covers_all(tmp_path: 
     assert [rates[kind]["num_images"] for kind in ("distorted", "amplified", "noise")] == [2, 2, NUM_IMAGES]
     assert [rates[kind]["errors"]["linear"]["on_all"][1] for kind in ("distorted", "noise")] == [2, NUM_IMAGES]
     assert rates["distorted"]["mean_distortion"] == pytest.approx(0.1, abs=0.02)
+
+
+def _model(folder: Path, shape: tuple[int, ...], num_classes: int, name: str) -> TrainedModel:
+    inputs = keras.Input(shape)
+    folder.mkdir()
+    keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs))).save(folder / "model.keras")
+    (model := TrainedModel(folder)).write_json("training.json", {"name": name})
+    return _sealed(model)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_classes", "name", "words"),
+    [
+        ((8, 8, 3), 10, "small", r"small takes images \[8, 8, 3\]; those that were distorted for linear are \[28, 28, 1\]"),
+        ((28, 28), 10, "flat", r"flat takes images \[28, 28\]; those"),
+        ((28, 28, 1), 2, "short", "short has 2 classes; an image that was distorted for linear is of class 2"),
+        ((28, 28, 1), 10, "linear", "must have names of their own; received 'linear' more than once"),
+    ],
+)
+def test_a_network_of_other_images_classes_or_the_same_name_is_refused(
+    tmp_path: Path, shape: tuple[int, ...], num_classes: int, name: str, words: str
+) -> None:
+    _rates(tmp_path, num_succeeded=1)
+    models = [TrainedModel(tmp_path / "model"), _model(tmp_path / "other", shape, num_classes, name)]
+    evaluator = TransferEvaluator(
+        "transfer", tmp_path, models=models, distorted=DistortedImages(tmp_path / "attack"), subsets=[], amplify_to=[],
+        noise=[], unclipped_noise=[], seed=0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=words):
+        run([evaluator])
 
 
 def test_a_single_image_has_a_mean_and_no_spread(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from components.example_gen.component import ExampleGen
 from components.runner import run
 from components.settings import LayerChoice, to_parameters
 from components.unit_analyzer.component import UnitAnalyzer
-from components.unit_analyzer.executor import read_table
+from components.unit_analyzer.executor import _untrained, read_table
 from intriguing.analysis import MEASURES, UnitSettings
 from intriguing.data import dataset_card, load_examples
 from intriguing.models import build, features_at
@@ -133,7 +134,7 @@ def test_ids_that_the_table_lacks_are_told(tmp_path: Path, digits_dir: Path, net
     ("changes", "message"),
     [
         ({"subset": "test[:3]"}, "num_top must be at most 3, the number of images of 'test\\[:3\\]'; received 5"),
-        ({"layers": [{"layer": "conv1"}]}, "layer 'conv1' answers .* with spatial axes; name what becomes of them"),
+        ({"layers": [{"layer": "conv1"}]}, "layer 'conv1' have shape .* with spatial axes; name what becomes of them"),
         ({"layers": [{"layer": "hiden1"}]}, "unknown layer 'hiden1'. Did you mean 'hidden1'"),
         ({"settings": {**to_parameters(SETTINGS), "num_random_bases": 5}}, "num_random_bases must be at least 99"),
     ],
@@ -163,3 +164,16 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path, text: str, messa
 def test_a_missing_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no table of attributes at .*missing.csv. Pass a CSV file with a column 'id'"):
         read_table(tmp_path / "missing.csv")
+
+
+def test_a_network_with_random_weights_scales_its_images_as_the_trained_one_does() -> None:
+    scaling = keras.layers.Normalization(name="scaling")
+    scaling.adapt(np.random.default_rng(0).normal(5.0, 3.0, size=(50, 6)).astype(np.float32))
+    layers = [keras.Input((6,)), scaling, keras.layers.Dense(4, name="hidden")]
+    model = keras.Sequential([keras.Input((6,)), keras.Sequential(layers, name="backbone"), keras.layers.Dense(2)])
+    untrained = _untrained(model)
+    images = np.random.default_rng(1).normal(5.0, 3.0, size=(9, 6)).astype(np.float32)
+    scaled, expected = (features_at(of, "backbone/scaling")(images) for of in (untrained, model))
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    hidden, trained = (features_at(of, "backbone/hidden")(images) for of in (untrained, model))
+    assert np.max(np.abs(hidden - trained)) > 0.1

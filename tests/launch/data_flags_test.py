@@ -23,12 +23,12 @@ def step_of(tmp_path: Path) -> Iterator[Callable[..., ExampleGen]]:
     with _own_flags():
         data_flags: ModuleType = importlib.import_module("launch.data_flags")
 
-        def step(image_shape: Any, *arguments: str) -> ExampleGen:
+        def step(image_shape: Any, *arguments: str, **of_model: Any) -> ExampleGen:
             flags.FLAGS.unparse_flags()
-            for name in ("dataset", "image_size", "shorter_side", "subset"):
+            for name in ("dataset", "image_size", "num_channels", "shorter_side", "subset"):
                 flags.FLAGS[name].unparse()
             flags.FLAGS(["script", *arguments])
-            made: ExampleGen = data_flags.subset_step(tmp_path, image_shape)
+            made: ExampleGen = data_flags.subset_step(tmp_path, image_shape, **of_model)
             return made
 
         yield step
@@ -44,7 +44,7 @@ def test_a_folder_is_brought_to_the_size_of_the_model_unless_told_otherwise(step
     assert step.id == "subset_my_pictures_train__2_"
     assert step.parameters == {
         "dataset": str(folder.resolve()), "data_dir": "", "manual_dir": "", "subset": "train[:2]", "disjoint_from": [],
-        "image_size": [6, 7], "shorter_side": 0, "content": content_of(folder),
+        "image_size": [6, 7], "shorter_side": 0, "content": content_of(folder), "num_channels": 3, "class_names": [],
     }  # fmt: skip
     step = step_of([6, 7, 3], f"--dataset={folder}", "--image_size=5", "--shorter_side=8")
     assert (step.parameters["image_size"], step.parameters["shorter_side"]) == ([5, 5], 8)
@@ -61,6 +61,34 @@ def test_a_data_set_of_tfds_keeps_its_size_unless_told_otherwise(step_of) -> Non
     assert step.id == "subset_mnist_5k_train"
     assert [step.parameters[name] for name in ("image_size", "shorter_side", "content")] == [[], 0, ""]
     assert step_of([6, 7, 3], "--image_size=32").parameters["image_size"] == [32, 32]
+
+
+def test_a_folder_is_gray_for_a_model_of_one_channel(step_of, folder: Path) -> None:
+    assert step_of([6, 7, 1], f"--dataset={folder}").parameters["num_channels"] == 1
+    assert step_of([6, 7, 1], f"--dataset={folder}", "--num_channels=3").parameters["num_channels"] == 3
+    assert step_of([], f"--dataset={folder}", "--image_size=5", "--num_channels=1").parameters["num_channels"] == 1
+
+
+def test_classes_of_a_folder_are_numbered_by_the_names_of_the_model(step_of, folder: Path, capsys: Any) -> None:
+    names = ["dog", "cow", "cat", "ant"]
+    step = step_of([6, 7, 3], f"--dataset={folder}", num_classes=4, class_names=names)
+    assert step.parameters["class_names"] == names
+    step = step_of([6, 7, 3], f"--dataset={folder}", num_classes=3, class_names=["ant", "cat", "dog"])
+    assert step.parameters["class_names"] == []
+    assert capsys.readouterr().err == ""
+    step_of([6, 7, 3], f"--dataset={folder}", num_classes=3, class_names=["a", "b", "c"])
+    assert f"Warning: no class of {folder} has the name of a class of the network, so they are numbered by" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_folder_of_other_classes_than_the_model_is_refused(step_of, folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"has 3 classes, and the network 10: .* Pass --class_names=FILE .*, or make an empty"):
+        step_of([6, 7, 3], f"--dataset={folder}", num_classes=10)
+    with pytest.raises(
+        ValueError, match="the class 'dog' of .* is none of the network. Did you mean 'dogs'. Rename that folder"
+    ):
+        step_of([6, 7, 3], f"--dataset={folder}", num_classes=3, class_names=["ant", "cat", "dogs"])
 
 
 @pytest.mark.parametrize("size", ["224x", "224x224x3", "-3", "big", ""])

@@ -17,7 +17,7 @@ REQUIRED = {
     "train": ["--model=FC10(1)"],
     "train_adversarially": ["--model=FC10(1)"],
     "attack": ["--trained_model=nowhere"],
-    "measure_transfer": ["--trained_models=nowhere", "--distorted_images=nowhere"],
+    "measure_transfer": ["--distorted_images=nowhere", "--trained_models=nowhere"],
 }
 
 
@@ -88,6 +88,10 @@ def test_an_unknown_recipe_ends_a_real_process_with_one_line_and_a_code() -> Non
 def test_an_unknown_model_is_answered_with_the_nearest_one_before_any_work(script: Script, tmp_path: Path) -> None:
     line = _refused_in_one_line(script("train", "--model=FC100-10-100", f"--workdir={tmp_path / 'runs'}"))
     assert line.startswith("ValueError: unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'? Known: FC10(1e-4), ")
+    assert "This script trains networks of the zoo. " in line
+    assert line.endswith(
+        "save it with model.save('mine.keras'), and attack it with python -m launch.attack --model=mine.keras."
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -187,6 +191,27 @@ def test_workers_without_a_cluster_are_told_how_to_name_it(script: Script, monke
     monkeypatch.delenv("TF_CONFIG", raising=False)
     line = _refused_in_one_line(script("reproduce", "--strategy=multi_worker_mirrored"))
     assert "multi_worker_mirrored needs the environment variable TF_CONFIG, which is not set" in line
+
+
+def test_a_folder_for_data_that_cannot_be_made_is_told(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    folder = tmp_path / "file" / "data"
+    finished = script("train", "--model=FC10(1)", f"--tfds_data_dir={folder}", f"--workdir={tmp_path / 'runs'}")
+    line = _refused_in_one_line(finished)
+    assert (
+        f"cannot write to {folder}, where TFDS keeps its data sets: Not a directory. Make the folder, or pass another" in line
+    )
+
+
+def test_another_training_says_which_one_it_replaces(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+    flags = ("--model=FC10(1)", "--subset=train[:100]", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}")
+    assert script("train", *flags, "--num_epochs=1", "--strategy=one_device").code == 0
+    finished = script("train", *flags, "--num_epochs=2", "--strategy=one_device")
+    assert finished.code == 0
+    told = (
+        "[2/2] train_FC10_1  replaces the result of an earlier run (training.num_epochs was 1 and is 2); pass another --workdir"
+    )
+    assert told in finished.err
 
 
 def test_without_a_network_the_way_to_the_data_is_told(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

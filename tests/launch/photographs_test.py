@@ -88,12 +88,17 @@ def test_a_changed_folder_is_attacked_anew(script: Script, model_file: Path, pho
 
 
 def test_a_network_of_keras_applications_needs_no_code(script: Script, photographs: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join([*COLORS, *map(str, range(997))]))
+    arguments = ("--model=keras.applications.MobileNetV2", "--weights=random", f"--dataset={photographs}", "--subset=test")
+    refused = script("attack", *arguments, f"--workdir={tmp_path}", "--strategy=one_device")
+    assert "has 3 classes, and the network 1000: numbered by" in refused.err.splitlines()[-1]
     finished = script(
-        "attack", "--model=keras.applications.MobileNetV2", "--weights=random", f"--dataset={photographs}", "--subset=test",
-        "--num_images=2", f"--workdir={tmp_path}", "--strategy=one_device", "--search=coarse", "--max_evaluations=20",
+        "attack", *arguments, f"--class_names={names}", "--num_images=2", f"--workdir={tmp_path}", "--strategy=one_device", "--search=coarse", "--max_evaluations=20",
     )  # fmt: skip
     assert finished.code == 0, finished.err
-    assert "of 2, average distortion" in finished.out
+    assert finished.out.startswith("MobileNetV2 classifies 0 of 2 (95 % interval: 0 % to 66 %) clean images correctly.\nFound ")
+    assert "Warning: that is no better than guessing one of 1000 classes" in finished.err
     assert DistortedImages(tmp_path / "attack_MobileNetV2").arrays()["images"].shape == (2, 224, 224, 3)
 
 

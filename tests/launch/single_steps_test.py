@@ -36,10 +36,16 @@ def test_train_attack_and_measure_transfer_read_each_others_files(script: Script
         assert attacked.code == 0, attacked.err
         found = DistortedImages(tmp_path / f"attack_{name}").attack()
         mean, folder = found["mean_distortion"], tmp_path / f"attack_{name}"
-        statuses = ", ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
+        statuses = "; ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
         assert sum(found["num_images_by_status"].values()) == 8
-        assert attacked.out == (
-            f"Found {found['num_succeeded']} of 8, average distortion {mean:.4f}: {statuses}.\n"
+        correct = DistortedImages(folder).arrays()["correct"]
+        num_correct = int(correct.sum())
+        assert attacked.out.startswith(f"{name} classifies {num_correct} of 8 (95 % interval: ")
+        assert attacked.out.partition("\n")[2] == (
+            f"Found {found['num_succeeded']} of 8: {statuses}.\n"
+            f"Average distortion of the {num_correct} of these that were classified correctly before: {mean:.4f}.\n"
+            f"Rounded to bytes, as in a PNG file, {found['num_surviving_rounding']} of 8 still succeed; "
+            "--num_levels=256 searches among such images.\n"
             f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {folder}\n"
         )
         assert (found["name"], found["subset"]) == (name, "test")
@@ -102,6 +108,7 @@ def test_units_of_a_trained_network_are_analyzed_and_shown(script: Script, tmp_p
 def test_what_cannot_be_analyzed_is_told_in_one_line(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     assert _train(script, tmp_path, digits_dir, "linear").code == 0
     for arguments, message in (
+        (("--layers=",), "--layers must name at least one layer; received none."),
         (("--layers=logit",), "unknown layer 'logit'. Did you mean 'logits'?"),
         (("--layers=logits", "--before_activation"), "has no activation function"),
         (("--layers=logits", "--num_random_bases=20"), "num_random_bases must be at least 99"),

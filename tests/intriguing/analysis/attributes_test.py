@@ -65,3 +65,23 @@ def test_too_many_combinations_are_refused_before_memory_is_spent():
     table = {str(number): {"serial": f"number {number}"} for number in range(600)}
     with pytest.raises(ValueError, match="occur in 600 combinations; at most 512 fit in memory. Pass fewer columns"):
         attributes_from_table(list(table), table)
+
+
+@pytest.mark.parametrize("form", [lambda x: np.eye(3)[x], lambda x: x[:, np.newaxis], lambda x: x.astype(np.uint8)])
+def test_classes_may_be_one_hot_rows_a_column_or_bytes(form):
+    labels = np.array([2, 0, 1, 1])
+    np.testing.assert_array_equal(attributes_of_classes(form(labels), ["a", "b", "c"]).groups, labels)
+    np.testing.assert_array_equal(attributes_of_kinds(form(labels), {"x": [(0, 1)], "y": [(2, 2)]}).groups, [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ([0.5, 1.0], TypeError, "labels must be integers; received float64. Pass labels.astype"),
+        ([[0.5, 0.5, 0.0]], ValueError, "labels must be one integer for each image, or one-hot rows of length 3; received"),
+        (["cat", "dog"], TypeError, "labels must be integers; received <U3"),
+    ],
+)
+def test_labels_that_are_no_numbers_of_classes_are_told(labels, error, message):
+    with pytest.raises(error, match=message):
+        attributes_of_classes(np.array(labels), ["a", "b", "c"])

@@ -53,7 +53,7 @@ def images_for(model):
 
 def flat(part, images):
     """Returns what a part of a model makes of images, one row each."""
-    values = images if part is None else part(images, training=False)
+    values = images if part is None else part(images)
     return tf.reshape(values, [NUM_IMAGES, -1])
 
 
@@ -168,15 +168,15 @@ def test_a_layer_of_another_kind_stops_it_and_stays_in_the_head(stopping):
     before = [layers.Conv2D(2, 2, activation="tanh", name="before"), stopping()]
     model = sequential((5, 5, 1), *before, layers.Flatten(), layers.Dense(4, "sigmoid", name="hidden"), layers.Dense(3))
     tail = dense_tail(model)
-    assert [layer.name for layer in tail.head.layers[-2:]] == ["before", before[1].name]
-    assert tail.trunk.layers[-1].name == "hidden"
+    assert [step.operation.name for step in tail.head.steps[-2:]] == ["before", before[1].name]
+    assert tail.trunk.steps[-1].operation.name == "hidden"
     assert [stage.activation for stage in tail.stages] == [keras.activations.sigmoid, keras.activations.linear]
     assert_composes(model, tail)
 
 
 def assert_two_stages_behind(model, name):
     tail = dense_tail(model)
-    assert tail.head.layers[-1].name == name
+    assert tail.head.steps[-1].operation.name == name
     assert len(tail.stages) == 2
     assert_composes(model, tail)
 
@@ -200,11 +200,11 @@ def test_a_merge_stops_it():
 
 
 @pytest.mark.usefixtures("_double_precision")
-def test_a_layer_within_another_model_stops_it():
+def test_layers_within_another_model_are_taken():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, "sigmoid")])
     model = keras.Sequential([keras.Input((4,)), inner, layers.Dense(3)])
     tail = dense_tail(model)
-    assert len(tail.stages) == 1 and tail.head is not None
+    assert len(tail.stages) == 2 and tail.head is None
     assert_composes(model, tail)
 
 

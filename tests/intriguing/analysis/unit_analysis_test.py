@@ -176,3 +176,25 @@ def test_more_top_images_than_images_are_refused_before_the_long_pass():
 def test_settings_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         UnitSettings(**options)
+
+
+def test_every_form_of_images_and_labels_has_the_same_analysis():
+    features, labels = planted(0, turned=True)
+    attributes = attributes_of_classes(labels, [f"class {label}" for label in range(NUM_CLASSES)])
+    expected = analyzed(features, labels)
+    slices, hot = tf.data.Dataset.from_tensor_slices, np.eye(NUM_CLASSES)[labels]
+    for form in (
+        (features, labels), (features, hot), features, slices((features, labels)), slices(features).batch(100),
+        slices((features, hot)).batch(70),
+    ):  # fmt: skip
+        analysis = analyze_units(tf.identity, form, attributes, settings=QUICK)
+        for value, other in zip(tf.nest.flatten(analysis), tf.nest.flatten(expected), strict=True):
+            np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.parametrize("number", [100, NUM_IMAGES + 1])
+def test_images_without_labels_are_as_many_as_the_attributes(number):
+    features, labels = planted(0, turned=True)
+    attributes = attributes_of_classes(labels, [f"class {label}" for label in range(NUM_CLASSES)])
+    with pytest.raises(ValueError, match="received 100 images, and groups of 240|received 240 groups, and more images"):
+        analyze_units(tf.identity, np.resize(features, (number, NUM_CLASSES)), attributes, settings=QUICK)

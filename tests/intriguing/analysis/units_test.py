@@ -1,5 +1,6 @@
 """One pass over the images against sorting, counting and averaging all of them at once."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -238,3 +239,100 @@ def test_images_of_no_fixed_shape_are_refused(data):
     loose = tf.data.Dataset.from_generator(generate, output_signature=specs)
     with pytest.raises(ValueError, match="images must have one fixed shape; received .* Resize them"):
         feature_moments(identity, loose)
+
+
+def forms(features, groups):
+    pair = tf.data.Dataset.from_tensor_slices((features, groups))
+    return {
+        "arrays": (features, groups), "tensors": (tf.constant(features), tf.constant(groups)),
+        "double precision": (features.astype(np.float64), groups.astype(np.int64)), "bytes": (features, groups.astype(np.uint8)),
+        "one-hot rows": (features, np.eye(NUM_GROUPS, dtype=np.float32)[groups]), "column": (features, groups[:, np.newaxis]),
+        "single images": pair, "batches": pair.batch(7),
+        "one-hot batches": tf.data.Dataset.from_tensor_slices((features, np.eye(NUM_GROUPS)[groups])).batch(99),
+    }  # fmt: skip
+
+
+def test_every_form_of_images_and_groups_has_the_same_record(data):
+    features, groups, projections = data
+    expected = recorded(data)
+    for name, form in forms(features, groups).items():
+        record = record_directions(identity, form, projections, num_groups=NUM_GROUPS, num_top=10)
+        for value, other in zip(record, expected, strict=True):
+            np.testing.assert_array_equal(value, other, err_msg=name)
+
+
+def test_moments_need_no_groups(data):
+    features, groups, _ = data
+    expected = feature_moments(identity, dataset(features, groups, 100))
+    batches = tf.data.Dataset.from_tensor_slices(features).batch(100)
+    for form in (features, batches):
+        for value, other in zip(feature_moments(identity, form), expected, strict=True):
+            np.testing.assert_array_equal(value, other)
+
+
+def test_a_model_tells_single_images_from_batches(data):
+    features = data[0]
+    model = keras.Sequential([keras.Input((NUM_FEATURES,)), keras.layers.Rescaling(2.0)])
+    for form in (features, tf.data.Dataset.from_tensor_slices(features)):
+        np.testing.assert_allclose(feature_moments(model, form).mean, 2.0 * features.mean(axis=0), atol=1e-5)
+
+
+def shaped(model_shape):
+    return keras.Sequential([keras.Input(model_shape), keras.layers.Flatten()])
+
+
+def generator():
+    yield np.zeros((4, 6), np.float32), np.zeros(4, np.int32)
+
+
+IMAGES, ZEROS = np.zeros((20, 6), np.float32), np.zeros(20, np.int32)
+SLICES = tf.data.Dataset.from_tensor_slices
+WRONG_EXAMPLES = {
+    "bytes": ((IMAGES.astype(np.uint8), ZEROS), TypeError, "images must be floating point.*received uint8. Scale bytes"),
+    "generator": (generator(), TypeError, "received generator. The images are read several times: collect those of a generator"),
+    "endless": (SLICES((IMAGES, ZEROS)).batch(4).repeat(), ValueError, "examples must come to an end.*Leave out repeat"),
+    "names": (SLICES({"image": IMAGES, "label": ZEROS}), ValueError, "examples must be .images, groups., or images alone"),
+    "too few groups": ((IMAGES, ZEROS[:5]), ValueError, "one group for each image; received images of shape .20, 6. and groups"),
+    "one image": (IMAGES[0], ValueError, r"images must be a batch \[batch, ...\]; received shape \[6\]. Add a batch axis"),
+    "no groups": (IMAGES, ValueError, "with one of the 3 groups for each image; received images alone"),
+    "float groups": ((IMAGES, ZEROS.astype(np.float32)), TypeError, "groups must be integers; received float32"),
+    "soft groups": ((IMAGES, np.full((20, 3), 1 / 3)), ValueError, "or one-hot rows of length 3; received float64 of shape"),
+    "other length": ((IMAGES, np.eye(4)[ZEROS]), ValueError, r"one-hot rows of length 3; received float64 of shape \(20, 4\)"),
+    "out of range": ((IMAGES, ZEROS + 3), ValueError, "groups must be numbers from 0 to 2.*received values from 3 to 3"),
+    "names of groups": ((IMAGES, np.full(20, "cat")), TypeError, "groups must be integers; received (object|<U3)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("examples", "error", "message"), WRONG_EXAMPLES.values(), ids=WRONG_EXAMPLES)
+def test_examples_of_which_no_record_can_be_made_are_told(examples, error, message):
+    with pytest.raises(error, match=message):
+        record_directions(identity, examples, None, num_groups=3)
+
+
+@pytest.mark.parametrize("form", [IMAGES, SLICES(IMAGES), SLICES(IMAGES).batch(5)], ids=["array", "single images", "batches"])
+def test_images_of_another_shape_than_the_model_expects_are_told(form):
+    with pytest.raises(ValueError, match=r"images must have the shape \[7\] that the network expects; received \[6\]"):
+        feature_moments(shaped((7,)), form)
+
+
+def test_a_single_unit_has_moments_and_a_record(data):
+    features, groups, _ = data
+    model = keras.Sequential([keras.Input((NUM_FEATURES,)), keras.layers.Dense(1)])
+    values = np.asarray(model(features))
+    np.testing.assert_allclose(feature_moments(model, features).mean, values.mean(axis=0), rtol=1e-4, atol=1e-4)
+    record = record_directions(model, (features, groups), None, num_groups=NUM_GROUPS, num_top=3)
+    np.testing.assert_allclose(record.top_values[0], np.sort(values[:, 0])[::-1][:3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float16", "float64"])
+def test_features_of_other_precision_are_recorded_in_float32(data, policy):
+    features, groups, _ = data
+    model = keras.Sequential([keras.Input((NUM_FEATURES,)), keras.layers.Dense(4, activation="relu", dtype=policy)])
+    values = np.asarray(tf.cast(model(features), tf.float32))
+    moments = feature_moments(model, features)
+    assert moments.mean.dtype == tf.float32
+    np.testing.assert_allclose(moments.mean, values.mean(axis=0), rtol=0.02)
+    record = record_directions(model, (features, groups), None, num_groups=NUM_GROUPS, num_top=3)
+    np.testing.assert_allclose(record.top_values[:, 0], values.max(axis=0), rtol=0.02)
+    kept = np.concatenate([part for part, _ in kept_features(model, features, tf.constant([3, 1]))])
+    np.testing.assert_allclose(kept[:NUM_IMAGES], values[:, [3, 1]], rtol=0.05, atol=0.05)

@@ -89,11 +89,13 @@ def test_flattening_keeps_every_place(images):
     np.testing.assert_array_equal(features_at(model, "pool1", pooling="flatten")(images), maps.reshape(3, -1))
 
 
-def test_channels_may_come_first():
+@pytest.mark.parametrize("layer_name", ["padded", "rectified"])
+def test_channels_may_come_first(layer_name):
     inputs = keras.Input((2, 5, 5))
     padded = keras.layers.ZeroPadding2D(data_format="channels_first", name="padded")(inputs)
+    model = keras.Model(inputs, keras.layers.ReLU(name="rectified")(padded))
     images = tf.random.stateless_uniform([3, 2, 5, 5], seed=[0, 0])
-    features = features_at(keras.Model(inputs, padded), "padded", pooling="max")
+    features = features_at(model, layer_name, pooling="max")
     np.testing.assert_array_equal(features(images), np.max(images, axis=(2, 3)))
 
 
@@ -106,10 +108,142 @@ def test_a_layer_of_plain_features_needs_no_pooling(images):
 
 
 def test_spatial_axes_without_a_pooling_are_refused():
-    with pytest.raises(ValueError, match=r"layer 'conv1' answers \[None, 24, 24, 16\], with spatial axes.*all 9216"):
+    with pytest.raises(ValueError, match=r"layer 'conv1' have shape \[None, 24, 24, 16\], with spatial axes.*all 9216"):
         features_at(build("ConvNet"), "conv1")
 
 
 def test_offers_the_nearest_pooling():
     with pytest.raises(ValueError, match="unknown pooling 'maxx'. Did you mean 'max'"):
         features_at(build("ConvNet"), "conv1", pooling="maxx")
+
+
+def backbone(name="backbone"):
+    return keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu", name="conv1"),
+         keras.layers.Conv2D(5, 3, activation="sigmoid", name="conv2")],
+        name=name,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def colors():
+    return tf.random.stateless_uniform([3, 8, 8, 3], seed=[0, 0])
+
+
+@pytest.mark.parametrize("layer_name", ["backbone/conv2", "conv2"])
+def test_features_of_a_layer_in_a_nested_model_are_those_of_the_nested_model(layer_name, colors):
+    inner = backbone()
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(2.0), inner, keras.layers.Flatten()])
+    expected = np.max(inner(2.0 * colors), axis=(1, 2))
+    features = features_at(model, layer_name, pooling="max")
+    np.testing.assert_allclose(features(colors), expected, rtol=1e-6)
+    np.testing.assert_allclose(features_at(model, "backbone", pooling="max")(colors), expected, rtol=1e-6)
+    inner.get_layer("conv2").kernel.assign_add(tf.ones([3, 3, 4, 5]))
+    np.testing.assert_allclose(features(colors), np.max(inner(2.0 * colors), axis=(1, 2)), rtol=1e-6)
+
+
+def test_before_the_activation_of_a_layer_in_a_nested_model_it_is_linear(colors):
+    model = keras.Sequential([keras.Input((8, 8, 3)), backbone(), keras.layers.Flatten()])
+    before = activations_at(model, "backbone/conv2", before_activation=True)
+    np.testing.assert_allclose(tf.sigmoid(before(colors)), activations_at(model, "conv2")(colors), rtol=1e-5)
+
+
+def test_a_layer_taken_from_another_model_is_that_of_this_one(colors):
+    inner = backbone()
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(2.0), *inner.layers])
+    for before_activation in (False, True):
+        expected = activations_at(inner, "conv2", before_activation=before_activation)(2.0 * colors)
+        found = activations_at(model, "conv2", before_activation=before_activation)(colors)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert np.max(np.abs(found - activations_at(inner, "conv2", before_activation=before_activation)(colors))) > 0.01
+
+
+def test_a_sequential_model_that_was_changed_has_its_present_layers(colors):
+    model = backbone()
+    model.pop()
+    model.add(keras.layers.Conv2D(2, 3, name="other"))
+    np.testing.assert_array_equal(activations_at(model, "other")(colors), model(colors))
+
+
+def test_a_layer_that_is_used_twice_is_refused():
+    inputs = keras.Input((4,))
+    layer = keras.layers.Dense(4, activation="relu", name="hidden")
+    with pytest.raises(ValueError, match="the layer 'hidden' gives 2 tensors; expected one. Name a layer that is used once"):
+        activations_at(keras.Model(inputs, layer(layer(inputs))), "hidden")
+
+
+def test_a_model_that_is_not_built_is_refused_until_it_is(colors):
+    model = keras.Sequential([keras.layers.Conv2D(2, 3, name="conv"), keras.layers.Flatten()], name="mine")
+    with pytest.raises(
+        ValueError, match="the model 'mine' is not built, .* Begin it with a keras.Input, or call it on a batch"
+    ):
+        activations_at(model, "conv")
+    model(colors)
+    more = tf.concat([colors, colors], axis=0)  # other batch sizes than the one by which the model was built
+    np.testing.assert_array_equal(activations_at(model, "conv")(more), model.layers[0](more))
+
+
+def test_a_single_unit_is_one_feature(images):
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1, name="unit")])
+    np.testing.assert_array_equal(features_at(model, "unit")(images), model(images))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras.layers.Dense(3, activation="relu", name="cut"),
+        lambda: keras.layers.Conv2D(3, 3, activation="tanh", use_bias=False, name="cut"),
+        lambda: keras.layers.SeparableConv2D(3, 3, activation="gelu", name="cut"),
+        lambda: keras.layers.EinsumDense("abcd,de->abce", (None, None, 2), activation="relu", name="cut"),
+        lambda: keras.layers.Dense(3, activation="relu", dtype="mixed_float16", name="cut"),
+        lambda: keras.layers.Dense(3, activation=lambda x: keras.ops.relu(x) - 1.0, trainable=False, name="cut"),
+    ],
+    ids=["dense", "conv", "separable", "einsum", "half", "frozen"],
+)
+def test_the_layer_of_the_caller_is_left_alone_while_it_is_computed_without_its_activation(layer, colors):
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(3.0, -1.0), layer(), keras.layers.Flatten()])
+    own = model.get_layer("cut")
+    plain, assigned = own.activation, []
+
+    class Watching(type(own)):
+        def __setattr__(self, name, value):
+            assigned.append(name)
+            super().__setattr__(name, value)
+
+    before = activations_at(model, "cut", before_activation=True)
+    own.__class__ = Watching
+    for seed in range(2):  # the second weights are later changes
+        own.set_weights([np.random.default_rng(seed).normal(size=weight.shape) for weight in own.get_weights()])
+        found, expected = plain(before(colors)), activations_at(model, "cut")(colors)
+        np.testing.assert_allclose(*(tf.cast(values, tf.float32) for values in (found, expected)), rtol=1e-2, atol=1e-3)
+    assert "activation" not in assigned
+    assert {id(variable) for variable in before.variables} == {id(variable) for variable in own.variables}
+
+
+class Residual(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.relu
+
+    def call(self, inputs):
+        return inputs - self.activation(inputs)
+
+
+@pytest.mark.parametrize("layer", [Residual, lambda name: keras.layers.GRU(3, name=name)], ids=["own", "gate"])
+def test_a_layer_whose_activation_is_not_the_last_thing_it_computes_is_refused(layer):
+    model = keras.Sequential([keras.Input((5, 2)), layer(name="cut"), keras.layers.Flatten()])
+    with pytest.raises(
+        ValueError, match="the layer 'cut', a (Residual|GRU), cannot be computed without its activation function"
+    ):
+        activations_at(model, "cut", before_activation=True)
+
+
+def test_flattening_maps_of_unknown_size_is_refused_and_pooling_them_is_not(colors):
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3, name="conv"), keras.layers.GlobalMaxPooling2D()]
+    )
+    np.testing.assert_allclose(features_at(model, "conv", pooling="max")(colors), model(colors), rtol=1e-6)
+    with pytest.raises(ValueError, match="the outputs of the layer 'conv' have shape .* whose size depends on the images"):
+        features_at(model, "conv", pooling="flatten")
+    with pytest.raises(ValueError, match="with spatial axes.*'flatten' gives all of them"):
+        features_at(model, "conv")

@@ -182,11 +182,11 @@ def test_a_gate_multiplies_the_activation_so_that_its_range_is_not_known():
     assert cut_at(sequential(gate, layers.Dense(2), shape=(5, 2)), "cut").values == FREE
 
 
-def test_the_outputs_of_a_nested_model_have_no_bounds():
+def test_the_outputs_of_a_nested_model_have_the_range_of_its_last_layer():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="sigmoid")], name="inner")
     model = sequential(inner, layers.Dense(2), shape=(4,))
     cut = cut_at(model, "inner")
-    assert cut.values == FREE
+    assert cut.values == PixelBox(0.0, 1.0)
     np.testing.assert_allclose(cut.above(cut.below(wide(model))), model(wide(model)), rtol=RTOL_ROUNDING)
 
 
@@ -233,8 +233,12 @@ def states(images):
     ("connect", "num_inputs", "message"),
     [
         (around, 1, "the model 'wired' cannot be cut at 'hidden': another path leads around that layer to the outputs."),
-        (twice, 1, "cannot be cut at 'hidden': that layer gives 2 tensors; expected one. Name a layer that is used once"),
-        (states, 1, "cannot be cut at 'hidden': that layer gives 3 tensors; expected one."),
+        (
+            twice,
+            1,
+            "cannot be cut at 'hidden': the layer 'hidden' gives 2 tensors; expected one. Name a layer that is used once",
+        ),
+        (states, 1, "cannot be cut at 'hidden': the layer 'hidden' gives 3 tensors; expected one."),
         (two_outputs, 1, "the model 'wired' has 1 inputs and 2 outputs; expected one of each."),
         (two_inputs, 2, "the model 'wired' has 2 inputs and 1 outputs; expected one of each."),
     ],
@@ -271,7 +275,115 @@ class Subclassed(keras.Model):
         return images
 
 
-@pytest.mark.parametrize("model", [Subclassed(name="mine"), keras.Sequential([layers.Dense(2)], name="mine")])
-def test_a_model_without_known_wiring_cannot_be_cut(model):
-    with pytest.raises(ValueError, match="the model 'mine' is subclassed or not built, so that its layers cannot be cut apart"):
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Subclassed(name="mine"), "the model 'mine' is subclassed, so that its layers cannot be cut apart. Pass a functional"),
+        (
+            keras.Sequential([layers.Dense(2)], name="mine"),
+            "the model 'mine' is not built, .* Begin it with a keras.Input, or call",
+        ),
+    ],
+)
+def test_a_model_without_known_wiring_cannot_be_cut(model, message):
+    with pytest.raises(ValueError, match=message):
         cut_at(model, "hidden")
+
+
+def backbone():
+    return keras.Sequential(
+        [
+            keras.Input(SHAPE), layers.Conv2D(3, 3, activation="sigmoid", name="conv1"), layers.MaxPooling2D(2, name="pool1"),
+            layers.BatchNormalization(name="norm"), layers.Conv2D(4, 2, activation="relu", name="conv2"),
+        ],
+        name="backbone",
+    )  # fmt: skip
+
+
+def transferred():
+    """As in the guide to transfer learning: a frozen network in inference mode, called as a layer of a new one."""
+    inputs = keras.Input(SHAPE)
+    maps = backbone()(layers.Rescaling(0.1)(inputs), training=False)
+    head = keras.Sequential([layers.Dense(6, activation="tanh", name="hidden"), layers.Dense(3, name="logits")], name="head")
+    return keras.Model(inputs, head(layers.GlobalAveragePooling2D(name="pool")(maps)), name="transferred")
+
+
+@pytest.mark.parametrize(
+    ("layer_name", "values"),
+    [
+        ("backbone/conv1", PixelBox(0.0, 1.0)), ("pool1", PixelBox(0.0, 1.0)), ("backbone/norm", FREE),
+        ("backbone/conv2", PixelBox(0.0, inf)), ("backbone", PixelBox(0.0, inf)), ("pool", PixelBox(0.0, inf)),
+        ("head/hidden", PixelBox(-1.0, 1.0)),
+    ],
+)  # fmt: skip
+def test_nested_models_are_cut_at_the_layers_inside_them(layer_name, values):
+    model = transferred()
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.2, 1.0, weight.shape) for weight in model.get_weights()])
+    cut = cut_at(model, layer_name)
+    assert cut.values == values
+    for training in (False, True):  # the statistics of the frozen part stay
+        outputs = cut.above(cut.below(wide(model), training=training), training=training)
+        np.testing.assert_allclose(outputs, model(wide(model), training=training), rtol=RTOL_ROUNDING, atol=1e-6)
+    parts = {id(variable) for part in (cut.below, cut.above) for variable in part.variables}
+    assert parts == {id(variable) for variable in model.variables}
+
+
+def test_a_part_above_a_nested_layer_is_cut_once_more():
+    model = transferred()
+    upper = cut_at(cut_at(model, "backbone/conv1").above, "hidden")
+    activations = cut_at(model, "backbone/conv1").below(wide(model, 5))
+    np.testing.assert_allclose(upper.above(upper.below(activations)), model(wide(model, 5)), rtol=RTOL_ROUNDING)
+    assert upper.values == PixelBox(-1.0, 1.0)
+
+
+def test_the_box_of_the_images_passes_into_a_nested_model():
+    inner = keras.Sequential([layers.MaxPooling2D(2, name="pool"), layers.Flatten(), layers.Dense(2)], name="inner")
+    model = sequential(layers.Dropout(0.1), inner)
+    assert cut_at(model, "inner/pool", pixel_box=PixelBox(-3.0, 7.0)).values == PixelBox(-3.0, 7.0)
+
+
+def residual():
+    inputs = keras.Input(SHAPE)
+    hidden = layers.Conv2D(2, 3, padding="same", name="conv")(inputs)
+    return keras.Model(inputs, layers.Add(name="sum")([inputs, hidden]), name="block")
+
+
+def twin(images):
+    inner = keras.Sequential([layers.Dense(4, name="hidden")], name="inner")
+    return layers.Dense(2)(layers.Add()([inner(images), inner(layers.Rescaling(2.0)(images))]))
+
+
+@pytest.mark.parametrize(
+    ("model", "layer_name", "message"),
+    [
+        (
+            lambda: sequential(residual(), layers.Flatten()),
+            "block/conv",
+            "at 'block/conv': another path leads around that layer",
+        ),
+        (lambda: functional(twin), "inner/hidden", "at 'inner/hidden': the layer 'inner' gives 2 tensors; expected one."),
+        (transferred, "backbone/conv3", "unknown layer 'backbone/conv3'. Did you mean 'backbone/conv[12]'"),
+        (
+            lambda: sequential(backbone(), layers.Flatten()),
+            "backbon/conv1",
+            "Did you mean 'backbone/conv1'",
+        ),
+        (
+            lambda: sequential(Subclassed(name="own"), layers.Dense(2)),
+            "own/conv",
+            "the layer 'own' is a Subclassed, no functional",
+        ),
+    ],
+)
+def test_layers_of_nested_models_that_cannot_be_cut_are_told(model, layer_name, message):
+    with pytest.raises(ValueError, match=message):
+        cut_at(model(), layer_name)
+
+
+def test_a_bare_name_of_several_nested_models_is_not_guessed():
+    parts = [keras.Sequential([layers.Dense(4, name="hidden"), layers.Dense(4)], name=name) for name in ("one", "other")]
+    with pytest.raises(
+        ValueError, match="several nested models have a layer 'hidden'.*its path: 'one/hidden', 'other/hidden'."
+    ):
+        cut_at(sequential(*parts, shape=(4,)), "hidden")

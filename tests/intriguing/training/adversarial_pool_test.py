@@ -90,7 +90,7 @@ def test_every_example_is_moved_to_the_distortion_asked_for_and_then_clipped(ste
 
 
 def test_images_outside_the_pixel_box_are_told_and_not_clipped(steep):
-    with pytest.raises(ValueError, match="images must lie in the pixel box \\[0.0, 1.0\\]; received values from"):
+    with pytest.raises(ValueError, match="images must lie within bounds .0.0, 1.0.; received values from"):
         distort_activations(steep[0], 255.0 * steep[1], steep[2], search=SEARCH)
 
 

@@ -260,3 +260,47 @@ def test_an_epoch_of_less_batches_than_rounds_is_refused():
         ValueError, match="4 batches of an epoch cannot be divided into 5 rounds. Lower rounds_per_epoch or the"
     ):
         fit(network(), settings(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda images, labels: (images, np.eye(2)[labels]), ValueError, "as of one-hot rows. Pass labels.argmax"),
+        (lambda images, labels: (images, labels.astype(float)), TypeError, "labels must be integers, the numbers of classes"),
+        (lambda images, labels: (images, labels + 1), ValueError, "labels must lie in 0..1, the classes of the classifier"),
+        (lambda images, labels: (images[:, :1], labels), ValueError, r"images must have the shape \[2, 2, 1\] that the model"),
+        (lambda images, labels: (255.0 * images, labels), ValueError, "images must lie within bounds"),
+        (lambda images, labels: ((255.0 * images).astype(np.uint8), labels), TypeError, "images must be floating point"),
+    ],
+    ids=["one-hot", "float", "range", "shape", "bounds", "bytes"],
+)
+def test_batches_that_do_not_fit_are_told_before_training(change, error, message):
+    with pytest.raises(error, match=message):
+        fit_adversarially(network(), endless(change(*examples(64)), 16), steps_per_epoch=STEPS, settings=settings())
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ([keras.layers.Dense(2), keras.layers.Lambda(lambda x: keras.ops.exp(x - keras.ops.logsumexp(x, axis=1, keepdims=True)))],
+         "returns probabilities, rows in .0, 1. that sum to 1, but no softmax is recognized at its end"),
+        ([keras.layers.Dense(1, "sigmoid")], "one score for each of at least two classes"),
+    ],
+    ids=["softmax of its own", "one output"],
+)  # fmt: skip
+def test_a_model_whose_loss_is_not_known_is_told(last, message):
+    hidden = keras.layers.Dense(4, "sigmoid", name="hidden1")
+    model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), hidden, *last])
+    images, labels = examples(64)
+    with pytest.raises(ValueError, match=message):
+        fit_adversarially(model, endless((images, 0 * labels), 16), steps_per_epoch=STEPS, settings=settings())
+
+
+def test_half_precision_trains_against_pools(without_search):
+    losses = []
+    for policy in ("float32", "mixed_bfloat16"):
+        hidden, last = keras.layers.Dense(4, "sigmoid", name="hidden1", dtype=policy), keras.layers.Dense(2, dtype=policy)
+        model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), hidden, last])
+        model.set_weights(network().get_weights())
+        losses.append(fit(model, settings(2)).losses)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)

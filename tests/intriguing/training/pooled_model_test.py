@@ -61,7 +61,7 @@ def test_the_loss_is_that_of_the_shares_with_regularizers_once_and_so_are_the_me
     clean = surprise(model(images), labels)
     losses = [surprise(model.get_layer("logits")(hidden), [0]), surprise(model(far), [1])]
     decay = 0.15 * sum(np.sum(layer.get_weights()[0].astype(np.float64) ** 2) for layer in model.layers[1:])
-    empty = pooled.fit(images, labels, batch_size=16, epochs=1, verbose=0).history
+    empty = fit(pooled, (images, labels), epochs=1)
     np.testing.assert_allclose(empty["loss"], 0.5 * clean + decay, rtol=RTOL_ROUNDING)
     put(pooled, 0, hidden, 0)
     put(pooled, 1, far, 1)
@@ -214,7 +214,7 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: PooledModel(Subclassed(name="mine"), pools=POOLS), ValueError, "the model 'mine' is subclassed or not built"),
+        (lambda: PooledModel(Subclassed(name="mine"), pools=POOLS), ValueError, "the model 'mine' is subclassed, so that"),
         (lambda: PooledModel(network(), pools=()), ValueError, "pools must name at least one layer"),
         (lambda: PooledModel(network(), pools=(LayerPool(layer="hiden1"),)), ValueError, "Did you mean 'hidden1'"),
         (lambda: RenewPools(*examples(4), rounds_per_epoch=0), ValueError, "rounds_per_epoch must be positive; received 0."),
@@ -226,17 +226,159 @@ def test_wrong_settings_are_told(make, error, message):
         make()
 
 
-@pytest.mark.parametrize(
-    ("labels", "error", "message"),
-    [
-        (np.zeros(3, np.int32), ValueError, "labels must have one class for each of the 16 images; received shape \\(3,\\)"),
-        (np.full(16, 2), ValueError, "labels must lie in 0..1"), (np.zeros(16), TypeError, "labels must be integers"),
-    ],
-)  # fmt: skip
-def test_images_and_labels_that_do_not_go_together_are_told_before_training(labels, error, message):
+WRONG_LABELS = {
+    "one for each": (np.zeros(3, np.int32), ValueError, "labels must have one class for each of the 16 images; received shape"),
+    "range": (np.full(16, 2), ValueError, "labels must lie in 0..1"),
+    "float": (np.zeros(16), TypeError, "labels must be integers, the numbers of classes; received float64. Pass labels.astype"),
+    "one-hot": (np.eye(2)[np.zeros(16, np.int32)], ValueError, "as of one-hot rows. Pass labels.argmax"),
+    "column": (np.zeros((16, 1), np.int32), ValueError, r"received shape \(16, 1\). Pass labels\[:, 0\]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "error", "message"), WRONG_LABELS.values(), ids=WRONG_LABELS)
+def test_labels_that_are_no_classes_of_the_images_are_told_before_training(labels, error, message):
     images, right = examples(16)
     with pytest.raises(error, match=message):
         pooled_of(network()).fit(images, right, callbacks=[RenewPools(images, labels)], verbose=0)
+    with pytest.raises(error, match=message):
+        pooled_of(network()).fit(images, labels, callbacks=[RenewPools(images, right)], verbose=0)
+
+
+@pytest.mark.parametrize("labels", ["one-hot", "float"])
+def test_labels_of_a_data_set_that_are_no_classes_are_told_in_its_first_step(labels):
+    images, right = examples(16)
+    wrong, error, message = WRONG_LABELS[labels]
+    batches = tf.data.Dataset.from_tensor_slices((images, wrong.astype(np.float32))).batch(8)
+    with pytest.raises(error, match=message.split(";")[0].split(". ")[0]):
+        pooled_of(network()).fit(batches, shuffle=False, callbacks=[RenewPools(images, right, rounds_per_epoch=1)], verbose=0)
+
+
+def test_a_loss_of_the_caller_may_want_other_labels():
+    images, labels = examples(16)
+    pooled = pooled_of(network(), loss=keras.losses.CategoricalCrossentropy(from_logits=True))
+    hot = np.eye(2, dtype=np.float32)[labels]
+    callback = RenewPools(images, labels, rounds_per_epoch=1)
+    assert np.isfinite(pooled.fit(images, hot, callbacks=[callback], verbose=0).history["loss"][0])
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (np.zeros((16, 3, 3, 1), np.float32), ValueError, r"images must have the shape \[2, 2, 1\] that the model .* expects"),
+        (np.zeros((16, *SHAPE), np.uint8), TypeError, "images must be floating point; received uint8"),
+        (np.full((16, *SHAPE), 200.0), ValueError, "images must lie within bounds"),
+    ],
+    ids=["shape", "bytes", "range"],
+)
+def test_images_that_the_attack_would_refuse_are_told_before_training(images, error, message):
+    right, labels = examples(16)
+    with pytest.raises(error, match=message):
+        pooled_of(network()).fit(right, labels, callbacks=[RenewPools(images, labels)], verbose=0)
+
+
+def test_images_of_another_shape_are_told_before_training():
+    with pytest.raises(ValueError, match=r"images must have the shape \[2, 2, 1\] .* received \[16, 3, 3, 1\]"):
+        pooled_of(network()).fit(np.zeros((16, 3, 3, 1)), np.zeros(16, int), callbacks=[RenewPools(*examples(16))], verbose=0)
+
+
+def test_empty_pools_without_their_callback_are_refused_and_filled_ones_are_not():
+    data, pooled = examples(16), pooled_of(network())
+    for train in (pooled.fit, pooled.train_on_batch):
+        with pytest.raises(
+            ValueError, match=r"the pools hold no examples.*Pass callbacks=\[RenewPools\(images, labels\)\] to fit"
+        ):
+            train(*data)
+    fit(pooled, data, epochs=2)
+    assert np.isfinite(pooled.fit(*data, verbose=0).history["loss"][0])
+
+
+class Exponents(keras.layers.Layer):
+    """Computes a softmax of its own, which nobody recognizes."""
+
+    def call(self, logits):
+        exponents = keras.ops.exp(logits)
+        return exponents / keras.ops.sum(exponents, axis=1, keepdims=True)
+
+
+def with_head(*head, policy="float32"):
+    keras.utils.set_random_seed(0)
+    plain = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    layers = keras.layers
+    try:
+        body = [layers.Flatten(), layers.Dense(4, "sigmoid", name="hidden1")]
+        return keras.Sequential([keras.Input(SHAPE), *body, *(make() for make in head)])
+    finally:
+        keras.config.set_dtype_policy(plain)
+
+
+def logits():
+    return keras.layers.Dense(2, name="logits")
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ([logits, Exponents], "returns probabilities, rows in .0, 1. that sum to 1, but no softmax is recognized at its end"),
+        ([lambda: keras.layers.Dense(1, "sigmoid")], r"one score for each of at least two classes.*received shape \[None, 1\]"),
+    ],
+    ids=["softmax of its own", "one output"],
+)
+def test_outputs_whose_loss_is_not_known_are_refused(head, message):
+    data = examples(16)
+    with pytest.raises(ValueError, match=message):
+        pooled_of(with_head(*head)).fit(
+            data[0], np.zeros(16, int), callbacks=[RenewPools(data[0], np.zeros(16, int))], verbose=0
+        )
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
+@pytest.mark.parametrize("last", ["float32", None], ids=["whole outputs", "reduced outputs"])
+def test_networks_of_other_precision_have_nearly_the_loss_of_float32(policy, last):
+    data, histories = examples(32), []
+    weights = with_head(logits).get_weights()
+    for chosen in ("float32", policy):
+        model = with_head(logits, lambda: keras.layers.Softmax(dtype=last), policy=chosen)
+        model.set_weights(weights)  # initializers draw others for other precisions
+        histories.append(fit(pooled_of(model, optimizer=keras.optimizers.SGD(0.1)), data, epochs=2))
+    for name in histories[0]:
+        np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=0.02, err_msg=name)
+
+
+def test_a_pool_may_lie_inside_a_nested_model():
+    plain, data = with_head(logits), examples(32)
+    body = keras.Sequential(plain.layers[:-1], name="body")
+    histories = []
+    for model, layer in ((plain, "hidden1"), (keras.Sequential([keras.Input(SHAPE), body, plain.layers[-1]]), "body/hidden1")):
+        model.set_weights(with_head(logits).get_weights())
+        pooled = PooledModel(model, pools=(LayerPool(layer=layer, size=8, replaced=0.5),), search=SEARCH, seed=3)
+        pooled.compile("adam", jit_compile=False)
+        histories.append(fit(pooled, data, epochs=2))
+    np.testing.assert_allclose(histories[1]["body_hidden1_pool_loss"], histories[0]["hidden1_pool_loss"], rtol=RTOL_ROUNDING)
+    np.testing.assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=RTOL_ROUNDING)
+
+
+HEADS = {
+    "softmax layer": [logits, keras.layers.Softmax],
+    "softmax in a dense layer": [lambda: keras.layers.Dense(2, "softmax", name="logits")],
+    "activation layer": [logits, lambda: keras.layers.Activation("softmax", dtype="float32")],
+    "nested": [lambda: keras.Sequential([keras.layers.Dense(2, "softmax", name="logits")], name="head")],
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_pools_below_a_softmax_hold_the_examples_of_the_logits(head, monkeypatch):
+    monkeypatch.undo()  # the search is the subject
+    (images, labels), pools = examples(8), []
+    plain = with_head(logits)
+    for model in (plain, with_head(*HEADS[head])):
+        model.set_weights(plain.get_weights())
+        pooled = PooledModel(model, pools=(LayerPool(layer="hidden1", size=8, replaced=1.0),), search=SEARCH)
+        pooled.renew(tf.constant(images), tf.constant(labels), number=1, attacked_at_once=8, report=lambda pool, done: None)
+        pools.append(pooled.pool(0))
+    assert pools[0].count == pools[1].count > 0
+    np.testing.assert_allclose(pools[1].activations, pools[0].activations, atol=1e-3)
+    np.testing.assert_array_equal(pools[1].labels, pools[0].labels)
 
 
 def test_the_callback_wants_a_model_with_pools():

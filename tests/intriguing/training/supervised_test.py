@@ -211,3 +211,91 @@ def test_full_batch_reports_and_stops_at_its_budget(examples, monkeypatch):
     assert [(done, total) for done, total, _ in calls] == [(5, 12), (10, 12), (12, 12)]
     assert tuple(loss for _, _, loss in calls) == record.losses and record.losses[2] < record.losses[0]
     assert record.converged is False
+
+
+def with_softmax(model):
+    return keras.Sequential([keras.Input(SHAPE), *model.layers, keras.layers.Softmax()])
+
+
+def test_a_model_that_ends_in_a_softmax_is_trained_as_its_logits_are(examples):
+    images, labels = (part.numpy() for part in examples)
+    records = []
+    for end in (lambda model: model, with_softmax):
+        minibatches, whole = end(network()), end(network())
+        settings = MinibatchTraining(num_epochs=1, batch_size=20)
+        record = fit_minibatches(minibatches, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
+        full = fit_full_batch(whole, images, labels, settings=FullBatchTraining(max_iterations=3))
+        records.append([*record.losses, *full.losses])
+    np.testing.assert_allclose(records[1], records[0], rtol=1e-4)
+
+
+def test_labels_may_be_bytes_or_long_integers(examples):
+    images, labels = (part.numpy() for part in examples)
+    settings = MinibatchTraining(num_epochs=1, batch_size=60)
+    losses = [
+        fit_minibatches(network(), endless(images, labels.astype(dtype), 60), steps_per_epoch=1, settings=settings).losses
+        for dtype in (np.int32, np.uint8, np.int64)
+    ]
+    np.testing.assert_array_equal(losses, np.tile(losses[0], [3, 1]))
+
+
+def wrong_examples(images, labels):
+    return {
+        "one-hot": (images, np.eye(3)[labels], ValueError, "as of one-hot rows. Pass labels.argmax"),
+        "column": (images, labels[:, np.newaxis], ValueError, "Pass labels.*, 0"),
+        "float": (images, labels.astype(np.float32), TypeError, "labels must be integers, the numbers of classes; received float32"),
+        "range": (images, labels + 1, ValueError, "labels must lie in 0..2, the classes of the classifier; received values from"),
+        "shape": (images[:, :1], labels, ValueError, r"images must have the shape \[2, 4, 1\] that the model .* expects"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ["one-hot", "column", "float", "range", "shape"])
+def test_examples_that_do_not_fit_the_model_are_told_before_training(examples, wrong):
+    images, labels, error, message = wrong_examples(*(part.numpy() for part in examples))[wrong]
+    with pytest.raises(error, match=message):
+        fit_full_batch(network(), images, labels)
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(60)
+    with pytest.raises(error, match=message):
+        fit_minibatches(network(), batches, steps_per_epoch=1, settings=MinibatchTraining(batch_size=60))
+
+
+def test_labels_of_another_number_are_told(examples):
+    with pytest.raises(ValueError, match="labels must have one class for each of the 60 images; received shape"):
+        fit_full_batch(network(), examples[0], examples[1][:50])
+
+
+def test_batches_without_labels_are_told(examples):
+    batches = tf.data.Dataset.from_tensor_slices(examples[0]).batch(60)
+    with pytest.raises(ValueError, match="batches must be of .images, labels.; received TensorSpec"):
+        fit_minibatches(network(), batches, steps_per_epoch=1)
+
+
+def test_weights_in_double_precision_are_told(examples):
+    model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(3, dtype="float64")])
+    with pytest.raises(
+        TypeError, match="the trainable weights must be float32; .* is float64. Build the model with the dtype policy"
+    ):
+        fit_full_batch(model, *examples)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_layers_in_half_precision_have_nearly_the_loss_of_float32(examples, policy):
+    images, labels = (part.numpy() for part in examples)
+    found = []
+    for dtype in ("float32", policy):
+        keras.utils.set_random_seed(0)
+        hidden = keras.layers.Dense(3, dtype=dtype, kernel_regularizer=keras.regularizers.L2(1e-3))
+        model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), hidden])
+        settings = MinibatchTraining(num_epochs=2, batch_size=20)
+        record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
+        found.append(
+            [*record.losses, *fit_full_batch(model, images, labels, settings=FullBatchTraining(max_iterations=3)).losses]
+        )
+    np.testing.assert_allclose(found[1], found[0], rtol=0.05)
+
+
+def test_a_model_that_is_not_built_is_told_and_stays_so(examples):
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)], name="mine")
+    with pytest.raises(ValueError, match="the model 'mine' must be built before it is trained. Begin it with a keras.Input."):
+        fit_full_batch(model, *examples)
+    assert not model.built

@@ -1,0 +1,63 @@
+"""Which output of a network a folder of images means: by name where the names are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from intriguing.data.image_folder import list_images
+from intriguing.names import suggestion
+
+_IMAGENET_CLASSES = 1000
+
+
+def imagenet_class_names() -> tuple[str, ...]:
+    """Returns the WordNet ids of the 1000 classes of ImageNet, in the order in which networks have them as outputs."""
+    return tuple(sorted(tfds.builder("imagenet2012").info.features["label"].names))
+
+
+def numbering_of(
+    folder: Path, *, num_classes: int | None = None, class_names: Sequence[str] = ()
+) -> tuple[tuple[str, ...], bool]:
+    """Finds the names that number the classes of a folder as a network numbers its outputs.
+
+    Args:
+        folder: With folders split/class/image in it.
+        num_classes: Outputs of the network; None if that is not known.
+        class_names: Their names, if known. Folders named by WordNet ids are known to a network of 1000 classes.
+
+    Returns:
+        The names, as `dataset_card` takes them, empty where the sorted names of the folders give the same numbers; and False
+        if names are known, and none of the folders has one of them.
+
+    Raises:
+        ValueError: If the folder has other classes than the network; the message says what to do.
+    """
+    found = list_images(folder).class_names
+    known = tuple(class_names)
+    if not known and num_classes == _IMAGENET_CLASSES and set(found) <= set(imagenet_class_names()):
+        known = imagenet_class_names()
+    unknown = [name for name in found if name not in known]
+    if not unknown:
+        return (() if known == found else known), True
+    is_smaller = num_classes is not None and len(found) < num_classes
+    if is_smaller or (known and len(unknown) < len(found)):
+        raise ValueError(_other_classes(folder, found, unknown, known, num_classes))
+    return (), not known
+
+
+def _other_classes(
+    folder: Path, found: Sequence[str], unknown: Sequence[str], known: Sequence[str], num_classes: int | None
+) -> str:
+    if known:
+        return (
+            f"the class {unknown[0]!r} of {str(folder)!r} is none of the network.{suggestion(unknown[0], known)} Rename that "
+            "folder, or pass --class_names=FILE with the names of all classes in the order of the network's outputs."
+        )
+    return (
+        f"the folder {str(folder)!r} has {len(found)} classes, and the network {num_classes}: numbered by the sorted names of "
+        "their folders, they would be other ones than those of the network. Pass --class_names=FILE with the names of all "
+        "classes in the order of the network's outputs, or make an empty folder for each class that is missing."
+    )

@@ -1,0 +1,108 @@
+"""Checks of what training is given, before time is spent: images, labels, and the outputs of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from intriguing.models.logits import checked_classes, in_mode
+from intriguing.training.losses import returns_probabilities
+
+_NUM_PROBED = 32  # images whose outputs are looked at
+_ATOL_SUM = 1e-2  # of probabilities in half precision
+
+
+def checked_labels(labels: Any, *, num_images: int, num_classes: int) -> tf.Tensor:
+    """Returns one class for each image as int32 `[num_images]`.
+
+    Raises:
+        TypeError: If the labels are not integers.
+        ValueError: If they are one-hot rows or a column, if there is not one for each image, or one that is no class.
+    """
+    labels = np.asarray(labels)
+    check_labels_spec(labels.shape, labels.dtype, num_classes=num_classes)
+    return checked_classes(labels, "labels", num_images=num_images, num_classes=num_classes)
+
+
+def check_labels_spec(shape: Sequence[int | None], dtype: Any, *, num_classes: int) -> None:
+    """Checks the shape and dtype of labels, as `checked_labels` does."""
+    if len(shape) == 2 and shape[1] == num_classes:
+        raise ValueError(
+            f"labels must be one class for each image, integers [images]; received shape {tuple(shape)}, as of one-hot rows. "
+            "Pass labels.argmax(axis=-1)."
+        )
+    if len(shape) == 2 and shape[1] == 1:
+        raise ValueError(
+            f"labels must be one class for each image, integers [images]; received shape {tuple(shape)}. Pass labels[:, 0]."
+        )
+    if not tf.as_dtype(dtype).is_integer:
+        raise TypeError(
+            f"labels must be integers, the numbers of classes; received {tf.as_dtype(dtype).name}. Pass labels.astype('int32')."
+        )
+
+
+def check_images_shape(model: keras.Model, shape: Sequence[int | None]) -> None:
+    """Raises a `ValueError` unless images `[batch, ...]` have the shape that a model expects, as far as both are known."""
+    expected = getattr(model, "input_shape", None)
+    if not isinstance(expected, tuple):  # of a subclassed model, or of several inputs
+        return
+    fits = len(shape) == len(expected) and all(
+        size is None or wanted is None or size == wanted for size, wanted in zip(shape[1:], expected[1:], strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"images must have the shape {list(expected[1:])} that the model {model.name!r} expects, in batches; received "
+            f"{list(shape)}."
+        )
+
+
+def check_classifier(model: keras.Model, images: Any) -> int:
+    """Returns the number of classes of a model, after a look at its outputs for some images.
+
+    Args:
+        model: A Keras model.
+        images: `[n, ...]`; the first of them are used.
+
+    Raises:
+        ValueError: If the outputs are not one score for each of at least two classes, or if they are probabilities and no
+            softmax is recognized, so that their loss would be that of logits; or if the model is not built.
+    """
+    if not model.built:  # a call would fix the batch size of a Sequential model
+        raise ValueError(f"the model {model.name!r} must be built before it is trained. Begin it with a keras.Input.")
+    outputs = model(images[:_NUM_PROBED], **in_mode(model, training=False))
+    shape = getattr(outputs, "shape", None)
+    if shape is None or len(shape) != 2 or shape[1] < 2:
+        received = type(outputs).__name__ if shape is None else f"shape {[None, *shape[1:]]}"
+        raise ValueError(
+            f"the model {model.name!r} must return one score for each of at least two classes, [batch, classes]; received "
+            f"{received}. For two classes give it two outputs."
+        )
+    if not returns_probabilities(model) and _look_like_probabilities(outputs):
+        raise ValueError(
+            f"the model {model.name!r} returns probabilities, rows in [0, 1] that sum to 1, but no softmax is "
+            "recognized at its end, so that its loss would be that of logits. End it in keras.layers.Softmax, or let it return "
+            "logits."
+        )
+    return int(shape[1])
+
+
+def _look_like_probabilities(outputs: Any) -> bool:
+    """True if all rows `[batch, classes]` lie in [0, 1] and sum to 1."""
+    rows = np.asarray(tf.cast(outputs, tf.float32), np.float64)
+    return bool(np.all((rows >= 0.0) & (rows <= 1.0)) and np.all(np.abs(rows.sum(axis=1) - 1.0) < _ATOL_SUM))
+
+
+def check_batches(model: keras.Model, batches: tf.data.Dataset) -> tf.Tensor:
+    """Returns the images of the first of some batches `(images, labels)`, after the checks of this module."""
+    spec = batches.element_spec
+    if not (isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, tf.TensorSpec) for part in spec)):
+        raise ValueError(f"batches must be of (images, labels); received {spec}. Map them to pairs.")
+    check_images_shape(model, spec[0].shape)
+    images, labels = next(iter(batches.take(1)))
+    num_classes = check_classifier(model, images)
+    checked_labels(labels, num_images=len(images), num_classes=num_classes)
+    return images

@@ -1,0 +1,46 @@
+"""The cross-entropy of a classifier that returns logits or probabilities: training decides here, and nowhere else, which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from intriguing.models.layer_graph import ends_in_softmax
+from intriguing.models.layer_paths import is_wired
+
+BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
+"""From `(outputs of the model, images, labels)` of a batch to a scalar."""
+
+
+def returns_probabilities(model: keras.Model) -> bool:
+    """True if a functional or Sequential model ends in a softmax that is recognized."""
+    return is_wired(model) and ends_in_softmax(model)
+
+
+def surprise_of(model: keras.Model) -> BatchLoss:
+    """Returns the mean cross-entropy that fits the outputs of a model, `cross_entropy` or `surprise_at_probabilities`."""
+    return surprise_at_probabilities if returns_probabilities(model) else cross_entropy
+
+
+def cross_entropy(logits: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the mean cross-entropy of the labels, a scalar."""
+    del images
+    return tf.reduce_mean(surprises(logits, labels, from_logits=True))
+
+
+def surprise_at_probabilities(probabilities: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the mean cross-entropy of the labels, a scalar, for a model that ends in a softmax."""
+    del images
+    return tf.reduce_mean(surprises(probabilities, labels, from_logits=False))
+
+
+def surprises(outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool) -> tf.Tensor:
+    """Returns the cross-entropy of each label, float32 `[batch]`, also for outputs of reduced precision."""
+    labels = tf.cast(labels, tf.int32)
+    if from_logits:
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(outputs, tf.float32))
+    # Keras looks for the softmax in the graph; a cast in between would hide it.
+    return tf.cast(keras.losses.sparse_categorical_crossentropy(labels, outputs), tf.float32)

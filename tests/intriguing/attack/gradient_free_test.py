@@ -1,0 +1,154 @@
+"""Images that a gradient does not find are found, and what cannot be said is not said."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.attack import QUICK_SEARCH, SearchStatus, minimize_distortion, objective
+from intriguing.attack.gradient_free import COST, far_starts
+from intriguing.models.logits import split_weights
+from intriguing.pixels import PixelBox
+
+layers = keras.layers
+NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 12, 3, 8
+ONE_LOOK = 1 + COST
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).uniform(size=(NUM_IMAGES, NUM_PIXELS)).astype(np.float32)
+
+
+def network(*first, scale=1.0):
+    model = keras.Sequential([keras.Input((NUM_PIXELS,)), *first, layers.Dense(16, "sigmoid"), layers.Dense(NUM_CLASSES)])
+    rng = np.random.default_rng(1)
+    model.set_weights([rng.normal(size=weight.shape) * (2.0 if index else scale) for index, weight in enumerate(model.weights)])
+    return model
+
+
+def predicted(model, images):
+    return np.asarray(model(images)).argmax(axis=1)
+
+
+def with_gradient_blocked(block):
+    model = network()
+    return lambda images: model(block(images))
+
+
+def test_a_start_is_of_an_accepted_class_and_little_behind_the_boundary(images):
+    model = network()
+    labels = predicted(model, images)
+    accepted = objective.accepted_classes(labels, NUM_CLASSES, targeted=False)
+    missed = tf.constant(np.arange(NUM_IMAGES) % 2 == 0)
+    architecture, weights = split_weights(model, (NUM_PIXELS,))
+    start = far_starts(architecture, weights, tf.constant(images), accepted=accepted, missed=missed, pixel_box=PixelBox())
+    np.testing.assert_array_equal(start.found, missed)
+    found = start.found.numpy()
+    assert (predicted(model, start.position)[found] != labels[found]).all()
+    nearer = images + 0.97 * (start.position.numpy() - images)
+    np.testing.assert_array_equal(predicted(model, nearer)[found], labels[found])
+    np.testing.assert_array_equal(start.position.numpy()[~found], images[~found])
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda images: tf.round(images * 255.0) / 255.0,
+        lambda images: tf.floor(images * 16.0) / 16.0,
+        lambda images: tf.cast(tf.cast(images * 255.0, tf.int32), tf.float32) / 255.0,
+        tf.stop_gradient,
+    ],
+    ids=["round", "floor", "cast", "stop_gradient"],
+)
+def test_a_network_that_blocks_its_gradient_has_a_status_that_says_so_after_one_look(block, images):
+    classifier = with_gradient_blocked(block)
+    labels = predicted(classifier, images)
+    found = minimize_distortion(classifier, images, labels=labels, search="fast")
+    assert found.status.numpy().tolist() == [SearchStatus.NO_GRADIENT] * NUM_IMAGES
+    # A success without gradients is one all the same, and is what the classifier itself predicts.
+    np.testing.assert_array_equal(found.succeeded, predicted(classifier, found.distorted) != labels)
+    assert found.succeeded.numpy().all()
+
+
+def test_a_constant_classifier_has_a_status_that_says_so_after_one_look(images):
+    found = minimize_distortion(
+        lambda images: tf.zeros([tf.shape(images)[0], 1]) * images[:, :1] + [[1.0, 2.0, 3.0]], images, labels=2, search="fast"
+    )
+    assert not found.succeeded.numpy().any()
+    assert found.status.numpy().tolist() == [SearchStatus.NO_GRADIENT] * NUM_IMAGES
+    assert found.num_evaluations.numpy().max() <= ONE_LOOK
+
+
+def test_saturated_sigmoids_are_no_defence(images):
+    model = network(scale=1000.0)
+    labels = predicted(model, images)
+    targets = (labels + 1) % NUM_CLASSES
+    reachable = np.isin(targets, labels)
+    found = minimize_distortion(model, images, targets=targets, search="fast")
+    assert found.succeeded.numpy()[reachable].all()
+    np.testing.assert_array_equal(found.succeeded, predicted(model, found.distorted) == targets)
+    assert found.num_evaluations.numpy().max() <= QUICK_SEARCH.max_evaluations
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_network_that_returns_nan_is_refused(images, everything):
+    model = network()
+    weights = model.get_weights()
+    if everything:
+        weights[0][:] = np.nan
+    else:
+        weights[-1][1] = np.nan
+    model.set_weights(weights)
+    with pytest.raises(ValueError, match="returns NaN or infinite values for every image. Check its weights"):
+        minimize_distortion(model, images, labels=np.zeros(NUM_IMAGES, int), search="fast")
+
+
+def test_an_image_for_which_the_network_returns_nan_has_a_status_of_its_own(images):
+    model = network()
+
+    def classifier(images):
+        return model(images) + tf.where(images[:, :1] > 2.0, float("nan"), 0.0)
+
+    bright = images.copy()
+    bright[3, 0] = 2.5
+    labels = predicted(model, images)
+    found = minimize_distortion(classifier, bright, labels=labels, bounds=(0.0, 3.0), search="fast")
+    assert found.status.numpy()[3] == SearchStatus.NOT_FINITE and not found.succeeded.numpy()[3]
+    assert found.succeeded.numpy()[np.arange(NUM_IMAGES) != 3].all()
+
+
+def test_a_classifier_that_draws_random_numbers_is_an_error_that_says_so(images):
+    generator = tf.random.Generator.from_seed(0)
+    model = network()
+
+    def classifier(images):
+        return model(images) + 50.0 * generator.normal([tf.shape(images)[0], NUM_CLASSES])
+
+    with pytest.raises(RuntimeError, match="contradicts the search on .* It draws random numbers"):
+        minimize_distortion(classifier, images, labels=predicted(model, images), search="fast")
+
+
+def test_probabilities_that_cannot_be_cut_are_taken_by_their_logarithm_with_a_warning(images):
+    one, two = network(), network(scale=0.5)
+
+    def ensemble(images):
+        return 0.5 * (tf.nn.softmax(one(images)) + tf.nn.softmax(two(images)))
+
+    labels = predicted(ensemble, images)
+    with pytest.warns(UserWarning, match="the classifier returns probabilities, .* Their logarithm is used"):
+        found = minimize_distortion(ensemble, images, labels=labels, search="fast")
+    assert found.succeeded.numpy().all()
+    assert (predicted(ensemble, found.distorted) != labels).all()
+
+
+def test_calls_inside_a_function_or_a_replica_are_refused(images):
+    model = network()
+    with pytest.raises(RuntimeError, match="must be called eagerly; received a call inside a tf.function"):
+        tf.function(lambda batch: minimize_distortion(model, batch, labels=0), autograph=False)(images)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with warnings.catch_warnings(), pytest.raises(RuntimeError, match="must be called outside of strategy.run"):
+        warnings.simplefilter("ignore")
+        strategy.run(lambda: minimize_distortion(model, images, labels=0))

@@ -1,0 +1,158 @@
+"""The flat graph computes what the model computes, finds the softmax in every form, and leaves the model as it was."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.models.layer_graph import ends_in_softmax, layer_graph, logits_of, operation_kind
+from tests.oracles.softmax_forms import FORMS, NUM_PIXELS, logits_model, with_equal_weights
+
+RTOL = 1e-5  # of the same sums in single precision
+layers = keras.layers
+IMAGES = np.random.default_rng(0).uniform(size=(3, NUM_PIXELS)).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_logits_of_every_form_are_those_of_the_network_without_softmax(form):
+    model = with_equal_weights(FORMS[form]())
+    assert ends_in_softmax(model)
+    logits = logits_of(model)
+    assert logits.ending == "softmax"
+    expected = with_equal_weights(logits_model())(IMAGES)
+    np.testing.assert_allclose(np.reshape(logits.graph(IMAGES), expected.shape), expected, rtol=RTOL, atol=RTOL)
+    np.testing.assert_allclose(layer_graph(model)(IMAGES), model(IMAGES), rtol=RTOL)
+
+
+class Halving(keras.Layer):
+    def call(self, inputs):
+        return inputs / 2.0
+
+
+class OwnSoftmax(keras.layers.Dense):
+    """A layer whose activation function is not the last thing it does."""
+
+    def call(self, inputs):
+        return -super().call(inputs)
+
+
+def with_two_units(ending):
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, ending(layers.Dense(2)(inputs)))
+
+
+NO_PROBABILITIES = {
+    "logits": lambda: with_two_units(lambda logits: logits),
+    "a sigmoid": lambda: with_two_units(layers.Activation("sigmoid")),
+    "an own layer": lambda: with_two_units(OwnSoftmax(2, activation="softmax")),
+    "followed by an own layer": lambda: with_two_units(lambda logits: Halving()(layers.Softmax()(logits))),
+    "followed by a Dense": lambda: with_two_units(lambda logits: layers.Dense(2)(layers.Softmax()(logits))),
+    "negated": lambda: with_two_units(lambda logits: layers.Rescaling(-1.0)(layers.Softmax()(logits))),
+    "divided by": lambda: with_two_units(lambda logits: 1.0 / layers.Softmax()(logits)),
+    "with an offset": lambda: with_two_units(lambda logits: layers.Rescaling(1.0, 5.0)(layers.Softmax()(logits))),
+    "of places": lambda: with_two_units(lambda logits: layers.Flatten()(layers.Softmax()(layers.Reshape((2, 1))(logits)))),
+    "of the batch": lambda: with_two_units(lambda logits: keras.ops.softmax(logits, axis=0)),
+    "the logarithm": lambda: with_two_units(lambda logits: keras.ops.log_softmax(logits)),
+}
+
+
+@pytest.mark.parametrize("form", NO_PROBABILITIES)
+def test_what_does_not_end_in_a_softmax_over_the_classes_is_not_said_to(form):
+    assert not ends_in_softmax(NO_PROBABILITIES[form]())
+
+
+def test_what_has_no_graph_does_not_end_in_a_softmax():
+    class Subclassed(keras.Model):
+        def call(self, inputs):
+            return tf.nn.softmax(inputs)
+
+    two = [keras.Input((3,)), keras.Input((3,))]
+    for model in (
+        Subclassed(),
+        keras.Sequential([layers.Dense(3, "softmax")]),
+        keras.Model(two, layers.Softmax()(layers.Add()(two))),
+        len,
+    ):
+        assert not ends_in_softmax(model)
+
+
+def test_the_logarithm_of_a_softmax_is_left_out_of_the_logits():
+    model = with_two_units(keras.ops.log_softmax)
+    logits = logits_of(model)
+    assert logits.ending == "log_softmax"
+    np.testing.assert_allclose(logits.graph(np.ones((1, 3))), model.layers[1](np.ones((1, 3))), rtol=RTOL)
+
+
+def test_a_model_with_its_own_call_is_not_taken_apart():
+    class Negated(keras.Model):
+        def call(self, inputs):
+            return -super().call(inputs)
+
+    inputs = keras.Input((3,))
+    model = Negated(inputs, layers.Dense(2)(inputs))
+    with pytest.raises(ValueError, match="must be functional or sequential"):
+        layer_graph(model)
+    outer = keras.Sequential([keras.Input((3,)), model])
+    assert [step.operation for step in layer_graph(outer).steps] == [model]
+
+
+def every_kind():
+    """A network with what the graph must follow: shared models, sizes that are known outside only, constants, a merge."""
+    backbone = keras.Sequential(
+        [keras.Input((None, None, 2)), layers.Conv2D(3, 3, activation="relu"), layers.BatchNormalization()]
+    )
+    inputs = keras.Input((6, 5, 2))
+    one, other = backbone(inputs / 2.0, training=True), backbone(layers.Rescaling(2.0, 0.1)(inputs))
+    merged = layers.Concatenate()([layers.Dropout(0.5)(one, training=True), other - np.ones(3, np.float32)])
+    return keras.Model(inputs, layers.Dense(4)(layers.Flatten()(merged)))
+
+
+def test_a_graph_computes_what_the_model_computes_in_inference():
+    model = every_kind()
+    images = np.random.default_rng(1).normal(size=(2, 6, 5, 2)).astype(np.float32)
+    graph = layer_graph(model)
+    np.testing.assert_allclose(graph(images), model(images, training=False), rtol=RTOL, atol=RTOL)
+    assert all(None not in shape for shape in graph.shapes)
+    assert sum(type(step.operation) is layers.Conv2D for step in graph.steps) == 2
+
+
+def test_following_a_model_leaves_it_and_the_names_of_layers_alone():
+    model = with_equal_weights(FORMS["one Dense twice"]())
+    keras.backend.clear_session()
+    calls = [len(layer._inbound_nodes) for layer in model.layers]
+    logits_of(model).graph(IMAGES)
+    assert [len(layer._inbound_nodes) for layer in model.layers] == calls
+    assert layers.Dense(1).name == "dense" and layers.Add().name == "add" and keras.Input((1,)).name.startswith("keras_tensor")
+
+
+def test_a_deep_network_is_followed():
+    inputs = keras.Input((2,))
+    values = inputs
+    for _ in range(700):
+        values = keras.ops.negative(values)
+    assert len(layer_graph(keras.Model(inputs, values)).steps) == 700
+
+
+def test_the_operations_of_keras_are_known_by_name():
+    """Keras does not export their classes; a name that changes is found here, and is refused by the library until then."""
+    inputs = keras.Input((3,))
+    made = {
+        "Add": inputs + 1.0, "Subtract": inputs - 1.0, "Multiply": inputs * 2.0, "TrueDivide": inputs / 2.0,
+        "Negative": -inputs, "Softmax": keras.ops.softmax(inputs), "LogSoftmax": keras.ops.log_softmax(inputs),
+        "Sigmoid": keras.ops.sigmoid(inputs), "Reshape": keras.ops.reshape(inputs, (-1, 3)), "GetItem": inputs[:, 1:],
+        "Relu": keras.ops.relu(inputs), "ReLU": keras.activations.relu(inputs), "Mean": keras.ops.mean(inputs, axis=1),
+        "Concatenate": keras.ops.concatenate([inputs, inputs]), "Maximum": keras.ops.maximum(inputs, 0.0),
+    }  # fmt: skip
+    for kind, tensor in made.items():
+        assert operation_kind(tensor._keras_history.operation) == kind
+    assert operation_kind(layers.Add()) is None
+
+
+def test_a_model_that_cannot_be_followed_is_told():
+    inputs = [keras.Input((3,)), keras.Input((3,))]
+    with pytest.raises(ValueError, match="with one input and one output; it has 2 and 1 that can be followed"):
+        layer_graph(keras.Model(inputs, layers.Add()(inputs)))
+    with pytest.raises(ValueError, match=r"it has 0 and 0 that can be followed.*must begin with a keras.Input"):
+        layer_graph(keras.Sequential([layers.Dense(3)]))
+    with pytest.raises(TypeError, match="must be a functional or sequential Keras model.*received the function 'len'"):
+        layer_graph(len)

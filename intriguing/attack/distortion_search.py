@@ -99,9 +99,12 @@ for a photograph on two fast cores, and more only for an image that is not reach
 half as long and is some three percent farther out."""
 
 THOROUGH_SEARCH = DistortionSearch(
-    walk=BoundaryWalk(num_starts=48, num_agreeing=12, tolerance=1e-5, num_candidates=9), max_evaluations=20_000
+    walk=BoundaryWalk(num_starts=48, num_agreeing=12, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
 )
-"""Four times the starts, six times the agreement, ten times the budget: for the last promille, and networks full of kinks."""
+"""Four times the starts, six times the agreement, ten times the budget: for the last promille, and networks full of kinks.
+
+On small rectifier networks whose exact nearest images are known, the mean is within a thousandth of theirs. A tolerance of 1e-5
+there spends the budget on iterates that do not converge, and begins from fewer starts."""
 
 PAPERS_SEARCH = DistortionSearch(bisection=Bisection(), minimization=BoxMinimization(), walk=None, max_evaluations=100_000)
 """The method of the paper as it stands: L-BFGS on cross-entropy and a search for c, to convergence."""

@@ -48,14 +48,14 @@ def classes(model, images):
 @pytest.fixture(scope="module")
 def left(model, images, classes):
     """The attack to any other class, and the exact answers."""
-    found = minimize_distortion(model, images, labels=classes[0])
+    found = minimize_distortion(model, images, labels=classes[0], search="thorough")
     return found, exact(nearest_of_other_classes, model, images, classes[0], found)
 
 
 @pytest.fixture(scope="module")
 def reached(model, images, classes):
     """The attack to the runner-up, and the exact answers."""
-    found = minimize_distortion(model, images, targets=classes[1])
+    found = minimize_distortion(model, images, targets=classes[1], search="thorough")
     return found, exact(nearest_of_class, model, images, classes[1], found)
 
 

@@ -11,6 +11,7 @@ from intriguing.attack import QUICK_SEARCH, SearchStatus, minimize_distortion, o
 from intriguing.attack.gradient_free import COST, far_starts
 from intriguing.models.logits import split_weights
 from intriguing.pixels import PixelBox
+from tests.intriguing.attack.op_by_op import op_by_op
 
 layers = keras.layers
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 12, 3, 8
@@ -20,6 +21,11 @@ ONE_LOOK = 1 + COST
 @pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(0).uniform(size=(NUM_IMAGES, NUM_PIXELS)).astype(np.float32)
+
+
+def attack(classifier, images, **goal):
+    with op_by_op():  # as compiled, and cheaper for so many networks
+        return minimize_distortion(classifier, images, **goal)
 
 
 def network(*first, scale=1.0):
@@ -66,7 +72,7 @@ def test_a_start_is_of_an_accepted_class_and_little_behind_the_boundary(images):
 def test_a_network_that_blocks_its_gradient_has_a_status_that_says_so_after_one_look(block, images):
     classifier = with_gradient_blocked(block)
     labels = predicted(classifier, images)
-    found = minimize_distortion(classifier, images, labels=labels, search="fast")
+    found = attack(classifier, images, labels=labels, search="fast")
     assert found.status.numpy().tolist() == [SearchStatus.NO_GRADIENT] * NUM_IMAGES
     # A success without gradients is one all the same, and is what the classifier itself predicts.
     np.testing.assert_array_equal(found.succeeded, predicted(classifier, found.distorted) != labels)
@@ -74,7 +80,7 @@ def test_a_network_that_blocks_its_gradient_has_a_status_that_says_so_after_one_
 
 
 def test_a_constant_classifier_has_a_status_that_says_so_after_one_look(images):
-    found = minimize_distortion(
+    found = attack(
         lambda images: tf.zeros([tf.shape(images)[0], 1]) * images[:, :1] + [[1.0, 2.0, 3.0]], images, labels=2, search="fast"
     )
     assert not found.succeeded.numpy().any()
@@ -103,7 +109,7 @@ def test_a_network_that_returns_nan_is_refused(images, everything):
         weights[-1][1] = np.nan
     model.set_weights(weights)
     with pytest.raises(ValueError, match="returns NaN or infinite values for every image. Check its weights"):
-        minimize_distortion(model, images, labels=np.zeros(NUM_IMAGES, int), search="fast")
+        attack(model, images, labels=np.zeros(NUM_IMAGES, int), search="fast")
 
 
 def test_an_image_for_which_the_network_returns_nan_has_a_status_of_its_own(images):
@@ -115,7 +121,7 @@ def test_an_image_for_which_the_network_returns_nan_has_a_status_of_its_own(imag
     bright = images.copy()
     bright[3, 0] = 2.5
     labels = predicted(model, images)
-    found = minimize_distortion(classifier, bright, labels=labels, bounds=(0.0, 3.0), search="fast")
+    found = attack(classifier, bright, labels=labels, bounds=(0.0, 3.0), search="fast")
     assert found.status.numpy()[3] == SearchStatus.NOT_FINITE and not found.succeeded.numpy()[3]
     assert found.succeeded.numpy()[np.arange(NUM_IMAGES) != 3].all()
 
@@ -128,7 +134,7 @@ def test_a_classifier_that_draws_random_numbers_is_an_error_that_says_so(images)
         return model(images) + 50.0 * generator.normal([tf.shape(images)[0], NUM_CLASSES])
 
     with pytest.raises(RuntimeError, match="returns other outputs for the first 2 images .* It draws random numbers"):
-        minimize_distortion(classifier, images, labels=predicted(model, images), search="fast")
+        attack(classifier, images, labels=predicted(model, images), search="fast")
 
 
 def test_probabilities_that_cannot_be_cut_are_taken_by_their_logarithm_with_a_warning(images):
@@ -139,7 +145,7 @@ def test_probabilities_that_cannot_be_cut_are_taken_by_their_logarithm_with_a_wa
 
     labels = predicted(ensemble, images)
     with pytest.warns(UserWarning, match="the classifier returns probabilities, .* Their logarithm is used"):
-        found = minimize_distortion(ensemble, images, labels=labels, search="fast")
+        found = attack(ensemble, images, labels=labels, search="fast")
     assert found.succeeded.numpy().all()
     assert (predicted(ensemble, found.distorted) != labels).all()
 

@@ -8,27 +8,11 @@ from typing import Any
 from absl import flags
 
 from components.settings import to_parameters
-from intriguing.attack import (
-    COARSE_SEARCH,
-    PAPERS_SEARCH,
-    PHOTOGRAPH_SEARCH,
-    QUICK_SEARCH,
-    THOROUGH_SEARCH,
-    DistortionSearch,
-)
-
-SEARCHES = {
-    "coarse": COARSE_SEARCH,
-    "quick": QUICK_SEARCH,
-    "default": DistortionSearch(),
-    "photograph": PHOTOGRAPH_SEARCH,
-    "thorough": THOROUGH_SEARCH,
-    "paper": PAPERS_SEARCH,
-}
+from intriguing.attack import SEARCHES, DistortionSearch, search_named
 
 _SEARCH = flags.DEFINE_enum(
-    "search", None, list(SEARCHES), "How to search: all but paper end at the decision boundary; that is L-BFGS on "
-    "cross-entropy alone, and ends farther out. If omitted, coarse for training; else the library chooses.",
+    "search", None, list(SEARCHES), "How to search. All but szegedy_lbfgs end at the decision boundary; that one "
+    "is L-BFGS on cross-entropy alone, and ends farther out. If omitted, training for pools; else the library chooses.",
 )  # fmt: skip
 _NUM_LEVELS = flags.DEFINE_integer(
     "num_levels", None, "Values that a pixel may have: 256 for images that survive being saved as PNG.", lower_bound=2
@@ -38,7 +22,7 @@ _MAX_EVALUATIONS = flags.DEFINE_integer("max_evaluations", None, "Gradients per 
 
 def search(*, otherwise: str) -> DistortionSearch:
     """Returns the search of the flags, or the one of the name `otherwise`."""
-    return dataclasses.replace(SEARCHES[_SEARCH.value or otherwise], **_changes())
+    return dataclasses.replace(search_named(_SEARCH.value or otherwise), **_changes())
 
 
 def parameters() -> dict[str, Any]:

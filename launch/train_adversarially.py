@@ -66,7 +66,7 @@ def _training() -> AdversarialTraining:
     ]
     return AdversarialTraining(
         minibatches=training_flags.minibatches(), pools=tuple(pools), rounds_per_epoch=_ROUNDS_PER_EPOCH.value,
-        search=search_flags.search(otherwise="coarse"),
+        search=search_flags.search(otherwise="training"),
     )  # fmt: skip
 
 

@@ -7,11 +7,13 @@ from intriguing.attack.distortion_search import (
     PAPERS_SEARCH,
     PHOTOGRAPH_SEARCH,
     QUICK_SEARCH,
+    SEARCHES,
     THOROUGH_SEARCH,
     DistortionResults,
     DistortionSearch,
     SearchStatus,
     default_search,
+    search_named,
 )
 from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
@@ -23,6 +25,7 @@ __all__ = [
     "PAPERS_SEARCH",
     "PHOTOGRAPH_SEARCH",
     "QUICK_SEARCH",
+    "SEARCHES",
     "THOROUGH_SEARCH",
     "Bisection",
     "BoundaryWalk",
@@ -37,4 +40,5 @@ __all__ = [
     "default_search",
     "minimize_distortion",
     "minimize_in_box",
+    "search_named",
 ]

@@ -110,7 +110,7 @@ PAPERS_SEARCH = DistortionSearch(bisection=Bisection(), minimization=BoxMinimiza
 """The method of the paper as it stands: L-BFGS on cross-entropy and a search for c, to convergence."""
 
 
-_SEARCHES = {
+SEARCHES = {
     "default": DistortionSearch(),
     "fast": QUICK_SEARCH,
     "thorough": THOROUGH_SEARCH,
@@ -118,6 +118,7 @@ _SEARCHES = {
     "training": COARSE_SEARCH,
     "szegedy_lbfgs": PAPERS_SEARCH,
 }
+"""The named searches."""
 
 
 def search_named(name: str) -> DistortionSearch:
@@ -129,8 +130,8 @@ def search_named(name: str) -> DistortionSearch:
     Raises:
         ValueError: If there is no such search, the message offering the nearest name.
     """
-    check_name(name, list(_SEARCHES), "search")
-    return _SEARCHES[name]
+    check_name(name, SEARCHES, "search")
+    return SEARCHES[name]
 
 
 def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearch:

@@ -214,7 +214,7 @@ def _nested(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
     """Calls the model as one layer; a functional one by another model of the same layers, so that it is left as it is."""
     if not getattr(model, "inputs", None):
         return model(images)
-    return keras.Model(model.inputs, model.outputs, name=model.name)(images)
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)(images)
 
 
 def _checked_shape(model: keras.Model, image_shape: tuple[int, ...] | None) -> tuple[int, ...]:

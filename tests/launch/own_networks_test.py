@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
 def _attack(script: Script, model_file: Path, folder: Path, workdir: Path, *more: str) -> Finished:
     return script(
         "attack", f"--model={model_file}", f"--dataset={folder}", "--subset=test", "--num_images=8", f"--workdir={workdir}",
-        "--strategy=one_device", "--search=coarse", *more,
+        "--strategy=one_device", "--search=training", *more,
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _attack(script: Script, model_file: Path, photographs: Path, workdir: Path, *more: str) -> Finished:
     return script(
         "attack", f"--model={model_file}", "--preprocess_input=resnet50", f"--dataset={photographs}", "--subset=test",
-        "--num_images=6", f"--workdir={workdir}", "--strategy=one_device", "--search=quick", *more,
+        "--num_images=6", f"--workdir={workdir}", "--strategy=one_device", "--search=fast", *more,
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_a_network_of_keras_applications_needs_no_code(script: Script, photograp
     refused = script("attack", *arguments, f"--workdir={tmp_path}", "--strategy=one_device")
     assert "has 3 classes, and the network 1000: numbered by" in refused.err.splitlines()[-1]
     finished = script(
-        "attack", *arguments, f"--class_names={names}", "--num_images=2", f"--workdir={tmp_path}", "--strategy=one_device", "--search=coarse", "--max_evaluations=20",
+        "attack", *arguments, f"--class_names={names}", "--num_images=2", f"--workdir={tmp_path}", "--strategy=one_device", "--search=training", "--max_evaluations=20",
     )  # fmt: skip
     assert finished.code == 0, finished.err
     assert finished.out.startswith("MobileNetV2 classifies 0 of 2 (95 % interval: 0 % to 66 %) clean images correctly.\nFound ")

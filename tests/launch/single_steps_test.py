@@ -22,7 +22,7 @@ def _train(script: Script, workdir: Path, digits_dir: Path, name: str, *more: st
 def _attack(script: Script, workdir: Path, digits_dir: Path, name: str) -> Finished:
     return script(
         "attack", f"--trained_model={workdir / f'train_{name}'}", "--subset=test", "--num_images=8", "--strategy=one_device",
-        f"--workdir={workdir}", f"--tfds_data_dir={digits_dir}", f"--tensorboard_dir={workdir / 'tensorboard'}", "--search=quick",
+        f"--workdir={workdir}", f"--tfds_data_dir={digits_dir}", f"--tensorboard_dir={workdir / 'tensorboard'}", "--search=fast",
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_analyzed_is_told_in_one_line(script: Script, tmp_path: P
 def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     assert _train(script, tmp_path, digits_dir, "linear").code == 0
     arguments = (
-        f"--trained_model={tmp_path / 'train_linear'}", "--subset=test[:200]", "--strategy=one_device", "--search=quick",
+        f"--trained_model={tmp_path / 'train_linear'}", "--subset=test[:200]", "--strategy=one_device", "--search=fast",
         f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}", "--num_images=4",
     )  # fmt: skip
     finished = script("bound_spectra", *arguments)

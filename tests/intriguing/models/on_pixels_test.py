@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.attack import COARSE_SEARCH, minimize_distortion
+from intriguing.attack import minimize_distortion
 from intriguing.models import PixelScaling, on_pixels
 from intriguing.models.brought import preprocessing_names, scaling_of
 from intriguing.pixels import PixelBox
@@ -91,7 +91,7 @@ def test_the_gradient_passes_through_preprocessing_as_the_numerical_one_does() -
 
 def test_an_attack_moves_pixels_and_finds_what_the_bare_network_gets_wrong(images: np.ndarray) -> None:
     model = _branching_network()
-    results = minimize_distortion(on_pixels(model, CAFFE), images, labels=_answers(model, images), search=COARSE_SEARCH)
+    results = minimize_distortion(on_pixels(model, CAFFE), images, labels=_answers(model, images), search="fast")
     assert bool(tf.reduce_all(PixelBox().contains(results.distorted)))
     assert bool(tf.reduce_all(results.succeeded))
     assert np.all(_answers(model, results.distorted.numpy()) != _answers(model, images))
@@ -166,3 +166,60 @@ def test_a_scaling_for_other_channels_is_refused() -> None:
 def test_preprocessing_that_does_more_than_scale_is_refused() -> None:
     with pytest.raises(ValueError, match="preprocess_input must scale and shift each color"):
         PixelScaling.of(lambda colors: colors**2 / 255.0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class FixedProjection(keras.layers.Layer):
+    """Draws a constant in `build`, which neither its configuration nor its weights hold."""
+
+    def build(self, input_shape):
+        self.matrix = keras.ops.convert_to_tensor(np.random.default_rng().normal(size=(input_shape[-1], 4)), "float32")
+
+    def call(self, inputs):
+        return keras.ops.matmul(inputs, self.matrix)
+
+
+def _adapted_normalization() -> keras.layers.Layer:
+    layer = keras.layers.Normalization()
+    layer.adapt(np.random.default_rng(0).normal(100.0, 20.0, size=(64, 5)).astype(np.float32))
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        _adapted_normalization,
+        lambda: keras.layers.Normalization(mean=3.0, variance=4.0),
+        FixedProjection,
+        lambda: keras.layers.Lambda(lambda inputs: keras.ops.sin(3.0 * inputs)),
+    ],
+    ids=["adapted normalization", "normalization of given statistics", "constant drawn in build", "lambda"],
+)
+def test_the_state_of_a_layer_is_kept(layer) -> None:
+    model = keras.Sequential([keras.Input((5,)), layer(), keras.layers.Dense(3)])
+    pixels = np.random.default_rng(1).uniform(size=(6, 5)).astype(np.float32)
+    scaled = on_pixels(model, PixelScaling(scale=(255.0,), offset=(-3.0,)))
+    np.testing.assert_allclose(scaled(pixels), model(255.0 * pixels - 3.0), rtol=1e-5, atol=1e-3)
+
+
+def test_a_layer_of_a_saved_model_is_kept(tmp_path) -> None:
+    inner = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, "tanh")])
+    inner.export(tmp_path / "inner", verbose=False)
+    layer = keras.layers.TFSMLayer(tmp_path / "inner", call_endpoint="serve")
+    model = keras.Sequential([keras.Input((5,)), layer, keras.layers.Dense(3)])
+    pixels = np.random.default_rng(1).uniform(size=(6, 5)).astype(np.float32)
+    np.testing.assert_allclose(on_pixels(model)(pixels), model(pixels), rtol=1e-5)
+
+
+def test_a_model_whose_layers_cannot_be_copied_is_left_alone() -> None:
+    model = keras.Sequential([keras.Input((5,)), FixedProjection(), keras.layers.Dense(3)])
+    calls = [len(layer._inbound_nodes) for layer in [model, *model.layers]]
+    on_pixels(model)
+    assert [len(layer._inbound_nodes) for layer in [model, *model.layers]] == calls
+
+
+def test_a_model_that_draws_random_numbers_in_inference_is_refused() -> None:
+    noise = keras.layers.Lambda(lambda inputs: inputs + keras.random.normal((1, 5)))
+    model = keras.Sequential([keras.Input((5,)), noise, keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="computes other outputs when it is called again on the same images"):
+        on_pixels(model)

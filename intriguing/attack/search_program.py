@@ -249,9 +249,8 @@ def _refine(
         rivals=every(~goal.accepted), max_evaluations=every(share),
         max_fruitless=every(fruitless), scale=tf.nest.map_structure(every, goal.scale),
     )  # fmt: skip
-    share_of_walk = dataclasses.replace(walk, num_starts=-(-walk.num_starts // num_candidates))
     num_rivals = goal.num_classes - 1 if goal.targeted else 1
-    points = _descend_and_walk(flat_logits, problem, search, share_of_walk, num_rivals, lanes)
+    points = _descend_and_walk(flat_logits, problem, search, walk, num_rivals, lanes)
     point, walked = _best_of(points, num_candidates)
     nearer = in_work & (point.length**2 < progress.squared_length)
     refined = progress._replace(

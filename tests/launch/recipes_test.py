@@ -47,7 +47,7 @@ def test_the_steps_of_a_recipe_have_distinct_folders_and_come_after_their_inputs
 
 @pytest.mark.parametrize("name", OF_PHOTOGRAPHS)
 def test_so_have_those_of_a_recipe_about_photographs(name: str, tmp_path: Path) -> None:
-    place = tmp_path / "photographs" / _load(name).subset / "class"
+    place = tmp_path / "photographs" / _load(name).subset / "n01440764"
     place.mkdir(parents=True)
     for file in (place / "photograph.png", tmp_path / "weights.npz"):
         file.write_bytes(b"")

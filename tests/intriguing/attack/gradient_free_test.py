@@ -28,8 +28,8 @@ def attack(classifier, images, **goal):
         return minimize_distortion(classifier, images, **goal)
 
 
-def network(*first, scale=1.0):
-    model = keras.Sequential([keras.Input((NUM_PIXELS,)), *first, layers.Dense(16, "sigmoid"), layers.Dense(NUM_CLASSES)])
+def network(*, scale=1.0, activation="sigmoid"):
+    model = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(16, activation), layers.Dense(NUM_CLASSES)])
     rng = np.random.default_rng(1)
     model.set_weights([rng.normal(size=weight.shape) * (2.0 if index else scale) for index, weight in enumerate(model.weights)])
     return model
@@ -88,13 +88,14 @@ def test_a_constant_classifier_has_a_status_that_says_so_after_one_look(images):
     assert found.num_evaluations.numpy().max() <= ONE_LOOK
 
 
-def test_saturated_sigmoids_are_no_defence(images):
-    model = network(scale=1000.0)
+@pytest.mark.parametrize(("activation", "scale"), [("sigmoid", 1000.0), ("relu", 100.0)])
+def test_a_saturated_or_overconfident_network_is_no_safer(activation, scale, images):
+    model = network(scale=scale, activation=activation)
     labels = predicted(model, images)
     targets = (labels + 1) % NUM_CLASSES
-    reachable = np.isin(targets, labels)
+    reachable = np.isin(targets, labels)  # straight lines to these images reach the target
     found = minimize_distortion(model, images, targets=targets, search="fast")
-    assert found.succeeded.numpy()[reachable].all()
+    assert found.succeeded.numpy()[reachable].all() and reachable.any()
     np.testing.assert_array_equal(found.succeeded, predicted(model, found.distorted) == targets)
     assert found.num_evaluations.numpy().max() <= QUICK_SEARCH.max_evaluations
 
@@ -158,3 +159,12 @@ def test_calls_inside_a_function_or_a_replica_are_refused(images):
     with warnings.catch_warnings(), pytest.raises(RuntimeError, match="must be called outside of strategy.run"):
         warnings.simplefilter("ignore")
         strategy.run(lambda: minimize_distortion(model, images, labels=0))
+
+
+def test_a_function_that_calls_a_mirrored_model_is_refused(images, two_replicas):
+    with two_replicas.scope():
+        model = network()
+        with pytest.raises(
+            ValueError, match="reads variables that cannot be handed to the replicas of a strategy. Pass the Keras model"
+        ):
+            minimize_distortion(lambda batch: model(batch), images, labels=0)

@@ -304,7 +304,7 @@ IMAGES = np.full([2, 3], 0.5, np.float32)
 MISTAKES = {
     r"images must be \[batch, \*\(3,\)\].*received \(2, 5\)": {"images": np.zeros([2, 5])},
     r"images must be finite numbers; received 1 NaN": {"images": np.array([[0.5, np.nan, 0.5], [0.5, 0.5, 0.5]])},
-    r"images must lie in the pixel box \[0.0, 1.0\]; received values from 0.5 to 2": {
+    r"images must lie within bounds \(0.0, 1.0\); received values from 0.5 to 2.0": {
         "images": 4.0 * IMAGES - [[1.5], [0.0]], "pixel_box": PixelBox(),
     },
     r"labels must have one class for each of the 2 images; received shape \(3,\)": {"labels": [0, 1, 2]},

@@ -93,6 +93,7 @@ def test_a_layer_frozen_and_another_unfrozen():
     model.layers[0].trainable, model.layers[1].trainable = True, False
     attacked(model, IMAGES[:5], compiled=True)
     attacked(untouched, IMAGES[:5], compiled=True)
+    assert [layer.trainable for layer in model.layers] == [True, False, True]
 
 
 def test_a_function_whose_network_is_bound_to_another():

@@ -183,4 +183,6 @@ class DistortionResults(NamedTuple):
     succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
     status: tf.Tensor  # [batch] int32, a `SearchStatus`
     c: tf.Tensor  # [batch], the weight at which `distorted` would balance; NaN for none, infinite if already there
-    num_evaluations: tf.Tensor  # [batch] int32, gradient evaluations spent on this image, at most `max_evaluations`
+    # [batch] int32, gradient evaluations made while this image was in work, at most `max_evaluations`; the line searches of L-BFGS
+    # take as many steps for all images that are searched at once.
+    num_evaluations: tf.Tensor

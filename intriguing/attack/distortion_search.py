@@ -183,6 +183,6 @@ class DistortionResults(NamedTuple):
     succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
     status: tf.Tensor  # [batch] int32, a `SearchStatus`
     c: tf.Tensor  # [batch], the weight at which `distorted` would balance; NaN for none, infinite if already there
-    # [batch] int32, gradient evaluations made while this image was in work, at most `max_evaluations`; the line searches of L-BFGS
-    # take as many steps for all images that are searched at once.
+    # [batch] int32, gradient evaluations made while this image was in work, at most `max_evaluations`. A line search of L-BFGS
+    # takes as many for each of the images that are searched at once.
     num_evaluations: tf.Tensor

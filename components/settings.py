@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Mapping
 from typing import Any
 
 from intriguing.analysis import UnitSettings
-from intriguing.attack import DistortionSearch, default_search
+from intriguing.attack import DistortionSearch
 from intriguing.pixels import PixelBox
 from intriguing.training.adversarial import AdversarialTraining
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
@@ -51,21 +50,19 @@ def training_from(parameters: dict[str, Any]) -> Training:
     return settings
 
 
-def search_from(parameters: Mapping[str, Any], image_shape: Sequence[int] = ()) -> DistortionSearch | None:
-    """Reads what `to_parameters` wrote of a search, or changes of the one that the library chooses.
+def search_from(parameters: Mapping[str, Any], default: DistortionSearch = DistortionSearch()) -> DistortionSearch:
+    """Reads a search that `to_parameters` wrote, or changes of the default one.
 
     Args:
-        parameters: All settings of a search and its `kind`; or without `kind` some settings, none for no change.
-        image_shape: Of the images, for which the library chooses.
+        parameters: All settings of a search and its `kind`; or without `kind` the settings that differ from the default.
+        default: The search that is changed.
 
     Returns:
-        The search; None for the library's own choice, unchanged.
+        The search.
     """
-    if not parameters:
-        return None
-    if "kind" not in parameters:
-        return dataclasses.replace(default_search(prod(image_shape)), **parameters)
-    return _read(DistortionSearch, dict(parameters))
+    if "kind" in parameters:
+        return _read(DistortionSearch, dict(parameters))
+    return dataclasses.replace(default, **parameters)
 
 
 def unit_settings_from(parameters: dict[str, Any]) -> UnitSettings:

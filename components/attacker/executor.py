@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from math import prod
 from typing import Any
 
 import keras
@@ -15,7 +17,9 @@ from components.example_gen.executor import card_of
 from components.settings import search_from
 from intriguing.accelerators import writes_files
 from intriguing.analysis.predictions import predict
-from intriguing.attack import DistortionResults, DistortionSearch, SearchStatus, minimize_distortion
+from intriguing.attack import DistortionResults, DistortionSearch, SearchStatus, default_search, minimize_distortion
+from intriguing.data import DatasetCard
+from intriguing.models.logits import split_weights
 
 BYTES = 256  # levels of a pixel in a PNG file
 
@@ -31,8 +35,7 @@ class AttackerExecutor(Executor):
         card, split = card_of(input_dict["subset"][0])
         model = trained.load()
         check_fits(model, card)
-        search = search_from(exec_properties["search"], card.image_shape)
-        box, num_levels = (search.pixel_box, search.num_levels) if search else (card.pixel_box, None)
+        search = search_from(exec_properties["search"], _default_search(model, card))
         drawn = sample(model, card, split, exec_properties)
         examples = drawn.examples
         targets = targets_of(examples, card, exec_properties)
@@ -40,7 +43,7 @@ class AttackerExecutor(Executor):
         results = self._attack(model, examples.images, goal, exec_properties["batch_size"], search)
         if exec_properties["log_dir"] and writes_files():
             write_summaries(exec_properties["log_dir"], results, exec_properties["batch_size"])
-        answers = predict(model, box.to_levels(results.distorted, BYTES), batch_size=exec_properties["batch_size"])
+        answers = predict(model, search.pixel_box.to_levels(results.distorted, BYTES), batch_size=exec_properties["batch_size"])
         still_wrong = answers.numpy() == targets if exec_properties["targeted"] else answers.numpy() != examples.labels.numpy()
         output.write_arrays(
             {
@@ -55,7 +58,7 @@ class AttackerExecutor(Executor):
         )
         about = {"name": trained.training()["name"], "dataset": card.name, "subset": split, "pixel_box": list(card.pixel_box)}
         about |= {
-            "num_levels": num_levels,
+            "num_levels": search.num_levels,
             "num_classes": max(2, model.output_shape[-1]),
             "class_names": list(card.class_names),
         }
@@ -67,7 +70,7 @@ class AttackerExecutor(Executor):
         images: tf.Tensor,
         goal: dict[str, tf.Tensor],
         batch_size: int,
-        search: DistortionSearch | None,
+        search: DistortionSearch,
     ) -> DistortionResults:
         """Attacks batch by batch; the last one is filled up, so that one compiled program serves all."""
         num_images = images.shape[0]
@@ -81,6 +84,13 @@ class AttackerExecutor(Executor):
             found = sum(int(tf.math.count_nonzero(part.succeeded)) for part in parts)
             self.progress(done, num_images, f"{found} found, {batch_size} at once")
         return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0)[:num_images], *parts)
+
+
+def _default_search(model: keras.Model, card: DatasetCard) -> DistortionSearch:
+    """Returns the search that the library chooses for images of this size and a network of this cost."""
+    architecture, _ = split_weights(model, card.image_shape)
+    search = default_search(prod(card.image_shape), architecture.bytes_per_image)
+    return dataclasses.replace(search, pixel_box=card.pixel_box)
 
 
 def _summary(results: DistortionResults, still_wrong: np.ndarray, drawn: Sample) -> dict[str, Any]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from math import prod
 
 import pytest
 
 from components.settings import Training, search_from, to_parameters, training_from
 from intriguing.attack import (
     PAPERS_SEARCH,
+    PHOTOGRAPH_SEARCH,
     THOROUGH_SEARCH,
     Bisection,
     BoundaryWalk,
     BoxMinimization,
     DistortionSearch,
-    default_search,
 )
 from intriguing.pixels import PixelBox
 from intriguing.training import AdversarialTraining, AutoencoderTraining, FullBatchTraining, LayerPool, MinibatchTraining
@@ -46,6 +45,7 @@ SEARCHES = [
     DistortionSearch(pixel_box=PixelBox(-1.0, 3.0)),
     DistortionSearch(bisection=Bisection(bracket_ratio=1.5), minimization=BoxMinimization(max_rounds=7)),
     PAPERS_SEARCH,
+    PHOTOGRAPH_SEARCH,
     THOROUGH_SEARCH,
 ]
 
@@ -68,11 +68,10 @@ def test_a_search_survives_json(search: DistortionSearch) -> None:
     assert isinstance(read.pixel_box, PixelBox)
 
 
-def test_no_search_is_the_librarys_own_choice_and_a_change_is_one_of_it() -> None:
-    assert search_from({}, (28, 28, 1)) is None
-    for shape in ((28, 28, 1), (227, 227, 3)):
-        expected = dataclasses.replace(default_search(prod(shape)), num_levels=256, max_evaluations=50)
-        assert search_from({"num_levels": 256, "max_evaluations": 50}, shape) == expected
+def test_parameters_without_a_kind_change_the_default() -> None:
+    assert search_from({}, PHOTOGRAPH_SEARCH) == PHOTOGRAPH_SEARCH
+    expected = dataclasses.replace(PHOTOGRAPH_SEARCH, num_levels=256, max_evaluations=50)
+    assert search_from({"num_levels": 256, "max_evaluations": 50}, PHOTOGRAPH_SEARCH) == expected
 
 
 def test_settings_that_were_written_before_there_was_a_spectral_penalty_mean_none() -> None:

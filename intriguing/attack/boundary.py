@@ -62,7 +62,7 @@ class BoundaryWalk:
     scales: tuple[float, ...] = (-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 1.0, 3.0)
     noise: float = 0.5
     tolerance: float = 2e-4
-    num_candidates: int = 3
+    num_candidates: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from intriguing.attack.distortion_search import (
 )
 from intriguing.attack.gradient_free import COST, far_starts
 from intriguing.attack.rows import replace_rows
-from intriguing.attack.search_program import SearchRows, bytes_of_minimization, compiled_search
+from intriguing.attack.search_program import SearchRows, bytes_per_row, compiled_search
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture, Classifier, checked_classes, split_weights
 from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_perturbations
@@ -170,7 +170,7 @@ def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: Sear
     architecture = subject.architecture
     program = compiled_search(architecture, search, targeted, compile_for_loops(architecture.convolves))
     size = rows.images.shape[1:].num_elements()
-    return run_on_rows(program, subject.weights, rows, bytes_per_row=bytes_of_minimization(architecture, size, search))
+    return run_on_rows(program, subject.weights, rows, bytes_per_row=bytes_per_row(architecture, size, search))
 
 
 def _restarted(

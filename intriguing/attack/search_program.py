@@ -14,13 +14,14 @@ from intriguing.attack.bisection import Bracket, bisect_on_c
 from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem, BoundaryWalk, walk_the_boundary
 from intriguing.attack.distortion_search import DistortionResults, DistortionSearch, SearchStatus
 from intriguing.attack.lbfgs import BoxMinimum, minimize_in_box
+from intriguing.attack.linear_steps import MOST_STEPS, step_to_boundary
 from intriguing.attack.rows import replace_rows
 from intriguing.attack.smooth_descent import descend_smoothly
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture
 
 _NUM_RANKED = 9  # classes whose boundaries are compared, where any class will do
-_RESERVED_FOR_WALK = _NUM_RANKED + 1  # evaluations for that comparison, and for c at the end
+_SHARE_OF_STEPS = 4  # the first steps may take one in so many of all evaluations
 
 
 class SearchRows(NamedTuple):
@@ -32,10 +33,14 @@ class SearchRows(NamedTuple):
     spent: tf.Tensor  # [batch] int32, evaluations that were spent before
 
 
-def bytes_of_minimization(architecture: Architecture, size: int, search: DistortionSearch) -> int:
-    """What L-BFGS takes for one image, roughly: two lists of pairs, each written anew in every step, and a gradient."""
-    vectors = 4 * search.minimization.num_correction_pairs + 20
-    return 4 * size * vectors + 2 * architecture.bytes_per_image
+def bytes_per_row(architecture: Architecture, size: int, search: DistortionSearch) -> int:
+    """Returns the memory that an image takes beside that of the lanes, roughly.
+
+    L-BFGS keeps two lists of pairs, each written anew in every step; the other searches keep a start for each class. Both
+    compute the logits of all images at once.
+    """
+    vectors = 4 * search.minimization.num_correction_pairs if search.walk is None else 2 * _NUM_RANKED
+    return 4 * size * (vectors + 20) + 2 * architecture.bytes_per_image
 
 
 def _bytes_of_walk(architecture: Architecture, size: int, walk: BoundaryWalk) -> int:
@@ -113,12 +118,13 @@ def _search(
     # A start that is another image may lie where there is a gradient.
     no_gradient = tf.reduce_all(gradient == 0.0, axis=1) & tf.reduce_all(start == clean, axis=1)
     in_work = finite & ~already_there & ~alike & ~no_gradient
-    first = _first_look(flat_logits, goal, start, spent, already_there, search)
-    bracket, progress = _bisect(flat_logits, goal, first, _first_guess(loss, gradient), in_work, search)
-    converged = ~progress.out_of_budget & (bracket.failed_at <= search.bisection.bracket_ratio * bracket.succeeded_at)
-    c = tf.where(bracket.succeeded_at > 0.0, bracket.succeeded_at, float("nan"))
-    if search.walk is not None:
-        progress, converged = _refine(flat_logits, goal, in_work, progress, search, search.walk, lanes)
+    progress = _first_look(flat_logits, goal, start, spent, already_there, search)
+    if search.walk is None:
+        bracket, progress = _bisect(flat_logits, goal, progress, _first_guess(loss, gradient), in_work, search)
+        converged = ~progress.out_of_budget & (bracket.failed_at <= search.bisection.bracket_ratio * bracket.succeeded_at)
+        c = tf.where(bracket.succeeded_at > 0.0, bracket.succeeded_at, float("nan"))
+    else:
+        progress, converged = _walk(flat_logits, goal, in_work, progress, search, search.walk, lanes)
         c, progress = _balancing_c(flat_logits, goal, in_work, progress, search)
     succeeded = finite & goal.reached(flat_logits(progress.nearest))
     distorted = replace_rows(succeeded, progress.nearest, clean)
@@ -189,10 +195,9 @@ def _bisect(
     search: DistortionSearch,
 ) -> tuple[Bracket, _Progress]:
     scaled = _scaled(flat_logits, goal.scale)
-    reserved = 0 if search.walk is None else _RESERVED_FOR_WALK
 
     def attempt(c: tf.Tensor, open_rows: tf.Tensor, progress: _Progress) -> tuple[tf.Tensor, _Progress]:
-        left = search.max_evaluations - reserved - progress.num_evaluations
+        left = search.max_evaluations - progress.num_evaluations
         working = open_rows & (left > 0)
         minimum = minimize_in_box(
             objective.penalty_objective(scaled, goal.clean, goal.accepted, c), progress.current,
@@ -200,8 +205,7 @@ def _bisect(
         )  # fmt: skip
         succeeded = goal.reached(flat_logits(minimum.position))
         progress = progress._replace(out_of_budget=progress.out_of_budget | (open_rows & ~working))
-        counts = succeeded & working & (search.num_levels is None)  # what L-BFGS finds has no levels
-        return succeeded, _keep_nearest(progress, minimum, goal.clean, counts, working)
+        return succeeded, _keep_nearest(progress, minimum, goal.clean, succeeded & working, working)
 
     return bisect_on_c(attempt, initial_c=initial_c, state=first, in_work=in_work, settings=search.bisection)
 
@@ -224,7 +228,7 @@ def _keep_nearest(
     )
 
 
-def _refine(
+def _walk(
     flat_logits: objective.FlatLogits,
     goal: _Goal,
     in_work: tf.Tensor,
@@ -233,22 +237,15 @@ def _refine(
     walk: BoundaryWalk,
     lanes: int,
 ) -> tuple[_Progress, tf.Tensor]:
-    """Walks along the boundary from where L-BFGS ended; returns what is nearest, and which rows have arrived."""
-    if goal.targeted:
-        wanted, ranking_cost = goal.classes[:, tf.newaxis], 0
-    else:
-        wanted, ranking_cost = _promising_classes(flat_logits, goal, progress.current, walk.num_candidates)
-    num_candidates = wanted.shape[1]
-    spent = progress.num_evaluations + ranking_cost
+    """Steps to the boundary and walks along it; returns what is nearest, and which rows have arrived."""
+    starts = _first_points(flat_logits, goal, in_work, progress, search, walk, lanes)
+    num_candidates = starts.wanted.shape[1]
+    spent = progress.num_evaluations + starts.num_evaluations
     # Rows that are not in work spend nothing; the candidates of an image share what is left to it.
     share = tf.where(in_work, (search.max_evaluations - 1 - spent) // num_candidates, 0)
     fruitless = share - search.reserved_evaluations // num_candidates
     every = functools.partial(tf.repeat, repeats=num_candidates, axis=0)
-    problem = BoundaryProblem(
-        clean=every(goal.clean), start=every(progress.current), wanted=tf.reshape(wanted, [-1]),
-        rivals=every(~goal.accepted), max_evaluations=every(share),
-        max_fruitless=every(fruitless), scale=tf.nest.map_structure(every, goal.scale),
-    )  # fmt: skip
+    problem = _problem(goal, starts.wanted, starts.position, every(share), every(fruitless))
     num_rivals = goal.num_classes - 1 if goal.targeted else 1
     points = _descend_and_walk(flat_logits, problem, search, walk, num_rivals, lanes)
     point, walked = _best_of(points, num_candidates)
@@ -293,18 +290,55 @@ def _descend_and_walk(
     )
 
 
-def _promising_classes(
-    flat_logits: objective.FlatLogits, goal: _Goal, point: tf.Tensor, num_candidates: int
-) -> tuple[tf.Tensor, int]:
-    """Returns the classes `[batch, candidates]` whose planes at `point` are nearest to the clean image, and what that costs."""
-    num_ranked = min(goal.num_classes - 1, _NUM_RANKED)
-    planes = objective.linearize_margins(
-        _scaled(flat_logits, goal.scale), point, wanted=goal.classes, rivals=goal.accepted, num_rivals=num_ranked
-    )
-    at_clean = planes.margins + tf.linalg.matvec(planes.gradients, goal.clean - point)
-    distances = at_clean / (tf.norm(planes.gradients, axis=2) + 1e-20)
-    _, order = tf.math.top_k(-distances, min(num_candidates, num_ranked))
-    return tf.gather(planes.rivals, order, batch_dims=1), num_ranked
+class _Starts(NamedTuple):
+    """The classes that are tried, and where the walk to each begins."""
+
+    wanted: tf.Tensor  # [batch, candidates] int32
+    position: tf.Tensor  # [batch, candidates, n]
+    num_evaluations: tf.Tensor  # [batch] int32
+
+
+def _first_points(
+    flat_logits: objective.FlatLogits,
+    goal: _Goal,
+    in_work: tf.Tensor,
+    progress: _Progress,
+    search: DistortionSearch,
+    walk: BoundaryWalk,
+    lanes: int,
+) -> _Starts:
+    """Steps to the boundary of every class with a large logit, and keeps those whose boundaries are the nearest."""
+    if goal.targeted:
+        classes = goal.classes[:, tf.newaxis]
+    else:
+        logits = tf.where(goal.accepted, flat_logits(progress.current), goal.clean_logits.dtype.min)
+        _, classes = tf.math.top_k(logits, min(goal.num_classes - 1, _NUM_RANKED))
+    num_ranked = classes.shape[1]
+    num_steps = max(1, min(MOST_STEPS, search.max_evaluations // (_SHARE_OF_STEPS * num_ranked)))
+    budget = tf.repeat(tf.where(in_work, num_steps, 0), num_ranked)
+    position = tf.repeat(progress.current[:, tf.newaxis], num_ranked, axis=1)
+    points = step_to_boundary(
+        flat_logits, _problem(goal, classes, position, budget, budget), pixel_box=search.pixel_box, num_lanes=lanes,
+        num_levels=search.num_levels,
+    )  # fmt: skip
+    spent = tf.reduce_sum(tf.reshape(points.num_evaluations, [-1, num_ranked]), axis=1)
+    distances = tf.reshape(points.distance, [-1, num_ranked])
+    _, order = tf.math.top_k(-distances, min(walk.num_candidates, num_ranked))
+    nearest = functools.partial(tf.gather, indices=order, batch_dims=1)
+    return _Starts(nearest(classes), nearest(tf.reshape(points.position, position.shape)), spent)
+
+
+def _problem(
+    goal: _Goal, wanted: tf.Tensor, start: tf.Tensor, max_evaluations: tf.Tensor, max_fruitless: tf.Tensor
+) -> BoundaryProblem:
+    """Returns a row for each image and class `[batch, classes]`, from starts `[batch, classes, n]`."""
+    num_classes, n = start.shape[1:]
+    every = functools.partial(tf.repeat, repeats=num_classes, axis=0)
+    return BoundaryProblem(
+        clean=every(goal.clean), start=tf.reshape(start, [-1, n]), wanted=tf.reshape(wanted, [-1]),
+        rivals=every(~goal.accepted), max_evaluations=max_evaluations, max_fruitless=max_fruitless,
+        scale=tf.nest.map_structure(every, goal.scale),
+    )  # fmt: skip
 
 
 def _best_of(points: BoundaryPoint, num_candidates: int) -> tuple[BoundaryPoint, tf.Tensor]:

@@ -1,0 +1,102 @@
+"""The first steps of a search: from the clean image to the decision boundary, as if the network were linear.
+
+A step goes along the gradient of the margin between the wanted class and its strongest rival, as far as the margin would vanish
+if the network were linear, and a little farther. The length of a step is bounded: far from the boundary, a network that is sure
+of its answer has gradients that promise too much. The steps also estimate the distance of the boundary, by which classes are
+compared.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from intriguing.attack import objective
+from intriguing.attack.boundary import BoundaryProblem
+from intriguing.attack.lanes import run_in_lanes
+from intriguing.attack.rows import replace_rows
+from intriguing.pixels import PixelBox
+
+MOST_STEPS = 60
+_OVERSHOOT = 1.02  # of a step beyond the boundary of the linear model
+_AIM = 2.0  # times the resolution: the margin that a step aims at
+_LONGEST = 0.01  # of the width of the box, RMS: the longest step
+
+
+class FirstPoint(NamedTuple):
+    """Where the steps ended, one row per problem."""
+
+    position: tf.Tensor  # [batch, n], inside the box, of the wanted class or not
+    distance: (
+        tf.Tensor
+    )  # [batch], an estimate of the distance of the boundary from the clean image; infinite without a gradient
+    num_evaluations: tf.Tensor  # [batch] int32
+
+
+class _State(NamedTuple):
+    point: tf.Tensor  # [lanes, n]
+    distance: tf.Tensor  # [lanes]
+    num_evaluations: tf.Tensor  # [lanes] int32
+
+
+def step_to_boundary(
+    logits: objective.FlatLogits,
+    problem: BoundaryProblem,
+    *,
+    pixel_box: PixelBox,
+    num_lanes: int,
+    num_levels: int | None = None,
+) -> FirstPoint:
+    """Goes, for each row, toward the boundary of the wanted class until it wins, or `max_evaluations` gradients are spent.
+
+    Args:
+        logits: From flat pixels `[batch, n]` to logits `[batch, classes]`.
+        problem: The rows; `start` inside the box.
+        pixel_box: The bounds of every pixel.
+        num_lanes: Rows in work at once.
+        num_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels.
+
+    Returns:
+        A `FirstPoint`. A row whose gradient vanishes stays where it is.
+
+    References:
+        Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016. Their steps have no
+        bound on their length.
+    """
+    width = pixel_box.upper - pixel_box.lower  # infinite without bounds
+    longest = _LONGEST * width * float(problem.clean.shape[1]) ** 0.5
+
+    def begin(problem: BoundaryProblem) -> _State:
+        lanes = problem.clean.shape[0]
+        return _State(problem.start, tf.fill([lanes], float("inf")), tf.zeros([lanes], tf.int32))
+
+    def step(problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
+        affordable = state.num_evaluations < problem.max_evaluations
+        margins = objective.linearize_margins(
+            problem.logits(logits), pixel_box.legal(state.point, num_levels), wanted=problem.wanted, rivals=problem.rivals,
+            num_rivals=1,
+        )  # fmt: skip
+        margin, gradient = margins.margins[:, 0], margins.gradients[:, 0]
+        resolution = problem.scale.resolution(margins.logits)
+        reached = margin > objective.SURELY * resolution
+        slope = tf.norm(gradient, axis=1)
+        flat = slope == 0.0
+        left = tf.where(reached, 0.0, tf.where(flat, float("inf"), _OVERSHOOT * (_AIM * resolution - margin) / (slope + 1e-30)))
+        moving = affordable & ~reached & ~flat
+        stride = tf.where(moving, tf.minimum(left, longest), 0.0)
+        moved = pixel_box.clip(state.point + (stride / (slope + 1e-30))[:, tf.newaxis] * gradient)
+        point = replace_rows(moving, moved, state.point)
+        distance = tf.norm(point - problem.clean, axis=1) + left - stride
+        state = _State(
+            point=point,
+            distance=tf.where(affordable, distance, state.distance),
+            num_evaluations=state.num_evaluations + tf.cast(affordable, tf.int32),
+        )
+        return state, ~moving | (state.num_evaluations >= problem.max_evaluations)
+
+    def result(state: _State) -> FirstPoint:
+        return FirstPoint(*state)
+
+    num_lanes = min(num_lanes, problem.clean.shape[0])
+    return run_in_lanes(problem, begin=begin, step=step, result=result, num_lanes=num_lanes)

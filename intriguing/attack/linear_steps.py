@@ -19,7 +19,7 @@ from intriguing.attack.rows import replace_rows
 from intriguing.pixels import PixelBox
 
 MOST_STEPS = 60
-_OVERSHOOT = 1.02  # of a step beyond the boundary of the linear model
+_OVERSHOOT, _GROWTH = 1.02, 1.1  # of a step beyond the boundary of the linear model: of the first, and from step to step
 _AIM = 2.0  # times the resolution: the margin that a step aims at
 _LONGEST = 0.01  # of the width of the box, RMS: the longest step
 
@@ -82,7 +82,9 @@ def step_to_boundary(
         reached = margin > objective.SURELY * resolution
         slope = tf.norm(gradient, axis=1)
         flat = slope == 0.0
-        left = tf.where(reached, 0.0, tf.where(flat, float("inf"), _OVERSHOOT * (_AIM * resolution - margin) / (slope + 1e-30)))
+        overshoot = _OVERSHOOT * _GROWTH ** tf.cast(state.num_evaluations, tf.float32)
+        left = tf.where(flat, float("inf"), overshoot * (_AIM * resolution - margin) / (slope + 1e-30))
+        left = tf.where(reached, 0.0, left)
         moving = affordable & ~reached & ~flat
         stride = tf.where(moving, tf.minimum(left, longest), 0.0)
         moved = pixel_box.clip(state.point + (stride / (slope + 1e-30))[:, tf.newaxis] * gradient)

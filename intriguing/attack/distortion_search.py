@@ -27,12 +27,12 @@ class DistortionSearch:
 
     Attributes:
         pixel_box: The legal pixel values; every image returned lies inside, exactly.
-        bisection: The search for c.
-        minimization: L-BFGS at a fixed c.
-        descent: From the image that L-BFGS found to where the walk begins, for networks full of kinks; None for a walk from
-            there itself.
-        walk: From there to the nearest point of the decision boundary; None for the paper's method, which stays where
-            cross-entropy leaves it.
+        bisection: The search for c of the paper's method.
+        minimization: L-BFGS at a fixed c, as in the paper.
+        descent: From where the first, linear steps end to where the walk begins, for networks full of kinks. If None, the walk
+            begins where those steps end.
+        walk: From there to the nearest point of the decision boundary. If None, the search is the paper's method, which ends
+            where cross-entropy does; `bisection` and `minimization` are used by that one only.
         restart_evaluations: Of `max_evaluations`, how many are kept for images that were not found: they are searched again
             from images of an accepted class that are found without gradients. No restart if 0, or if that is more than half.
         num_levels: Values that a pixel may have, evenly spaced over the pixel box: 256 for an answer that is still one after it
@@ -42,8 +42,8 @@ class DistortionSearch:
     """
 
     pixel_box: PixelBox = PixelBox()
-    bisection: Bisection = Bisection(max_steps=1)
-    minimization: BoxMinimization = BoxMinimization(max_rounds=1)
+    bisection: Bisection = Bisection()
+    minimization: BoxMinimization = BoxMinimization()
     descent: SmoothDescent | None = None
     walk: BoundaryWalk | None = BoundaryWalk()
     restart_evaluations: int = 1000
@@ -69,24 +69,20 @@ class DistortionSearch:
         return self.restart_evaluations if 2 * self.restart_evaluations <= self.max_evaluations else 0
 
 
-QUICK_SEARCH = DistortionSearch(
-    walk=BoundaryWalk(num_starts=1, tolerance=2e-3, num_candidates=2), restart_evaluations=150, max_evaluations=400
-)
+QUICK_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=1, tolerance=2e-3), restart_evaluations=150, max_evaluations=400)
 """One start and a coarse tolerance: within one percent of the default on smooth networks, for a fifth of the time."""
 
 COARSE_SEARCH = DistortionSearch(
-    minimization=BoxMinimization(max_rounds=1, iterations_per_round=1, num_correction_pairs=1),
     walk=BoundaryWalk(
         num_starts=1, long_steps=6, num_candidates=1, num_rivals=1, num_planes=1, scales=(-0.3, 0.3, 2.0), tolerance=0.2
     ),
     restart_evaluations=0,
     max_evaluations=50,
 )
-"""A direction from one step of L-BFGS, a few steps along the boundary: some three percent beyond the quick search on smooth
-networks. For training, which needs many examples more than near ones."""
+"""A few linear steps, and a few steps along the boundary: some four percent beyond the quick search on smooth networks. For
+training, which needs many examples more than near ones. Images that are missed are not searched again."""
 
 PHOTOGRAPH_SEARCH = DistortionSearch(
-    minimization=BoxMinimization(max_rounds=1, iterations_per_round=2, num_correction_pairs=2),
     descent=SmoothDescent(),
     walk=BoundaryWalk(
         num_starts=1, long_steps=1, short_steps=1, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
@@ -98,15 +94,13 @@ PHOTOGRAPH_SEARCH = DistortionSearch(
 for a photograph on two fast cores, and more only for an image that is not reached by then. `SmoothDescent(num_steps=85)` takes
 half as long and is some three percent farther out."""
 
-THOROUGH_SEARCH = DistortionSearch(
-    walk=BoundaryWalk(num_starts=48, num_agreeing=12, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
-)
+THOROUGH_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=48, num_agreeing=12, num_candidates=9), max_evaluations=20_000)
 """Four times the starts, six times the agreement, ten times the budget: for the last promille, and networks full of kinks.
 
-On small rectifier networks whose exact nearest images are known, the mean is within a thousandth of theirs. A tolerance of 1e-5
-there spends the budget on iterates that do not converge, and begins from fewer starts."""
+On small rectifier networks whose exact nearest images are known, the mean is within a thousandth of theirs. With a tolerance of
+1e-5 it is not: the budget is spent on iterates that do not converge, and fewer starts are tried."""
 
-PAPERS_SEARCH = DistortionSearch(bisection=Bisection(), minimization=BoxMinimization(), walk=None, max_evaluations=100_000)
+PAPERS_SEARCH = DistortionSearch(walk=None, max_evaluations=100_000)
 """The method of the paper as it stands: L-BFGS on cross-entropy and a search for c, to convergence."""
 
 

@@ -40,15 +40,17 @@ def minimize_distortion(
 ) -> DistortionResults:
     """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
 
-    First the paper's method in short: L-BFGS on `c * sum(r**2) + loss` inside the bounds, at a c that is estimated from the
-    clean image. With `targets` the loss is the cross-entropy of the target; with `labels` it is `-log(1 - P(label))`, so that
-    any other class will do. Then a walk along the decision boundary to its nearest point, begun several times; with `labels`,
-    the boundaries of the most promising classes. Images that are not found are searched again from images of the wanted class
-    that are found without gradients. Exact for linear classifiers, a local minimum otherwise. The unit of the logits does not
-    matter: they are divided by the gap between the classes at the clean image.
+    The search begins with linear steps: along the gradient of the margin between the wanted class and its strongest rival, as in
+    DeepFool. With `labels`, any other class will do: the steps are taken to each class with a large logit, and the two nearest
+    classes are kept. A walk along the decision boundary then leads to its nearest point; it is begun several times. Images that
+    are not found are searched again from images of the wanted class that are found without gradients. The result is exact for
+    linear classifiers, and a local minimum otherwise. The unit of the logits does not matter: they are divided by the gap
+    between the classes at the clean image.
 
-    `search="szegedy_lbfgs"` is the paper's method alone, with a bisection on c until it is known within 2 %. Where the paper is
-    silent or contradicts itself: |r| is squared, and the largest successful c is kept, not the smallest.
+    `search="szegedy_lbfgs"` is the method of the paper: L-BFGS on `c * sum(r**2) + loss` inside the bounds, with a bisection on
+    c until it is known within 2 %. With `targets` the loss is the cross-entropy of the target; with `labels` it is
+    `-log(1 - P(label))`. Where the paper is silent or contradicts itself: |r| is squared, and the largest successful c is kept,
+    not the smallest.
 
     What is attacked is what `classifier(images, training=False)` computes at the moment of the call. A softmax or sigmoid at
     the end is left out, so that the search sees logits. Success is decided by the classifier itself, called on the returned
@@ -86,6 +88,8 @@ def minimize_distortion(
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
+        Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016, for the first steps.
+        Brendel et al., Accurate, reliable and fast robustness evaluation, 2019, for walks along the boundary.
     """
     _check_context()
     if isinstance(search, str):

@@ -40,12 +40,12 @@ def minimize_distortion(
 ) -> DistortionResults:
     """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
 
-    The search begins with linear steps: along the gradient of the margin between the wanted class and its strongest rival, as in
-    DeepFool. With `labels`, any other class will do: the steps are taken to each class with a large logit, and the two nearest
-    classes are kept. A walk along the decision boundary then leads to its nearest point; it is begun several times. Images that
-    are not found are searched again from images of the wanted class that are found without gradients. The result is exact for
-    linear classifiers, and a local minimum otherwise. The unit of the logits does not matter: they are divided by the gap
-    between the classes at the clean image.
+    The search begins with linear steps: along the gradient of the margin between the wanted class and its strongest rival, as
+    in DeepFool. With `labels`, any other class will do: the steps are taken to each class with a large logit, and the two
+    nearest classes are kept. A walk along the decision boundary then leads to its nearest point; it is begun several times.
+    Images that are not found are searched again from images of the wanted class that are found without gradients. The result is
+    exact for linear classifiers, and a local minimum otherwise. The unit of the logits does not matter: they are divided by the
+    gap between the classes at the clean image.
 
     `search="szegedy_lbfgs"` is the method of the paper: L-BFGS on `c * sum(r**2) + loss` inside the bounds, with a bisection on
     c until it is known within 2 %. With `targets` the loss is the cross-entropy of the target; with `labels` it is

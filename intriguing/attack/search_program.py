@@ -314,8 +314,9 @@ def _first_points(
         logits = tf.where(goal.accepted, flat_logits(progress.current), goal.clean_logits.dtype.min)
         _, classes = tf.math.top_k(logits, min(goal.num_classes - 1, _NUM_RANKED))
     num_ranked = classes.shape[1]
-    num_steps = max(1, min(MOST_STEPS, search.max_evaluations // (_SHARE_OF_STEPS * num_ranked)))
-    budget = tf.repeat(tf.where(in_work, num_steps, 0), num_ranked)
+    left = search.max_evaluations - progress.num_evaluations
+    num_steps = tf.clip_by_value(left // (_SHARE_OF_STEPS * num_ranked), 1, MOST_STEPS)
+    budget = tf.repeat(tf.where(in_work & (left > num_ranked), num_steps, 0), num_ranked)
     position = tf.repeat(progress.current[:, tf.newaxis], num_ranked, axis=1)
     points = step_to_boundary(
         flat_logits, _problem(goal, classes, position, budget, budget), pixel_box=search.pixel_box, num_lanes=lanes,

@@ -60,7 +60,7 @@ class BoundaryWalk:
     num_rivals: int = 3
     num_planes: int = 9
     scales: tuple[float, ...] = (-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 1.0, 3.0)
-    noise: float = 0.25
+    noise: float = 0.35
     tolerance: float = 1e-4
     num_candidates: int = 2
     seed: int = 0

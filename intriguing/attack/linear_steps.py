@@ -1,9 +1,9 @@
-"""The first steps of a search: from the clean image to the decision boundary, as if the network were linear.
+"""The first steps of a search: from the clean image toward the decision boundary, by a linear model of the network.
 
-A step goes along the gradient of the margin between the wanted class and its strongest rival, as far as the margin would vanish
-if the network were linear, and a little farther. The length of a step is bounded: far from the boundary, a network that is sure
-of its answer has gradients that promise too much. The steps also estimate the distance of the boundary, by which classes are
-compared.
+A step follows the gradient of the margin between the wanted class and its strongest rival, to where the linear model of that
+margin is zero, and slightly farther. Its length has an upper limit, because the model is wrong far from its point. After a step
+that does not succeed, the next one goes farther beyond the zero of its model. The steps also estimate the distance of the
+boundary, by which classes are compared.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from intriguing.attack.rows import replace_rows
 from intriguing.pixels import PixelBox
 
 MOST_STEPS = 60
-_OVERSHOOT, _GROWTH = 1.02, 1.1  # of a step beyond the boundary of the linear model: of the first, and from step to step
+_OVERSHOOT = 1.02  # of the first step, in units of the distance to the zero of the linear model
+_GROWTH = 1.1  # of the overshoot, from step to step
 _AIM = 2.0  # times the resolution: the margin that a step aims at
 _LONGEST = 0.01  # of the width of the box, RMS: the longest step
 
@@ -48,7 +49,7 @@ def step_to_boundary(
     num_lanes: int,
     num_levels: int | None = None,
 ) -> FirstPoint:
-    """Goes, for each row, toward the boundary of the wanted class until it wins, or `max_evaluations` gradients are spent.
+    """Steps, in each row, toward the boundary of the wanted class until that class wins or `max_evaluations` are spent.
 
     Args:
         logits: From flat pixels `[batch, n]` to logits `[batch, classes]`.
@@ -62,7 +63,7 @@ def step_to_boundary(
 
     References:
         Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016. Their steps have no
-        bound on their length.
+        upper limit, and a constant overshoot.
     """
     width = pixel_box.upper - pixel_box.lower  # infinite without bounds
     longest = _LONGEST * width * float(problem.clean.shape[1]) ** 0.5

@@ -45,7 +45,6 @@ SEARCHES = [
     DistortionSearch(pixel_box=PixelBox(-1.0, 3.0)),
     DistortionSearch(bisection=Bisection(bracket_ratio=1.5), minimization=BoxMinimization(max_rounds=7)),
     PAPERS_SEARCH,
-    PHOTOGRAPH_SEARCH,
     THOROUGH_SEARCH,
 ]
 

@@ -74,8 +74,8 @@ def show(model: keras.Model, images: np.ndarray, goal: Goal) -> None:
     for search in SEARCHES:
         found = minimize_distortion(model, images, search=search, **{goal.keyword: goal.classes})
         lengths[search] = factor * found.distortion.numpy().astype(np.float64)
-        for row in np.flatnonzero(found.succeeded):
-            starts[row].append(found.distorted.numpy()[row])
+        for image in np.flatnonzero(found.succeeded):
+            starts[image].append(found.distorted.numpy()[image])
     begin = time.perf_counter()
     exact = solve(model, images, goal, starts)
     print(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Container
 from math import isfinite
 from typing import Any
 
@@ -97,14 +98,22 @@ class PixelScaling:
         scaled = np.array(self.scale) * colors + np.array(self.offset)
         return scaled[..., ::-1] if self.channel_order == "BGR" else scaled
 
-    def layers(self) -> list[keras.Layer]:
-        """Returns the layers that do this, none where nothing is to be done."""
+    def layers(self, taken: Container[str] = ()) -> list[keras.Layer]:
+        """Returns the layers that do this, none where nothing is to be done; their names are not among those taken."""
         found: list[keras.Layer] = []
         if self.scale != (1.0,) or self.offset != (0.0,):
             found.append(
-                keras.layers.Rescaling(_number_or_list(self.scale), _number_or_list(self.offset), name="pixel_scaling")
+                keras.layers.Rescaling(
+                    _number_or_list(self.scale), _number_or_list(self.offset), name=_free_name("pixel_scaling", taken)
+                )
             )
-        return found + ([ReversedChannels(name="pixel_order")] if self.channel_order == "BGR" else [])
+        return found + ([ReversedChannels(name=_free_name("pixel_order", taken))] if self.channel_order == "BGR" else [])
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """Returns the name, with a number if it is taken."""
+    numbered = (f"{name}_{number}" for number in itertools.count(1))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
 def _shortest(values: np.ndarray) -> tuple[float, ...]:
@@ -155,9 +164,10 @@ def on_pixels(
     """
     shape = _checked_shape(model, image_shape)
     _check_channels(scaling, shape)
-    images = keras.Input(shape, name="pixels")
+    taken = {layer.name for layer in model.layers} | {model.name}
+    images = keras.Input(shape, name=_free_name("pixels", taken))
     scaled = images
-    for layer in scaling.layers():
+    for layer in scaling.layers(taken):
         scaled = layer(scaled)
     expected = _own_outputs(model, keras.Model(images, scaled), shape)
     for combine in (_copied, _nested):

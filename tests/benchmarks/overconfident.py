@@ -7,7 +7,7 @@ sigmoids 784-100-100-10 whose first layer is multiplied by a thousand. Training 
 methods are steps along the gradient of the margin, and straight lines to images of the target class. For each search: how many
 images it finds, how many it misses that a simple method finds, and how far its images are beside the nearer of theirs.
 
-Four minutes on two CPU cores; less where `--cache` holds the networks of an earlier run.
+Some eight minutes on two CPU cores; less where `--cache` holds the networks of an earlier run.
 """
 
 from __future__ import annotations

@@ -223,3 +223,17 @@ def test_a_model_that_draws_random_numbers_in_inference_is_refused() -> None:
     model = keras.Sequential([keras.Input((5,)), noise, keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="computes other outputs when it is called again on the same images"):
         on_pixels(model)
+
+
+@pytest.mark.parametrize("name", ["pixels", "pixel_scaling", "pixels_1"])
+def test_layers_of_the_model_keep_their_names(name: str, images: np.ndarray) -> None:
+    model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Flatten(name=name), keras.layers.Dense(4)])
+    found = on_pixels(model, PixelScaling(scale=(2.0,)))
+    np.testing.assert_allclose(found(images), model(2.0 * images), atol=1e-5)
+    assert found.get_layer(name).__class__ is keras.layers.Flatten
+
+
+def test_preprocessing_can_be_put_before_preprocessing(images: np.ndarray) -> None:
+    model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
+    twice = on_pixels(on_pixels(model, PixelScaling(scale=(2.0,))), PixelScaling(scale=(0.5,), offset=(0.25,)))
+    np.testing.assert_allclose(twice(images), model(images + 0.5), atol=1e-5)

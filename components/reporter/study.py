@@ -13,7 +13,9 @@ from intriguing.analysis.proportions import Proportion
 from intriguing.reporting import Mean, Table, published_rows
 
 _LEFT_OUT = "Images for which the attack failed are left out; n tells how many remain."
-_CORRECT_BEFORE = "Distortions are averaged over the images that the model classified correctly before; the figure shows how many."
+_CORRECT_BEFORE = (
+    "Distortions are averaged over the images that the model classified correctly before; the figure shows how many."
+)
 _NEARER = "Amplified images all have the same distortion: those that needed more are moved nearer, and may be right again."
 
 

@@ -61,7 +61,7 @@ class BoundaryWalk:
     num_planes: int = 9
     scales: tuple[float, ...] = (-1.0, -0.4, -0.1, 0.0, 0.1, 0.4, 1.0, 3.0)
     noise: float = 0.35
-    tolerance: float = 1e-4
+    tolerance: float = 2e-4
     num_candidates: int = 2
     seed: int = 0
 

@@ -94,7 +94,9 @@ PHOTOGRAPH_SEARCH = DistortionSearch(
 for a photograph on two fast cores, and more only for an image that is not reached by then. `SmoothDescent(num_steps=85)` takes
 half as long and is some three percent farther out."""
 
-THOROUGH_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=96, num_agreeing=24, num_candidates=9), max_evaluations=20_000)
+THOROUGH_SEARCH = DistortionSearch(
+    walk=BoundaryWalk(num_starts=96, num_agreeing=24, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
+)
 """Eight times the starts, twelve times the agreement, ten times the budget: for the last promille, and networks full of kinks.
 
 On small rectifier networks whose exact nearest images are known, nearly all images end within a thousandth of them

@@ -29,9 +29,7 @@ class FirstPoint(NamedTuple):
     """Where the steps ended, one row per problem."""
 
     position: tf.Tensor  # [batch, n], inside the box, of the wanted class or not
-    distance: (
-        tf.Tensor
-    )  # [batch], an estimate of the distance of the boundary from the clean image; infinite without a gradient
+    distance: tf.Tensor  # [batch], an estimate of |r| at the boundary; infinite without a gradient
     num_evaluations: tf.Tensor  # [batch] int32
 
 

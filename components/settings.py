@@ -54,8 +54,8 @@ def search_from(parameters: Mapping[str, Any], default: DistortionSearch = Disto
     """Reads a search that `to_parameters` wrote, or changes of the default one.
 
     Args:
-        parameters: All settings of a search and its `kind`; or without `kind` the settings that differ from the default.
-        default: The search that is changed.
+        parameters: All settings of a search and its `kind`; or, without `kind`, the settings that differ from the default.
+        default: The search that the settings without `kind` change.
 
     Returns:
         The search.

@@ -27,12 +27,11 @@ class DistortionSearch:
 
     Attributes:
         pixel_box: The legal pixel values; every image returned lies inside, exactly.
-        bisection: The search for c of the paper's method.
-        minimization: L-BFGS at a fixed c, as in the paper.
-        descent: From where the first, linear steps end to where the walk begins, for networks full of kinks. If None, the walk
-            begins where those steps end.
-        walk: From there to the nearest point of the decision boundary. If None, the search is the paper's method, which ends
-            where cross-entropy does; `bisection` and `minimization` are used by that one only.
+        bisection: How the paper's method searches for c. Used if `walk` is None.
+        minimization: L-BFGS at a fixed c, as in the paper. Used if `walk` is None.
+        descent: Steps between the first, linear steps and the search along the boundary, for networks with many kinks. If
+            None, there are none.
+        walk: The search along the decision boundary for its nearest point. If None, the method is that of the paper.
         restart_evaluations: Of `max_evaluations`, how many are kept for images that were not found: they are searched again
             from images of an accepted class that are found without gradients. No restart if 0, or if that is more than half.
         num_levels: Values that a pixel may have, evenly spaced over the pixel box: 256 for an answer that is still one after it
@@ -79,8 +78,9 @@ COARSE_SEARCH = DistortionSearch(
     restart_evaluations=0,
     max_evaluations=50,
 )
-"""A few linear steps, and a few steps along the boundary: some four percent beyond the quick search on smooth networks. For
-training, which needs many examples more than near ones. Images that are missed are not searched again."""
+"""A few linear steps and a few steps along the boundary. Distortions are some four percent larger than those of the quick
+search on smooth networks. For training, where many examples matter more than near ones. Images that are not found are not
+searched again."""
 
 PHOTOGRAPH_SEARCH = DistortionSearch(
     descent=SmoothDescent(),
@@ -97,7 +97,8 @@ half as long and is some three percent farther out."""
 THOROUGH_SEARCH = DistortionSearch(
     walk=BoundaryWalk(num_starts=96, num_agreeing=24, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
 )
-"""Eight times the starts, twelve times the agreement, ten times the budget: for the last promille, and networks full of kinks.
+"""Eight times the starts and ten times the budget of the default, for networks with many kinks; a result counts as converged
+after 24 starts lead to the same distance, not after two.
 
 On small rectifier networks whose exact nearest images are known, nearly all images end within a thousandth of them
 (`python -m tests.benchmarks.exact_rectifier`). A tolerance of 1e-5 is worse: the budget is spent on iterates that do not
@@ -180,6 +181,6 @@ class DistortionResults(NamedTuple):
     succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
     status: tf.Tensor  # [batch] int32, a `SearchStatus`
     c: tf.Tensor  # [batch], the weight at which `distorted` would balance; NaN for none, infinite if already there
-    # [batch] int32, gradient evaluations made while this image was in work, at most `max_evaluations`. A line search of L-BFGS
-    # takes as many for each of the images that are searched at once.
+    # [batch] int32, gradient evaluations made while this image was searched, at most `max_evaluations`. L-BFGS makes the same
+    # number in a line search for all images of a batch.
     num_evaluations: tf.Tensor

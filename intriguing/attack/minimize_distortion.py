@@ -42,7 +42,7 @@ def minimize_distortion(
 
     The search begins with linear steps: along the gradient of the margin between the wanted class and its strongest rival, as
     in DeepFool. With `labels`, any other class will do: the steps are taken to each class with a large logit, and the two
-    nearest classes are kept. A walk along the decision boundary then leads to its nearest point; it is begun several times.
+    nearest classes are kept. A search along the decision boundary then finds its nearest point; it is started several times.
     Images that are not found are searched again from images of the wanted class that are found without gradients. The result is
     exact for linear classifiers, and a local minimum otherwise. The unit of the logits does not matter: they are divided by the
     gap between the classes at the clean image.
@@ -89,7 +89,7 @@ def minimize_distortion(
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
         Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016, for the first steps.
-        Brendel et al., Accurate, reliable and fast robustness evaluation, 2019, for walks along the boundary.
+        Brendel et al., Accurate, reliable and fast robustness evaluation, 2019, for the search along the boundary.
     """
     _check_context()
     if isinstance(search, str):

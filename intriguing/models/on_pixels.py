@@ -99,7 +99,7 @@ class PixelScaling:
         return scaled[..., ::-1] if self.channel_order == "BGR" else scaled
 
     def layers(self, taken: Container[str] = ()) -> list[keras.Layer]:
-        """Returns the layers that do this, none where nothing is to be done; their names are not among those taken."""
+        """Returns the layers that compute this, an empty list for the identity. Their names are not among `taken`."""
         found: list[keras.Layer] = []
         if self.scale != (1.0,) or self.offset != (0.0,):
             found.append(
@@ -111,7 +111,7 @@ class PixelScaling:
 
 
 def _free_name(name: str, taken: Container[str]) -> str:
-    """Returns the name, with a number if it is taken."""
+    """Returns the name, or the name with a number if it is among `taken`."""
     numbered = (f"{name}_{number}" for number in itertools.count(1))
     return name if name not in taken else next(other for other in numbered if other not in taken)
 

@@ -1,0 +1,54 @@
+"""What a search is asked for the images of one replica, and what it has found so far."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from intriguing.attack import objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """The images of one replica, the classes to reach or to leave, and the network.
+
+    Attributes of tensors are `[batch, ...]`, one row for each image.
+    """
+
+    logits: objective.FlatLogits  # before scaling
+    clean: tf.Tensor  # [batch, n]
+    classes: tf.Tensor  # [batch] int32: targets, or labels
+    targeted: bool
+    num_classes: int
+    clean_logits: tf.Tensor  # [batch, classes]
+    scale: objective.LogitScale  # of the logits that are searched
+    scale_of_c: objective.LogitScale  # of the logits whose cross-entropy c weighs
+    rounding: float
+
+    @property
+    def accepted(self) -> tf.Tensor:
+        """Bool `[batch, classes]`, the classes that count as success."""
+        return objective.accepted_classes(self.classes, self.num_classes, targeted=self.targeted)
+
+    def reached(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns a bool `[batch]`: logits, one row an image, before scaling, have an accepted class on top."""
+        finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        return finite & self.scale.reached(self.scale.apply(logits), self.accepted)
+
+
+def scaled(logits: objective.FlatLogits, scale: objective.LogitScale) -> objective.FlatLogits:
+    """Returns the logits, multiplied by the factor of each row."""
+    return lambda position: scale.apply(logits(position))
+
+
+class Progress(NamedTuple):
+    """The best result for each image so far, and what it has cost."""
+
+    current: tf.Tensor  # [batch, n], where the search goes on
+    nearest: tf.Tensor  # [batch, n], the least distorted success so far
+    squared_length: tf.Tensor  # [batch], of its perturbation; infinite where there is none
+    num_evaluations: tf.Tensor  # [batch] int32
+    line_search_failed: tf.Tensor  # [batch] bool, in the last minimization
+    out_of_budget: tf.Tensor  # [batch] bool: something had to be left undone

@@ -14,8 +14,9 @@ from intriguing.reporting import Mean, Table, published_rows
 
 _LEFT_OUT = "Images for which the attack failed are left out; n tells how many remain."
 _CORRECT_BEFORE = (
-    "Distortions are averaged over the images that the model classified correctly before; the figure shows how many."
+    "Distortions are averaged over the images that the model classified correctly before; the CSV file has their number."
 )
+_ALL_DISTORTIONS = "The average distortion includes images that were misclassified before."
 _NEARER = "Amplified images all have the same distortion: those that needed more are moved nearer, and may be right again."
 
 
@@ -79,7 +80,11 @@ def table_2(experiment: Experiment) -> Table:
     """Every network on the images made against every other."""
     rows = [_transfer_row(experiment, row, "on_all", _table_2_name(row)) for row in experiment.changed("distorted", "noise")]
     return _table(
-        "table_2", "Errors induced in the model of the column by images made against the model of the row.", rows, _LEFT_OUT
+        "table_2",
+        "Errors induced in the model of the column by images made against the model of the row.",
+        rows,
+        _LEFT_OUT,
+        _ALL_DISTORTIONS,
     )
 
 
@@ -88,7 +93,7 @@ def transfer_table(experiment: Experiment) -> Table:
     changed = experiment.changed("distorted", "amplified", "noise")
     rows = [_transfer_row(experiment, row, "on_all", _table_4_name(row)) for row in changed]
     title = "Errors induced in the model of the column by the images of the row."
-    return Table(name="transfer", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(_LEFT_OUT,))
+    return Table(name="transfer", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(_LEFT_OUT, _ALL_DISTORTIONS))
 
 
 def table_3(experiment: Experiment, first: str, second: str, test: str) -> Table:
@@ -123,6 +128,7 @@ def table_4(experiment: Experiment) -> Table:
         "Errors induced across models and disjoint training sets, by distorted test images.",
         rows,
         _LEFT_OUT,
+        _ALL_DISTORTIONS,
         _NEARER,
     )
 

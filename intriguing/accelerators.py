@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
@@ -62,7 +62,15 @@ def writes_files() -> bool:
     return resolver.task_type == "chief" or (not chief and resolver.task_type == "worker" and resolver.task_id == 0)
 
 
-def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any, *, bytes_per_row: int = 0) -> Any:
+def run_on_rows(
+    program: Callable[..., Any],
+    shared: Any,
+    rows: Any,
+    *,
+    bytes_per_row: int = 0,
+    sizes: Sequence[int] | None = None,
+    idle: Callable[[Any], Any] = lambda rows: rows,
+) -> Any:
     """Runs `program(shared, rows)` under the current strategy, with the rows divided among its replicas.
 
     Rows are handed out in order, the last replica's share filled up with copies of the last row so that all shapes agree, and
@@ -74,6 +82,9 @@ def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any, *, bytes_pe
         shared: Tensors that every replica gets whole, such as weights.
         rows: Tensors `[batch, ...]`.
         bytes_per_row: Memory that a row takes, roughly; 0 if that is nothing to think about.
+        sizes: Numbers of rows of a replica for which the program is compiled, in increasing order: other batches are filled up
+            to the next one, or divided into parts of the last one. Any number if omitted.
+        idle: From copies of rows to rows of the same shape that take no work, to fill a batch up.
 
     Returns:
         What `program` returns for the whole batch, on every worker.
@@ -82,16 +93,43 @@ def run_on_rows(program: Callable[..., Any], shared: Any, rows: Any, *, bytes_pe
         tf.errors.ResourceExhaustedError: If not even one row for each replica fits.
     """
     num_rows = int(tf.nest.flatten(rows)[0].shape[0])
-    at_once = rows_that_fit(bytes_per_row, num_rows)
+    whole = _padded_size(num_rows, sizes)
+    at_once = rows_that_fit(bytes_per_row, whole)
     while True:
-        if at_once < num_rows:
+        if at_once < whole:
+            at_once = _largest_size(at_once, sizes)
+        if at_once < num_rows and at_once < whole:
             _logger.warning("%d images are worked on %d at a time, to fit into memory.", num_rows, at_once)
         try:
-            return _run_in_parts(program, shared, rows, num_rows, at_once)
+            return _run_in_parts(program, shared, rows, num_rows, at_once, sizes, idle)
         except tf.errors.ResourceExhaustedError:
             if at_once <= num_replicas():
                 raise
             at_once = max(num_replicas(), at_once // 2)
+
+
+def sizes_of_batches(jit_compile: bool) -> tuple[int, ...]:
+    """Returns the numbers of rows for which a program that works on rows in turn is compiled.
+
+    They are few, because a program is compiled for each. A compiled program takes as many rows at a time as there are slots,
+    so that fewer rows would not be faster.
+    """
+    return (16, 128, 512) if jit_compile else (1, 4, 16, 64, 256)
+
+
+def _padded_size(num_rows: int, sizes: Sequence[int] | None) -> int:
+    """Returns the size to which a batch is filled up; the largest one if it is larger than that."""
+    if sizes is None:
+        return num_rows
+    share = -(-num_rows // num_replicas())
+    return num_replicas() * next((size for size in sizes if size >= share), sizes[-1])
+
+
+def _largest_size(num_rows: int, sizes: Sequence[int] | None) -> int:
+    """Returns the largest size that is not above `num_rows`; `num_rows` itself if every size is."""
+    share = num_rows // num_replicas()
+    fitting = [size for size in sizes or () if size <= share]
+    return num_replicas() * fitting[-1] if fitting else num_rows
 
 
 def rows_that_fit(bytes_per_row: int, num_rows: int) -> int:
@@ -115,15 +153,32 @@ def _free_memory() -> float:
         return inf
 
 
-def _run_in_parts(program: Callable[..., Any], shared: Any, rows: Any, num_rows: int, at_once: int) -> Any:
-    if at_once >= num_rows:
-        return _run_on_replicas(program, shared, rows, num_rows)
+def _run_in_parts(
+    program: Callable[..., Any],
+    shared: Any,
+    rows: Any,
+    num_rows: int,
+    at_once: int,
+    sizes: Sequence[int] | None,
+    idle: Callable[[Any], Any],
+) -> Any:
     parts = []
     for begin in range(0, num_rows, at_once):
-        order = tf.minimum(tf.range(begin, begin + at_once), num_rows - 1)
-        part = tf.nest.map_structure(lambda tensor, order=order: tf.gather(tensor, order), rows)
-        parts.append(_run_on_replicas(program, shared, part, at_once))
-    return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0)[:num_rows], *parts)
+        count = min(at_once, num_rows - begin)
+        size = min(at_once, _padded_size(count, sizes)) if sizes else min(at_once, num_rows)
+        part = rows if size == num_rows else _filled(rows, begin, count, size, idle)
+        answers = _run_on_replicas(program, shared, part, size)
+        parts.append(answers if count == size else tf.nest.map_structure(lambda tensor, count=count: tensor[:count], answers))
+    return parts[0] if len(parts) == 1 else tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
+
+
+def _filled(rows: Any, begin: int, count: int, size: int, idle: Callable[[Any], Any]) -> Any:
+    """Returns `count` of the rows, filled up to `size` with idle copies of the last one."""
+    used = tf.nest.map_structure(lambda tensor: tensor[begin : begin + count], rows)
+    if count == size:
+        return used
+    copies = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[-1:], size - count, axis=0), used)
+    return tf.nest.map_structure(lambda first, second: tf.concat([first, second], axis=0), used, idle(copies))
 
 
 def _run_on_replicas(program: Callable[..., Any], shared: Any, rows: Any, num_rows: int) -> Any:

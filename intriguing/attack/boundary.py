@@ -109,7 +109,8 @@ class BoundaryPoint(NamedTuple):
 
 
 def walk_the_boundary(
-    logits: objective.FlatLogits,
+    network: objective.Network,
+    weights: list[tf.Tensor],
     problem: BoundaryProblem,
     *,
     pixel_box: PixelBox,
@@ -117,11 +118,14 @@ def walk_the_boundary(
     num_rivals: int,
     num_lanes: int,
     num_levels: int | None = None,
+    num_rows: tf.Tensor | None = None,
+    jit_compile: bool = False,
 ) -> BoundaryPoint:
     """Searches, for each row, for the least |r| at which the wanted class beats its rivals.
 
     Args:
-        logits: From flat pixels `[batch, n]` to logits `[batch, classes]`.
+        network: From weights to a function from flat pixels `[batch, n]` to logits `[batch, classes]`.
+        weights: Of the network.
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
         walk: Starts, steps and tolerance.
@@ -129,14 +133,17 @@ def walk_the_boundary(
         num_lanes: Rows in work at once.
         num_levels: As in `DistortionSearch`: the network is only asked, and lengths are only measured, at points whose values
             are levels. The walk itself goes on between them, or it would never leave the level it stands on.
+        num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
+        jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
         A `BoundaryPoint`, exactly inside the box; `length` is infinite unless the wanted class won at `position`.
     """
-    planner = _Walker(logits, pixel_box, walk, min(walk.num_rivals, num_rivals), num_levels)
+    walker = _Walker(network, pixel_box, walk, min(walk.num_rivals, num_rivals), num_levels)
     return run_in_lanes(
-        problem, begin=planner.begin, step=planner.step, result=planner.result, num_lanes=min(num_lanes, problem.clean.shape[0])
-    )
+        problem, shared=weights, begin=walker.begin, step=walker.step, result=walker.result, num_lanes=num_lanes,
+        num_rows=num_rows, jit_compile=jit_compile,
+    )  # fmt: skip
 
 
 class _State(NamedTuple):
@@ -158,7 +165,7 @@ class _State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Walker:
-    logits: objective.FlatLogits
+    network: objective.Network
     pixel_box: PixelBox
     walk: BoundaryWalk
     num_rivals: int
@@ -192,24 +199,29 @@ class _Walker:
     def _all_arrived(self, state: _State) -> tf.Tensor:
         return (state.num_arrivals >= self.walk.num_starts) | (state.num_agreeing >= self.walk.num_agreeing)
 
-    def step(self, problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
+    def step(self, weights: list[tf.Tensor], problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         """One step of every lane; a lane is finished when it has arrived often enough or cannot pay for another step."""
+        logits = problem.logits(self.network(weights))
         planes = objective.linearize_margins(
-            problem.logits(self.logits), self._legal(state.point), wanted=problem.wanted, rivals=problem.rivals,
-            num_rivals=self.num_rivals,
-        )  # fmt: skip
+            logits, self._legal(state.point), wanted=problem.wanted, rivals=problem.rivals, num_rivals=self.num_rivals
+        )
         resolution = problem.scale.resolution(planes.logits)
         affordable = state.num_evaluations + self.cost <= problem.max_evaluations
-        state = self._keep(problem, state, state.point, affordable & (planes.margins[:, 0] > objective.SURELY * resolution))
         # 1.5 times what success asks for, so that rounding does not undo a step that ends on a plane.
         margins = planes.margins - 1.5 * resolution[:, tf.newaxis]
-        found = tf.math.is_finite(state.length_of_walk)
         short = state.step >= self.walk.long_steps
-        base = replace_rows(short & found, state.nearest_of_walk, state.point)
+        base = replace_rows(short & tf.math.is_finite(state.length_of_walk), state.nearest_of_walk, state.point)
         state = self._remember(state, planes.gradients, margins)
         solution = self._ideal(problem, state, base, tf.minimum(0.0, tf.reduce_min(margins, axis=1)))
         ideal = solution.position
-        promised = tf.sqrt(tf.reduce_sum((self._legal(ideal) - problem.clean) ** 2, axis=1))
+        share = tf.where(short, state.share, self._share_of_long_step(state.step))
+        trial = base + share[:, tf.newaxis] * (ideal - base)
+        present, promised, moved, distance = _lengths(
+            self._legal(state.point) - problem.clean, self._legal(ideal) - problem.clean, trial - base, trial - problem.clean
+        )
+        reached = affordable & (planes.margins[:, 0] > objective.SURELY * resolution)
+        state = self._keep(state, state.point, tf.where(reached, present, float("inf")))
+        found = tf.math.is_finite(state.length_of_walk)
         # The linear world is believed near its own answer only; there, a walk that cannot win is over as well.
         nearly = tf.abs(state.length_of_walk - promised) <= _NEARLY_ARRIVED * state.length_of_walk
         solved = solution.residual <= _SOLVED * self.walk.tolerance * promised
@@ -217,10 +229,13 @@ class _Walker:
         # Without a gradient no step leads anywhere; the next walk begins at its noisy start.
         has_gradient = tf.reduce_any(planes.gradients != 0.0, axis=[1, 2])
         arrived |= ~has_gradient
-        share = tf.where(short, state.share, self._share_of_long_step(state.step))
-        trial = base + share[:, tf.newaxis] * (ideal - base)
         before, nearest_before = state.length_of_walk, state.length
-        state = self._return_to_boundary(problem, state._replace(multipliers=solution.multipliers), trial, base, affordable)
+        point, reached = self._on_ray(logits, problem, trial - problem.clean, moved / (distance + 1e-20))
+        (length,) = _lengths(self._legal(point) - problem.clean)
+        state = self._keep(
+            state._replace(point=point, multipliers=solution.multipliers), point,
+            tf.where(affordable & reached, length, float("inf")),
+        )  # fmt: skip
         nearer = state.length_of_walk < (1.0 - 1e-6) * before
         adapted = tf.where(nearer, tf.minimum(1.0, 2.0 * state.share), tf.maximum(_LAST_SHARE, 0.5 * state.share))
         agrees = arrived & (promised <= (1.0 + _SAME) * state.length)
@@ -282,31 +297,31 @@ class _Walker:
             too_short, enough = tf.where(met, too_short, middle), tf.where(met, middle, enough)
         return clean + enough * direction
 
-    def _return_to_boundary(
-        self, problem: BoundaryProblem, state: _State, trial: tf.Tensor, base: tf.Tensor, affordable: tf.Tensor
-    ) -> _State:
-        """Goes along the ray from the clean image through the trial point to the first scale at which the wanted class wins."""
-        lanes, n = trial.shape
-        direction = trial - problem.clean
-        moved = tf.sqrt(tf.reduce_sum((trial - base) ** 2, axis=1)) / (tf.sqrt(tf.reduce_sum(direction**2, axis=1)) + 1e-20)
+    def _on_ray(
+        self, logits: objective.FlatLogits, problem: BoundaryProblem, direction: tf.Tensor, moved: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the first point on the ray from the clean image at which the wanted class wins, and whether there is one.
+
+        Otherwise it is the point where the margin is largest. The points lie around the end of `direction`, within a share of
+        its length: half of the share `moved` that the step went.
+        """
+        lanes, n = direction.shape
         width = tf.clip_by_value(0.5 * moved, _NARROWEST_SCALE, _WIDEST_SCALE)
         scales = 1.0 + tf.constant(self.walk.scales)[:, tf.newaxis] * width
         candidates = self.pixel_box.clip(problem.clean + scales[:, :, tf.newaxis] * direction)
-        logits = tf.reshape(
-            problem.logits(self.logits)(tf.reshape(self._legal(candidates), [len(self.walk.scales) * lanes, n])),
-            [len(self.walk.scales), lanes, -1],
-        )
-        margin = objective.margin(logits, problem.wanted, problem.rivals)
-        reached = margin > objective.SURELY * problem.scale.resolution(logits)
+        values = logits(tf.reshape(self._legal(candidates), [len(self.walk.scales) * lanes, n]))
+        values = tf.reshape(values, [len(self.walk.scales), lanes, -1])
+        margin = objective.margin(values, problem.wanted, problem.rivals)
+        reached = margin > objective.SURELY * problem.scale.resolution(values)
         first = tf.argmax(reached, axis=0, output_type=tf.int32)
         anywhere = tf.reduce_any(reached, axis=0)
         picked = tf.where(anywhere, first, tf.argmax(margin, axis=0, output_type=tf.int32))
-        point = tf.gather_nd(candidates, tf.stack([picked, tf.range(lanes)], axis=1))
-        return self._keep(problem, state._replace(point=point), point, affordable & anywhere)
+        return tf.gather_nd(candidates, tf.stack([picked, tf.range(lanes)], axis=1)), anywhere
 
-    def _keep(self, problem: BoundaryProblem, state: _State, point: tf.Tensor, reached: tf.Tensor) -> _State:
-        length = tf.sqrt(tf.reduce_sum((self._legal(point) - problem.clean) ** 2, axis=1))
-        nearer, nearer_of_walk = reached & (length < state.length), reached & (length < state.length_of_walk)
+    @staticmethod
+    def _keep(state: _State, point: tf.Tensor, length: tf.Tensor) -> _State:
+        """Keeps a success `[lanes, n]` where it is nearer than those before; `length` is infinite where it is none."""
+        nearer, nearer_of_walk = length < state.length, length < state.length_of_walk
         return state._replace(
             nearest=replace_rows(nearer, point, state.nearest),
             length=tf.where(nearer, length, state.length),
@@ -338,6 +353,11 @@ class _Walker:
     def _share_of_long_step(self, step: tf.Tensor) -> tf.Tensor:
         progress = tf.cast(step, tf.float32) / self.walk.long_steps
         return falling_along_a_cosine(_FIRST_SHARE, _LAST_SHARE, progress)
+
+
+def _lengths(*vectors: tf.Tensor) -> list[tf.Tensor]:
+    """Returns the Euclidean length `[lanes]` of each of the vectors `[lanes, n]`, in one reduction."""
+    return tf.unstack(tf.norm(tf.stack(vectors), axis=2))
 
 
 def falling_along_a_cosine(first: float, last: float, progress: tf.Tensor) -> tf.Tensor:

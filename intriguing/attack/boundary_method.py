@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.attack import objective
 from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem, BoundaryWalk, walk_the_boundary
 from intriguing.attack.distortion_search import DistortionSearch
 from intriguing.attack.linear_steps import MOST_STEPS, step_to_boundary
-from intriguing.attack.rows import replace_rows
-from intriguing.attack.search_goal import Goal, Progress, scaled
+from intriguing.attack.rows import repeat_rows, replace_rows
+from intriguing.attack.search_goal import Goal, Progress
 from intriguing.attack.smooth_descent import descend_smoothly
 
 NUM_RANKED = 9  # classes whose boundaries are compared, where any class will do
@@ -37,37 +37,34 @@ class BoundaryMethod:
         search: Its `descent`, pixel box, levels and budget.
         walk: That of the search.
         num_lanes: Rows that are worked on at once.
+        jit_compile: Whether its loops are compiled with XLA. What is around them is computed once, and is not.
     """
 
     goal: Goal
     search: DistortionSearch
     walk: BoundaryWalk
     num_lanes: int
+    jit_compile: bool
 
-    def run(self, progress: Progress, in_work: tf.Tensor) -> tuple[Progress, tf.Tensor, tf.Tensor]:
+    def run(self, progress: Progress, logits: tf.Tensor, in_work: tf.Tensor) -> tuple[Progress, tf.Tensor]:
         """Searches from where `progress` stands.
 
         Args:
             progress: Where the steps begin, and what was spent before.
+            logits: `[batch, classes]`, of the images where they begin.
             in_work: Bool `[batch]`, the images to search.
 
         Returns:
-            The `Progress`; a bool `[batch]`, whether the boundary search converged; and c `[batch]`, at which the gradients of
-            `c * |r|**2` and of the loss balance.
+            The `Progress`, and a bool `[batch]`, whether the boundary search converged.
         """
-        progress, converged = self._walk(progress, in_work)
-        c, progress = self._balancing_c(progress, in_work)
-        return progress, converged, c
-
-    def _walk(self, progress: Progress, in_work: tf.Tensor) -> tuple[Progress, tf.Tensor]:
-        starts = self._first_points(progress, in_work)
+        starts = self._first_points(progress, logits, in_work)
         num_candidates = starts.wanted.shape[1]
         spent = progress.num_evaluations + starts.num_evaluations
         # Rows that are not in work spend nothing; the candidates of an image share what is left to it.
         share = tf.where(in_work, (self.search.max_evaluations - 1 - spent) // num_candidates, 0)
         fruitless = share - self.search.reserved_evaluations // num_candidates
-        every = functools.partial(tf.repeat, repeats=num_candidates, axis=0)
-        points = self._descend_and_walk(self._problem(starts.wanted, starts.position, every(share), every(fruitless)))
+        share, fruitless = repeat_rows((share, fruitless), num_candidates)
+        points = self._descend_and_walk(self._problem(starts.wanted, starts.position, share, fruitless))
         point, walked = _best_of(points, num_candidates)
         nearer = in_work & (point.length**2 < progress.squared_length)
         refined = progress._replace(
@@ -77,29 +74,26 @@ class BoundaryMethod:
         )
         return refined, point.arrived
 
-    def _first_points(self, progress: Progress, in_work: tf.Tensor) -> _Starts:
+    def _first_points(self, progress: Progress, logits: tf.Tensor, in_work: tf.Tensor) -> _Starts:
         """Steps to the boundary of every class with a large logit, and keeps those whose boundaries are the nearest."""
-        classes = self._ranked_classes(progress.current)
+        classes = self._ranked_classes(logits)
         num_ranked = classes.shape[1]
         left = self.search.max_evaluations - progress.num_evaluations
         num_steps = tf.clip_by_value(left // (_SHARE_OF_STEPS * num_ranked), 1, MOST_STEPS)
-        budget = tf.repeat(tf.where(in_work & (left > num_ranked), num_steps, 0), num_ranked)
-        position = tf.repeat(progress.current[:, tf.newaxis], num_ranked, axis=1)
-        points = step_to_boundary(
-            self.goal.logits, self._problem(classes, position, budget, budget), pixel_box=self.search.pixel_box,
-            num_lanes=self.num_lanes, num_levels=self.search.num_levels,
-        )  # fmt: skip
+        budget = repeat_rows(tf.where(in_work & (left > num_ranked), num_steps, 0), num_ranked)
+        position = tf.tile(progress.current[:, tf.newaxis], [1, num_ranked, 1])
+        points = self._run(step_to_boundary, self._problem(classes, position, budget, budget))
         spent = tf.reduce_sum(tf.reshape(points.num_evaluations, [-1, num_ranked]), axis=1)
         distances = tf.reshape(points.distance, [-1, num_ranked])
         _, order = tf.math.top_k(-distances, min(self.walk.num_candidates, num_ranked))
         nearest = functools.partial(tf.gather, indices=order, batch_dims=1)
         return _Starts(nearest(classes), nearest(tf.reshape(points.position, position.shape)), spent)
 
-    def _ranked_classes(self, position: tf.Tensor) -> tf.Tensor:
+    def _ranked_classes(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns the classes `[batch, classes]` that are compared: the target, or those with the largest logits."""
         if self.goal.targeted:
             return self.goal.classes[:, tf.newaxis]
-        logits = tf.where(self.goal.accepted, self.goal.logits(position), self.goal.clean_logits.dtype.min)
+        logits = tf.where(self.goal.accepted, logits, logits.dtype.min)
         return tf.math.top_k(logits, min(self.goal.num_classes - 1, NUM_RANKED)).indices
 
     def _problem(
@@ -107,27 +101,28 @@ class BoundaryMethod:
     ) -> BoundaryProblem:
         """Returns a row for each image and class `[batch, classes]`, from starts `[batch, classes, n]`."""
         num_classes, n = start.shape[1:]
-        every = functools.partial(tf.repeat, repeats=num_classes, axis=0)
+        clean, rivals, scale = repeat_rows((self.goal.clean, ~self.goal.accepted, self.goal.scale), num_classes)
         return BoundaryProblem(
-            clean=every(self.goal.clean), start=tf.reshape(start, [-1, n]), wanted=tf.reshape(wanted, [-1]),
-            rivals=every(~self.goal.accepted), max_evaluations=max_evaluations, max_fruitless=max_fruitless,
-            scale=tf.nest.map_structure(every, self.goal.scale),
+            clean=clean, start=tf.reshape(start, [-1, n]), wanted=tf.reshape(wanted, [-1]), rivals=rivals,
+            max_evaluations=max_evaluations, max_fruitless=max_fruitless, scale=scale,
+        )  # fmt: skip
+
+    def _run(self, method: Callable[..., Any], problem: BoundaryProblem, **settings: Any) -> Any:
+        """Calls a method that works on rows, those up to the last one with a budget."""
+        search, batch = self.search, problem.clean.shape[0]
+        num_rows = tf.reduce_max(tf.where(problem.max_evaluations > 0, tf.range(1, batch + 1), 0))
+        return method(
+            self.goal.network, self.goal.weights, problem, pixel_box=search.pixel_box, num_lanes=self.num_lanes,
+            num_levels=search.num_levels, num_rows=num_rows, jit_compile=self.jit_compile, **settings,
         )  # fmt: skip
 
     def _descend_and_walk(self, problem: BoundaryProblem) -> BoundaryPoint:
         """Returns the nearest point of the walk, or of the descent if there is one and it was nearer; at the cost of both."""
-        search = self.search
-        walk_on = functools.partial(
-            walk_the_boundary, self.goal.logits, pixel_box=search.pixel_box, walk=self.walk,
-            num_rivals=self.goal.num_classes - 1 if self.goal.targeted else 1, num_lanes=self.num_lanes,
-            num_levels=search.num_levels,
-        )  # fmt: skip
-        if search.descent is None:
+        num_rivals = self.goal.num_classes - 1 if self.goal.targeted else 1
+        walk_on = functools.partial(self._run, walk_the_boundary, walk=self.walk, num_rivals=num_rivals)
+        if self.search.descent is None:
             return walk_on(problem)
-        descended = descend_smoothly(
-            self.goal.logits, problem, pixel_box=search.pixel_box, descent=search.descent, num_lanes=self.num_lanes,
-            num_levels=search.num_levels,
-        )  # fmt: skip
+        descended = self._run(descend_smoothly, problem, descent=self.search.descent)
         left = problem._replace(
             start=descended.position,
             max_evaluations=problem.max_evaluations - descended.num_evaluations,
@@ -140,17 +135,6 @@ class BoundaryMethod:
             length=tf.where(nearer, descended.length, walked.length),
             num_evaluations=walked.num_evaluations + descended.num_evaluations,
         )
-
-    def _balancing_c(self, progress: Progress, in_work: tf.Tensor) -> tuple[tf.Tensor, Progress]:
-        """Returns the c at which both gradients are equally long: `|gradient of the loss| / |2 r|` over the free pixels."""
-        goal, box = self.goal, self.search.pixel_box
-        _, gradient = objective.loss_objective(scaled(goal.logits, goal.scale_of_c), goal.accepted)(progress.nearest)
-        free = (progress.nearest > box.lower) & (progress.nearest < box.upper)
-        pull = tf.norm(tf.where(free, gradient, 0.0), axis=1)
-        push = 2.0 * tf.norm(tf.where(free, progress.nearest - goal.clean, 0.0), axis=1)
-        affordable = in_work & (progress.num_evaluations < self.search.max_evaluations)
-        spent = progress.num_evaluations + tf.cast(affordable, tf.int32)
-        return tf.math.divide_no_nan(pull, push), progress._replace(num_evaluations=spent)
 
 
 def _best_of(points: BoundaryPoint, num_candidates: int) -> tuple[BoundaryPoint, tf.Tensor]:

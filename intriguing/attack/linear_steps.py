@@ -40,21 +40,27 @@ class _State(NamedTuple):
 
 
 def step_to_boundary(
-    logits: objective.FlatLogits,
+    network: objective.Network,
+    weights: list[tf.Tensor],
     problem: BoundaryProblem,
     *,
     pixel_box: PixelBox,
     num_lanes: int,
     num_levels: int | None = None,
+    num_rows: tf.Tensor | None = None,
+    jit_compile: bool = False,
 ) -> FirstPoint:
     """Steps, in each row, toward the boundary of the wanted class until that class wins or `max_evaluations` are spent.
 
     Args:
-        logits: From flat pixels `[batch, n]` to logits `[batch, classes]`.
+        network: From weights to a function from flat pixels `[batch, n]` to logits `[batch, classes]`.
+        weights: Of the network.
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
         num_lanes: Rows in work at once.
         num_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels.
+        num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
+        jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
         A `FirstPoint`. A row whose gradient vanishes stays where it is.
@@ -70,11 +76,11 @@ def step_to_boundary(
         lanes = problem.clean.shape[0]
         return _State(problem.start, tf.fill([lanes], float("inf")), tf.zeros([lanes], tf.int32))
 
-    def step(problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
+    def step(weights: list[tf.Tensor], problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         affordable = state.num_evaluations < problem.max_evaluations
         margins = objective.linearize_margins(
-            problem.logits(logits), pixel_box.legal(state.point, num_levels), wanted=problem.wanted, rivals=problem.rivals,
-            num_rivals=1,
+            problem.logits(network(weights)), pixel_box.legal(state.point, num_levels), wanted=problem.wanted,
+            rivals=problem.rivals, num_rivals=1,
         )  # fmt: skip
         margin, gradient = margins.margins[:, 0], margins.gradients[:, 0]
         resolution = problem.scale.resolution(margins.logits)
@@ -99,5 +105,7 @@ def step_to_boundary(
     def result(state: _State) -> FirstPoint:
         return FirstPoint(*state)
 
-    num_lanes = min(num_lanes, problem.clean.shape[0])
-    return run_in_lanes(problem, begin=begin, step=step, result=result, num_lanes=num_lanes)
+    return run_in_lanes(
+        problem, shared=weights, begin=begin, step=step, result=result, num_lanes=num_lanes, num_rows=num_rows,
+        jit_compile=jit_compile,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows
+from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows, sizes_of_batches
 from intriguing.attack import objective, own_evaluation
 from intriguing.attack.distortion_search import (
     DistortionResults,
@@ -172,9 +172,14 @@ def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
 
 def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: SearchRows) -> DistortionResults:
     architecture = subject.architecture
-    program = compiled_search(architecture, search, targeted, compile_for_loops(architecture.convolves))
+    jit_compile = compile_for_loops(architecture.convolves)
+    program = compiled_search(architecture, search, targeted, jit_compile)
     size = rows.images.shape[1:].num_elements()
-    return run_on_rows(program, subject.weights, rows, bytes_per_row=bytes_per_row(architecture, size, search))
+    return run_on_rows(
+        program, subject.weights, rows, bytes_per_row=bytes_per_row(architecture, size, search),
+        sizes=sizes_of_batches(jit_compile),
+        idle=lambda rows: rows._replace(spent=tf.fill(rows.spent.shape, search.max_evaluations)),
+    )  # fmt: skip
 
 
 def _restarted(

@@ -100,15 +100,20 @@ class _Dual(NamedTuple):
 def _ascend(multipliers: tf.Tensor, slack: tf.Tensor, curvature: tf.Tensor) -> tf.Tensor:
     """Maximizes the quadratic piece of the dual over m >= 0, one coordinate after another."""
     num_constraints = multipliers.shape[1]
-    columns = [[curvature[:, i, j] for j in range(num_constraints)] for i in range(num_constraints)]
-    start, slopes = tf.unstack(multipliers, axis=1), tf.unstack(slack, axis=1)
+    # Coordinate i is best at `max(0, constants[i] + sum(weights[i][j] * m[j] for j != i))`.
+    diagonal = tf.linalg.diag_part(curvature)
+    weights = -curvature / diagonal[:, :, tf.newaxis]
+    constants = -slack / diagonal - tf.reduce_sum(weights * multipliers[:, tf.newaxis], axis=2)
+    coefficients = tf.concat([weights, constants[:, :, tf.newaxis]], axis=2)
 
-    def one_sweep(sweep: tf.Tensor, *current: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        now = list(current)
+    def one_sweep(sweep: tf.Tensor, current: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        now = tf.unstack(current, axis=1)
+        # Taken apart in here, where XLA reads the numbers in place; outside it copies each of them.
+        rows = [tf.unstack(row, axis=1) for row in tf.unstack(coefficients, axis=1)]
         for i in range(num_constraints):
-            slope = slopes[i] + tf.add_n([columns[i][j] * (now[j] - start[j]) for j in range(num_constraints)])
-            now[i] = tf.maximum(0.0, now[i] - slope / columns[i][i])
-        return sweep + 1, *now
+            pulls = [rows[i][j] * now[j] for j in range(num_constraints) if j != i]
+            now[i] = tf.nn.relu(tf.add_n([rows[i][-1], *pulls]))
+        return sweep + 1, tf.stack(now, axis=1)
 
-    _, *ascended = tf.while_loop(lambda sweep, *_: sweep < _NUM_SWEEPS, one_sweep, [tf.constant(0), *start])
-    return tf.stack(ascended, axis=1)
+    _, ascended = tf.while_loop(lambda sweep, _: sweep < _NUM_SWEEPS, one_sweep, [tf.constant(0), multipliers])
+    return ascended

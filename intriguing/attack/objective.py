@@ -13,6 +13,9 @@ from intriguing.attack.lbfgs import ValueAndGradient
 FlatLogits = Callable[[tf.Tensor], tf.Tensor]
 """From flat pixels `[batch, n]` to logits `[batch, classes]`."""
 
+Network = Callable[[list[tf.Tensor]], FlatLogits]
+"""From weights to the logits that a network with these weights computes."""
+
 # The returned image must keep its class when another program adds up the same logits in another order.
 ROUNDING_MARGIN = 1e-5  # of the largest logit, in float32
 ROUNDINGS = 2.0  # unit roundoffs of a network of lower precision
@@ -147,12 +150,28 @@ def loss_objective(flat_logits: FlatLogits, accepted: tf.Tensor) -> ValueAndGrad
     """Builds the loss alone as a function of flat pixels; see `penalty_objective`."""
 
     def value_and_gradient(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(position)
-            value = loss(flat_logits(position), accepted)
-        return value, finite(tape.gradient(value, position, unconnected_gradients=tf.UnconnectedGradients.ZERO))
+        evaluation = evaluate_loss(flat_logits, position, lambda logits: loss(logits, accepted))
+        return evaluation.loss, evaluation.gradient
 
     return value_and_gradient
+
+
+class Evaluation(NamedTuple):
+    """A network at one position for each image."""
+
+    logits: tf.Tensor  # [batch, classes]
+    loss: tf.Tensor  # [batch]
+    gradient: tf.Tensor  # [batch, n], of the loss by the pixels
+
+
+def evaluate_loss(flat_logits: FlatLogits, position: tf.Tensor, loss_of: Callable[[tf.Tensor], tf.Tensor]) -> Evaluation:
+    """Returns the logits at flat pixels `[batch, n]`, a loss `[batch]` of those logits, and its gradient."""
+    with tf.GradientTape() as tape:
+        tape.watch(position)
+        logits = flat_logits(position)
+        value = loss_of(logits)
+    gradient = tape.gradient(value, position, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return Evaluation(logits, value, finite(gradient))
 
 
 def finite(gradient: tf.Tensor) -> tf.Tensor:

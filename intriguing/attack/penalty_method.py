@@ -13,13 +13,14 @@ from intriguing.attack.search_goal import Goal, Progress, scaled
 
 
 def search_by_penalty(
-    goal: Goal, first: Progress, in_work: tf.Tensor, search: DistortionSearch
+    goal: Goal, first: Progress, clean: objective.Evaluation, in_work: tf.Tensor, search: DistortionSearch
 ) -> tuple[Progress, tf.Tensor, tf.Tensor]:
     """Searches for the largest c at which the minimum is a success.
 
     Args:
         goal: What is asked.
         first: Where L-BFGS begins, and what was spent before.
+        clean: The loss and its gradient at the clean images.
         in_work: Bool `[batch]`, the images to search.
         search: Its `bisection`, `minimization` and budget.
 
@@ -29,8 +30,7 @@ def search_by_penalty(
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1.
     """
-    loss, gradient = objective.loss_objective(scaled(goal.logits, goal.scale), goal.accepted)(goal.clean)
-    bracket, progress = _bisect(goal, first, _first_guess(loss, gradient), in_work, search)
+    bracket, progress = _bisect(goal, first, _first_guess(clean.loss, clean.gradient), in_work, search)
     converged = ~progress.out_of_budget & (bracket.failed_at <= search.bisection.bracket_ratio * bracket.succeeded_at)
     return progress, converged, tf.where(bracket.succeeded_at > 0.0, bracket.succeeded_at, float("nan"))
 

@@ -19,3 +19,14 @@ def replace_rows(mask: tf.Tensor, new: Rows, old: Rows) -> Rows:
         return tf.where(tf.reshape(mask, [-1] + [1] * (new.shape.rank - 1)), new, old)
 
     return tf.nest.map_structure(choose, new, old)
+
+
+def repeat_rows(rows: Rows, times: int) -> Rows:
+    """Returns every row of a structure of tensors `[batch, ...]` so many times in a row: `[times * batch, ...]`."""
+
+    def repeat(tensor: tf.Tensor) -> tf.Tensor:
+        shape = tensor.shape.as_list()
+        copies = tf.tile(tensor[:, tf.newaxis], [1, times] + [1] * (len(shape) - 1))
+        return tf.reshape(copies, [-1, *shape[1:]])
+
+    return rows if times == 1 else tf.nest.map_structure(repeat, rows)

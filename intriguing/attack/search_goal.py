@@ -14,18 +14,23 @@ from intriguing.attack import objective
 class Goal:
     """The images of one replica, the classes to reach or to leave, and the network.
 
-    Attributes of tensors are `[batch, ...]`, one row for each image.
+    Tensors are `[batch, ...]`, one row for each image.
     """
 
-    logits: objective.FlatLogits  # before scaling
+    network: objective.Network  # its logits are those before scaling
+    weights: list[tf.Tensor]  # without a batch axis
     clean: tf.Tensor  # [batch, n]
     classes: tf.Tensor  # [batch] int32: targets, or labels
     targeted: bool
     num_classes: int
-    clean_logits: tf.Tensor  # [batch, classes]
     scale: objective.LogitScale  # of the logits that are searched
     scale_of_c: objective.LogitScale  # of the logits whose cross-entropy c weighs
     rounding: float
+
+    @property
+    def logits(self) -> objective.FlatLogits:
+        """The logits of flat pixels `[batch, n]`, before scaling."""
+        return self.network(self.weights)
 
     @property
     def accepted(self) -> tf.Tensor:

@@ -14,7 +14,7 @@ from intriguing.attack.boundary_method import NUM_RANKED, BoundaryMethod
 from intriguing.attack.distortion_search import DistortionResults, DistortionSearch, SearchStatus
 from intriguing.attack.penalty_method import search_by_penalty
 from intriguing.attack.rows import replace_rows
-from intriguing.attack.search_goal import Goal, Progress, scaled
+from intriguing.attack.search_goal import Goal, Progress
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture
 
@@ -46,55 +46,72 @@ def _bytes_of_walk(architecture: Architecture, size: int, walk: BoundaryWalk) ->
 @functools.lru_cache(maxsize=32)
 def compiled_search(architecture: Architecture, search: DistortionSearch, targeted: bool, jit_compile: bool) -> Any:
     """Returns the program, from weights and `SearchRows` to `DistortionResults`; compiled once for each batch shape."""
-    program = functools.partial(_search_rows, architecture, search, targeted)
-    return tf.function(program, jit_compile=jit_compile, autograph=False)
+    program = functools.partial(_search_rows, architecture, search, targeted, jit_compile)
+    # Of a search along the boundary only the loops are compiled with XLA: what is around them is computed once.
+    return tf.function(program, jit_compile=jit_compile and search.walk is None, autograph=False)
 
 
 def _search_rows(
-    architecture: Architecture, search: DistortionSearch, targeted: bool, weights: list[tf.Tensor], rows: SearchRows
+    architecture: Architecture,
+    search: DistortionSearch,
+    targeted: bool,
+    jit_compile: bool,
+    weights: list[tf.Tensor],
+    rows: SearchRows,
 ) -> DistortionResults:
     batch, image_shape = rows.images.shape[0], rows.images.shape[1:]
 
-    def flat_logits(position: tf.Tensor) -> tf.Tensor:
-        return architecture.apply(weights, tf.reshape(position, [-1, *image_shape]))
+    def network(weights: list[tf.Tensor]) -> objective.FlatLogits:
+        return lambda position: architecture.apply(weights, tf.reshape(position, [-1, *image_shape]))
 
     clean = tf.reshape(rows.images, [batch, -1])
     accepted = objective.accepted_classes(rows.classes, architecture.num_classes, targeted=targeted)
-    clean_logits = flat_logits(clean)
-    against_tiny = objective.scale_against_tiny(clean_logits, architecture.rounding)
-    by_gaps = objective.scale_of_gaps(clean_logits, accepted, architecture.rounding)
-    goal = Goal(
-        logits=flat_logits, clean=clean, classes=rows.classes, targeted=targeted, num_classes=architecture.num_classes,
-        clean_logits=clean_logits,
+
+    def scales(logits: tf.Tensor) -> tuple[objective.LogitScale, objective.LogitScale]:
+        against_tiny = objective.scale_against_tiny(logits, architecture.rounding)
         # The paper's method is about the cross-entropy of the logits as they are.
-        scale=against_tiny if search.walk is None else by_gaps, scale_of_c=against_tiny, rounding=architecture.rounding,
+        by_gaps = objective.scale_of_gaps(logits, accepted, architecture.rounding) if search.walk else against_tiny
+        return tf.nest.map_structure(tf.stop_gradient, (by_gaps, against_tiny))
+
+    at_clean = objective.evaluate_loss(
+        network(weights), clean, lambda logits: objective.loss(scales(logits)[0].apply(logits), accepted)
+    )
+    scale, scale_of_c = scales(at_clean.logits)
+    goal = Goal(
+        network=network, weights=weights, clean=clean, classes=rows.classes, targeted=targeted,
+        num_classes=architecture.num_classes, scale=scale, scale_of_c=scale_of_c, rounding=architecture.rounding,
     )  # fmt: skip
     lanes = num_lanes(_bytes_of_walk(architecture, clean.shape[1], search.walk)) if search.walk else 0
-    found = _search(goal, tf.reshape(rows.starts, [batch, -1]), rows.spent, search, lanes)
+    found = _search(goal, at_clean, tf.reshape(rows.starts, [batch, -1]), rows.spent, search, lanes, jit_compile)
     return found._replace(distorted=tf.reshape(found.distorted, rows.images.shape))
 
 
 def _search(
     goal: Goal,
+    at_clean: objective.Evaluation,
     start: tf.Tensor,
     spent: tf.Tensor,
     search: DistortionSearch,
     lanes: int,
+    jit_compile: bool,
 ) -> DistortionResults:
     clean = goal.clean
-    finite = tf.reduce_all(tf.math.is_finite(goal.clean_logits), axis=1)
-    already_there = goal.reached(goal.clean_logits)
-    alike = objective.alike(goal.clean_logits, goal.rounding)
-    _, gradient = objective.loss_objective(scaled(goal.logits, goal.scale), goal.accepted)(clean)
+    finite = tf.reduce_all(tf.math.is_finite(at_clean.logits), axis=1)
+    already_there = goal.reached(at_clean.logits)
+    alike = objective.alike(at_clean.logits, goal.rounding)
     # A start that is another image may lie where there is a gradient.
-    no_gradient = tf.reduce_all(gradient == 0.0, axis=1) & tf.reduce_all(start == clean, axis=1)
-    in_work = finite & ~already_there & ~alike & ~no_gradient
-    first = _first_look(goal, start, spent, already_there, search)
+    no_gradient = tf.reduce_all(at_clean.gradient == 0.0, axis=1) & tf.reduce_all(start == clean, axis=1)
+    in_work = finite & ~already_there & ~alike & ~no_gradient & (spent < search.max_evaluations)
+    logits = goal.logits(search.pixel_box.legal(start, search.num_levels))
+    first = _first_look(goal, start, logits, spent, already_there, search)
     if search.walk is None:
-        progress, converged, c = search_by_penalty(goal, first, in_work, search)
+        progress, converged, c = search_by_penalty(goal, first, at_clean, in_work, search)
+        logits = goal.logits(progress.nearest)
     else:
-        progress, converged, c = BoundaryMethod(goal, search, search.walk, lanes).run(first, in_work)
-    succeeded = finite & goal.reached(goal.logits(progress.nearest))
+        method = BoundaryMethod(goal, search, search.walk, lanes, jit_compile)
+        progress, converged = method.run(first, logits, in_work)
+        logits, c, progress = _balancing_c(goal, search, progress, in_work)
+    succeeded = finite & goal.reached(logits)
     distorted = replace_rows(succeeded, progress.nearest, clean)
     failed = _choose(
         (~finite, SearchStatus.NOT_FINITE), (alike, SearchStatus.LOGITS_ALIKE), (no_gradient, SearchStatus.NO_GRADIENT),
@@ -114,6 +131,25 @@ def _search(
     )
 
 
+def _balancing_c(
+    goal: Goal, search: DistortionSearch, progress: Progress, in_work: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, Progress]:
+    """Returns the logits at the nearest images, and the c at which the gradients of both terms are equally long there.
+
+    That is `|gradient of the loss| / |2 r|` over the pixels that are not on their bounds.
+    """
+    box = search.pixel_box
+    at_nearest = objective.evaluate_loss(
+        goal.logits, progress.nearest, lambda logits: objective.loss(goal.scale_of_c.apply(logits), goal.accepted)
+    )
+    free = (progress.nearest > box.lower) & (progress.nearest < box.upper)
+    pull = tf.norm(tf.where(free, at_nearest.gradient, 0.0), axis=1)
+    push = 2.0 * tf.norm(tf.where(free, progress.nearest - goal.clean, 0.0), axis=1)
+    affordable = in_work & (progress.num_evaluations < search.max_evaluations)
+    spent = progress.num_evaluations + tf.cast(affordable, tf.int32)
+    return at_nearest.logits, tf.math.divide_no_nan(pull, push), progress._replace(num_evaluations=spent)
+
+
 def _choose(*cases: tuple[tf.Tensor, SearchStatus], otherwise: SearchStatus) -> tf.Tensor:
     """Returns int32 `[batch]`, the status of the first case that is true of a row."""
     status = tf.fill(tf.shape(cases[0][0]), int(otherwise))
@@ -125,6 +161,7 @@ def _choose(*cases: tuple[tf.Tensor, SearchStatus], otherwise: SearchStatus) -> 
 def _first_look(
     goal: Goal,
     start: tf.Tensor,
+    logits: tf.Tensor,
     spent: tf.Tensor,
     already_there: tf.Tensor,
     search: DistortionSearch,
@@ -132,7 +169,7 @@ def _first_look(
     """Keeps the start where it is a success, as the result of another search is; one evaluation is for the clean image."""
     legal = search.pixel_box.legal(start, search.num_levels)
     nearest = replace_rows(already_there, goal.clean, legal)
-    found = already_there | goal.reached(goal.logits(legal))
+    found = already_there | goal.reached(logits)
     squared_length = tf.where(found, tf.reduce_sum((nearest - goal.clean) ** 2, axis=1), float("inf"))
     elsewhere = ~already_there & tf.reduce_any(start != goal.clean, axis=1)
     no = tf.zeros_like(already_there)

@@ -9,8 +9,9 @@ farther; by ever more while the steps end before the boundary, and ever less whi
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -72,24 +73,30 @@ def _begin(problem: BoundaryProblem) -> _State:
 
 
 def descend_smoothly(
-    logits: objective.FlatLogits,
+    network: objective.Network,
+    weights: list[tf.Tensor],
     problem: BoundaryProblem,
     *,
     pixel_box: PixelBox,
     descent: SmoothDescent,
     num_lanes: int,
     num_levels: int | None = None,
+    num_rows: tf.Tensor | None = None,
+    jit_compile: bool = False,
 ) -> BoundaryPoint:
     """Searches, for each row, for a small |r| at which the wanted class beats its rivals.
 
     Args:
-        logits: From flat pixels `[batch, n]` to logits `[batch, classes]`.
+        network: From weights to a function from flat pixels `[batch, n]` to logits `[batch, classes]`.
+        weights: Of the network.
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
         descent: Steps.
         num_lanes: Rows in work at once.
         num_levels: As in `DistortionSearch`: the network is only asked at points whose values are levels, and a step goes as
             far as its rounding to levels must change. The direction itself stays between them.
+        num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
+        jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
         A `BoundaryPoint`, inside the box; where nothing was found, `length` is infinite and `position` where the steps ended.
@@ -100,13 +107,13 @@ def descend_smoothly(
         minimum-norm adversarial attacks, 2021, who estimate the distance of the boundary by the gradient.
     """
 
-    def step(problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
+    def step(weights: list[tf.Tensor], problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - _MOST_LOOKS // 2)
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
         image = pixel_box.legal(state.point, num_levels)
         values, margin, gradient = _smooth_margin(
-            problem.logits(logits), problem, image, _geometric(descent.smoothing, progress)
+            problem.logits(network(weights)), problem, image, _geometric(descent.smoothing, progress)
         )
         reached = margin > objective.SURELY * problem.scale.resolution(values)
         state = _keep(problem, state, image, affordable & reached)
@@ -133,9 +140,9 @@ def descend_smoothly(
         found = tf.math.is_finite(state.length)
         return BoundaryPoint(replace_rows(found, state.nearest, state.point), state.length, state.step, tf.zeros_like(found))
 
-    num_lanes = min(num_lanes, problem.clean.shape[0])
-    found = run_in_lanes(problem, begin=_begin, step=step, result=result, num_lanes=num_lanes)
-    return _stretched(logits, problem, found, pixel_box=pixel_box, num_levels=num_levels, num_lanes=num_lanes)
+    run = functools.partial(run_in_lanes, shared=weights, num_lanes=num_lanes, num_rows=num_rows, jit_compile=jit_compile)
+    found = run(problem, begin=_begin, step=step, result=result)
+    return _stretched(network, problem, found, run, pixel_box=pixel_box, num_levels=num_levels)
 
 
 class _Stretch(NamedTuple):
@@ -146,13 +153,13 @@ class _Stretch(NamedTuple):
 
 
 def _stretched(
-    logits: objective.FlatLogits,
+    network: objective.Network,
     problem: BoundaryProblem,
     found: BoundaryPoint,
+    run: Callable[..., Any],
     *,
     pixel_box: PixelBox,
     num_levels: int | None,
-    num_lanes: int,
 ) -> BoundaryPoint:
     """Returns the nearest successes on the ways from the clean images through the points; a look is a forward pass."""
     close = _CLOSE if num_levels is None else _CLOSE_LEVELS
@@ -167,12 +174,14 @@ def _stretched(
         enough = tf.where(tf.math.is_finite(length), one, float("inf"))
         return _Stretch(one / _STRETCH, enough, length, tf.zeros_like(rows[1].num_evaluations))
 
-    def step(rows: tuple[BoundaryProblem, BoundaryPoint], state: _Stretch) -> tuple[_Stretch, tf.Tensor]:
+    def step(
+        weights: list[tf.Tensor], rows: tuple[BoundaryProblem, BoundaryPoint], state: _Stretch
+    ) -> tuple[_Stretch, tf.Tensor]:
         affordable = rows[1].num_evaluations + (state.step + 2) // 2 <= rows[0].max_evaluations
         between = tf.math.is_finite(state.enough)
         middle = tf.where(between, tf.sqrt(state.too_short * state.enough), _STRETCH * state.too_short)
         image = at(rows, middle)
-        values = rows[0].logits(logits)(image)
+        values = rows[0].logits(network(weights))(image)
         margin = objective.margin(values, rows[0].wanted, rows[0].rivals)
         reached = affordable & (margin > objective.SURELY * rows[0].scale.resolution(values))
         state = _Stretch(
@@ -183,7 +192,7 @@ def _stretched(
         )
         return state, ~affordable | (state.step >= _MOST_LOOKS) | (state.enough < close * state.too_short)
 
-    ends = run_in_lanes((problem, found), begin=begin, step=step, result=lambda state: state, num_lanes=num_lanes)
+    ends = run((problem, found), begin=begin, step=step, result=lambda state: state)
     nearer = ends.length < found.length
     return found._replace(
         position=replace_rows(nearer, at((problem, found), tf.where(nearer, ends.enough, 1.0)), found.position),

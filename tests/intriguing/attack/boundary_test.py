@@ -50,7 +50,7 @@ def compiled(walk, num_lanes):
     @tf.function(jit_compile=True, autograph=False)
     def program(kernel, bias, problem):
         return walk_the_boundary(
-            lambda images: images @ kernel + bias, problem, pixel_box=BOX, walk=walk,
+            lambda weights: lambda images: images @ weights[0] + weights[1], [kernel, bias], problem, pixel_box=BOX, walk=walk,
             num_rivals=problem.rivals.shape[1] - 1, num_lanes=num_lanes,
         )  # fmt: skip
 

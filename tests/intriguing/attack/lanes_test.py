@@ -33,18 +33,20 @@ def begin(rows):
     return Count(rows.needed, tf.zeros_like(rows.needed), rows.name, tf.ones_like(rows.needed, tf.bool))
 
 
-def count_down(rows, state):
+def count_down(shared, rows, state):
     seen = state.seen & tf.reduce_all(rows.name == state.name, axis=1)
     state = Count(state.remaining - 1, state.num_steps + 1, state.name, seen)
     return state, state.remaining <= 0
 
 
-def run(rows, num_lanes, *, jit_compile, step=count_down):
+def run(rows, num_lanes, *, jit_compile, step=count_down, **options):
     program = tf.function(
-        lambda rows: run_in_lanes(rows, begin=begin, step=step, result=lambda state: state, num_lanes=num_lanes),
-        jit_compile=jit_compile,
+        lambda rows: run_in_lanes(
+            rows, shared=(), begin=begin, step=step, result=lambda state: state, num_lanes=num_lanes, jit_compile=jit_compile,
+            **options,
+        ),
         autograph=False,
-    )
+    )  # fmt: skip
     return program(rows)
 
 
@@ -91,9 +93,9 @@ def test_a_batch_does_not_wait_for_its_slowest_row():
     """One row of eleven steps and six of two share two lanes: twelve steps, where two at a time in lockstep take seventeen."""
     taken = tf.Variable(0)
 
-    def counted(rows, state):
+    def counted(shared, rows, state):
         taken.assign_add(1)
-        return count_down(rows, state)
+        return count_down(shared, rows, state)
 
     results = run(rows_that_need([11, 2, 2, 2, 2, 2, 2]), 2, jit_compile=False, step=counted)
     assert results.num_steps.numpy().tolist() == [11, 2, 2, 2, 2, 2, 2]
@@ -104,8 +106,8 @@ def test_a_batch_does_not_wait_for_its_slowest_row():
 def test_a_lane_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_compile):
     """The rows end one after another; a lane that has no next one counts on below zero, and divides by it."""
 
-    def risky(rows, state):
-        state, finished = count_down(rows, state)
+    def risky(shared, rows, state):
+        state, finished = count_down(shared, rows, state)
         broken = tf.cast(state.remaining, tf.float32) < 0.0
         return state._replace(name=tf.where(broken[:, tf.newaxis], float("nan"), state.name)), finished
 
@@ -118,7 +120,32 @@ def test_a_lane_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_com
 def test_the_kept_result_may_be_another_structure_than_the_state():
     rows = rows_that_need(NEEDED)
     kept = run_in_lanes(
-        rows, begin=begin, step=count_down, result=lambda state: {"steps": state.num_steps, "name": state.name}, num_lanes=3
-    )
+        rows, shared=(), begin=begin, step=count_down, num_lanes=3,
+        result=lambda state: {"steps": state.num_steps, "name": state.name},
+    )  # fmt: skip
     assert kept["steps"].numpy().tolist() == NEEDED
     np.testing.assert_array_equal(kept["name"], rows.name)
+
+
+@compiled_or_not
+@pytest.mark.parametrize("num_rows", [0, 2, len(NEEDED)])
+def test_only_the_first_rows_are_worked_on(num_rows, jit_compile):
+    results = run(rows_that_need(NEEDED), 3, jit_compile=jit_compile, num_rows=tf.constant(num_rows))
+    assert results.num_steps.numpy().tolist() == NEEDED[:num_rows] + [0] * (len(NEEDED) - num_rows)
+
+
+@compiled_or_not
+def test_what_all_rows_share_reaches_every_step(jit_compile):
+    def count_faster(shared, rows, state):
+        state = state._replace(remaining=state.remaining - shared["stride"], num_steps=state.num_steps + 1)
+        return state, state.remaining <= 0
+
+    rows = rows_that_need(NEEDED)
+    program = tf.function(
+        lambda shared, rows: run_in_lanes(
+            rows, shared=shared, begin=begin, step=count_faster, result=lambda state: state.num_steps, num_lanes=2,
+            jit_compile=jit_compile,
+        ),
+        autograph=False,
+    )  # fmt: skip
+    assert program({"stride": tf.constant(2)}, rows).numpy().tolist() == [-(-needed // 2) for needed in NEEDED]

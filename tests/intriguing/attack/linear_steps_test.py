@@ -38,7 +38,7 @@ def problem(logits, clean, wanted, *, budget, start=None):
 
 
 def stepped(logits, problem, box=UNBOUNDED, num_lanes=NUM_IMAGES, **settings):
-    return step_to_boundary(logits, problem, pixel_box=box, num_lanes=num_lanes, **settings)
+    return step_to_boundary(lambda _: logits, [], problem, pixel_box=box, num_lanes=num_lanes, **settings)
 
 
 def wins(logits, point, problem):

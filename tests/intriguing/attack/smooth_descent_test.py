@@ -39,7 +39,9 @@ def descend(classifier, problem, **options):
     @tf.function(autograph=False)
     def program():
         descent = options.pop("descent", SmoothDescent())
-        return descend_smoothly(classifier, problem, pixel_box=PixelBox(), descent=descent, num_lanes=NUM_LANES, **options)
+        return descend_smoothly(
+            lambda _: classifier, [], problem, pixel_box=PixelBox(), descent=descent, num_lanes=NUM_LANES, **options
+        )
 
     return tf.nest.map_structure(lambda tensor: tensor.numpy(), program())
 

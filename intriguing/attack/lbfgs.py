@@ -1,4 +1,4 @@
-"""L-BFGS, unconstrained and inside a box; the only file that imports tensorflow_probability.
+"""L-BFGS, unconstrained and inside a box; the only file that imports tensorflow_probability, at its first use.
 
 TensorFlow Probability's minimizer is batched and compiles with XLA, but knows no bounds. Clipping inside the objective is not
 enough: a pixel that touches a bound loses its gradient and stays there, which ends 5 % above the minimum on average. So the
@@ -9,11 +9,11 @@ the free ones, and the next round chooses the pinned set anew.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from intriguing.pixels import PixelBox
 
@@ -58,6 +58,8 @@ class BoxMinimum(NamedTuple):
 
 Progress = Any
 """The minimizer's state: `position`, `objective_value`, `num_iterations`, `converged`, `failed`, and its curvature pairs."""
+
+_IMPORT_LOCK = threading.Lock()
 
 
 def minimize_in_box(
@@ -119,7 +121,7 @@ def begin(
     Returns:
         The minimizer's state, with `position`, `objective_value`, `num_iterations`, `converged` and `failed`.
     """
-    return tfp.optimizer.lbfgs_minimize(
+    return _lbfgs_minimize()(
         value_and_gradient,
         initial_position=start,
         num_correction_pairs=num_correction_pairs,
@@ -132,7 +134,7 @@ def resume(
     value_and_gradient: ValueAndGradient, progress: Progress, *, max_iterations: tf.Tensor, tolerance: float
 ) -> Progress:
     """Goes on minimizing from where `progress` stands; `max_iterations` counts from the beginning."""
-    return tfp.optimizer.lbfgs_minimize(
+    return _lbfgs_minimize()(
         value_and_gradient,
         initial_position=None,
         previous_optimizer_results=progress,
@@ -140,6 +142,17 @@ def resume(
         max_iterations=max_iterations,
         parallel_iterations=1,
     )
+
+
+def _lbfgs_minimize() -> Callable[..., Progress]:
+    """Returns `tfp.optimizer.lbfgs_minimize`; the first call imports TensorFlow Probability, which takes about a second."""
+    # TFP loads `tfp.optimizer` at the first access, which is not safe from several threads. The first call may come while a
+    # program is traced: `init_scope` keeps tensors that are made at import out of its graph.
+    with _IMPORT_LOCK, tf.init_scope():
+        import tensorflow_probability as tfp
+
+        minimize: Callable[..., Progress] = tfp.optimizer.lbfgs_minimize
+    return minimize
 
 
 class _Round(NamedTuple):
@@ -163,7 +176,7 @@ def _minimize_over_free_pixels(
         objective, gradient = value_and_gradient(inside)
         return objective, tf.where(free & (inside == position), gradient, 0.0)
 
-    results = tfp.optimizer.lbfgs_minimize(
+    results = _lbfgs_minimize()(
         restricted,
         initial_position=state.position,
         num_correction_pairs=settings.num_correction_pairs,

@@ -4,6 +4,27 @@ References:
     Szegedy et al., Intriguing properties of neural networks, 2014. https://arxiv.org/abs/1312.6199
 """
 
-from intriguing import accelerators, analysis, attack, data, distortion, models, pixels, reporting, training
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+# These register layers and a regularizer with Keras: `import intriguing` is enough to load a model that was saved with them.
+from intriguing import accelerators, analysis, attack, distortion, models, pixels, training
+
+if TYPE_CHECKING:
+    from intriguing import data, reporting
 
 __all__ = ["accelerators", "analysis", "attack", "data", "distortion", "models", "pixels", "reporting", "training"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports `data` (TensorFlow Datasets) and `reporting` (Matplotlib, Jinja) at their first use."""
+    if name not in ("data", "reporting"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

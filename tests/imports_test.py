@@ -8,6 +8,23 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# TensorFlow itself imports Keras, and with it Matplotlib, SciPy and PIL: what counts is what is loaded beyond these.
+LIGHT_IMPORTS = """
+import sys
+import keras, tensorflow
+before = set(sys.modules)
+import intriguing, intriguing.analysis, intriguing.attack, intriguing.models, intriguing.training
+packages = {name.split(".")[0] for name in set(sys.modules) - before}
+heavy = {"PIL", "jinja2", "matplotlib", "pandas", "scipy", "tensorflow_datasets", "tensorflow_probability", "tf_keras"}
+assert not packages & heavy, f"loaded {sorted(packages & heavy)}"
+# Without the import of its module, Keras does not find a class of a saved model.
+assert keras.saving.get_registered_object("intriguing>ContrastNormalization")
+assert keras.saving.get_registered_object("intriguing>SpectralRegularizer")
+assert all(getattr(intriguing, name).__name__ == f"intriguing.{name}" for name in intriguing.__all__)
+assert set(intriguing.__all__) <= set(dir(intriguing))
+assert not hasattr(intriguing, "no_such_package")
+"""
+
 # Each thread traces a program, as the replicas of a strategy do.
 FIRST_USE_IN_THREADS = """
 import sys, threading
@@ -39,6 +56,10 @@ assert ends == [[[1.0, 1.0, 1.0]]] * NUM_THREADS, ends
 def _run(program: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_packages_load_no_dependency_that_they_do_not_need_at_import() -> None:
+    _run(LIGHT_IMPORTS)
 
 
 def test_lbfgs_imports_tensorflow_probability_at_its_first_use_from_several_threads() -> None:

@@ -1,0 +1,250 @@
+"""A folder that keeps compiled XLA programs from one process to the next.
+
+XLA reads and writes one file per program in a folder that an environment variable names. It does not recover from a damaged
+file: it raises an error, or the process ends with a segmentation fault. It also raises an error if it cannot write. So XLA gets
+a folder in the memory of this process (`ram://`), and this module copies between that folder and the one on disk: a file is
+copied to memory when its program is needed and if its checksum is right, and to disk after the program was compiled.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import tensorflow as tf
+
+ENVIRONMENT_VARIABLE = "INTRIGUING_XLA_CACHE"
+MAX_BYTES = 2**30  # on disk, for all versions and processors together
+_FORMAT = 1  # raise it when programs of an earlier format must not be loaded
+_MEMORY_FOLDER = "ram:///intriguing_xla"
+_MAX_MEMORY_BYTES = 2**27  # of files that XLA has read or written, and may read again for another device
+_XLA_FLAG = "--tf_xla_persistent_cache_directory="
+# Programs of a GPU or TPU are left to XLA: this cache was never tested with them.
+_OUR_FLAGS = f"{_XLA_FLAG}{_MEMORY_FOLDER} --tf_xla_persistent_cache_device_types=CPU"
+# Digest of the graph, checksum, and XLA's own name, which says nothing but identifies the program for XLA.
+_ENTRY = re.compile(r"(?P<digest>[0-9a-f]{32})-(?P<checksum>[0-9a-f]{32})-(?P<name>\w+\.pb)")
+_PROGRAM_NAME = re.compile(rb"program_([0-9a-f]{32})_")
+_UNFINISHED, _UNFINISHED_SECONDS = ".unfinished-", 3600.0
+_logger = logging.getLogger(__name__)
+_folder: Path | None = None
+_warned: set[str] = set()
+
+
+def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
+    """Keeps compiled programs on disk, so that the next process loads what this one has compiled.
+
+    Call it once, before the first computation of the process: TensorFlow reads its flags only once. The first call of a search
+    then takes the time of tracing and loading instead of that of compiling. Nothing fails without the folder: where it cannot
+    be used, or a file is damaged, programs are compiled anew.
+
+    Programs are kept apart by the version of TensorFlow, the processor and the flags of XLA. Only programs of
+    `compile_program` on a CPU are kept. The files are executable code: the folder must belong to this user alone.
+
+    Args:
+        directory: The folder; "off" for none. If omitted, the environment variable `INTRIGUING_XLA_CACHE` names the folder, or
+            turns the cache off with "" or "off"; without the variable, the folder is `$XDG_CACHE_HOME/intriguing/xla` or
+            `~/.cache/intriguing/xla`. At most `MAX_BYTES` of it are kept: the files that were not used for the longest time are
+            deleted here.
+
+    Returns:
+        The folder with the programs of this version and processor; None if there is no cache, or if the user has set
+        `tf_xla_persistent_cache_directory` in `TF_XLA_FLAGS`, which is left as it is.
+
+    Example:
+        >>> folder = enable_cache("off")  # or a path, or nothing
+        >>> print(folder)
+        None
+    """
+    global _folder
+    collect()
+    _forget()
+    _folder = None
+    root = _root(directory)
+    if root is None or not _flags_can_be_set():
+        return None
+    try:
+        _folder = _private_folder(root)
+    except OSError as error:
+        _warn_once(f"Compiled programs are not kept, because the folder {root} cannot be used ({error.strerror or error}).")
+        return None
+    _set_flags()
+    _delete_oldest(root)
+    return _folder
+
+
+def prepare(digest: str) -> None:
+    """Gives XLA the programs that were compiled from the graph with this digest, before XLA is asked for them."""
+    if _folder is None:
+        return
+    collect()
+    for path, match in _entries(_folder, digest):
+        _to_memory(path, match)
+
+
+def collect() -> None:
+    """Copies the programs that XLA has compiled since the last call to disk."""
+    if _folder is None:
+        return
+    if sum(_keep(name, _folder) for name in _names_in_memory()) > _MAX_MEMORY_BYTES:
+        _forget()
+
+
+def _root(directory: str | os.PathLike[str] | None) -> Path | None:
+    """Returns the folder that was asked for, or None for no cache."""
+    asked = os.environ.get(ENVIRONMENT_VARIABLE) if directory is None else os.fspath(directory)
+    if asked is None:
+        asked = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "intriguing", "xla")
+    if asked in ("", "off"):
+        return None
+    root = Path(os.path.expanduser(asked))
+    if root.is_absolute() or directory is not None or ENVIRONMENT_VARIABLE in os.environ:
+        return root.absolute()
+    _warn_once("Compiled programs are not kept, because there is no home folder. Set INTRIGUING_XLA_CACHE to a path.")
+    return None
+
+
+def _flags_can_be_set() -> bool:
+    """False if the user has chosen a folder himself, or keeps his flags in a file."""
+    flags = os.environ.get("TF_XLA_FLAGS", "").strip()
+    return _OUR_FLAGS in flags or (_XLA_FLAG not in flags and flags[:1] in ("", "-"))
+
+
+def _set_flags() -> None:
+    flags = os.environ.get("TF_XLA_FLAGS", "").strip()
+    if _OUR_FLAGS not in flags:
+        os.environ["TF_XLA_FLAGS"] = f"{flags} {_OUR_FLAGS}".strip()
+    atexit.unregister(collect)
+    atexit.register(collect)
+
+
+def _private_folder(root: Path) -> Path:
+    """Creates the folder of this version and processor; raises OSError if it is not this user's alone."""
+    folder = root / f"tensorflow-{tf.__version__}-format-{_FORMAT}-{_machine()}"
+    for path in (root, folder):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+        raise PermissionError("other users can write to it")
+    return folder
+
+
+def _machine() -> str:
+    """Returns a digest of what a compiled program depends on beside its graph."""
+    settings = [os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS")]
+    parts = [tf.version.GIT_VERSION, platform.machine(), _processor(), str(os.cpu_count()), *settings]
+    return hashlib.blake2b("\n".join(parts).replace(_OUR_FLAGS, "").rstrip().encode(), digest_size=8).hexdigest()
+
+
+def _processor() -> str:
+    """Returns the model and features of the processor: a program for another one may use instructions that are missing here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU ")))
+
+
+def _delete_oldest(root: Path) -> None:
+    """Deletes files of this cache until `MAX_BYTES` are left, and what interrupted processes left behind."""
+    total = 0
+    for path, status in sorted(_files(root), key=lambda file: -file[1].st_mtime):
+        unfinished = path.name.startswith(_UNFINISHED)
+        total += 0 if unfinished else status.st_size
+        if time.time() - status.st_mtime > _UNFINISHED_SECONDS if unfinished else total > MAX_BYTES:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _files(root: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in root.glob("tensorflow-*/*"):
+        if _ENTRY.fullmatch(path.name) or path.name.startswith(_UNFINISHED):
+            with contextlib.suppress(OSError):  # another process may delete it
+                found.append((path, path.stat()))
+    return found
+
+
+def _entries(folder: Path, digest: str) -> list[tuple[Path, re.Match[str]]]:
+    return [(path, match) for path in folder.glob(f"{digest}-*") if (match := _ENTRY.fullmatch(path.name))]
+
+
+def _to_memory(path: Path, match: re.Match[str]) -> None:
+    """Copies a file to the memory of XLA if it is whole, and deletes it otherwise."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return
+    if match["checksum"] != _checksum(match["name"], content):
+        _logger.info("The compiled program %s is damaged, and is compiled anew.", path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return
+    tf.io.gfile.makedirs(_MEMORY_FOLDER)
+    with tf.io.gfile.GFile(f"{_MEMORY_FOLDER}/{match['name']}", "wb") as file:
+        file.write(content)
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def _keep(name: str, folder: Path) -> int:
+    """Copies a file of XLA to disk if it is new and a program of `compile_program`; returns its bytes in memory."""
+    try:
+        with tf.io.gfile.GFile(f"{_MEMORY_FOLDER}/{name}", "rb") as file:
+            content = file.read()
+    except tf.errors.NotFoundError:
+        return 0  # another thread has deleted it
+    found = _PROGRAM_NAME.search(content)
+    if found is None:
+        tf.io.gfile.remove(f"{_MEMORY_FOLDER}/{name}")
+        return 0
+    digest = found[1].decode()
+    if not any(match["name"] == name for _, match in _entries(folder, digest)):
+        _write(folder / f"{digest}-{_checksum(name, content)}-{name}", content)
+    return len(content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file that other processes see whole or not at all."""
+    unfinished = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
+            unfinished = Path(file.name)
+            file.write(content)
+        unfinished.replace(path)
+    except OSError as error:
+        _warn_once(f"A compiled program was not kept, because {path.parent} cannot be written ({error.strerror}).")
+        if unfinished is not None:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+
+
+def _names_in_memory() -> list[str]:
+    """Returns the files that XLA has finished; it writes a file under another name first."""
+    try:
+        return [name for name in tf.io.gfile.listdir(_MEMORY_FOLDER) if name.endswith(".pb")]
+    except tf.errors.NotFoundError:
+        return []  # nothing has been compiled
+
+
+def _forget() -> None:
+    for name in _names_in_memory():
+        with contextlib.suppress(tf.errors.NotFoundError):  # another thread has deleted it
+            tf.io.gfile.remove(f"{_MEMORY_FOLDER}/{name}")
+
+
+def _checksum(name: str, content: bytes) -> str:
+    return hashlib.blake2b(name.encode() + b"\n" + content, digest_size=16).hexdigest()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        _logger.warning("%s", message)

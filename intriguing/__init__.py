@@ -11,12 +11,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 # These register layers and a regularizer with Keras: `import intriguing` is enough to load a model that was saved with them.
-from intriguing import accelerators, analysis, attack, distortion, models, pixels, training
+from intriguing import accelerators, analysis, attack, compilation, distortion, models, pixels, training
 
 if TYPE_CHECKING:
     from intriguing import data, reporting
 
-__all__ = ["accelerators", "analysis", "attack", "data", "distortion", "models", "pixels", "reporting", "training"]
+__all__ = [
+    "accelerators", "analysis", "attack", "compilation", "data", "distortion", "models", "pixels", "reporting", "training",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:

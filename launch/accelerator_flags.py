@@ -13,6 +13,7 @@ from absl import app, flags, logging
 
 from components.artifacts import CorruptArtifactError
 from intriguing.accelerators import ACCELERATORS, STRATEGIES, strategy_for
+from intriguing.compilation import enable_cache
 
 _ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", ACCELERATORS, "What to compute on.")
 _STRATEGY = flags.DEFINE_enum(
@@ -31,6 +32,8 @@ def workdir(default: str) -> Path:
 def run(main: Callable[[], None]) -> None:
     """Runs a script: refuses stray arguments, opens the strategy, and tells a person's mistake in one line.
 
+    Compiled programs are kept on disk for the next script, as `intriguing.compilation.enable_cache` describes.
+
     Args:
         main: The script, without arguments, called in the scope of the strategy.
     """
@@ -43,6 +46,7 @@ def run(main: Callable[[], None]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # TFDS announces every read
         with _one_line_errors():
+            enable_cache()
             keras.utils.set_random_seed(_SEED.value)
             with strategy_for(_ACCELERATOR.value, strategy=_STRATEGY.value, tpu=_TPU.value).scope():
                 main()

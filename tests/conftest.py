@@ -1,6 +1,9 @@
 """Every test has two logical CPUs, full float32 and a fixed seed; data sets come from outside, or the test is skipped."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +19,14 @@ os.environ.setdefault(
 import keras
 import pytest
 import tensorflow as tf
+
+from intriguing.compilation import enable_cache
+
+# The workers of pytest-xdist and the scripts that tests start inherit the variable, and share their compiled programs.
+if "INTRIGUING_XLA_CACHE" not in os.environ:
+    os.environ["INTRIGUING_XLA_CACHE"] = tempfile.mkdtemp(prefix="intriguing-xla-")
+    atexit.register(shutil.rmtree, os.environ["INTRIGUING_XLA_CACHE"], ignore_errors=True)
+enable_cache()
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration(), tf.config.LogicalDeviceConfiguration()]

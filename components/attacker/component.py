@@ -25,6 +25,9 @@ class Attacker(Component[DistortedImages]):
     EXECUTOR = AttackerExecutor
     LIBRARY = (
         "accelerators.py",
+        "compilation.py",
+        "compilation_cache.py",
+        "stable_names.py",
         "pixels.py",
         "distortion.py",
         "data",

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from intriguing.attack.rows import replace_rows
+from intriguing.compilation import compile_program
 
 Rows = Any
 """A structure of tensors `[rows, ...]`."""
@@ -88,7 +89,7 @@ def run_in_lanes(
         return results
 
     # What is outside of the loop is computed once: it is not worth compiling.
-    program = tf.function(loop, jit_compile=True, autograph=False) if jit_compile else loop
+    program = compile_program(loop, jit_compile=True) if jit_compile else loop
     results = program(shared, packed_rows, num_rows, (ids, tf.constant(num_lanes), current, pack_state(state), empty))
     return unpack_result([tensor[:batch] for tensor in results])
 

@@ -15,6 +15,8 @@ from intriguing.attack.distortion_search import DistortionResults, DistortionSea
 from intriguing.attack.penalty_method import search_by_penalty
 from intriguing.attack.rows import replace_rows
 from intriguing.attack.search_goal import Goal, Progress
+from intriguing.attack.search_goal import Goal, Progress, scaled
+from intriguing.compilation import compile_program
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture
 
@@ -48,7 +50,7 @@ def compiled_search(architecture: Architecture, search: DistortionSearch, target
     """Returns the program, from weights and `SearchRows` to `DistortionResults`; compiled once for each batch shape."""
     program = functools.partial(_search_rows, architecture, search, targeted, jit_compile)
     # Of a search along the boundary only the loops are compiled with XLA: what is around them is computed once.
-    return tf.function(program, jit_compile=jit_compile and search.walk is None, autograph=False)
+    return compile_program(program, jit_compile=jit_compile and search.walk is None)
 
 
 def _search_rows(

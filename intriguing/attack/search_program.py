@@ -15,7 +15,6 @@ from intriguing.attack.distortion_search import DistortionResults, DistortionSea
 from intriguing.attack.penalty_method import search_by_penalty
 from intriguing.attack.rows import replace_rows
 from intriguing.attack.search_goal import Goal, Progress
-from intriguing.attack.search_goal import Goal, Progress, scaled
 from intriguing.compilation import compile_program
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture

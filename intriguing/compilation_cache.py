@@ -41,9 +41,10 @@ _warned: set[str] = set()
 def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
     """Keeps compiled programs on disk, so that the next process loads what this one has compiled.
 
-    Call it once, before the first computation of the process: TensorFlow reads its flags only once. The first call of a search
-    then takes the time of tracing and loading instead of that of compiling. Nothing fails without the folder: where it cannot
-    be used, or a file is damaged, programs are compiled anew.
+    Call it once, before the first computation of the process: TensorFlow reads its flags only once. Nothing fails without the
+    folder: where it cannot be used, or a file is damaged, programs are compiled anew. TensorFlow tries to read each file as
+    text first, and logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry" when a program is loaded; this is no
+    error.
 
     Programs are kept apart by the version of TensorFlow, the processor and the flags of XLA. Only programs of
     `compile_program` on a CPU are kept. The files are executable code: the folder must belong to this user alone.

@@ -42,9 +42,8 @@ def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None
     """Keeps compiled programs on disk, so that the next process loads what this one has compiled.
 
     Call it once, before the first computation of the process: TensorFlow reads its flags only once. Nothing fails without the
-    folder: where it cannot be used, or a file is damaged, programs are compiled anew. TensorFlow tries to read each file as
-    text first, and logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry" when a program is loaded; this is no
-    error.
+    folder: where it cannot be used, or a file is damaged, programs are compiled anew. When a program is loaded,
+    TensorFlow logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry", because it first reads the file as text.
 
     Programs are kept apart by the version of TensorFlow, the processor and the flags of XLA. Only programs of
     `compile_program` on a CPU are kept. The files are executable code: the folder must belong to this user alone.

@@ -12,7 +12,8 @@ import tensorflow as tf
 from intriguing.analysis.activation_slopes import ACTIVATION_LAYERS, slope_of_operation
 from intriguing.analysis.lipschitz import check_bounded
 from intriguing.models.layer_graph import LayerGraph, Logits, described, layer_graph, logits_of
-from intriguing.models.logits import checked_classes
+from intriguing.models.logits import checked_classes, split_weights
+from intriguing.models.single_output import OF_LOGIT
 from intriguing.pixels import PixelBox, checked_images
 
 
@@ -38,12 +39,17 @@ def checked_model(model: Any) -> Logits:
     shape = whole.shapes[whole.output]
     if len(shape) != 1:
         raise ValueError(f"{model.name!r} must answer [batch, classes]; it answers {(None, *shape)}.")
-    if shape == (1,) and not logits.ending and not _is_linear(logits.graph):
+    if shape == (1,) and not logits.ending and not (_is_linear(logits.graph) and _is_logit(model, whole)):
         raise ValueError(
             f"{model.name!r} has one output unit, which must be linear or have a sigmoid to decide between two classes. Leave "
             "its activation function out, or give it two units."
         )
     return logits
+
+
+def _is_logit(model: Any, graph: LayerGraph) -> bool:
+    """True if one output is positive where class 1 is predicted, as the attack reads it."""
+    return split_weights(model, [size or 1 for size in graph.shapes[0]])[0].threshold == OF_LOGIT
 
 
 def _check_precision(operation: Any, dtypes: Sequence[str]) -> None:

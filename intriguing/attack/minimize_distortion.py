@@ -23,6 +23,7 @@ from intriguing.attack.rows import replace_rows
 from intriguing.attack.search_program import SearchRows, bytes_per_row, compiled_search
 from intriguing.distortion import distortion
 from intriguing.models.logits import Architecture, Classifier, checked_classes, split_weights
+from intriguing.models.single_output import AMBIGUOUS
 from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_perturbations
 
 _LEAST_FOR_RESTART = 50  # evaluations beside those of the far starts: less would not bring an image nearer
@@ -61,8 +62,9 @@ def minimize_distortion(
 
     Args:
         classifier: A Keras model, or a callable from images to logits or probabilities `[batch, classes]` in inference mode, or
-            `[batch, 1]` for two classes, of which the second is predicted where the logit is positive or the probability of a
-            sigmoid exceeds 0.5. Rows must not influence each other.
+            `[batch, 1]` for two classes, of which the second is predicted where the logit is positive or the probability
+            exceeds 0.5. One output is a probability if its operations keep it in [0, 1], as a sigmoid does. Where they do not
+            tell, it is one if it lies in [0, 1] for all images, with a warning. Rows must not influence each other.
         images: Floating `[batch, ...]`, array or tensor, within the bounds.
         targets: Integer `[batch]`: the class that each image shall be classified as. One integer for all, or one-hot rows, will
             do as well.
@@ -156,11 +158,7 @@ def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
     own_evaluation.check_repeatable(classifier, images, outputs, architecture)
     probabilities = own_evaluation.are_probabilities(outputs, architecture)
     if probabilities and not architecture.cuts:
-        warnings.warn(
-            "the classifier returns probabilities, and the softmax that they come from cannot be left out. Their logarithm is "
-            "used: probabilities that round to 0 or 1 have no gradient. Pass a classifier that returns logits.",
-            stacklevel=3,
-        )
+        warnings.warn(_words_about_probabilities(architecture), stacklevel=3)
         architecture, weights = split_weights(classifier, images.shape[1:], scores="logarithms")
     if num_replicas() > 1 and architecture.keeps_variables:
         raise ValueError(
@@ -168,6 +166,15 @@ def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
             "instead of a function that calls it."
         )
     return _Subject(architecture, weights, probabilities)
+
+
+def _words_about_probabilities(architecture: Architecture) -> str:
+    if architecture.num_outputs == 1 and architecture.threshold is None:
+        return AMBIGUOUS
+    return (
+        "the classifier returns probabilities, and the softmax or sigmoid that they come from cannot be left out. Their "
+        "logarithm is used: probabilities that round to 0 or 1 have no gradient. Pass a classifier that returns logits."
+    )
 
 
 def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: SearchRows) -> DistortionResults:

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from intriguing.accelerators import rows_that_fit
-from intriguing.models.logits import Architecture, Classifier
+from intriguing.models.logits import Architecture, Classifier, in_unit_interval
 from intriguing.models.traced_classifier import inference_call
 
 _MOST_ROWS = 256  # images that a classifier is called on at once
@@ -68,16 +68,12 @@ def check_repeatable(classifier: Classifier, images: tf.Tensor, outputs: tf.Tens
 def are_probabilities(outputs: tf.Tensor, architecture: Architecture) -> bool:
     """Whether outputs `[batch, outputs]` are probabilities: they lie in [0, 1], and those of several classes sum to 1.
 
-    One output without a sigmoid that can be seen is a probability only where it comes from a function that cannot be followed.
+    Of one output, the operations that it comes from decide; see `Architecture.is_probability`.
     """
     if architecture.num_outputs == 1:
-        return architecture.cuts or (architecture.is_opaque and _in_unit_interval(outputs))
+        return architecture.is_probability(outputs)
     sums = tf.reduce_sum(outputs, axis=1)
-    return _in_unit_interval(outputs) and bool(tf.reduce_all(tf.abs(sums - 1.0) < _SUM_TOLERANCE))
-
-
-def _in_unit_interval(outputs: tf.Tensor) -> bool:
-    return bool(tf.reduce_all((outputs >= 0.0) & (outputs <= 1.0)))
+    return in_unit_interval(outputs) and bool(tf.reduce_all(tf.abs(sums - 1.0) < _SUM_TOLERANCE))
 
 
 def class_scores(outputs: tf.Tensor, *, probabilities: bool) -> tf.Tensor:

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.models.single_output import OF_PROBABILITY
 from intriguing.models.traced_classifier import Trace, digest, inference_call, inference_mode, trace
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]
@@ -32,8 +33,9 @@ class Architecture:
         apply: Pure function `(weights, images [batch, ...]) -> scores float32 [batch, classes]`.
         num_classes: The number of scores.
         num_outputs: The number of outputs of the classifier: 1 where one output decides between two classes.
-        cuts: True if a softmax or sigmoid at the end was left out.
-        is_opaque: True if the outputs come from a function that cannot be looked into, such as one of a SavedModel.
+        cuts: True if a softmax, sigmoid or another function that flattens was left out at the end.
+        threshold: Of one output, the value above which class 1 is predicted: 0.5 for a probability, 0 for a logit. None if its
+            operations do not tell, as those of a SavedModel, and for several outputs; see `is_probability`.
         batch_size: Images that it takes at once; None for any number.
         rounding: Unit roundoff of the lowest precision that the classifier computes in: 2**-24, 2**-11 or 2**-8.
         keeps_variables: True if it reads variables that are not among the weights.
@@ -53,7 +55,7 @@ class Architecture:
         self.num_outputs = traced.num_outputs
         self.num_classes = int(traced.function.structured_outputs.shape[1])
         self.cuts = traced.cuts
-        self.is_opaque = traced.is_opaque
+        self.threshold = traced.threshold
         self.batch_size = traced.batch_size
         self.rounding = traced.rounding
         self.convolves = traced.convolves
@@ -70,12 +72,25 @@ class Architecture:
         """Agrees with `==`."""
         return hash(self._identity)
 
+    def is_probability(self, outputs: tf.Tensor) -> bool:
+        """Whether one output `[batch, 1]` is a probability; where its operations do not tell, it is if all lie in [0, 1].
+
+        Args:
+            outputs: What the classifier itself returns for all images; rows that are not finite do not count.
+        """
+        return in_unit_interval(outputs) if self.threshold is None else self.threshold == OF_PROBABILITY
+
     def one_part_after_another(self, num_rows: int) -> Architecture:
         """Returns what computes the same, on parts of `num_rows` images in turn: slower on an accelerator, in less memory."""
         parts = object.__new__(Architecture)
         parts.__dict__.update(self.__dict__)
         parts.apply = functools.partial(_in_parts, self.apply, num_rows, self.num_classes)
         return parts
+
+
+def in_unit_interval(outputs: tf.Tensor) -> bool:
+    """Returns whether all outputs that are finite lie in [0, 1]."""
+    return bool(tf.reduce_all(((outputs >= 0.0) & (outputs <= 1.0)) | ~tf.math.is_finite(outputs)))
 
 
 _architectures: OrderedDict[str, Architecture] = OrderedDict()
@@ -92,7 +107,8 @@ def split_weights(
     Args:
         classifier: A Keras model, or any callable from images to outputs `[batch, classes]`, or `[batch, 1]` for two classes.
         image_shape: The shape of one image.
-        scores: "logits": a softmax or sigmoid at the end is left out, and one output becomes the logits 0 and z of two classes.
+        scores: "logits": a softmax or sigmoid at the end is left out, and one output becomes the logits 0 and z of two classes;
+            a probability whose sigmoid cannot be left out is taken by its logarithm.
             "logarithms": of outputs that are probabilities. "outputs": as they are, for features.
 
     Returns:

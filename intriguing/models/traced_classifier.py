@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from intriguing.models.single_output import OF_PROBABILITY, logit_before, threshold_of
+
 _LOWEST_PROBABILITY = 1e-37  # float32 has a logarithm for it
 _NESTED_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _FIXED_BATCH = 16  # images at once, for a callable that needs to know how many there are
@@ -28,8 +30,8 @@ class Trace(NamedTuple):
     function: Any  # a ConcreteFunction: images [batch, ...] -> scores float32 [batch, classes]
     batch_size: int | None  # images that the function takes at once; None for any number
     num_outputs: int  # of the classifier; 1 for two classes
-    cuts: bool  # a softmax or sigmoid at the end was left out
-    is_opaque: bool  # the outputs come from a function whose operations cannot be followed
+    cuts: bool  # a softmax, sigmoid or another function that flattens was left out at the end
+    threshold: float | None  # of one output: above it, class 1 is predicted; None if only its values can tell
     rounding: float  # unit roundoff of the lowest precision that the classifier computes in
     convolves: bool
     bytes_per_image: int
@@ -52,8 +54,9 @@ def trace(
     Args:
         classifier: A Keras model or a callable, images `[batch, ...]` to outputs `[batch, classes]`.
         image_shape: The shape of one image.
-        scores: "logits" leaves out a softmax or sigmoid at the end and gives two classes for one output; "logarithms" takes the
-            logarithm of the outputs, "outputs" takes them as they are.
+        scores: "logits" leaves out a softmax or sigmoid at the end and gives two classes for one output; a probability whose
+            sigmoid cannot be left out is taken by its logarithm. "logarithms" takes the logarithm of the outputs, "outputs"
+            takes them as they are.
         variables: Keras variables whose values become arguments: the function then maps `(values, images)` to scores.
 
     Raises:
@@ -65,9 +68,11 @@ def trace(
 
     def compute(images: tf.Tensor) -> tf.Tensor:
         outputs = _checked_outputs(call(images), images, scores)
-        found["outputs"] = outputs
-        found["scores"] = _scores(outputs, scores)
-        return tf.cast(found["scores"], tf.float32)
+        found["outputs"], found["threshold"] = outputs, None
+        if outputs.shape[1] == 1 and scores != "outputs":
+            found["threshold"] = _checked_threshold(outputs, images)
+        found["end"] = _end_of(outputs, images, found["threshold"])
+        return tf.cast(_scores(outputs, scores, found["end"], found["threshold"]), tf.float32)
 
     def compute_with(values: Sequence[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
         with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
@@ -87,8 +92,8 @@ def trace(
         function=function,
         batch_size=batch_size,
         num_outputs=int(outputs.shape[1]),
-        cuts=_end_of(outputs) is not None,
-        is_opaque=outputs.op.type in _NESTED_CALLS,
+        cuts=found["end"] is not None,
+        threshold=found["threshold"],
         rounding=_rounding(function.graph),
         convolves=any("Conv" in node.op for node in _all_nodes(definition)),
         bytes_per_image=_bytes_of_rows(function.graph, batch_size),
@@ -186,20 +191,29 @@ def _with_batch(shape: Iterable[int | None]) -> str:
     return f"[{', '.join('batch' if size is None else str(size) for size in shape)}]"
 
 
-def _scores(outputs: tf.Tensor, scores: str) -> tf.Tensor:
+def _checked_threshold(outputs: tf.Tensor, images: tf.Tensor) -> float | None:
+    try:
+        return threshold_of(outputs, images)
+    except ValueError as error:
+        raise _NotAClassifierError(str(error)) from None
+
+
+def _scores(outputs: tf.Tensor, scores: str, end: tf.Tensor | None, threshold: float | None) -> tf.Tensor:
     if scores == "outputs":
         return outputs
     single = outputs.shape[1] == 1
-    end = _end_of(outputs)
-    if scores == "logits":
+    if scores == "logits" and (end is not None or threshold != OF_PROBABILITY):
         logits = outputs if end is None else end
         return tf.concat([tf.zeros_like(logits), logits], axis=1) if single else logits
+    outputs = tf.cast(outputs, tf.float32)
     probabilities = tf.concat([1.0 - outputs, outputs], axis=1) if single else outputs
-    return tf.math.log(tf.maximum(tf.cast(probabilities, tf.float32), _LOWEST_PROBABILITY))
+    return tf.math.log(tf.maximum(probabilities, _LOWEST_PROBABILITY))
 
 
-def _end_of(outputs: tf.Tensor) -> tf.Tensor | None:
+def _end_of(outputs: tf.Tensor, images: tf.Tensor, threshold: float | None) -> tf.Tensor | None:
     """Returns the tensor before the last softmax or sigmoid, if only operations that keep the order of classes follow it."""
+    if outputs.shape[1] == 1:
+        return None if threshold is None else logit_before(outputs, images, threshold)
     tensor, num_classes = outputs, outputs.shape[1]
     while isinstance(tensor, tf.Tensor) and not hasattr(tensor, "numpy") and len(tensor.op.inputs):
         operation = tensor.op

@@ -214,6 +214,13 @@ def one_output(activation: str | None) -> Callable[[], keras.Model]:
     return lambda: balanced([layers.Dense(12, "relu"), layers.Dense(1, activation=activation)], (8,))
 
 
+def average_of_sigmoids() -> keras.Model:
+    images = keras.Input((8,))
+    members = [one_output("sigmoid")() for _ in range(2)]
+    members[1].layers[0].kernel.assign(np.roll(members[0].layers[0].kernel, 1, axis=0))
+    return keras.Model(images, layers.Average()([member(images) for member in members]))
+
+
 def rounded(function: Callable[[Any], Any]) -> Callable[[], keras.Model]:
     return lambda: dense(before=(layers.Lambda(function),))
 
@@ -304,6 +311,12 @@ _SOFTMAX = (
 _HEADS_AND_PRECISION = (
     Case("one sigmoid", one_output("sigmoid"), threshold=0.5),
     Case("one logit", one_output(None), threshold=0.0),
+    Case("average of sigmoids", average_of_sigmoids, threshold=0.5),
+    Case("one minus a sigmoid", under(lambda p: 1.0 - p, model=one_output("sigmoid")), threshold=0.5),
+    Case("clipped sigmoid", under(lambda p: ops.clip(p, 1e-7, 1 - 1e-7), model=one_output("sigmoid")), threshold=0.5),
+    Case("hard sigmoid", one_output("hard_sigmoid"), threshold=0.5),
+    Case("rescaled sigmoid", under(lambda p: 2.0 * p - 1.0, model=one_output("sigmoid")), threshold=0.0),
+    Case("offset sigmoid", under(lambda p: 0.5 * p + 0.2, model=one_output("sigmoid")), threshold=0.5),
     Case("sigmoid for each class", lambda: dense(activation="sigmoid"), features="hidden"),
     Case("mixed_bfloat16", with_policy("mixed_bfloat16"), compiled=True),
     Case("mixed_float16", with_policy("mixed_float16"), compiled=True),

@@ -347,6 +347,19 @@ def test_what_single_precision_blurs_before_the_last_layers_is_lost():
     np.testing.assert_allclose(certified.distortion * np.sqrt(2.0), [expected], rtol=3e-4)  # norms are proved 1e-4 above
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda hidden: layers.Average()([layers.Dense(1, "sigmoid")(hidden), layers.Dense(1, "sigmoid")(hidden)]),
+        lambda hidden: layers.Rescaling(0.5, 0.2)(layers.Dense(1, "sigmoid")(hidden)),
+    ],
+)
+def test_one_output_that_is_a_probability_without_a_sigmoid_at_its_end_is_refused(head):
+    inputs = keras.Input((3,))
+    with pytest.raises(ValueError, match="one output unit, which must be linear or have a sigmoid"):
+        certified_distortion(keras.Model(inputs, head(layers.Dense(4)(inputs))), IMAGES, [0, 1])
+
+
 def test_many_images_are_reported_part_by_part(monkeypatch):
     model, told = network((3,), layers.Dense(4)), []
     monkeypatch.setattr(module, "_ENTRIES_AT_ONCE", 2 * module._entries_per_image(dense_tail(model)))

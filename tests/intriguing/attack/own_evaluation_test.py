@@ -37,13 +37,14 @@ def test_probabilities_lie_in_the_unit_interval_and_sum_to_one(outputs, expected
     assert own_evaluation.are_probabilities(tf.constant(outputs), architecture_of(lambda images: 2.0 * images)) is expected
 
 
-def test_one_output_is_a_probability_only_behind_a_sigmoid_or_inside_a_function_that_cannot_be_followed():
+def test_one_output_is_a_probability_if_its_operations_show_it_or_do_not_tell_and_it_lies_in_the_unit_interval():
     outputs = tf.constant([[0.3], [0.9]])
     plain = architecture_of(lambda images: images[:, :1])
     sigmoid = architecture_of(lambda images: tf.sigmoid(images[:, :1]))
     opaque = architecture_of(tf.function(lambda images: tf.sigmoid(images[:, :1])))
     assert not own_evaluation.are_probabilities(outputs, plain)
     assert own_evaluation.are_probabilities(outputs, sigmoid) and own_evaluation.are_probabilities(outputs, opaque)
+    assert own_evaluation.are_probabilities(tf.constant([[0.3], [np.nan]]), opaque)
     assert not own_evaluation.are_probabilities(3.0 * outputs, opaque)
 
 

@@ -21,6 +21,7 @@ from intriguing.analysis.certificate_checks import checked_images_and_classes, c
 from intriguing.analysis.dense_tail import DenseTail, Stage, tail_of
 from intriguing.analysis.lipschitz import bounds_at
 from intriguing.models.layer_graph import LayerGraph
+from intriguing.models.masked_classes import largest_in_play
 from intriguing.pixels import PixelBox
 
 _GROWTH, _NUM_BALLS = 1.5, 20
@@ -212,10 +213,14 @@ def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any
 
 
 def _margins(logits: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logit: tf.Tensor) -> tf.Tensor:
-    """Returns by how much the label is ahead of each rival, `[batch, rivals]`, less what rounding may take."""
-    largest = tf.maximum(tf.reduce_max(tf.abs(logits), axis=1, keepdims=True), least_logit)
-    ahead = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis] - tf.gather(logits, rivals, batch_dims=1)
-    return ahead - _SINGLE_PRECISION * largest
+    """Returns by how much the label is ahead of each rival, `[batch, rivals]`, less what rounding may take.
+
+    A masked class takes part in the rounding of its own margin alone: its logit is no part of another one.
+    """
+    label, rival = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis], tf.gather(logits, rivals, batch_dims=1)
+    largest = tf.maximum(largest_in_play(logits)[:, tf.newaxis], least_logit)
+    largest = tf.maximum(largest, tf.maximum(tf.abs(label), tf.abs(rival)))
+    return label - rival - _SINGLE_PRECISION * largest
 
 
 def _gradients(coefficients: tf.Tensor, layers: Sequence[_Layer], of_units: tf.Tensor | None) -> tf.Tensor:

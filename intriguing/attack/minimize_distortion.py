@@ -26,6 +26,7 @@ from intriguing.models.logits import Architecture, Classifier, checked_classes, 
 from intriguing.models.single_output import AMBIGUOUS
 from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_perturbations
 
+_LOWEST_LOGIT = -1e30  # lower ones become infinite when they are scaled
 _LEAST_FOR_RESTART = 50  # evaluations beside those of the far starts: less would not bring an image nearer
 
 
@@ -150,6 +151,7 @@ def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
     """Traces the classifier, and looks at its outputs for the clean images."""
     architecture, weights = split_weights(classifier, images.shape[1:])
     outputs = own_evaluation.own_outputs(classifier, images, architecture)
+    _check_masks(outputs)
     if not bool(tf.reduce_any(tf.math.is_finite(tf.reduce_sum(outputs, axis=1)))):
         raise ValueError(
             "the classifier returns NaN or infinite values for every image. Check its weights, for example with "
@@ -166,6 +168,18 @@ def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
             "instead of a function that calls it."
         )
     return _Subject(architecture, weights, probabilities)
+
+
+def _check_masks(outputs: tf.Tensor) -> None:
+    """Raises a `ValueError` if some classes, and not all, have a logit of -inf, or next to it, for every image."""
+    masked = tf.reduce_all(outputs < _LOWEST_LOGIT, axis=0)
+    if bool(tf.reduce_any(masked)) and not bool(tf.reduce_all(masked)):
+        number = int(tf.argmax(masked))
+        logit = float(outputs[0, number])
+        raise ValueError(
+            f"classifier must return finite logits; received the logit {logit:.3g} of class {number} for every image. "
+            "Mask such a class with a smaller number: lambda images: tf.maximum(classifier(images), -1e9)."
+        )
 
 
 def _words_about_probabilities(architecture: Architecture) -> str:

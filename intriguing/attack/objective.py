@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from intriguing.attack.lbfgs import ValueAndGradient
+from intriguing.models.masked_classes import in_play, largest_in_play
 
 FlatLogits = Callable[[tf.Tensor], tf.Tensor]
 """From flat pixels `[batch, n]` to logits `[batch, classes]`."""
@@ -17,7 +18,7 @@ Network = Callable[[list[tf.Tensor]], FlatLogits]
 """From weights to the logits that a network with these weights computes."""
 
 # The returned image must keep its class when another program adds up the same logits in another order.
-ROUNDING_MARGIN = 1e-5  # of the largest logit, in float32
+ROUNDING_MARGIN = 1e-5  # of the largest logit of a class that is not masked, in float32
 ROUNDINGS = 2.0  # unit roundoffs of a network of lower precision
 SURELY = 1.1  # times the resolution: a search requires more than the check of its result
 GAP, LEAST_GAP = 8.0, 0.01  # the gap of a clean image after scaling, in logits; and the least, as a share of their spread
@@ -42,7 +43,7 @@ class LogitScale(NamedTuple):
     """How the logits of each image are measured, so that a search does not depend on their unit."""
 
     factor: tf.Tensor  # [batch], multiplies the logits
-    largest: tf.Tensor  # [batch], the largest multiplied logit of the clean image
+    largest: tf.Tensor  # [batch], the largest multiplied logit of the clean image; masked classes do not count
     rounding: tf.Tensor  # [batch], the share of the largest logit that rounding may change
 
     def apply(self, logits: tf.Tensor) -> tf.Tensor:
@@ -51,7 +52,7 @@ class LogitScale(NamedTuple):
 
     def resolution(self, scaled: tf.Tensor) -> tf.Tensor:
         """Returns `[..., batch]`, the difference of two multiplied logits below which rounding may change the class."""
-        return self.rounding * tf.maximum(self.largest, tf.reduce_max(tf.abs(scaled), axis=-1))
+        return self.rounding * tf.maximum(self.largest, largest_in_play(scaled, self.factor))
 
     def reached(self, scaled: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
         """Returns a bool `[batch]`: the largest multiplied logit is of an accepted class, by more than the resolution."""
@@ -75,7 +76,7 @@ def scale_of_gaps(logits: tf.Tensor, accepted: tf.Tensor, rounding: float) -> Lo
         rounding: Unit roundoff of the network.
     """
     gap = tf.abs(shortfall(logits, accepted))
-    spread = tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1)
+    spread = _spread(logits)
     gap = tf.maximum(gap, LEAST_GAP * spread)
     return _scale(logits, tf.where(gap > 0.0, GAP / gap, 1.0), rounding)
 
@@ -85,21 +86,25 @@ def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
 
     The logits of an untrained network can be 1e-10, and the gradient of the cross-entropy is then lost.
     """
-    largest = tf.reduce_max(tf.abs(logits), axis=1)
+    largest = largest_in_play(logits)
     thousands = tf.floor(-tf.math.log(largest) / log(1024.0))
     factor = tf.where(largest > 0.0, 1024.0 ** tf.clip_by_value(thousands, 0.0, 10.0), 1.0)
     return _scale(logits, factor, rounding)
 
 
 def _scale(logits: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale:
-    largest = factor * tf.reduce_max(tf.abs(logits), axis=1)
+    largest = factor * largest_in_play(logits)
     return LogitScale(factor, largest, tf.fill(tf.shape(factor), rounding_margin(rounding)))
 
 
 def alike(logits: tf.Tensor, rounding: float) -> tf.Tensor:
     """Returns a bool `[batch]`: no logit exceeds another by more than rounding can take back."""
-    largest = tf.reduce_max(tf.abs(logits), axis=1)
-    return tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1) <= rounding_margin(rounding) * largest
+    return _spread(logits) <= rounding_margin(rounding) * largest_in_play(logits)
+
+
+def _spread(logits: tf.Tensor) -> tf.Tensor:
+    """Returns `[batch]`, the difference of the largest and the least logit of the classes that are not masked."""
+    return tf.reduce_max(logits, axis=1) - tf.reduce_min(tf.where(in_play(logits), logits, logits.dtype.max), axis=1)
 
 
 def margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:

@@ -317,6 +317,7 @@ _HEADS_AND_PRECISION = (
     Case("hard sigmoid", one_output("hard_sigmoid"), threshold=0.5),
     Case("rescaled sigmoid", under(lambda p: 2.0 * p - 1.0, model=one_output("sigmoid")), threshold=0.0),
     Case("offset sigmoid", under(lambda p: 0.5 * p + 0.2, model=one_output("sigmoid")), threshold=0.5),
+    Case("masked class", under(lambda z: z + np.array([-1e9, 0, 0, 0], np.float32)), bounded=True),
     Case("sigmoid for each class", lambda: dense(activation="sigmoid"), features="hidden"),
     Case("mixed_bfloat16", with_policy("mixed_bfloat16"), compiled=True),
     Case("mixed_float16", with_policy("mixed_float16"), compiled=True),

@@ -347,6 +347,20 @@ def test_what_single_precision_blurs_before_the_last_layers_is_lost():
     np.testing.assert_allclose(certified.distortion * np.sqrt(2.0), [expected], rtol=3e-4)  # norms are proved 1e-4 above
 
 
+@pytest.mark.parametrize("mask", [-1e4, -1e9])
+def test_a_masked_class_does_not_lower_the_certificates_of_others(mask):
+    images, labels = np.random.default_rng(0).uniform(size=(6, 3)).astype(np.float32), [0, 1, 2, 0, 1, 2]
+    inputs = keras.Input((3,))
+    plain = keras.Model(inputs, layers.Dense(3)(layers.Dense(5, "sigmoid")(inputs)))
+    wide = keras.Model(inputs, layers.Dense(4)(layers.Dense(5, "sigmoid")(inputs)))
+    hidden, bias, kernel, offset = plain.get_weights()
+    wide.set_weights([hidden, bias, np.pad(kernel, ((0, 0), (0, 1))), np.append(offset, mask)])
+    expected = certified_distortion(plain, images, labels).distortion
+    certified = certified_distortion(wide, images, labels).distortion
+    np.testing.assert_allclose(certified, expected, rtol=1e-3)  # the norm of the layers is proved to 1e-4
+    assert np.any(expected > 0.0)
+
+
 @pytest.mark.parametrize(
     "head",
     [

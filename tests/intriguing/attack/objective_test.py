@@ -77,6 +77,22 @@ def test_the_resolution_is_a_share_of_the_largest_logit_in_any_unit_and_precisio
         np.testing.assert_allclose(resolution, share * unit * np.array(largest), rtol=1e-5)
 
 
+@pytest.mark.parametrize("mask", [-1e4, -1e9])
+def test_a_masked_class_changes_neither_scale_nor_resolution(mask):
+    plain = tf.constant([[1.0, 0.5, -0.2], [0.0, 0.0, 0.0]])
+    masked = tf.concat([plain, tf.fill([2, 1], mask)], axis=1)
+    for scale_of in (
+        lambda logits: objective.scale_of_gaps(
+            logits, objective.accepted_classes(tf.constant([0, 0]), logits.shape[1], targeted=False), FLOAT32
+        ),
+        lambda logits: objective.scale_against_tiny(logits, FLOAT32),
+    ):
+        expected, scale = scale_of(plain), scale_of(masked)
+        np.testing.assert_array_equal(scale.factor, expected.factor)
+        np.testing.assert_array_equal(scale.resolution(scale.apply(masked)), expected.resolution(expected.apply(plain)))
+    np.testing.assert_array_equal(objective.alike(masked, FLOAT32), [False, True])
+
+
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
 def test_the_gap_of_every_clean_image_is_the_same_after_scaling(unit):
     logits = unit * tf.constant([[5.0, 1.0, 0.0], [0.2, 0.3, 0.1], [1.0, 2.0, 3.0]])

@@ -11,12 +11,15 @@ from typing import Any
 import tensorflow as tf
 
 from intriguing.accelerators import rows_that_fit
+from intriguing.attack.objective import rounding_margin
 from intriguing.models.logits import Architecture, Classifier, in_unit_interval
+from intriguing.models.masked_classes import in_play, largest_in_play
 from intriguing.models.traced_classifier import inference_call
 
 _MOST_ROWS = 256  # images that a classifier is called on at once
 _SUM_TOLERANCE = 1e-2  # of probabilities that were rounded to eight bits
-_FEW, _REPEATED = 2, 0.05  # images that are evaluated twice; and the share of the largest output that may change
+_FEW = 2  # images that are evaluated alone
+_OTHER_ORDER, _ROUNDINGS_OF_OTHER_ORDER = 0.01, 16.0  # what another order of sums may change: a share of the largest output
 _LONGER = (1.0005, 1.002, 1.007, 1.02, 1.05, 1.12, 1.3)  # perturbations that are tried where rounding changed the class
 
 
@@ -46,7 +49,11 @@ def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Archite
 
 
 def check_repeatable(classifier: Classifier, images: tf.Tensor, outputs: tf.Tensor, architecture: Architecture) -> None:
-    """Raises a `RuntimeError` if the classifier returns other outputs for its first images when it is called on these alone.
+    """Raises a `RuntimeError` if the classifier draws random numbers, or if its rows influence each other.
+
+    Two calls on the same images may differ by less than what success must exceed, as sums on an accelerator do; where the
+    outputs depend on an operation that draws random numbers, they must not differ at all. A call on some images alone may add
+    up in another order, and differ by some more.
 
     Args:
         classifier: As in `minimize_distortion`.
@@ -55,14 +62,32 @@ def check_repeatable(classifier: Classifier, images: tf.Tensor, outputs: tf.Tens
         architecture: Its trace.
     """
     first = images[:_FEW]
-    change = tf.abs(own_outputs(classifier, first, architecture) - outputs[:_FEW])
-    finite = tf.where(tf.math.is_finite(outputs), tf.abs(outputs), 0.0)
-    if bool(tf.reduce_any(change > _REPEATED * tf.reduce_max(finite))):
+    alone = own_outputs(classifier, first, architecture)
+    again = own_outputs(classifier, first, architecture)
+    margin = 0.0 if architecture.draws_random_numbers else rounding_margin(architecture.rounding)
+    if (change := _largest_change(alone, again, margin)) is not None:
+        raise RuntimeError(
+            f"the classifier returns other outputs for the first {first.shape[0]} images when it is called on them again: they "
+            f"differ by up to {change:.3g}. It draws random numbers, or its state changes. Pass it in inference mode, without "
+            "layers that add noise; fix the seed where noise is part of it."
+        )
+    margin = max(_OTHER_ORDER, _ROUNDINGS_OF_OTHER_ORDER * architecture.rounding)
+    if (change := _largest_change(outputs[:_FEW], alone, margin)) is not None:
         raise RuntimeError(
             f"the classifier returns other outputs for the first {first.shape[0]} images when it is called on these alone: "
-            f"they differ by up to {float(tf.reduce_max(change)):.3g}. It draws random numbers, or its rows influence each "
-            "other. Pass it in inference mode."
+            f"they differ by up to {change:.3g}. Its rows influence each other. Pass it in inference mode."
         )
+
+
+def _largest_change(outputs: tf.Tensor, others: tf.Tensor, margin: float) -> float | None:
+    """Returns the largest change of an output; None if no change exceeds this share of the largest output of its row."""
+    both = tf.math.is_finite(outputs) & tf.math.is_finite(others)
+    change = tf.where(both, tf.abs(outputs - others), 0.0)
+    known = tf.where(both, outputs, 0.0)
+    largest = tf.reduce_max(tf.abs(known), axis=1) if outputs.shape[1] == 1 else largest_in_play(known)
+    # The change of a masked class counts as a share of its own logit.
+    allowed = margin * tf.maximum(largest[:, tf.newaxis], tf.where(in_play(known), 0.0, tf.abs(known)))
+    return float(tf.reduce_max(change)) if bool(tf.reduce_any(change > allowed)) else None
 
 
 def are_probabilities(outputs: tf.Tensor, architecture: Architecture) -> bool:

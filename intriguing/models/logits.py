@@ -40,6 +40,7 @@ class Architecture:
         rounding: Unit roundoff of the lowest precision that the classifier computes in: 2**-24, 2**-11 or 2**-8.
         keeps_variables: True if it reads variables that are not among the weights.
         convolves: True if there is a convolution in it.
+        draws_random_numbers: True if its outputs depend on an operation that may draw random numbers.
         bytes_per_image: What all its tensors take that depend on one image, and stay in memory until its gradient is known.
     """
 
@@ -59,6 +60,7 @@ class Architecture:
         self.batch_size = traced.batch_size
         self.rounding = traced.rounding
         self.convolves = traced.convolves
+        self.draws_random_numbers = traced.draws_random_numbers
         self.bytes_per_image = traced.bytes_per_image
         self.keeps_variables = bool(owned[0])
         self._identity = identity

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from intriguing.models.single_output import OF_PROBABILITY, logit_before, thresh
 
 _LOWEST_PROBABILITY = 1e-37  # float32 has a logarithm for it
 _NESTED_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulStandardNormal|StatefulUniform")  # kinds of operations
 _FIXED_BATCH = 16  # images at once, for a callable that needs to know how many there are
 _CAST_AWAY = ("Identity", "Cast", "Reshape", "StopGradient", "PreventGradient", "CheckNumerics")
 _DEFAULT_PRECISION, _PRECISIONS = 2.0**-24, {tf.float16: 2.0**-11, tf.bfloat16: 2.0**-8}
@@ -34,6 +36,7 @@ class Trace(NamedTuple):
     threshold: float | None  # of one output: above it, class 1 is predicted; None if only its values can tell
     rounding: float  # unit roundoff of the lowest precision that the classifier computes in
     convolves: bool
+    draws_random_numbers: bool  # an operation that the scores depend on may
     bytes_per_image: int
 
     @property
@@ -96,6 +99,7 @@ def trace(
         threshold=found["threshold"],
         rounding=_rounding(function.graph),
         convolves=any("Conv" in node.op for node in _all_nodes(definition)),
+        draws_random_numbers=_draws_random_numbers(function),
         bytes_per_image=_bytes_of_rows(function.graph, batch_size),
     )
 
@@ -249,6 +253,24 @@ def _scalar(tensor: tf.Tensor) -> float | None:
 def _rounding(graph: Any) -> float:
     dtypes = {tensor.dtype for operation in graph.get_operations() for tensor in operation.outputs}
     return max([_PRECISIONS[dtype] for dtype in dtypes if dtype in _PRECISIONS], default=_DEFAULT_PRECISION)
+
+
+def _draws_random_numbers(function: Any) -> bool:
+    """Whether the outputs depend on an operation of a random name; those inside of loops and functions count, too."""
+    library = function.graph.as_graph_def().library.function
+    nested = any(_RANDOM.search(node.op) for part in library for node in part.node_def)
+    names = {part.signature.name for part in library}
+    waiting, seen = [tensor.op for tensor in function.outputs], set()
+    while waiting:
+        operation = waiting.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        calls = any(value.func.name in names for value in operation.node_def.attr.values() if value.HasField("func"))
+        if _RANDOM.search(operation.type) or (calls and nested):
+            return True
+        waiting.extend(tensor.op for tensor in operation.inputs)
+    return False
 
 
 def _all_nodes(definition: Any) -> list[Any]:

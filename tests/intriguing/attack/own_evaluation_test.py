@@ -1,5 +1,7 @@
 """Success is decided by the classifier itself."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -60,6 +62,87 @@ def test_outputs_are_those_of_the_classifier_whatever_the_number_of_images(monke
     images = tf.random.stateless_uniform([10, 3], seed=[0, 0])
     outputs = own_evaluation.own_outputs(model, images, architecture_of(model))
     np.testing.assert_allclose(outputs, model(images, training=False), rtol=1e-5)
+
+
+def check_repeatable(classifier, images):
+    architecture = architecture_of(classifier, images.shape[1])
+    outputs = own_evaluation.own_outputs(classifier, images, architecture)
+    own_evaluation.check_repeatable(classifier, images, outputs, architecture)
+
+
+def network(policy="float32", size=3):
+    layers = [keras.layers.Dense(64, "relu", dtype=policy), keras.layers.Dense(64, "relu", dtype=policy)]
+    return keras.Sequential([keras.Input((size,)), *layers, keras.layers.Dense(4, dtype=policy)])
+
+
+class DropsUnits(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.dropout = network(), keras.layers.Dropout(0.1)
+
+    def call(self, images):
+        return self.inner(self.dropout(images, training=True))
+
+
+NOISE = {
+    "one percent": lambda model: lambda images: model(images) + 1e-2 * tf.random.normal([tf.shape(images)[0], 4]),
+    "less than success must exceed": lambda model: lambda images: model(images) + 1e-6 * tf.random.normal([4]),
+    "generator": lambda model: functools.partial(_with_generator, model, tf.random.Generator.from_seed(0)),
+    "NumPy": lambda model: lambda images: model(images) + 1e-3 * np.random.default_rng().normal(size=4).astype(np.float32),
+    "dropout": lambda model: DropsUnits(),
+    "in a function": lambda model: tf.function(lambda images: model(images) + 1e-4 * tf.random.uniform([4])),
+    "in a loop": lambda model: lambda images: model(images) + 1e-4 * _walk(tf.shape(images)[0]),
+    "counts its calls": lambda model: functools.partial(_counting, model, tf.Variable(0.0)),
+}
+
+
+def _with_generator(model, generator, images):
+    return model(images) + 1e-3 * generator.normal([4])
+
+
+def _walk(number):
+    return tf.while_loop(
+        lambda place, _: place < 3, lambda place, sum: (place + 1, sum + tf.random.normal([4])), (0, tf.zeros([4]))
+    )[1]
+
+
+def _counting(model, counter, images):
+    return model(images) + 0.01 * counter.assign_add(1.0)
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_random_numbers_are_found_however_small_they_are(name):
+    images = tf.random.stateless_uniform([5, 3], seed=[0, 0])
+    with pytest.raises(
+        RuntimeError, match="other outputs for the first 2 images when it is called on them again.*random numbers"
+    ):
+        check_repeatable(NOISE[name](network()), images)
+
+
+def test_rows_that_influence_each_other_are_found():
+    model, images = network(), tf.random.stateless_uniform([5, 3], seed=[0, 0])
+    with pytest.raises(RuntimeError, match="when it is called on these alone: they differ by .* Its rows influence each other"):
+        check_repeatable(lambda batch: model(batch) - tf.reduce_mean(model(batch), axis=0), images)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("size", [3, 500])
+def test_a_network_is_repeatable_in_every_precision(policy, size):
+    check_repeatable(network(policy, size), tf.random.stateless_uniform([40, size], seed=[0, 0]))
+
+
+def test_noise_that_is_the_same_in_every_call_or_does_not_count_is_allowed():
+    model, images = network(), tf.random.stateless_uniform([5, 3], seed=[0, 0])
+    check_repeatable(lambda batch: model(batch) + tf.random.stateless_normal([4], seed=[1, 2]), images)
+    check_repeatable(lambda batch: model(batch) + 0.0 * tf.random.normal([4]), images)
+
+
+def test_a_masked_class_does_not_hide_noise():
+    model, images = network(), tf.random.stateless_uniform([5, 3], seed=[0, 0])
+    mask = np.array([-1e9, 0, 0, 0], np.float32)
+    check_repeatable(lambda batch: model(batch) + mask, images)
+    with pytest.raises(RuntimeError, match="random numbers"):
+        check_repeatable(lambda batch: model(batch) + mask + np.float32(0.01 * np.random.default_rng().normal()), images)
 
 
 def test_a_perturbation_is_made_longer_until_the_classifier_agrees_and_others_are_left():

@@ -102,11 +102,12 @@ def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
         TypeError: If the images are no array, or not floating point.
         ValueError: If there is no batch axis or no image, or a pixel is outside the box or not a number.
     """
-    images = _as_tensor(images)
+    images = as_tensor(images)
     if not images.dtype.is_floating:
+        bounds = ", and pass bounds=(0, 255)" if np.all(np.isfinite(pixel_box)) else ""
         raise TypeError(
-            f"images must be floating point; received {images.dtype.name}. Cast them to float32, and pass bounds=(0, 255) for "
-            "a network that takes values from 0 to 255; for one that takes [0, 1], divide them by 255."
+            f"images must be floating point; received {images.dtype.name}. Cast them to float32{bounds} for a "
+            "network that takes values from 0 to 255; for one that takes [0, 1], divide them by 255."
         )
     if images.shape.rank is None or images.shape.rank < 2:
         raise ValueError(
@@ -119,7 +120,12 @@ def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
     return pixel_box.in_single_precision().clip(tf.cast(images, tf.float32))
 
 
-def _as_tensor(images: Any) -> tf.Tensor:
+def as_tensor(images: Any) -> tf.Tensor:
+    """Returns images as a tensor.
+
+    Raises:
+        TypeError: If they are no array of numbers.
+    """
     if isinstance(images, tf.data.Dataset):
         raise TypeError(
             "images must be an array or a tensor; received a tf.data.Dataset. Take a batch of it: "

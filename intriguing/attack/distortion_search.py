@@ -119,6 +119,24 @@ SEARCHES = {
 """The named searches."""
 
 
+def checked_search(search: DistortionSearch | str | None) -> DistortionSearch | None:
+    """Returns a search that is given by itself or by its name; None for None.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If there is no search of that name.
+    """
+    if isinstance(search, str):
+        return search_named(search)
+    if search is not None and not isinstance(search, DistortionSearch):
+        given = search.__name__ if isinstance(search, type) else type(search).__name__
+        raise TypeError(
+            f"search must be a DistortionSearch or the name of one, {', '.join(map(repr, SEARCHES))}; received {search!r}, "
+            f"{'the class' if isinstance(search, type) else 'of type'} {given}."
+        )
+    return search
+
+
 def search_named(name: str) -> DistortionSearch:
     """Returns a search by its name.
 

@@ -15,8 +15,8 @@ from intriguing.attack.distortion_search import (
     DistortionResults,
     DistortionSearch,
     SearchStatus,
+    checked_search,
     default_search,
-    search_named,
 )
 from intriguing.attack.gradient_free import COST, far_starts
 from intriguing.attack.rows import replace_rows
@@ -82,7 +82,7 @@ def minimize_distortion(
     Raises:
         ValueError: If shapes or classes disagree, a pixel lies outside the bounds, or the classifier returns NaN for all
             images.
-        TypeError: If a dtype does not fit, or the classifier does not compute with TensorFlow.
+        TypeError: If a dtype does not fit, the classifier does not compute with TensorFlow, or `search` is no search.
         RuntimeError: If the classifier contradicts the search, because it draws random numbers, or its rows influence each
             other; or if it is called inside a `tf.function` or `strategy.run`.
 
@@ -95,8 +95,7 @@ def minimize_distortion(
         Brendel et al., Accurate, reliable and fast robustness evaluation, 2019, for the search along the boundary.
     """
     _check_context()
-    if isinstance(search, str):
-        search = search_named(search)
+    search = checked_search(search)
     if bounds is not None:
         box = checked_bounds(bounds)
     else:

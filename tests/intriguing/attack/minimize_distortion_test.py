@@ -338,6 +338,12 @@ def test_a_hundred_calls_leave_no_memory_behind(network):
     assert resident_megabytes() - before < 20.0
 
 
+@pytest.mark.parametrize("search", [5, {"name": "fast"}, DistortionSearch])
+def test_a_search_of_another_type_is_told(network, search):
+    with pytest.raises(TypeError, match="search must be a DistortionSearch or the name of one, 'default', .*; received"):
+        minimize_distortion(network, np.zeros((1, NUM_PIXELS), np.float32), labels=0, search=search)
+
+
 def test_probabilities_are_cut_before_the_softmax(network, attacked):
     images, targets, plain = attacked
     with_softmax = keras.Sequential([network, keras.layers.Softmax()])

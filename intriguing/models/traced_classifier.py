@@ -170,12 +170,12 @@ class _NotAClassifierError(ValueError):
 def _checked_outputs(outputs: Any, images: tf.Tensor, scores: str) -> tf.Tensor:
     if isinstance(outputs, Mapping) and len(outputs) == 1:  # as the signatures of a SavedModel return
         outputs = next(iter(outputs.values()))
-    if isinstance(outputs, Sequence | Mapping):
+    if isinstance(outputs, Sequence | Mapping) and not isinstance(outputs, str | bytes):
         raise _NotAClassifierError(
             f"classifier must return one tensor of logits [batch, classes]; received a {type(outputs).__name__} of "
             f"{len(outputs)}. Make a keras.Model of the input and the output that count."
         )
-    outputs = tf.convert_to_tensor(outputs)
+    outputs = _as_tensor(outputs)
     rows = outputs.shape[0] if outputs.shape.rank else 0
     if outputs.shape.rank != 2 or outputs.shape[1] is None or rows not in (None, images.shape[0]):
         what = "features" if scores == "outputs" else "logits [batch, classes]"
@@ -184,11 +184,36 @@ def _checked_outputs(outputs: Any, images: tf.Tensor, scores: str) -> tf.Tensor:
             f"classifier must map images {_with_batch(images.shape)} to {what}, one row for each image; received "
             f"{_with_batch(received) if isinstance(received, list) else received}."
         )
+    if outputs.shape[1] == 0:
+        raise _NotAClassifierError(
+            "classifier must return at least one output for each image; received outputs of shape [batch, 0]. Check the number "
+            "of units of its last layer."
+        )
     if not outputs.dtype.is_floating:
         raise _NotAClassifierError(
             f"classifier must return floating-point logits; received {outputs.dtype.name}. Pass the network without its argmax."
         )
     return outputs
+
+
+def _as_tensor(outputs: Any) -> tf.Tensor:
+    if outputs is None:
+        raise _NotAClassifierError(
+            "classifier must return logits [batch, classes]; received None. Check that the function ends with a return "
+            "statement."
+        )
+    if isinstance(outputs, str | bytes) or callable(outputs):
+        raise _NotAClassifierError(
+            f"classifier must return a tensor of logits [batch, classes]; received a {type(outputs).__name__}. Return the "
+            "tensor itself."
+        )
+    try:
+        return tf.convert_to_tensor(outputs)
+    except (TypeError, ValueError) as error:
+        raise _NotAClassifierError(
+            f"classifier must return a tensor of logits [batch, classes]; received a {type(outputs).__name__}, which "
+            "TensorFlow does not convert to one."
+        ) from error
 
 
 def _with_batch(shape: Iterable[int | None]) -> str:

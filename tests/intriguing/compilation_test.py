@@ -46,16 +46,21 @@ def no_warning_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def _looped(number: float):
     """Returns a program with loops and branches, whose functions TensorFlow numbers; another one for each number."""
 
-    def step(index: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return index + 1, tf.cond(tf.reduce_sum(value) > 0.0, lambda: tf.sin(value) + number, lambda: -value)
+    def looped(x: tf.Tensor) -> tf.Tensor:
+        def step(index: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return index + 1, tf.cond(tf.reduce_sum(value) > 0.0, lambda: tf.sin(value) + number * x, lambda: -value)
 
-    return lambda x: tf.while_loop(lambda index, _: index < 5, step, (0, x))[1]
+        # The loop captures x: TensorFlow then numbers an argument of the condition as well.
+        return tf.while_loop(lambda index, _: index < 5, step, (0, x))[1]
+
+    return looped
 
 
 def _looped_by_numpy(number: float, x: np.ndarray) -> np.ndarray:
+    value = x
     for _ in range(5):
-        x = np.sin(x) + number if x.sum() > 0.0 else -x
-    return x
+        value = np.sin(value) + number * x if value.sum() > 0.0 else -value
+    return value
 
 
 def _unrelated_computations() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.accelerators import compile_for_loops, run_on_rows
+from intriguing.accelerators import run_on_rows
 from intriguing.analysis.example_batches import ExampleSource
 from intriguing.analysis.feature_passes import PILOT, check_finite, opened, with_parts
 from intriguing.models.logits import Architecture, Classifier
@@ -37,7 +37,7 @@ def feature_moments(features: Classifier, examples: ExampleSource) -> FeatureMom
     architecture, weights, first, chunks = opened(features, examples)
     # Moments about a typical image: about zero, a large mean would drown a small variance in single precision.
     center = tf.reduce_mean(architecture.apply(weights, first[0][:PILOT]), axis=0)
-    program = _compiled_moments(architecture, compile_for_loops(architecture.convolves))
+    program = _compiled_moments(architecture, architecture.jit_compile)
     total = _summed(run_on_rows(program, (weights, center), first))
     for chunk in chunks:
         total = _summed(with_parts(total, run_on_rows(program, (weights, center), chunk)))
@@ -61,7 +61,7 @@ def feature_covariance(features: Classifier, examples: ExampleSource, units: tf.
         Float32 `[units, units]`.
     """
     architecture, weights, first, chunks = opened(features, examples)
-    program = _compiled_products(architecture, compile_for_loops(architecture.convolves))
+    program = _compiled_products(architecture, architecture.jit_compile)
     total, num_examples = 0.0, 0
     for chunk in itertools.chain([first], chunks):
         total += tf.reduce_sum(run_on_rows(program, (weights, units, mean), chunk), axis=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows
+from intriguing.accelerators import num_replicas, run_on_rows
 from intriguing.analysis.example_batches import Examples, ExampleSource, as_examples, read
 from intriguing.models.logits import Architecture, Classifier, split_weights
 
@@ -73,7 +73,7 @@ def kept_features(features: Classifier, examples: ExampleSource, units: tf.Tenso
         Of `(features [batch, units], groups [batch])` in batches, in the order of the examples.
     """
     architecture, weights, first, chunks = opened(features, examples)
-    program = _compiled_features(architecture, compile_for_loops(architecture.convolves))
+    program = _compiled_features(architecture, architecture.jit_compile)
     kept = [(run_on_rows(program, (weights, units), images), groups) for images, groups, _ in itertools.chain([first], chunks)]
     every = tuple(tf.concat(parts, axis=0) for parts in zip(*kept, strict=True))
     return tf.data.Dataset.from_tensor_slices(every).batch(_ROWS)

@@ -75,7 +75,7 @@ def _on_batches(
 
 @functools.lru_cache(maxsize=64)
 def _compiled(architecture: Architecture, function: Any) -> Any:
-    return tf.function(functools.partial(function, architecture), jit_compile=True, autograph=False)
+    return tf.function(functools.partial(function, architecture), jit_compile=architecture.compiles, autograph=False)
 
 
 def _answers(architecture: Architecture, weights: list[tf.Tensor], images: tf.Tensor) -> tf.Tensor:

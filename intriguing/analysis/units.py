@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows
+from intriguing.accelerators import num_replicas, run_on_rows
 from intriguing.analysis.example_batches import ExampleSource, as_examples, check_grouped
 from intriguing.analysis.feature_passes import PILOT, check_finite, opened, with_parts
 from intriguing.models.logits import Architecture, Classifier
@@ -72,7 +72,7 @@ def record_directions(
     architecture, weights, first, chunks = opened(features, examples, num_groups=num_groups)
     _check_cells(architecture.num_classes if projections is None else projections.offset.shape[0], num_groups)
     shared = (weights, projections, _pilot(architecture, weights, projections, first))
-    program = _compiled_chunk(architecture, num_groups, num_top, compile_for_loops(architecture.convolves))
+    program = _compiled_chunk(architecture, num_groups, num_top, architecture.jit_compile)
     parts = run_on_rows(program, shared, first)
     join = _compiled_join(tuple(parts.counts.shape))
     record = tf.nest.map_structure(lambda part: part[0], parts) if num_replicas() == 1 else _merged(parts)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.accelerators import compile_for_loops, num_replicas, run_on_rows, sizes_of_batches
+from intriguing.accelerators import num_replicas, run_on_rows, sizes_of_batches
 from intriguing.attack import objective, own_evaluation
 from intriguing.attack.distortion_search import (
     DistortionResults,
@@ -192,7 +192,7 @@ def _words_about_probabilities(architecture: Architecture) -> str:
 
 def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: SearchRows) -> DistortionResults:
     architecture = subject.architecture
-    jit_compile = compile_for_loops(architecture.convolves)
+    jit_compile = architecture.jit_compile
     program = compiled_search(architecture, search, targeted, jit_compile)
     size = rows.images.shape[1:].num_elements()
     return run_on_rows(

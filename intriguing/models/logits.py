@@ -16,8 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.accelerators import compile_for_loops
 from intriguing.models.single_output import OF_PROBABILITY
 from intriguing.models.traced_classifier import Trace, digest, inference_call, inference_mode, trace
+from intriguing.models.xla_support import compiles
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]
 """From images `[batch, ...]` to logits `[batch, classes]`, in inference mode; a Keras model is one."""
@@ -40,6 +42,7 @@ class Architecture:
         rounding: Unit roundoff of the lowest precision that the classifier computes in: 2**-24, 2**-11 or 2**-8.
         keeps_variables: True if it reads variables that are not among the weights.
         convolves: True if there is a convolution in it.
+        compiles: True if XLA compiles it and its gradient.
         draws_random_numbers: True if its outputs depend on an operation that may draw random numbers.
         bytes_per_image: What all its tensors take that depend on one image, and stay in memory until its gradient is known.
     """
@@ -50,6 +53,7 @@ class Architecture:
         traced: Trace,
         identity: str,
         owned: tuple[list[Any], Any],
+        compiles: bool = True,
     ):
         """Stores what a trace found."""
         self.apply = apply
@@ -60,6 +64,7 @@ class Architecture:
         self.batch_size = traced.batch_size
         self.rounding = traced.rounding
         self.convolves = traced.convolves
+        self.compiles = compiles
         self.draws_random_numbers = traced.draws_random_numbers
         self.bytes_per_image = traced.bytes_per_image
         self.keeps_variables = bool(owned[0])
@@ -73,6 +78,11 @@ class Architecture:
     def __hash__(self) -> int:
         """Agrees with `==`."""
         return hash(self._identity)
+
+    @property
+    def jit_compile(self) -> bool:
+        """Whether a program whose loops evaluate this classifier is to be compiled with XLA, on the devices of the strategy."""
+        return self.compiles and compile_for_loops(self.convolves)
 
     def is_probability(self, outputs: tf.Tensor) -> bool:
         """Whether one output `[batch, 1]` is a probability; where its operations do not tell, it is if all lie in [0, 1].
@@ -157,7 +167,8 @@ def _architecture(
 
     if traced.batch_size is not None:
         apply = functools.partial(_in_parts, apply, traced.batch_size, num_classes)
-    return Architecture(apply, traced, identity, owned)
+    specifications = [tf.TensorSpec(tuple(variable.shape), variable.dtype) for variable in variables]
+    return Architecture(apply, traced, identity, owned, compiles(traced.operations, apply, specifications, shape))
 
 
 def _in_parts(

@@ -35,9 +35,14 @@ class Trace(NamedTuple):
     cuts: bool  # a softmax, sigmoid or another function that flattens was left out at the end
     threshold: float | None  # of one output: above it, class 1 is predicted; None if only its values can tell
     rounding: float  # unit roundoff of the lowest precision that the classifier computes in
-    convolves: bool
+    operations: frozenset[str]  # the types of all operations
     draws_random_numbers: bool  # an operation that the scores depend on may
     bytes_per_image: int
+
+    @property
+    def convolves(self) -> bool:
+        """True if there is a convolution in it."""
+        return any("Conv" in operation for operation in self.operations)
 
     @property
     def calls_functions(self) -> bool:
@@ -98,7 +103,7 @@ def trace(
         cuts=found["end"] is not None,
         threshold=found["threshold"],
         rounding=_rounding(function.graph),
-        convolves=any("Conv" in node.op for node in _all_nodes(definition)),
+        operations=frozenset(node.op for node in _all_nodes(definition)),
         draws_random_numbers=_draws_random_numbers(function),
         bytes_per_image=_bytes_of_rows(function.graph, batch_size),
     )

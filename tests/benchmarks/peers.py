@@ -28,7 +28,6 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from components.artifacts import TrainedModel
-from intriguing.accelerators import compile_for_loops
 from intriguing.attack import PAPERS_SEARCH, QUICK_SEARCH, DistortionResults, DistortionSearch, minimize_distortion, objective
 from intriguing.attack.search_program import compiled_search
 from intriguing.data import dataset_card, random_targets, sample_examples
@@ -400,7 +399,7 @@ def minimize_by_scipy(evaluate: Callable[..., Any], clean: np.ndarray, start: np
 def measure_constancy(model: keras.Model, problem: Problem) -> None:
     """Prints what a hundred calls on ever new images leave behind."""
     architecture, _ = split_weights(model, problem.images.shape[1:])
-    program = compiled_search(architecture, QUICK_SEARCH, problem.targeted, compile_for_loops(architecture.convolves))
+    program = compiled_search(architecture, QUICK_SEARCH, problem.targeted, architecture.jit_compile)
 
     def attack(number: int) -> None:
         few = problem.rows(number * CONSTANCY_IMAGES, (number + 1) * CONSTANCY_IMAGES)

@@ -22,6 +22,7 @@ from intriguing.training.adversarial_pool import (
     LayerPool,
     Pool,
     check_pools,
+    check_teaches,
     empty_pool,
     make_examples,
     mean_distortion,
@@ -153,10 +154,11 @@ def fit_adversarially(
     for record in done:
         on_round(record)
     for number in range(len(done), settings.num_rounds):
+        training.state.check_unchanged(model)
         training.run_round(number, report)
         training.save(checkpoint)
         on_round(training.rounds[-1])
-    training.state.copy_to(model)
+    training.state.copy_to_model()
     return AdversarialRecord(losses=tuple(training.losses), rounds=tuple(training.rounds))
 
 
@@ -176,6 +178,8 @@ class _Training:
         self.model, self.batches, self.steps_per_epoch = model, batches, steps_per_epoch
         self.settings, self.seed = settings, seed
         self.cuts = [cut_at(model, pool.layer, pixel_box=settings.search.pixel_box) for pool in settings.pools]
+        for cut, pool in zip(self.cuts, settings.pools, strict=True):
+            check_teaches(cut, pool, model)
         self.pools = [empty_pool(cut, pool) for cut, pool in zip(self.cuts, settings.pools, strict=True)]
         self.losses: list[float] = []
         self.rounds: list[Round] = []
@@ -209,7 +213,8 @@ class _Training:
     def _identity(self) -> str:
         """Tells trainings apart whose rounds must not follow one another."""
         # Not by path: Keras numbers what has no name, and counts on when a model is built again.
-        shapes = [(variable.name, tuple(variable.shape)) for variable in self.model.variables]
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        shapes = [(variable.name, tuple(variable.shape), id(variable) in trained) for variable in self.model.variables]
         return repr((self.settings, self.steps_per_epoch, self.seed, shapes))
 
     def _start_streams(self) -> None:
@@ -247,7 +252,7 @@ class _Training:
 
     def _attack(self, number: int, report: Remark) -> dict[str, AdversarialActivations]:
         """Makes new examples for every pool, of the same images, against the weights that are trained, not their average."""
-        self.state.copy_to(self.model, averaged=False)
+        self.state.copy_to_model(averaged=False)
         taken = [next(self._attacked) for _ in range(self._batches_per_attack)]
         images, labels = (tf.concat(parts, axis=0) for parts in zip(*taken, strict=True))
         made = {}

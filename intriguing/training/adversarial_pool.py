@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from intriguing.attack import DistortionSearch, minimize_distortion
@@ -80,17 +81,18 @@ class AdversarialActivations(NamedTuple):
     succeeded: tf.Tensor  # [n] bool
 
 
-def empty_pool(cut: LayerCut, settings: LayerPool) -> Pool:
-    """Returns a pool without examples, of the shapes that it keeps.
-
-    Raises:
-        ValueError: If no layer above learns from it.
-    """
-    if not cut.above.trainable_variables:
+def check_teaches(cut: LayerCut, settings: LayerPool, model: keras.Model) -> None:
+    """Raises a `ValueError` unless a layer above the pool has weights that the training of the model changes."""
+    trained = {id(variable) for variable in model.trainable_variables}
+    if not any(id(variable) in trained for variable in cut.above.variables):
         raise ValueError(
             f"nothing above the layer {settings.layer!r} is trained, so that its pool teaches nothing. Name a layer below one "
-            "that has trainable weights."
+            "that has trainable weights, or set `trainable` of such a layer to True."
         )
+
+
+def empty_pool(cut: LayerCut, settings: LayerPool) -> Pool:
+    """Returns a pool without examples, of the shapes that it keeps."""
     shape = [settings.size, *cut.above.input_shape[1:]]
     return Pool(tf.zeros(shape), tf.zeros([settings.size], tf.int32), tf.constant(0))
 

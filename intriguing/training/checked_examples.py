@@ -13,6 +13,7 @@ from intriguing.models.logits import checked_classes, in_mode
 from intriguing.training.losses import returns_probabilities
 
 _NUM_PROBED = 32  # images whose outputs are looked at
+_NUM_NAMED = 4  # weights in one message
 _ATOL_SUM = 1e-2  # of probabilities in half precision
 
 
@@ -88,6 +89,12 @@ def check_classifier(model: keras.Model, images: Any) -> int:
             "logits."
         )
     return int(shape[1])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns quoted names for a message, the first few of many."""
+    quoted = [repr(name) for name in names[:_NUM_NAMED]]
+    return ", ".join(quoted) + (f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else "")
 
 
 def _look_like_probabilities(outputs: Any) -> bool:

@@ -50,16 +50,22 @@ def loss_with_pools(
 def losses_of_pools(
     model: keras.Model, cuts: Sequence[LayerCut]
 ) -> Callable[[list[tf.Tensor], list[tf.Tensor], Sequence[Drawn]], list[tf.Tensor]]:
-    """Returns the mean cross-entropy of what was drawn from every pool, as a pure function of the weights of the model."""
+    """Returns the mean cross-entropy of what was drawn from every pool, as a pure function of the weights of the model.
+
+    The weights are those of `model.trainable_variables` and `model.non_trainable_variables` at the time of the call:
+    `trainable` may change before.
+    """
     surprise = surprise_of(model)
-    parts = [_weights_above(model, cut.above) for cut in cuts]
 
     def losses(trainable: list[tf.Tensor], fixed: list[tf.Tensor], drawn: Sequence[Drawn]) -> list[tf.Tensor]:
+        values = _values_by_variable(model, trainable, fixed)
         pool_losses = []
-        for cut, part, (activations, labels, filled) in zip(cuts, parts, drawn, strict=True):
+        for cut, (activations, labels, filled) in zip(cuts, drawn, strict=True):
             # Statistics, as of batch normalization, stay those of clean images.
             outputs, _ = cut.above.stateless_call(
-                [trainable[index] for index in part[0]], [fixed[index] for index in part[1]], activations,
+                [values[id(variable)] for variable in cut.above.trainable_variables],
+                [values[id(variable)] for variable in cut.above.non_trainable_variables],
+                activations,
                 **in_mode(cut.above, training=True),
             )  # fmt: skip
             pool_losses.append(filled * surprise(outputs, activations, labels))
@@ -68,8 +74,10 @@ def losses_of_pools(
     return losses
 
 
-def _weights_above(model: keras.Model, above: keras.Model) -> tuple[list[int], list[int]]:
-    """Returns the places of the weights of the upper part among those of the whole."""
-    trainable = {id(variable): index for index, variable in enumerate(model.trainable_variables)}
-    fixed = {id(variable): index for index, variable in enumerate(model.non_trainable_variables)}
-    return [trainable[id(v)] for v in above.trainable_variables], [fixed[id(v)] for v in above.non_trainable_variables]
+def _values_by_variable(model: keras.Model, trainable: list[tf.Tensor], fixed: list[tf.Tensor]) -> dict[int, tf.Tensor]:
+    """Returns the value of each variable of a model by the variable's `id`.
+
+    Positions in these lists change with `trainable`, and a variable may be trainable in one part and fixed in the whole.
+    """
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    return {id(variable): value for variable, value in zip(variables, [*trainable, *fixed], strict=True)}

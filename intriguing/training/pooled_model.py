@@ -14,7 +14,15 @@ from intriguing.attack import COARSE_SEARCH, DistortionSearch
 from intriguing.models.layer_cut import LayerCut, cut_at
 from intriguing.models.logits import values_of
 from intriguing.pixels import checked_images
-from intriguing.training.adversarial_pool import LayerPool, Pool, check_pools, empty_pool, make_examples, renew
+from intriguing.training.adversarial_pool import (
+    LayerPool,
+    Pool,
+    check_pools,
+    check_teaches,
+    empty_pool,
+    make_examples,
+    renew,
+)
 from intriguing.training.checked_examples import (
     check_classifier,
     check_images_shape,
@@ -23,6 +31,7 @@ from intriguing.training.checked_examples import (
 )
 from intriguing.training.losses import returns_probabilities
 from intriguing.training.pool_loss import Drawn, draw, losses_of_pools
+from intriguing.training.replicated_step import check_trains_the_same
 from intriguing.training.supervised import total_of
 
 
@@ -69,6 +78,8 @@ class PooledModel(keras.Model):
         super().__init__(name=name)
         check_pools(pools)
         cuts = [cut_at(classifier, pool.layer, pixel_box=search.pixel_box) for pool in pools]
+        for cut, pool in zip(cuts, pools, strict=True):
+            check_teaches(cut, pool, classifier)
         self.classifier, self.pools, self.search, self.seed = classifier, pools, search, seed
         # In a plain object, where Keras does not look: the parts are no further layers, and share their weights with the whole.
         self._parts = _Parts(cuts, losses_of_pools(classifier, cuts))
@@ -90,7 +101,11 @@ class PooledModel(keras.Model):
         ]
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
-        """As Keras's; where no loss is named, that of clean images is the cross-entropy of their labels."""
+        """As Keras's; where no loss is named, that of clean images is the cross-entropy of their labels.
+
+        After `trainable` of a layer was changed, call it again before training goes on, as with every Keras model.
+        """
+        self._parts.trained = None
         self._wants_classes = loss is None
         loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=not returns_probabilities(self.classifier))
         super().compile(optimizer=optimizer, loss=loss, **options)
@@ -108,13 +123,16 @@ class PooledModel(keras.Model):
         """As Keras's, with `RenewPools` among the callbacks unless the pools hold examples already.
 
         Raises:
-            ValueError: If all pools are empty and no callback fills them, or if images or labels do not fit the classifier.
+            ValueError: If all pools are empty and no callback fills them, if images or labels do not fit the classifier, if
+                nothing above a pool is trained, or if `trainable` of a layer changed after the first training step and the
+                model was not compiled again.
             TypeError: If the labels are not integers, and no loss for others was compiled.
         """
         given = getattr(callbacks, "callbacks", callbacks) or []
         given = given if isinstance(given, (list, tuple)) else [given]
         if not any(isinstance(callback, RenewPools) for callback in given):
             self._check_filled()
+        self._check_trained()
         if hasattr(x, "shape"):
             check_images_shape(self.classifier, x.shape)
         if hasattr(y, "shape") and self._wants_classes:
@@ -125,6 +143,7 @@ class PooledModel(keras.Model):
     def train_on_batch(self, *args: Any, **options: Any) -> Any:
         """As Keras's, once the pools hold examples."""
         self._check_filled()
+        self._check_trained()
         return super().train_on_batch(*args, **options)
 
     def _check_filled(self) -> None:
@@ -133,6 +152,20 @@ class PooledModel(keras.Model):
                 "the pools hold no examples, and nothing would fill them. Pass callbacks=[RenewPools(images, labels)] to fit, "
                 "or load weights that were saved with filled pools."
             )
+
+    def _check_trained(self) -> None:
+        """Raises a `ValueError` if a pool teaches nothing, or if the compiled step trains other weights than are trainable."""
+        for cut, pool in zip(self._parts.cuts, self.pools, strict=True):
+            check_teaches(cut, pool, self.classifier)
+        if self._parts.trained is None:
+            return
+        try:
+            check_trains_the_same(self.classifier, self._parts.trained)
+        except ValueError as error:
+            raise ValueError(
+                f"the model {self.name!r} must be compiled again after `trainable` of a layer changed; its training step still "
+                "trains the weights that were trainable before. Call compile(...) with a new optimizer, then train."
+            ) from error
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Answers what the classifier answers."""
@@ -151,6 +184,8 @@ class PooledModel(keras.Model):
         regularized = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         if not training:
             return regularized
+        self._check_trained()
+        self._parts.trained = list(self.classifier.trainable_variables)
         regularized = tf.cast(regularized, tf.float32)
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync  # Keras adds up the losses of the replicas
         penalties = total_of(self.losses) / num_replicas
@@ -219,6 +254,7 @@ class _Parts:
     def __init__(self, cuts: list[LayerCut], losses: Any):
         self.cuts = cuts
         self.losses = losses
+        self.trained: list[Any] | None = None  # the trainable weights that the compiled step was traced for
 
 
 class RenewPools(keras.callbacks.Callback):

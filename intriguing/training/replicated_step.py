@@ -12,6 +12,7 @@ import tensorflow as tf
 from intriguing.accelerators import compile_with_chance
 from intriguing.models.logits import values_of
 from intriguing.training.adam import adam_step, initial_moments
+from intriguing.training.checked_examples import listed
 
 WeightLoss = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
 """From `(trainable weights, other weights, batch)` to losses, the first of which is to fall, and the other weights after it."""
@@ -36,6 +37,17 @@ def check_float32(model: keras.Model) -> None:
         )
 
 
+def check_trains_the_same(model: keras.Model, trained: Sequence[Any]) -> None:
+    """Raises a `ValueError` unless the trainable weights of a model are those that its training began with."""
+    now, before = ({id(variable): variable.path for variable in part} for part in (model.trainable_variables, trained))
+    changed = [path for key, path in {**before, **now}.items() if key not in before or key not in now]
+    if changed:
+        raise ValueError(
+            f"the trainable weights of the model {model.name!r} must stay the same during its training; `trainable` changed "
+            f"for {listed(changed)}. Set `trainable` first, then call the training again: one call for each stage."
+        )
+
+
 class ReplicatedState:
     """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
 
@@ -48,10 +60,12 @@ class ReplicatedState:
             saved: What `values` returned of another state for such a model.
         """
         check_float32(model)
-        trainable = values_of(model.trainable_variables)
+        # Kept, as their order changes with `trainable`.
+        self._trained, self._others = list(model.trainable_variables), list(model.non_trainable_variables)
+        trainable = values_of(self._trained)
         parts = [
             trainable,
-            values_of(model.non_trainable_variables),
+            values_of(self._others),
             initial_moments(trainable),
             trainable if averaging else [],
         ]
@@ -65,10 +79,14 @@ class ReplicatedState:
         """Returns everything that it holds."""
         return _read([*self.trainable, *self.fixed, *self.moments, *self.averages])
 
-    def copy_to(self, model: keras.Model, *, averaged: bool = True) -> None:
+    def check_unchanged(self, model: keras.Model) -> None:
+        """Raises a `ValueError` if other weights of the model are trainable than when this state began."""
+        check_trains_the_same(model, self._trained)
+
+    def copy_to_model(self, *, averaged: bool = True) -> None:
         """Gives the weights back to the model, or their averages where these are kept and wanted."""
         trained = self.averages if self.averages and averaged else self.trainable
-        for variable, value in [*zip(model.trainable_variables, trained), *zip(model.non_trainable_variables, self.fixed)]:
+        for variable, value in zip([*self._trained, *self._others], [*trained, *self.fixed], strict=True):
             variable.assign(value.read_value())
 
 

@@ -87,17 +87,21 @@ def spectral_penalties(model: keras.Model, factor: float) -> SpectralPenalties:
         return lambda trainable: []
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, _PENALIZED)]
     strides = {id(layer.kernel): getattr(layer, "strides", 1) for layer in layers}
-    places = [
-        (index, SpectralRegularizer(factor, strides=strides[id(variable)]))
-        for index, variable in enumerate(model.trainable_variables)
-        if id(variable) in strides
-    ]
-    if not places:
+    if not any(id(variable) in strides for variable in model.trainable_variables):
         raise ValueError(
             "the spectral penalty is for the trainable kernels of dense and convolutional layers; the model "
             f"{model.name!r} has none. Leave it at zero."
         )
-    return lambda trainable: [penalty(trainable[index]) for index, penalty in places]
+
+    def penalties(trainable: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        # The order is that of this moment: positions in `trainable_variables` change with `trainable`.
+        return [
+            SpectralRegularizer(factor, strides=strides[id(variable)])(value)
+            for variable, value in zip(model.trainable_variables, trainable, strict=True)
+            if id(variable) in strides
+        ]
+
+    return penalties
 
 
 def norm_bound(kernel: Any, *, strides: int | Sequence[int] = 1) -> tf.Tensor:

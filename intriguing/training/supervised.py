@@ -25,6 +25,7 @@ from intriguing.training.replicated_step import (
     WeightLoss,
     check_divides,
     check_float32,
+    check_trains_the_same,
     training_step,
     unflatten,
 )
@@ -147,9 +148,10 @@ def fit_minibatches(
     iterator = iter(strategy.experimental_distribute_dataset(batches))
     losses = []
     for index in range(settings.num_epochs):
+        state.check_unchanged(model)
         losses.append(float(epoch(iterator)))
         report(index + 1, settings.num_epochs, losses[-1])
-    state.copy_to(model)
+    state.copy_to_model()
     return TrainingRecord(losses=tuple(losses), converged=None)
 
 
@@ -220,7 +222,8 @@ def fit_full_batch(
     check_images_shape(model, images.shape)
     labels = checked_labels(labels, num_images=len(images), num_classes=check_classifier(model, images))
     from_logits = not returns_probabilities(model)
-    shapes = [tuple(variable.shape) for variable in model.trainable_variables]
+    trained = list(model.trainable_variables)  # kept, as the list changes with `trainable`
+    shapes = [tuple(variable.shape) for variable in trained]
     fixed = values_of(model.non_trainable_variables)
     shards = _shards(strategy, images, labels)
 
@@ -249,16 +252,17 @@ def fit_full_batch(
     # such a graph hangs. There, Python drives the iterations.
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         advance = tf.function(advance, autograph=False)
-    start = tf.concat([tf.reshape(value, [-1]) for value in values_of(model.trainable_variables)], axis=0)
+    start = tf.concat([tf.reshape(value, [-1]) for value in values_of(trained)], axis=0)
     progress = lbfgs.begin(objective, start, tolerance=settings.tolerance)
     losses = []
     for until in range(_ITERATIONS_PER_REPORT, settings.max_iterations + _ITERATIONS_PER_REPORT, _ITERATIONS_PER_REPORT):
+        check_trains_the_same(model, trained)
         progress = advance(progress, tf.constant(min(until, settings.max_iterations)))
         losses.append(float(progress.objective_value))
         report(int(progress.num_iterations), settings.max_iterations, losses[-1])
         if progress.converged or progress.failed:
             break
-    for variable, value in zip(model.trainable_variables, unflatten(progress.position, shapes), strict=True):
+    for variable, value in zip(trained, unflatten(progress.position, shapes), strict=True):
         variable.assign(value)
     return TrainingRecord(losses=tuple(losses), converged=bool(progress.converged))
 

@@ -304,3 +304,34 @@ def test_half_precision_trains_against_pools(without_search):
         model.set_weights(network().get_weights())
         losses.append(fit(model, settings(2)).losses)
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+
+
+def freezing(model, layer="hidden1"):
+    def freeze(*_):
+        model.get_layer(layer).trainable = False
+
+    return freeze
+
+
+def test_trainable_that_changes_between_two_rounds_is_told(without_search):
+    model = network()
+    with pytest.raises(
+        ValueError, match="trainable weights of the model .* must stay the same.*hidden1/kernel', .*one call for each stage"
+    ):
+        fit(model, on_round=freezing(model))
+
+
+def test_trainable_that_changes_in_the_last_round_leaves_every_weight_in_its_place(without_search):
+    models = network(), network()
+    fit(models[0], settings(1))
+    fit(models[1], settings(1), on_round=freezing(models[1]))
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_checkpoint_of_a_training_of_other_weights_is_refused(without_search, tmp_path):
+    path, model = tmp_path / "checkpoint.npz", network()
+    fit(model, checkpoint=path)
+    model.get_layer("hidden1").trainable = False
+    with pytest.raises(ValueError, match="was written by a training with other settings"):
+        fit(model, settings(pools=POOLS), checkpoint=path)

@@ -42,7 +42,7 @@ def surprise(logits, labels):
 
 def put(pooled, index, activations, label):
     """Fills a pool with copies of one example, so that it does not matter which is drawn."""
-    size = POOLS[index].size
+    size = pooled.pools[index].size
     for variable, value in zip(
         pooled._pool_weights[index], (np.tile(activations, [size, *[1] * (activations.ndim - 1)]), np.full(size, label), size),
         strict=True,
@@ -73,6 +73,66 @@ def test_the_loss_is_that_of_the_shares_with_regularizers_once_and_so_are_the_me
     assert set(evaluated) == {"loss"}
     np.testing.assert_allclose(evaluated["loss"], clean + decay, rtol=RTOL_ROUNDING)
     np.testing.assert_allclose(pooled.predict(images, verbose=0), network_of(images), rtol=RTOL_ROUNDING)
+
+
+def deep(frozen):
+    """Returns a network of equally large layers, one of which may be frozen: a wrong position fits in shape."""
+    keras.utils.set_random_seed(0)
+    hidden = [keras.layers.Dense(4, "sigmoid", name=name) for name in ("hidden1", "hidden2")]
+    model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), *hidden, keras.layers.Dense(4, name="logits")])
+    if frozen:
+        model.get_layer(frozen).trainable = False
+    return model
+
+
+@pytest.mark.parametrize("pool_at", ["hidden1", "hidden2"])
+@pytest.mark.parametrize(("before", "after"), [("hidden1", None), (None, "hidden1"), ("hidden2", None), (None, "hidden2")])
+@pytest.mark.parametrize("compiled_first", [False, True])
+def test_trainable_may_change_before_training_and_the_loss_of_a_pool_is_that_of_the_layers_above_it(
+    pool_at, before, after, compiled_first
+):
+    model, (images, labels) = deep(before), examples(16, num_classes=4)
+    pooled = PooledModel(model, pools=(LayerPool(layer=pool_at, size=8, share=0.5),), search=SEARCH)
+    if compiled_first:
+        pooled.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    for name in ("hidden1", "hidden2"):
+        model.get_layer(name).trainable = name != after
+    if not compiled_first:
+        pooled.compile(keras.optimizers.SGD(0.0), jit_compile=False)
+    held = np.array([[0.1, 0.9, 0.4, 0.7]], np.float32)
+    put(pooled, 0, held, 2)
+    history = pooled.fit(images, labels, verbose=0).history
+    above = held if pool_at == "hidden2" else model.get_layer("hidden2")(held)
+    expected = surprise(model.get_layer("logits")(above), [2])
+    np.testing.assert_allclose(history[f"{pool_at}_pool_loss"], expected, rtol=RTOL_ROUNDING)
+
+
+@pytest.mark.parametrize("layer", ["hidden1", "hidden2"])
+def test_after_trainable_changed_between_two_fits_the_model_must_be_compiled_again(layer):
+    model, data = deep(None), examples(16, num_classes=4)
+    pooled = PooledModel(model, pools=(LayerPool(layer="hidden1", size=8, share=0.5),), search=SEARCH)
+    pooled.compile("sgd", jit_compile=False)
+    put(pooled, 0, np.array([[0.1, 0.9, 0.4, 0.7]], np.float32), 2)
+    pooled.fit(*data, verbose=0)
+    model.get_layer(layer).trainable = False
+    before = model.get_layer(layer).get_weights()
+    for train in (pooled.fit, pooled.train_on_batch):
+        with pytest.raises(ValueError, match="must be compiled again after `trainable` of a layer changed.*Call compile"):
+            train(*data)
+    pooled.compile("sgd", jit_compile=False)
+    pooled.fit(*data, verbose=0)
+    np.testing.assert_array_equal(before[0], model.get_layer(layer).get_weights()[0])
+
+
+def test_a_pool_above_which_everything_was_frozen_is_refused():
+    model, data = deep(None), examples(16, num_classes=4)
+    pooled = PooledModel(model, pools=(LayerPool(layer="hidden2", size=8),), search=SEARCH)
+    pooled.compile("sgd")
+    model.get_layer("logits").trainable = False
+    with pytest.raises(
+        ValueError, match="nothing above the layer 'hidden2' is trained.*set `trainable` of such a layer to True"
+    ):
+        pooled.fit(*data, callbacks=[RenewPools(*data, rounds_per_epoch=1)], verbose=0)
 
 
 def test_the_classifier_is_trained_in_place_and_traced_once_with_a_last_batch_that_is_smaller(monkeypatch):

@@ -292,3 +292,11 @@ def test_the_factor_must_be_a_weight(factor):
 def test_strides_must_be_positive(strides):
     with pytest.raises(ValueError, match="strides must be positive; received"):
         SpectralRegularizer(1.0, strides=strides)
+
+
+def test_penalties_are_those_of_the_kernels_that_are_trainable_when_they_are_computed():
+    model = keras.Sequential([keras.Input((3,)), *(keras.layers.Dense(3, name=name) for name in ("first", "second"))])
+    penalties = spectral_penalties(model, 2.0)
+    model.get_layer("first").trainable = False
+    (found,) = penalties([variable.value for variable in model.trainable_variables])
+    np.testing.assert_allclose(found, 2.0 * norm_bound(model.get_layer("second").kernel) ** 2, rtol=1e-6)

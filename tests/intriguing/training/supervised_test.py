@@ -299,3 +299,21 @@ def test_a_model_that_is_not_built_is_told_and_stays_so(examples):
     with pytest.raises(ValueError, match="the model 'mine' must be built before it is trained. Begin it with a keras.Input."):
         fit_full_batch(model, *examples)
     assert not model.built
+
+
+@pytest.mark.parametrize("loop", ["minibatches", "full batch"])
+def test_trainable_that_changes_while_training_runs_is_told(loop, examples, monkeypatch):
+    monkeypatch.setattr(supervised, "_ITERATIONS_PER_REPORT", 2)
+    model = network()
+
+    def freeze(*_):
+        model.layers[-1].trainable = False
+
+    with pytest.raises(
+        ValueError, match="must stay the same during its training; `trainable` changed for '.*/kernel', '.*/bias'"
+    ):
+        if loop == "minibatches":
+            chosen = MinibatchTraining(num_epochs=2, batch_size=20)
+            fit_minibatches(model, endless(*examples, 20), steps_per_epoch=1, settings=chosen, report=freeze)
+        else:
+            fit_full_batch(model, *examples, settings=FullBatchTraining(max_iterations=60, tolerance=0.0), report=freeze)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from intriguing.analysis.activation_slopes import ACTIVATION_LAYERS, canonical, slope_of, slope_of_operation
 from intriguing.analysis.scale_norms import AUGMENTATIONS, IDENTITIES, MOVERS
 from intriguing.models.layer_graph import LayerGraph, Step, logits_of, operation_kind
+from intriguing.models.layer_twins import inference_config
 
 _MATRIX_ENTRIES = 2**22
 _MOST_UNITS = 1024  # of a layer in between
@@ -168,10 +169,7 @@ def _in_double_precision(step: Step, shape: tuple[int, ...]) -> Callable[[tf.Ten
         args, kwargs = step.node.arguments.args, step.node.arguments.kwargs
         doubled = keras.tree.map_structure(_doubled, (args, kwargs))
         return lambda values: operation.call(*_placed(doubled[0], values), **_placed(doubled[1], values))
-    config = {**operation.get_config(), "dtype": "float64"}
-    if "activation" in config:
-        config["activation"] = None
-    layer = type(operation).from_config(config)
+    layer = type(operation).from_config({**inference_config(operation), "dtype": "float64"})
     layer.build((None, *shape))
     layer.set_weights(operation.get_weights())
     if isinstance(layer, _layers.Normalization):

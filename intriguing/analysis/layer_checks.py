@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from intriguing.models.layer_graph import described
+from intriguing.models.layer_twins import inference_config
 
 
 def checked_shape(input_shape: Any) -> tuple[int, ...]:
@@ -79,7 +80,7 @@ def check_is_built(layer: Any, input_shape: Sequence[int]) -> None:
 
 
 def _has_weights(layer: Any, input_shape: Sequence[int]) -> bool:
-    copy = type(layer).from_config(layer.get_config())
+    copy = type(layer).from_config(inference_config(layer))
     try:
         copy.build((None, *input_shape))
     except Exception as error:  # whatever Keras raises

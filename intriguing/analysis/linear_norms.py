@@ -22,6 +22,7 @@ import tensorflow as tf
 from intriguing.analysis.operator_norms import ROUNDING, OperatorNorm, register_norm
 from intriguing.analysis.singular_values import proved_bound, top_vector
 from intriguing.models.layer_graph import described
+from intriguing.models.layer_twins import inference_config
 
 _LANCZOS_STEPS = 40
 _MOST_PARTS = 8  # of a layer with groups that is computed group by group
@@ -81,14 +82,14 @@ def _axes_of_equation(layer: Any) -> tuple[str, str, str]:
     keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D
 )
 def _norm_of_convolution(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    return _norm_of_kernel(layer, type(layer), layer.get_config(), np.asarray(layer.kernel, np.float64), input_shape)
+    return _norm_of_kernel(layer, type(layer), inference_config(layer), np.asarray(layer.kernel, np.float64), input_shape)
 
 
 @register_norm(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 def _norm_of_transposed_convolution(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
     """The adjoint of the convolution with the same kernel, from the grid of the outputs to that of the inputs."""
     kernel = np.asarray(layer.kernel, np.float64)
-    return _norm_of_kernel(layer, type(layer), layer.get_config(), kernel, input_shape, transposed=True)
+    return _norm_of_kernel(layer, type(layer), inference_config(layer), kernel, input_shape, transposed=True)
 
 
 @register_norm(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
@@ -100,7 +101,7 @@ def _norm_of_separable_convolution(layer: Any, input_shape: tuple[int, ...]) -> 
     kernel = np.einsum("...cm,cmo->...co", by_channel, across)
     kind = keras.layers.Conv1D if isinstance(layer, keras.layers.SeparableConv1D) else keras.layers.Conv2D
     shared = ("kernel_size", "strides", "padding", "data_format", "dilation_rate", "filters")
-    config = {key: value for key, value in layer.get_config().items() if key in shared}
+    config = {key: value for key, value in inference_config(layer).items() if key in shared}
     return _norm_of_kernel(layer, kind, config, kernel, input_shape)
 
 
@@ -150,9 +151,7 @@ def _stretch_of_matrix(matrix: np.ndarray) -> float:
 
 def _linear_copy(kind: Any, config: dict[str, Any], kernel: np.ndarray, input_shape: tuple[int, ...]) -> Any:
     """Returns a convolution with a kernel in single precision, without offset and activation function."""
-    config = {**config, "use_bias": False, "activation": None, "name": "linear", "dtype": "float32"}
-    config |= {key: "zeros" for key in config if key.endswith("_initializer")}  # faster than random numbers
-    config |= {key: None for key in config if key.endswith(("_constraint", "_regularizer"))}
+    config = {**config, "use_bias": False, "name": "linear", "dtype": "float32"}
     config.pop("lora_rank", None)  # a low-rank addition is in the kernel already
     linear = kind.from_config(config)
     linear.build((None, *input_shape))

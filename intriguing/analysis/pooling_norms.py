@@ -11,6 +11,7 @@ import numpy as np
 
 from intriguing.analysis.operator_norms import OperatorNorm, exactly, register_norm
 from intriguing.models.layer_graph import described
+from intriguing.models.layer_twins import inference_config
 
 _RESAMPLING_ROUNDING = 1e-5  # of interpolation in single precision
 _SEPARABLE = 1e-4  # by how much an interpolation may differ from one of the rows followed by one of the columns
@@ -90,7 +91,7 @@ class _Resampling:
     def __init__(self, layer: Any, grid: tuple[int, ...]) -> None:
         """Computes with a copy: calling a layer would build it."""
         self.grid = grid
-        self._layer = type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+        self._layer = type(layer).from_config({**inference_config(layer), "dtype": "float32"})
         self._axis = 1 if layer.data_format == "channels_first" else -1
         self._offset = np.zeros(())
         self._offset = self(np.zeros((1, *grid)))

@@ -11,6 +11,7 @@ import numpy as np
 from intriguing.analysis.layer_checks import check_finite
 from intriguing.analysis.operator_norms import OperatorNorm, exactly, register_norm
 from intriguing.models.layer_graph import described
+from intriguing.models.layer_twins import inference_config
 
 _PROBE_SCALE = 300.0  # of values by which a layer is asked whether it leaves images alone: beyond those of bytes
 
@@ -99,7 +100,7 @@ def _norm_of_repetition(layer: Any, input_shape: tuple[int, ...]) -> OperatorNor
 def _check_augmentation(layer: Any, input_shape: tuple[int, ...]) -> None:
     """Asks a copy: what such a layer does in inference has changed between versions of Keras."""
     probe = _PROBE_SCALE * np.random.default_rng(0).normal(size=(2, *input_shape)).astype(np.float32)
-    copy = type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+    copy = type(layer).from_config({**inference_config(layer), "dtype": "float32"})
     if not np.array_equal(np.asarray(copy(probe, training=False)), probe):
         raise ValueError(f"{described(layer)}, changes images in inference, and there is no rule for how. Leave it out.")
 

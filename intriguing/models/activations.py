@@ -11,7 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.models.layer_graph import ACTIVATED_LAST
 from intriguing.models.layer_paths import Path, chained, find_path, is_wired, model_below, node_of
+from intriguing.models.layer_twins import inference_config, without_activation
 from intriguing.names import check_name
 
 POOLINGS = ("flatten", "max", "mean")
@@ -160,15 +162,17 @@ class _Untracked:
 
 
 def _linear_copy(layer: keras.Layer, input_shape: tuple[int | None, ...]) -> keras.Layer:
-    """Returns a copy of a layer, with variables of its own, whose activation function is the identity.
+    """Returns a layer whose activation function is the identity: one that shares the weights, or a copy with its own variables.
 
     Raises:
-        ValueError: If there is no such copy.
+        ValueError: If there is no such layer.
     """
+    if type(layer) in ACTIVATED_LAST:
+        return without_activation(layer)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about lambdas, which matter when a file is loaded
-            config = {key: "zeros" if key.endswith("_initializer") else value for key, value in layer.get_config().items()}
+            config = inference_config(layer)
         copy = type(layer).from_config({**config, "activation": "linear"})
         copy.build(input_shape)
     except Exception as error:  # whatever a layer of others raises

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.models.layer_twins import without_activation
+
 
 class Step(NamedTuple):
     """One call of a layer, or of an operation such as `keras.ops.add`."""
@@ -228,7 +230,7 @@ _ENDINGS = {
     "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
 }
 _ENDING_OPERATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
-_ACTIVATED_LAST = (
+ACTIVATED_LAST = (
     _layers.Activation, _layers.Dense, _layers.EinsumDense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D,
     _layers.SeparableConv1D, _layers.SeparableConv2D, _layers.DepthwiseConv1D, _layers.DepthwiseConv2D,
     _layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose,
@@ -258,15 +260,15 @@ def logits_of(model: Any) -> Logits:
         model: As for `layer_graph`.
 
     Returns:
-        A `Logits`. A layer whose activation function is left out is a copy, with the values of its weights at this moment.
+        A `Logits`. A layer whose activation function is left out is replaced by one that shares its weights.
     """
     graph = layer_graph(model)
     step, ending = _last_activation(graph)
     if step is None:
         return Logits(graph, "")
-    if type(step.operation) is _layers.Activation or type(step.operation) not in _ACTIVATED_LAST:
+    if type(step.operation) is _layers.Activation or type(step.operation) not in ACTIVATED_LAST:
         return Logits(graph.up_to(step.inputs[0]), ending)
-    linear = step._replace(operation=_without_activation(step.operation, graph.shapes[step.inputs[0]]))
+    linear = step._replace(operation=without_activation(step.operation))
     steps = [linear if other is step else other for other in graph.steps]
     return Logits(LayerGraph(graph.name, steps, step.outputs[0], graph.shapes, graph.dtypes), ending)
 
@@ -308,7 +310,7 @@ def _ending_of(step: Step, shape: Sequence[int | None]) -> str:
         ending, axis = _ENDING_OPERATIONS[type(operation).__name__], getattr(operation, "axis", -1)
     elif type(operation) is _layers.Softmax and not constants_of(step):
         ending, axis = "softmax", operation.axis
-    elif type(operation) in _ACTIVATED_LAST:
+    elif type(operation) in ACTIVATED_LAST:
         function = operation.activation
         ending = next((name for name, known in _ENDINGS.items() if any(function is one for one in known)), "")
         ending = "softmax" if type(function) is _layers.Softmax and function.axis == -1 else ending
@@ -337,11 +339,3 @@ def _factor_of(step: Step) -> float:
             return number
         return 1.0 / number if number and isinstance(positional_arguments(step)[0], keras.KerasTensor) else 0.0
     return 1.0
-
-
-def _without_activation(layer: Any, shape: Sequence[int | None]) -> Any:
-    """Returns a copy of a layer without its activation function."""
-    copy = type(layer).from_config({**layer.get_config(), "activation": None})
-    copy.build((None, *shape))
-    copy.set_weights(layer.get_weights())
-    return copy

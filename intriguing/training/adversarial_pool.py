@@ -14,6 +14,7 @@ from intriguing.attack import DistortionSearch, minimize_distortion
 from intriguing.distortion import amplify
 from intriguing.models.layer_cut import IMAGES, LayerCut
 from intriguing.pixels import checked_images
+from intriguing.training.checked_examples import check_finite_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,16 +114,28 @@ def distort_activations(
         An `AdversarialActivations`. Activations that are misclassified to begin with are succeeded, and stay where they are.
 
     Raises:
-        ValueError: If a pixel lies outside the box.
+        ValueError: If a pixel lies outside the box, or if a weight or an activation is not a finite number.
     """
+    check_finite_weights(cut.below, cut.above)
     # A rounding beyond the range of a layer costs nothing; images beyond theirs are a mistake, and told.
     activations = tf.cast(cut.below(checked_images(images, search.pixel_box), training=False), tf.float32)
+    _check_finite_activations(activations)
     clean = cut.values.clip(activations)
     found = minimize_distortion(cut.above, clean, labels=labels, search=dataclasses.replace(search, pixel_box=cut.values))
     moved = found.distorted
     if to_distortion is not None:
         moved = amplify(clean, found.distorted, to_distortion=to_distortion, pixel_box=cut.values).images
     return AdversarialActivations(moved, tf.cast(labels, tf.int32), found.distortion, found.succeeded)
+
+
+def _check_finite_activations(activations: tf.Tensor) -> None:
+    num_bad = int(tf.math.count_nonzero(~tf.math.is_finite(activations)))
+    if num_bad:
+        raise ValueError(
+            f"the activations that a pool takes its examples from must be finite numbers; received {num_bad} NaN or infinite "
+            f"values of {tf.size(activations)}, although images and weights are finite: the layers below overflow. Load other "
+            "weights, and train with a lower learning rate or with clipnorm."
+        )
 
 
 def make_examples(

@@ -70,10 +70,12 @@ def check_classifier(model: keras.Model, images: Any) -> int:
 
     Raises:
         ValueError: If the outputs are not one score for each of at least two classes, or if they are probabilities and no
-            softmax is recognized, so that their loss would be that of logits; or if the model is not built.
+            softmax is recognized, so that their loss would be that of logits; if the model is not built, or if a weight is
+            not finite.
     """
     if not model.built:  # a call would fix the batch size of a Sequential model
         raise ValueError(f"the model {model.name!r} must be built before it is trained. Begin it with a keras.Input.")
+    check_finite_weights(model)
     outputs = model(images[:_NUM_PROBED], **in_mode(model, training=False))
     shape = getattr(outputs, "shape", None)
     if shape is None or len(shape) != 2 or shape[1] < 2:
@@ -89,6 +91,22 @@ def check_classifier(model: keras.Model, images: Any) -> int:
             "logits."
         )
     return int(shape[1])
+
+
+def check_finite_weights(*models: keras.Model) -> None:
+    """Raises a `ValueError` that names the weights of some models that hold NaN or infinite values."""
+    bad = dict.fromkeys(variable.path for model in models for variable in model.variables if not _is_finite(variable))
+    if bad:
+        raise ValueError(
+            f"the weights of the model must be finite numbers; received NaN or infinite values in {listed(list(bad))}. "
+            "Training has diverged, or the weights were damaged before. Load other weights, and train with a lower learning "
+            "rate or with clipnorm."
+        )
+
+
+def _is_finite(variable: Any) -> bool:
+    value = tf.convert_to_tensor(variable.value)
+    return not value.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(value)))
 
 
 def listed(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.models.layer_cut import IMAGES
+from intriguing.models.layer_cut import IMAGES, cut_at
 from intriguing.training import adversarial_pool
 from intriguing.training.adversarial_pool import LayerPool
 from intriguing.training.pooled_model import PooledModel, RenewPools
@@ -302,6 +302,45 @@ def test_labels_that_are_no_classes_of_the_images_are_told_before_training(label
         pooled_of(network()).fit(images, right, callbacks=[RenewPools(images, labels)], verbose=0)
     with pytest.raises(error, match=message):
         pooled_of(network()).fit(images, labels, callbacks=[RenewPools(images, right)], verbose=0)
+
+
+class Damage(keras.callbacks.Callback):
+    """Gives a layer other weights in the middle of training."""
+
+    def __init__(self, layer, value):
+        super().__init__()
+        self.layer, self.value = layer, value
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 1:
+            kernel = self.model.classifier.get_layer(self.layer).kernel
+            kernel.assign(np.full(kernel.shape, self.value))
+
+
+@pytest.mark.parametrize("damaged", ["hidden1", "logits"])
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_weights_that_are_no_numbers_are_named_and_images_are_not_blamed(when, damaged):
+    data, pooled = examples(64), pooled_of(network())
+    if when == "before":
+        pooled.classifier.get_layer(damaged).kernel.assign(np.full(pooled.classifier.get_layer(damaged).kernel.shape, np.nan))
+    callbacks = [Damage(damaged, np.nan)] if when == "while" else []
+    with pytest.raises(
+        ValueError, match=f"weights of the model must be finite numbers; received NaN.*{damaged}/kernel.*lower learning rate"
+    ):
+        fit(pooled, data, callbacks=callbacks, epochs=2)
+
+
+def test_activations_that_overflow_are_told_and_images_are_not_blamed():
+    keras.utils.set_random_seed(0)
+    head = [keras.layers.Dense(4, name="wide"), keras.layers.Dense(4, name="hidden2"), keras.layers.Dense(2, name="logits")]
+    model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), *head])
+    for name in ("wide", "hidden2"):
+        model.get_layer(name).kernel.assign(np.full((4, 4), 3e38))
+    cut, (images, labels) = cut_at(model, "hidden2"), examples(8)
+    with pytest.raises(
+        ValueError, match="activations .* must be finite numbers; received 32 NaN or infinite values of 32, alth"
+    ):
+        adversarial_pool.distort_activations(cut, images, labels, search=SEARCH)
 
 
 @pytest.mark.parametrize("labels", ["one-hot", "float"])

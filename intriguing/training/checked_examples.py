@@ -13,6 +13,7 @@ from intriguing.models.logits import checked_classes, in_mode
 from intriguing.training.losses import returns_probabilities
 
 _NUM_PROBED = 32  # images whose outputs are looked at
+_FLAT_OUTPUTS = "End it in a layer that returns one row of scores for each image, such as keras.layers.Dense."
 _NUM_NAMED = 4  # weights in one message
 _ATOL_SUM = 1e-2  # of probabilities in half precision
 
@@ -77,18 +78,29 @@ def check_classifier(model: keras.Model, images: Any) -> int:
         raise ValueError(f"the model {model.name!r} must be built before it is trained. Begin it with a keras.Input.")
     check_finite_weights(model)
     outputs = model(images[:_NUM_PROBED], **in_mode(model, training=False))
-    shape = getattr(outputs, "shape", None)
-    if shape is None or len(shape) != 2 or shape[1] < 2:
-        received = type(outputs).__name__ if shape is None else f"shape {[None, *shape[1:]]}"
-        raise ValueError(
-            f"the model {model.name!r} must return one score for each of at least two classes, [batch, classes]; received "
-            f"{received}. For two classes give it two outputs."
-        )
+    num_classes = check_outputs(model, outputs)
     if not returns_probabilities(model) and _look_like_probabilities(outputs):
         raise ValueError(
             f"the model {model.name!r} returns probabilities, rows in [0, 1] that sum to 1, but no softmax is "
             "recognized at its end, so that its loss would be that of logits. End it in keras.layers.Softmax, or let it return "
             "logits."
+        )
+    return num_classes
+
+
+def check_outputs(model: keras.Model, outputs: Any) -> int:
+    """Returns the number of classes of a model, from its outputs, which may be symbolic.
+
+    Raises:
+        ValueError: If the outputs are not one score for each of at least two classes.
+    """
+    shape = getattr(outputs, "shape", None)
+    if shape is None or len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        received = type(outputs).__name__ if shape is None else f"shape {[None, *shape[1:]]}"
+        advice = "For two classes give it two outputs." if shape is not None and shape[1:] == (1,) else _FLAT_OUTPUTS
+        raise ValueError(
+            f"the model {model.name!r} must return one score for each of at least two classes, [batch, classes]; received "
+            f"{received}. {advice}"
         )
     return int(shape[1])
 

@@ -27,6 +27,7 @@ from intriguing.training.checked_examples import (
     check_classifier,
     check_images_shape,
     check_labels_spec,
+    check_outputs,
     checked_labels,
 )
 from intriguing.training.losses import returns_probabilities
@@ -55,7 +56,8 @@ class PooledModel(keras.Model):
         name: Of the model.
 
     Raises:
-        ValueError: If a layer is unknown, another path leads around it, or the shares leave no room for clean images.
+        ValueError: If a layer is unknown, another path leads around it, or the shares leave no room for clean images; if the
+            classifier does not return one score for each of at least two classes; if nothing above a pool is trained.
 
     Example:
         >>> pooled = PooledModel(model, pools=(LayerPool(layer="images"), LayerPool(layer="hidden1")))
@@ -78,6 +80,7 @@ class PooledModel(keras.Model):
         super().__init__(name=name)
         check_pools(pools)
         cuts = [cut_at(classifier, pool.layer, pixel_box=search.pixel_box) for pool in pools]
+        check_outputs(classifier, classifier.outputs[0])
         for cut, pool in zip(cuts, pools, strict=True):
             check_teaches(cut, pool, classifier)
         self.classifier, self.pools, self.search, self.seed = classifier, pools, search, seed

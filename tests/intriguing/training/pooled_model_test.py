@@ -418,6 +418,19 @@ def logits():
 @pytest.mark.parametrize(
     ("head", "message"),
     [
+        ([lambda: keras.layers.Dense(1, "sigmoid")], r"received shape \[None, 1\]. For two classes give it two outputs."),
+        ([lambda: keras.layers.Reshape((2, 2))], r"received shape \[None, 2, 2\]. End it in a layer that returns one row"),
+    ],
+    ids=["one output", "a map"],
+)
+def test_outputs_that_are_no_scores_of_classes_are_refused_before_anything_is_trained(head, message):
+    with pytest.raises(ValueError, match="must return one score for each of at least two classes.*" + message):
+        PooledModel(with_head(*head), pools=POOLS)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
         ([logits, Exponents], "returns probabilities, rows in .0, 1. that sum to 1, but no softmax is recognized at its end"),
         ([lambda: keras.layers.Dense(1, "sigmoid")], r"one score for each of at least two classes.*received shape \[None, 1\]"),
     ],

@@ -28,7 +28,7 @@ from intriguing.training.adversarial_pool import (
     mean_distortion,
     renew,
 )
-from intriguing.training.checked_examples import check_batches
+from intriguing.training.checked_examples import checked_batches, telling_wrong_labels
 from intriguing.training.checkpoint import load_checkpoint, save_checkpoint
 from intriguing.training.pool_loss import draw, loss_with_pools
 from intriguing.training.replicated_step import ReplicatedState, check_divides, training_step
@@ -143,7 +143,7 @@ def fit_adversarially(
     Raises:
         ValueError: If a layer is unknown or another path leads around it, if a batch cannot be divided among the replicas, if
             an epoch has less batches than rounds, if the checkpoint is one of another training, or if the model, the images and
-            the labels of the first batch do not fit together.
+            the labels do not fit together; labels are checked in every batch.
         TypeError: If the labels are not integers, or the weights of the model not float32.
 
     References:
@@ -155,7 +155,8 @@ def fit_adversarially(
         on_round(record)
     for number in range(len(done), settings.num_rounds):
         training.state.check_unchanged(model)
-        training.run_round(number, report)
+        with telling_wrong_labels():
+            training.run_round(number, report)
         training.save(checkpoint)
         on_round(training.rounds[-1])
     training.state.copy_to_model()
@@ -169,7 +170,8 @@ class _Training:
         self, model: keras.Model, batches: tf.data.Dataset, steps_per_epoch: int, settings: AdversarialTraining, seed: int
     ):
         check_divides(settings.minibatches.batch_size)
-        checked_images(check_batches(model, batches), settings.search.pixel_box)
+        batches, images = checked_batches(model, batches)
+        checked_images(images, settings.search.pixel_box)
         if steps_per_epoch < settings.rounds_per_epoch:
             raise ValueError(
                 f"{steps_per_epoch} batches of an epoch cannot be divided into {settings.rounds_per_epoch} rounds. Lower "

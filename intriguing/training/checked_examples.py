@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -127,14 +129,47 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(quoted) + (f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else "")
 
 
+def with_checked_labels(batches: tf.data.Dataset, *, num_classes: int) -> tf.data.Dataset:
+    """Returns the same batches, of which one with a label that is no class raises an error when it is read.
+
+    The check runs in the input pipeline, on the host: accelerators and XLA do not check labels, and return a loss of NaN. Read
+    the batches inside `telling_wrong_labels`. Batches that are not `(images, integer labels, ...)` are returned as they are.
+    """
+    spec = batches.element_spec
+    labeled = isinstance(spec, tuple) and len(spec) > 1 and isinstance(spec[1], tf.TensorSpec) and spec[1].dtype.is_integer
+
+    def check(images: Any, labels: tf.Tensor, *rest: Any) -> tuple[Any, ...]:
+        told = tf.strings.format(
+            f"labels must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {{}} to {{}} in a "
+            "batch. Correct them, or give the classifier an output for each class.",
+            (tf.reduce_min(labels), tf.reduce_max(labels)),
+        )
+        with tf.control_dependencies([tf.Assert(tf.reduce_all((labels >= 0) & (labels < num_classes)), [told])]):
+            return (images, tf.identity(labels), *rest)
+
+    return batches.map(check) if labeled else batches
+
+
+@contextlib.contextmanager
+def telling_wrong_labels() -> Iterator[None]:
+    """Turns the error of `with_checked_labels`, which TensorFlow wraps, into a `ValueError`."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"labels must lie in .*? for each class\.", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise ValueError(found[0]) from error
+
+
 def _look_like_probabilities(outputs: Any) -> bool:
     """True if all rows `[batch, classes]` lie in [0, 1] and sum to 1."""
     rows = np.asarray(tf.cast(outputs, tf.float32), np.float64)
     return bool(np.all((rows >= 0.0) & (rows <= 1.0)) and np.all(np.abs(rows.sum(axis=1) - 1.0) < _ATOL_SUM))
 
 
-def check_batches(model: keras.Model, batches: tf.data.Dataset) -> tf.Tensor:
-    """Returns the images of the first of some batches `(images, labels)`, after the checks of this module."""
+def checked_batches(model: keras.Model, batches: tf.data.Dataset) -> tuple[tf.data.Dataset, tf.Tensor]:
+    """Returns batches `(images, labels)` that check their labels, and the images of the first, which is checked here."""
     spec = batches.element_spec
     if not (isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, tf.TensorSpec) for part in spec)):
         raise ValueError(f"batches must be of (images, labels); received {spec}. Map them to pairs.")
@@ -142,4 +177,4 @@ def check_batches(model: keras.Model, batches: tf.data.Dataset) -> tf.Tensor:
     images, labels = next(iter(batches.take(1)))
     num_classes = check_classifier(model, images)
     checked_labels(labels, num_images=len(images), num_classes=num_classes)
-    return images
+    return with_checked_labels(batches, num_classes=num_classes), images

@@ -29,6 +29,8 @@ from intriguing.training.checked_examples import (
     check_labels_spec,
     check_outputs,
     checked_labels,
+    telling_wrong_labels,
+    with_checked_labels,
 )
 from intriguing.training.losses import returns_probabilities
 from intriguing.training.pool_loss import Drawn, draw, losses_of_pools
@@ -125,6 +127,10 @@ class PooledModel(keras.Model):
     ) -> keras.callbacks.History:
         """As Keras's, with `RenewPools` among the callbacks unless the pools hold examples already.
 
+        With the default loss, labels of arrays are checked before training, and those of a `tf.data.Dataset` batch by batch, as
+        they are read. Labels of generators, a `PyDataset` and `validation_data` are not checked: one that is no class raises an
+        error of TensorFlow, or, in a step compiled by XLA, makes the loss NaN.
+
         Raises:
             ValueError: If all pools are empty and no callback fills them, if images or labels do not fit the classifier, if
                 nothing above a pool is trained, or if `trainable` of a layer changed after the first training step and the
@@ -136,18 +142,26 @@ class PooledModel(keras.Model):
         if not any(isinstance(callback, RenewPools) for callback in given):
             self._check_filled()
         self._check_trained()
+        self._check_arrays(x, y)
+        if isinstance(x, tf.data.Dataset) and self._wants_classes:
+            x = with_checked_labels(x, num_classes=self.classifier.output_shape[-1])
+        with telling_wrong_labels():
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    def _check_arrays(self, x: Any, y: Any) -> None:
+        """Raises unless images and labels, where they are arrays, fit the classifier."""
         if hasattr(x, "shape"):
             check_images_shape(self.classifier, x.shape)
         if hasattr(y, "shape") and self._wants_classes:
             num_images = len(x) if hasattr(x, "shape") else len(y)
             checked_labels(y, num_images=num_images, num_classes=self.classifier.output_shape[-1])
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
-    def train_on_batch(self, *args: Any, **options: Any) -> Any:
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **options: Any) -> Any:
         """As Keras's, once the pools hold examples."""
         self._check_filled()
         self._check_trained()
-        return super().train_on_batch(*args, **options)
+        self._check_arrays(x, y)
+        return super().train_on_batch(x, y, *args, **options)
 
     def _check_filled(self) -> None:
         if not any(int(self.pool(index).count) for index in range(len(self.pools))):

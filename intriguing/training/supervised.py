@@ -17,7 +17,13 @@ import tensorflow as tf
 
 from intriguing.attack import lbfgs
 from intriguing.models.logits import in_mode, values_of
-from intriguing.training.checked_examples import check_batches, check_classifier, check_images_shape, checked_labels
+from intriguing.training.checked_examples import (
+    check_classifier,
+    check_images_shape,
+    checked_batches,
+    checked_labels,
+    telling_wrong_labels,
+)
 from intriguing.training.losses import BatchLoss, returns_probabilities, surprise_of, surprises
 from intriguing.training.losses import cross_entropy as cross_entropy
 from intriguing.training.replicated_step import (
@@ -126,13 +132,13 @@ def fit_minibatches(
 
     Raises:
         ValueError: If a batch cannot be divided among the replicas, or if there is no kernel for the spectral penalty; without
-            a `loss`, also if the model, the images and the labels do not fit together.
+            a `loss`, also if the model, the images and the labels do not fit together; labels are checked in every batch.
         TypeError: If the labels are not integers, or the weights of the model not float32.
     """
     strategy = tf.distribute.get_strategy()
     check_divides(settings.batch_size)
     if loss is None:
-        check_batches(model, batches)
+        batches, _ = checked_batches(model, batches)
         loss = surprise_of(model)
     state = ReplicatedState(model, averaging=settings.averaging)
     step = training_step(loss_of_weights(model, loss, settings), learning_rate(settings, steps_per_epoch), state)
@@ -149,7 +155,8 @@ def fit_minibatches(
     losses = []
     for index in range(settings.num_epochs):
         state.check_unchanged(model)
-        losses.append(float(epoch(iterator)))
+        with telling_wrong_labels():
+            losses.append(float(epoch(iterator)))
         report(index + 1, settings.num_epochs, losses[-1])
     state.copy_to_model()
     return TrainingRecord(losses=tuple(losses), converged=None)

@@ -335,3 +335,12 @@ def test_a_checkpoint_of_a_training_of_other_weights_is_refused(without_search, 
     model.get_layer("hidden1").trainable = False
     with pytest.raises(ValueError, match="was written by a training with other settings"):
         fit(model, settings(pools=POOLS), checkpoint=path)
+
+
+def test_a_label_of_a_later_batch_that_is_no_class_is_told(without_search):
+    images, labels = examples(64)
+    labels[40] = 2
+    with pytest.raises(
+        ValueError, match="^labels must lie in 0..1, .* received values from 0 to 2 in a batch. Correct them, or"
+    ):
+        fit_adversarially(network(), endless((images, labels), 16), steps_per_epoch=STEPS, settings=settings())

@@ -352,6 +352,26 @@ def test_labels_of_a_data_set_that_are_no_classes_are_told_in_its_first_step(lab
         pooled_of(network()).fit(batches, shuffle=False, callbacks=[RenewPools(images, right, rounds_per_epoch=1)], verbose=0)
 
 
+@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("wrong", [-1, 2])
+def test_a_label_of_a_later_batch_that_is_no_class_is_told_before_that_batch_is_trained_on(wrong, jit_compile):
+    images, labels = examples(32)
+    labels[20] = wrong
+    batches = tf.data.Dataset.from_tensor_slices((images, labels, np.ones(32, np.float32))).batch(8)
+    pooled = pooled_of(network(), jit_compile)
+    put(pooled, 0, np.array([[0.1, 0.9, 0.4, 0.7]], np.float32), 0)
+    expected = (
+        f"^labels must lie in 0..1, the classes of the classifier; received values from {min(wrong, 0)} to {max(wrong, 1)}"
+    )
+    with pytest.raises(
+        ValueError, match=expected + " in a batch. Correct them, or give the classifier an output for each class.$"
+    ):
+        pooled.fit(batches, shuffle=False, verbose=0)
+    assert np.all(np.isfinite(pooled.classifier.get_weights()[0]))
+    with pytest.raises(ValueError, match="labels must lie in 0..1"):
+        pooled.train_on_batch(images, labels)
+
+
 def test_a_loss_of_the_caller_may_want_other_labels():
     images, labels = examples(16)
     pooled = pooled_of(network(), loss=keras.losses.CategoricalCrossentropy(from_logits=True))

@@ -317,3 +317,14 @@ def test_trainable_that_changes_while_training_runs_is_told(loop, examples, monk
             fit_minibatches(model, endless(*examples, 20), steps_per_epoch=1, settings=chosen, report=freeze)
         else:
             fit_full_batch(model, *examples, settings=FullBatchTraining(max_iterations=60, tolerance=0.0), report=freeze)
+
+
+def test_a_label_of_a_later_batch_that_is_no_class_is_told(examples):
+    images, labels = examples
+    wrong = tf.tensor_scatter_nd_update(labels, [[45]], [7])
+    with pytest.raises(
+        ValueError, match="^labels must lie in 0..2, .* received values from 0 to 7 in a batch. Correct them, or"
+    ):
+        fit_minibatches(
+            network(), endless(images, wrong, 20), steps_per_epoch=3, settings=MinibatchTraining(num_epochs=1, batch_size=20)
+        )

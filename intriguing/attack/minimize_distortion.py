@@ -58,8 +58,9 @@ def minimize_distortion(
     the end is left out, so that the search sees logits. Success is decided by the classifier itself, called on the returned
     images.
 
-    Runs as one program, compiled once for each architecture, batch shape and search; the rows are divided among the replicas
-    of the `tf.distribute` strategy in whose scope it is called, and worked on in parts where memory is short.
+    Compiled once for each architecture, search and one of a few batch sizes, to which smaller batches are filled up. The rows
+    are divided among the replicas of the `tf.distribute` strategy in whose scope it is called, and worked on in parts where
+    memory is short.
 
     Args:
         classifier: A Keras model, or a callable from images to logits or probabilities `[batch, classes]` in inference mode, or

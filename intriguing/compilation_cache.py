@@ -17,6 +17,7 @@ import platform
 import re
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 import tensorflow as tf
@@ -177,7 +178,10 @@ def _entries(folder: Path, digest: str) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _to_memory(path: Path, match: re.Match[str]) -> None:
-    """Copies a file to the memory of XLA if it is whole, and deletes it otherwise."""
+    """Copies a file to the memory of XLA if it is not there yet and is whole, and deletes it if it is damaged."""
+    target = f"{_MEMORY_FOLDER}/{match['name']}"
+    if tf.io.gfile.exists(target):
+        return
     try:
         content = path.read_bytes()
     except OSError:
@@ -188,8 +192,11 @@ def _to_memory(path: Path, match: re.Match[str]) -> None:
             path.unlink()
         return
     tf.io.gfile.makedirs(_MEMORY_FOLDER)
-    with tf.io.gfile.GFile(f"{_MEMORY_FOLDER}/{match['name']}", "wb") as file:
+    # A thread may be reading, and writing to a file that exists in memory appends to it.
+    unfinished = f"{_MEMORY_FOLDER}/{_UNFINISHED}{uuid.uuid4().hex}"
+    with tf.io.gfile.GFile(unfinished, "wb") as file:
         file.write(content)
+    tf.io.gfile.rename(unfinished, target, overwrite=True)
     with contextlib.suppress(OSError):
         os.utime(path)
 

@@ -305,6 +305,22 @@ def test_a_full_disk_is_warned_of_once(cache: Path, monkeypatch: pytest.MonkeyPa
     assert "No space left on device" in record.getMessage()
 
 
+def test_a_program_that_was_prepared_repeatedly_is_loaded_by_another_device(cache: Path) -> None:
+    program = compile_program(_looped(12.0), jit_compile=True)
+    expected = _looped_by_numpy(12.0, np.ones(2))
+    np.testing.assert_allclose(program(tf.ones([2])), expected, rtol=1e-5)
+    (file,) = cache.iterdir()
+    digest, _, name = file.name.split("-")
+    compilation_cache._forget()
+    for _ in range(3):  # as replicas do that trace one program
+        compilation_cache.prepare(digest)
+    assert tf.io.gfile.listdir(compilation_cache._MEMORY_FOLDER) == [name]
+    with tf.io.gfile.GFile(f"{compilation_cache._MEMORY_FOLDER}/{name}", "rb") as copy:
+        assert copy.read() == file.read_bytes()
+    with tf.device("CPU:1"):
+        np.testing.assert_allclose(program(tf.ones([2])), expected, rtol=1e-5)
+
+
 def test_the_files_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{number:032x}-{'0' * 32}-xla.pb" for number in range(4)]
     for age, name in enumerate(names):

@@ -225,6 +225,14 @@ def rounded(function: Callable[[Any], Any]) -> Callable[[], keras.Model]:
     return lambda: dense(before=(layers.Lambda(function),))
 
 
+def in_python(images: Any) -> Any:
+    return tf.ensure_shape(tf.numpy_function(lambda pixels: pixels[:, ::-1].copy(), [images], tf.float32), images.shape)
+
+
+def by_strings(images: Any) -> Any:
+    return tf.strings.to_number(tf.strings.as_string(images))
+
+
 def nested(*, outer: str, **last: Any) -> Callable[[], keras.Model]:
     def build() -> keras.Model:
         inner, images = dense(**last), keras.Input((8,))
@@ -279,7 +287,7 @@ _PLAIN = (
     Case("residual, operators", residual(lambda a, b: a + b), features="first", bounded=True),
     Case("residual, Add layer", residual(lambda a, b: layers.Add()([a, b])), features="first", bounded=True),
     Case("residual, keras.ops", residual(lambda a, b: ops.add(a, 2.0 * b) - 0.5), features="first", bounded=True),
-    Case("LSTM over rows", functional(layers.LSTM(6), (5, 4)), (5, 4)),
+    Case("LSTM over rows", functional(layers.LSTM(6), (5, 4)), (5, 4), compiled=True),  # XLA takes no TensorList of unknown length
     Case("attention", functional(attention, (5, 4)), (5, 4)),
     Case("einsum over rows", functional(layers.EinsumDense("abc,cd->abd", (5, 6), activation="relu"), (5, 4)), (5, 4), bounded=True),
     Case("time distributed", functional(layers.TimeDistributed(layers.Dense(6, "relu")), (5, 4)), (5, 4), bounded=True),
@@ -345,6 +353,8 @@ _BLOCKED = tuple(
         Case(
             "one-hot of argmax", lambda: dense(layers.Lambda(lambda logits: tf.one_hot(tf.argmax(logits, axis=1), NUM_CLASSES)))
         ),
+        Case("numpy_function", rounded(in_python), compiled=True),  # without XLA, as strings are
+        Case("strings", rounded(by_strings), compiled=True),
         Case("constant", lambda: any_objects.constant(NUM_CLASSES)),
     )
 )

@@ -42,9 +42,10 @@ _warned: set[str] = set()
 def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
     """Keeps compiled programs on disk, so that the next process loads what this one has compiled.
 
-    Call it once, before the first computation of the process: TensorFlow reads its flags only once. Nothing fails without the
-    folder: where it cannot be used, or a file is damaged, programs are compiled anew. When a program is loaded,
-    TensorFlow logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry", because it first reads the file as text.
+    Call it once, before the first computation of the process, before devices are listed, and before `absl.app.run`: TensorFlow
+    reads its flags only once. Nothing fails without the folder: where it cannot be used, or a file is damaged, programs are
+    compiled anew. When a program is loaded, TensorFlow logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry",
+    because it first reads the file as text.
 
     Programs are kept apart by the version of TensorFlow, the processor and the flags of XLA. Only programs of
     `compile_program` on a CPU are kept. The files are executable code: the folder must belong to this user alone.
@@ -56,8 +57,8 @@ def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None
             deleted here.
 
     Returns:
-        The folder with the programs of this version and processor; None if there is no cache, or if the user has set
-        `tf_xla_persistent_cache_directory` in `TF_XLA_FLAGS`, which is left as it is.
+        The folder with the programs of this version and processor; None if there is no cache, if it is too late, with a
+        warning, or if the user has set `tf_xla_persistent_cache_directory` in `TF_XLA_FLAGS`, which is left as it is.
 
     Example:
         >>> folder = enable_cache("off")  # or a path, or nothing
@@ -70,6 +71,12 @@ def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None
     _folder = None
     root = _root(directory)
     if root is None or not _flags_can_be_set():
+        return None
+    if _OUR_FLAGS not in os.environ.get("TF_XLA_FLAGS", "") and _tensorflow_has_started():
+        _warn_once(
+            "Compiled programs are not kept, because TensorFlow has already read its flags. Call enable_cache() right after "
+            "the imports, before anything is computed and before devices are listed."
+        )
         return None
     try:
         _folder = _private_folder(root)
@@ -116,6 +123,17 @@ def _flags_can_be_set() -> bool:
     """False if the user has chosen a folder himself, or keeps his flags in a file."""
     flags = os.environ.get("TF_XLA_FLAGS", "").strip()
     return _OUR_FLAGS in flags or (_XLA_FLAG not in flags and flags[:1] in ("", "-"))
+
+
+def _tensorflow_has_started() -> bool:
+    """Returns whether it has looked at its devices, when it also reads its flags. There is no public question for it."""
+    try:
+        from tensorflow.python.eager.context import context_safe
+
+        context = context_safe()
+        return context is not None and (context._initialized or context._physical_devices is not None)
+    except (ImportError, AttributeError):
+        return False
 
 
 def _set_flags() -> None:

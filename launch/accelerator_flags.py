@@ -46,11 +46,11 @@ def run(main: Callable[[], None]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # TFDS announces every read
         with _one_line_errors():
-            enable_cache()
             keras.utils.set_random_seed(_SEED.value)
             with strategy_for(_ACCELERATOR.value, strategy=_STRATEGY.value, tpu=_TPU.value).scope():
                 main()
 
+    enable_cache()  # before absl starts: TensorFlow then looks at its devices, and reads its flags for the last time
     app.run(with_strategy)
 
 

@@ -275,6 +275,7 @@ def test_flags_of_the_user_are_respected(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("TF_XLA_FLAGS", flags)
         assert enable_cache(tmp_path) is None
         assert os.environ["TF_XLA_FLAGS"] == flags
+    monkeypatch.setattr(compilation_cache, "_tensorflow_has_started", lambda: False)
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug=false")
     assert enable_cache(tmp_path) is not None
     assert os.environ["TF_XLA_FLAGS"].startswith("--tf_xla_clustering_debug=false --tf_xla_persistent_cache_directory=ram://")
@@ -366,6 +367,39 @@ def _check_results(process: subprocess.Popen[str]) -> None:
     results = dict(line.split() for line in out.splitlines())
     expected = [_looped_by_numpy(float(number), np.ones(2)).sum() for number in NUMBERS]
     np.testing.assert_allclose([float(results[number]) for number in NUMBERS], expected, rtol=1e-5)
+
+
+SCRIPT = """
+from launch import accelerator_flags, tfds_flags
+from intriguing.compilation import compile_program
+import tensorflow as tf
+accelerator_flags.run(lambda: compile_program(lambda x: 3.0 * x, jit_compile=True)(tf.ones([2])))
+"""
+TOO_LATE = """
+import tensorflow as tf
+from intriguing.compilation import compile_program, enable_cache
+tf.config.list_physical_devices()
+assert enable_cache() is None
+compile_program(lambda x: 3.0 * x, jit_compile=True)(tf.ones([2]))
+"""
+
+
+def _run_alone(program: str, folder: Path) -> str:
+    """Runs a program that inherits no flags of TensorFlow; returns what it logs."""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_XLA_FLAGS"}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "INTRIGUING_XLA_CACHE": str(folder)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, text=True, check=True, capture_output=True).stderr
+
+
+def test_scripts_keep_programs(tmp_path: Path) -> None:
+    _run_alone(SCRIPT, tmp_path)
+    assert len(list(tmp_path.glob("*/*.pb"))) == 1
+
+
+def test_a_cache_that_is_enabled_too_late_is_warned_of(tmp_path: Path) -> None:
+    assert "Call enable_cache() right after the imports" in _run_alone(TOO_LATE, tmp_path)
+    assert not list(tmp_path.glob("*/*.pb"))
 
 
 def _damage(path: Path, how: int) -> None:

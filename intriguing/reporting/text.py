@@ -32,10 +32,7 @@ class _TextColumn(NamedTuple):
     header: list[str]
     cells: list[list[str]]  # the lines of every cell
     numeric: bool
-
-    @property
-    def width(self) -> int:
-        return max((len(line) for lines in (self.header, *self.cells) for line in lines), default=0)
+    width: int
 
     def lines(self, block: Sequence[str], height: int) -> list[str]:
         padded = [*block, *[""] * (height - len(block))]
@@ -45,7 +42,8 @@ class _TextColumn(NamedTuple):
 def _text_column(table: Table, column: str) -> _TextColumn:
     cells = [_text_cell(table, index, column) for index in range(len(table.rows))]
     widest = max((len(line) for lines in cells for line in lines), default=0)
-    return _TextColumn(_folded(column, max(widest, _HEADER_WIDTH)), cells, table.is_numeric(column))
+    header = _folded(column, max(widest, _HEADER_WIDTH))
+    return _TextColumn(header, cells, table.is_numeric(column), max(widest, *(len(line) for line in header)))
 
 
 def _text_cell(table: Table, index: int, column: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,11 @@ class _CompiledProgram:
         self._lock = threading.RLock()
 
     def __call__(self, *arguments: Any) -> Any:
-        if _gradients_are_recorded():
+        if gradients_are_recorded():
             return self._function(*arguments)
         tensors: list[tf.Tensor] = []
         try:
-            signature = tf.distribute.get_strategy(), _signature(arguments, tensors)
+            signature = tf.distribute.get_strategy(), signature_of(arguments, tensors)
         except TypeError:
             return self._function(*arguments)
         program = self._programs.get(signature)
@@ -92,7 +92,7 @@ class _CompiledProgram:
         return results
 
     def _compiled(self, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) -> Program:
-        if not _mappings_are_left():
+        if not mappings_are_left():
             return lambda arguments, tensors: self._without_xla(*arguments)
         flat_program, results = _trace(self._function, arguments, tensors)
         if flat_program is None:
@@ -100,7 +100,7 @@ class _CompiledProgram:
         return lambda arguments, tensors: tf.nest.pack_sequence_as(results, flat_program(*tensors))
 
 
-def _gradients_are_recorded() -> bool:
+def gradients_are_recorded() -> bool:
     """Returns whether the call is inside a `tf.GradientTape`, which has no public question for it."""
     try:
         from tensorflow.python.eager.record import could_possibly_record
@@ -109,7 +109,7 @@ def _gradients_are_recorded() -> bool:
     return bool(could_possibly_record())
 
 
-def _signature(value: Any, tensors: list[tf.Tensor]) -> Hashable:
+def signature_of(value: Any, tensors: list[tf.Tensor]) -> Hashable:
     """Returns the structure, shapes and dtypes, and appends the tensors in the order of `tf.nest.flatten`.
 
     Raises:
@@ -119,10 +119,10 @@ def _signature(value: Any, tensors: list[tf.Tensor]) -> Hashable:
         tensors.append(value)
         return value.dtype, *value.shape
     if isinstance(value, (tuple, list)):
-        return type(value), *(_signature(item, tensors) for item in value)
+        return type(value), *(signature_of(item, tensors) for item in value)
     if type(value) is dict:
         names = tuple(sorted(value))
-        return names, *(_signature(value[name], tensors) for name in names)
+        return names, *(signature_of(value[name], tensors) for name in names)
     raise TypeError(f"expected tensors in tuples, lists and dictionaries; received {type(value)}.")
 
 
@@ -147,15 +147,22 @@ def _trace(function: Any, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) 
         # Custom gradients are registered in Python, and would be ignored.
         return [_without_gradient(result) for result in tf.nest.flatten(results)]
 
-    traced = flat_function.get_concrete_function(*_specifications(tensors))
+    traced = flat_function.get_concrete_function(*specifications(tensors))
     are_tensors = tf.nest.flatten(structures[-1])
     graph = traced.graph.as_graph_def()
     if traced.captured_inputs or graph.library.gradient or not are_tensors or not all(are_tensors):
         return None, None
-    return _import(traced, *with_stable_names(graph)), structures[-1]
+    graph, digest = with_stable_names(graph)
+    return import_program(graph, digest, *names_of(traced)), structures[-1]
 
 
-def _specifications(tensors: list[tf.Tensor]) -> list[tf.TensorSpec]:
+def names_of(traced: Any) -> tuple[list[str], list[str]]:
+    """Returns the names of the inputs and outputs of a concrete function without captures."""
+    return [tensor.name for tensor in traced.inputs], [tensor.name for tensor in traced.outputs]
+
+
+def specifications(tensors: list[tf.Tensor]) -> list[tf.TensorSpec]:
+    """Returns the shapes and dtypes of tensors."""
     return [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
 
 
@@ -166,23 +173,28 @@ def _without_gradient(result: Any) -> Any:
     return tf.raw_ops.PreventGradient(input=result, message=message)
 
 
-def _import(traced: Any, graph: Any, digest: str) -> Program:
-    """Returns the renamed graph as a function from flat tensors to flat tensors."""
+def import_program(graph: Any, digest: str, inputs: Sequence[str], outputs: Sequence[str]) -> Program:
+    """Returns a graph with stable names as a function from flat tensors to flat tensors.
+
+    Args:
+        graph: A `GraphDef` from `with_stable_names`.
+        digest: The one that it was given.
+        inputs: Names of the tensors that are its arguments.
+        outputs: Names of its results.
+    """
     compilation_cache.prepare(digest)
     program = _programs_by_digest.get(digest)
     if program is None:
         wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-        inputs, outputs = (
-            [wrapped.graph.as_graph_element(tensor.name) for tensor in tensors] for tensors in (traced.inputs, traced.outputs)
-        )
+        arguments, results = ([wrapped.graph.as_graph_element(name) for name in names] for names in (inputs, outputs))
         # Calling the concrete function takes a millisecond less than calling the wrapped graph.
-        pruned = wrapped.prune(inputs, outputs)
+        pruned = wrapped.prune(arguments, results)
         function = tf.function(lambda *tensors: pruned(*tensors), autograph=False)
-        program = _programs_by_digest[digest] = function.get_concrete_function(*_specifications(traced.inputs))
+        program = _programs_by_digest[digest] = function.get_concrete_function(*specifications(arguments))
     return program
 
 
-def _mappings_are_left() -> bool:
+def mappings_are_left() -> bool:
     """Returns whether XLA may compile another program; if not, logs a warning once."""
     global _warned_of_mappings
     number, limit = _num_mappings(), _mapping_limit()

@@ -1,4 +1,4 @@
-"""A folder that keeps compiled XLA programs from one process to the next.
+"""A folder that keeps compiled XLA programs, and traces of `kept_traces`, from one process to the next.
 
 XLA reads and writes one file per program in a folder that an environment variable names. It does not recover from a damaged
 file: it raises an error, or the process ends with a segmentation fault. It also raises an error if it cannot write. So XLA gets
@@ -32,6 +32,7 @@ _XLA_FLAG = "--tf_xla_persistent_cache_directory="
 _OUR_FLAGS = f"{_XLA_FLAG}{_MEMORY_FOLDER} --tf_xla_persistent_cache_device_types=CPU"
 # Digest of the graph, checksum, and XLA's own name, which says nothing but identifies the program for XLA.
 _ENTRY = re.compile(r"(?P<digest>[0-9a-f]{32})-(?P<checksum>[0-9a-f]{32})-(?P<name>\w+\.pb)")
+_TRACE = "trace.pb"  # in place of XLA's name
 _PROGRAM_NAME = re.compile(rb"program_([0-9a-f]{32})_")
 _UNFINISHED, _UNFINISHED_SECONDS = ".unfinished-", 3600.0
 _logger = logging.getLogger(__name__)
@@ -103,6 +104,23 @@ def collect() -> None:
         return
     if sum(_keep(name, _folder) for name in _names_in_memory()) > _MAX_MEMORY_BYTES:
         _forget()
+
+
+def is_enabled() -> bool:
+    """Returns whether there is a folder."""
+    return _folder is not None
+
+
+def read_trace(key: str) -> bytes | None:
+    """Returns the trace that was kept under a key of 32 hexadecimal digits, or None."""
+    found = [] if _folder is None else [_content(path, match) for path, match in _entries(_folder, key)]
+    return next((content for content in found if content is not None), None)
+
+
+def keep_trace(key: str, content: bytes) -> None:
+    """Keeps a trace for `read_trace`."""
+    if _folder is not None:
+        _write(_folder / f"{key}-{_checksum(_TRACE, content)}-{_TRACE}", content)
 
 
 def _root(directory: str | os.PathLike[str] | None) -> Path | None:
@@ -196,18 +214,12 @@ def _entries(folder: Path, digest: str) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _to_memory(path: Path, match: re.Match[str]) -> None:
-    """Copies a file to the memory of XLA if it is not there yet and is whole, and deletes it if it is damaged."""
+    """Copies a file to the memory of XLA if it is not there yet and is whole."""
     target = f"{_MEMORY_FOLDER}/{match['name']}"
     if tf.io.gfile.exists(target):
         return
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return
-    if match["checksum"] != _checksum(match["name"], content):
-        _logger.info("The compiled program %s is damaged, and is compiled anew.", path)
-        with contextlib.suppress(OSError):
-            path.unlink()
+    content = _content(path, match)
+    if content is None:
         return
     tf.io.gfile.makedirs(_MEMORY_FOLDER)
     # A thread may be reading, and writing to a file that exists in memory appends to it.
@@ -215,8 +227,22 @@ def _to_memory(path: Path, match: re.Match[str]) -> None:
     with tf.io.gfile.GFile(unfinished, "wb") as file:
         file.write(content)
     tf.io.gfile.rename(unfinished, target, overwrite=True)
+
+
+def _content(path: Path, match: re.Match[str]) -> bytes | None:
+    """Returns what is in a file; None if it cannot be read, or is damaged, and then deletes it."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    if match["checksum"] != _checksum(match["name"], content):
+        _logger.info("The compiled program %s is damaged, and is compiled anew.", path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
     with contextlib.suppress(OSError):
         os.utime(path)
+    return content
 
 
 def _keep(name: str, folder: Path) -> int:

@@ -17,6 +17,7 @@ from intriguing.attack.rows import replace_rows
 from intriguing.attack.search_goal import Goal, Progress
 from intriguing.compilation import compile_program
 from intriguing.distortion import distortion
+from intriguing.kept_traces import keep_traces
 from intriguing.models.logits import Architecture
 
 
@@ -48,8 +49,19 @@ def _bytes_of_walk(architecture: Architecture, size: int, walk: BoundaryWalk) ->
 def compiled_search(architecture: Architecture, search: DistortionSearch, targeted: bool, jit_compile: bool) -> Any:
     """Returns the program, from weights and `SearchRows` to `DistortionResults`; compiled once for each batch shape."""
     program = functools.partial(_search_rows, architecture, search, targeted, jit_compile)
+
+    def key(weights: list[tf.Tensor], rows: SearchRows) -> str:
+        lanes = _lanes(architecture, rows.images, search)
+        return f"{architecture.identity} {search} {targeted} {jit_compile} {lanes}"
+
     # Of a search along the boundary only the loops are compiled with XLA: what is around them is computed once.
-    return compile_program(program, jit_compile=jit_compile and search.walk is None)
+    compiled = compile_program(program, jit_compile=jit_compile and search.walk is None)
+    return keep_traces(compiled, key=key, results=DistortionResults) if architecture.is_portable else compiled
+
+
+def _lanes(architecture: Architecture, images: tf.Tensor, search: DistortionSearch) -> int:
+    size = images.shape[1:].num_elements()
+    return num_lanes(_bytes_of_walk(architecture, size, search.walk)) if search.walk else 0
 
 
 def _search_rows(
@@ -82,7 +94,7 @@ def _search_rows(
         network=network, weights=weights, clean=clean, classes=rows.classes, targeted=targeted,
         num_classes=architecture.num_classes, scale=scale, scale_of_c=scale_of_c, rounding=architecture.rounding,
     )  # fmt: skip
-    lanes = num_lanes(_bytes_of_walk(architecture, clean.shape[1], search.walk)) if search.walk else 0
+    lanes = _lanes(architecture, rows.images, search)
     found = _search(goal, at_clean, tf.reshape(rows.starts, [batch, -1]), rows.spent, search, lanes, jit_compile)
     return found._replace(distorted=tf.reshape(found.distorted, rows.images.shape))
 

@@ -45,6 +45,8 @@ class Architecture:
         compiles: True if XLA compiles it and its gradient.
         draws_random_numbers: True if its outputs depend on an operation that may draw random numbers.
         bytes_per_image: What all its tensors take that depend on one image, and stay in memory until its gradient is known.
+        is_portable: True if its identity and its graph mean the same in another process.
+        identity: A text that equal architectures have in common.
     """
 
     def __init__(
@@ -68,16 +70,17 @@ class Architecture:
         self.draws_random_numbers = traced.draws_random_numbers
         self.bytes_per_image = traced.bytes_per_image
         self.keeps_variables = bool(owned[0])
-        self._identity = identity
+        self.is_portable = not self.keeps_variables and not traced.calls_python
+        self.identity = identity
         self._owned = owned  # variables that the identity names by their address, which must not be given to others
 
     def __eq__(self, other: object) -> bool:
         """Compares the computations, not the objects."""
-        return isinstance(other, Architecture) and self._identity == other._identity
+        return isinstance(other, Architecture) and self.identity == other.identity
 
     def __hash__(self) -> int:
         """Agrees with `==`."""
-        return hash(self._identity)
+        return hash(self.identity)
 
     @property
     def jit_compile(self) -> bool:

@@ -23,6 +23,7 @@ _NESTED_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulStandardNormal|StatefulUniform")  # kinds of operations
 _FIXED_BATCH = 16  # images at once, for a callable that needs to know how many there are
 _CAST_AWAY = ("Identity", "Cast", "Reshape", "StopGradient", "PreventGradient", "CheckNumerics")
+_PYTHON_CALLS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 _DEFAULT_PRECISION, _PRECISIONS = 2.0**-24, {tf.float16: 2.0**-11, tf.bfloat16: 2.0**-8}
 
 
@@ -48,6 +49,14 @@ class Trace(NamedTuple):
     def calls_functions(self) -> bool:
         """Whether a `tf.function` is called inside, which keeps traces of its own."""
         return any(node.op in _NESTED_CALLS for node in _all_nodes(self.function.graph.as_graph_def()))
+
+    @property
+    def calls_python(self) -> bool:
+        """True if a Python function of this process computes a part of it, or a part of its gradient."""
+        return any(
+            node.op in _PYTHON_CALLS or node.attr["_gradient_op_type"].s.startswith(b"CustomGradient")
+            for node in _all_nodes(self.function.graph.as_graph_def())
+        )
 
 
 def trace(

@@ -41,15 +41,16 @@ _warned: set[str] = set()
 
 
 def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
-    """Keeps compiled programs on disk, so that the next process loads what this one has compiled.
+    """Keeps searches on disk, traced and compiled, so that the next process loads them.
 
     Call it once, before the first computation of the process, before devices are listed, and before `absl.app.run`: TensorFlow
     reads its flags only once. Nothing fails without the folder: where it cannot be used, or a file is damaged, programs are
     compiled anew. When a program is loaded, TensorFlow logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry",
     because it first reads the file as text.
 
-    Programs are kept apart by the version of TensorFlow, the processor and the flags of XLA. Only programs of
-    `compile_program` on a CPU are kept. The files are executable code: the folder must belong to this user alone.
+    Programs are kept apart by the version of TensorFlow, the processor and the flags of XLA; traces also by the code of this
+    library, but whoever replaces its functions at run time must turn the cache off. Only programs of `compile_program` on a CPU
+    are kept. The files are executable code: the folder must belong to this user alone.
 
     Args:
         directory: The folder; "off" for none. If omitted, the environment variable `INTRIGUING_XLA_CACHE` names the folder, or

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.first_call
     python -m tests.benchmarks.first_call --networks=ConvNet --num_images=4
 
-Each network of the zoo is trained for three epochs on 4,000 digits. Then three processes attack training images with the default search: one without a cache of
-compiled programs, one that fills it, and one that finds it filled. Printed are the time of the first call, as a multiple of the
-time of `import tensorflow`, and the time of the second call, in seconds.
+Each network of the zoo is trained for three epochs on 4,000 digits. Then three processes attack training images with the
+default search: one without a cache of traces and compiled programs, one that fills it, and one that finds it filled. Printed
+are the time of the first call, as a multiple of the time of `import tensorflow`, and the time of the second call, in seconds.
 
 Some two minutes each on two CPU cores.
 """

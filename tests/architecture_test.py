@@ -17,7 +17,7 @@ ROOMS = ("intriguing", "components", "launch")
 # Data flows one way, imports look back.
 ORDER = {
     "pixels": 0, "distortion": 0, "accelerators": 0, "names": 0,
-    "compilation": 0, "compilation_cache": 0, "stable_names": 0,
+    "compilation": 0, "compilation_cache": 0, "kept_traces": 0, "stable_names": 0,
     "data": 1, "models": 1,
     "attack": 2, "analysis": 2, "training": 2,
     "reporting": 3, "components": 4, "launch": 5,

@@ -27,6 +27,7 @@ class Attacker(Component[DistortedImages]):
         "accelerators.py",
         "compilation.py",
         "compilation_cache.py",
+        "kept_traces.py",
         "stable_names.py",
         "pixels.py",
         "distortion.py",

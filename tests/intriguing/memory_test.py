@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from intriguing import accelerators
 from intriguing.accelerators import num_lanes, rows_that_fit, run_on_rows
-from intriguing.attack import COARSE_SEARCH, minimize_distortion
+from intriguing.attack import COARSE_SEARCH, QUICK_SEARCH, minimize_distortion
+from intriguing.attack.search_program import compiled_search
 from intriguing.models import build
+from intriguing.models.logits import split_weights
 
+MOST_GROWTH = 20.0  # MiB
 ROWS = tf.reshape(tf.range(70, dtype=tf.float32), [10, 7])
 
 
@@ -95,3 +101,23 @@ def test_an_attack_in_parts_finds_what_it_finds_at_once(monkeypatch: pytest.Monk
     parts = minimize_distortion(model, images, labels=labels, search=COARSE_SEARCH)
     np.testing.assert_allclose(parts.distorted, whole.distorted, atol=1e-6)
     np.testing.assert_array_equal(parts.status, whole.status)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells how much memory a process has")
+def test_a_hundred_attacks_leave_no_memory_behind_and_trace_nothing() -> None:
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(5)])
+    images = np.random.default_rng(0).uniform(size=(8, 20)).astype(np.float32)
+    labels = np.argmax(model(images), axis=1)
+    architecture, _ = split_weights(model, (20,))
+    program = compiled_search(architecture, QUICK_SEARCH, False, True)
+
+    def memory_after(num_attacks: int) -> float:
+        for _ in range(num_attacks):
+            minimize_distortion(model, images, labels=labels, search="fast")
+        gc.collect()
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024.0
+
+    before, num_traces = memory_after(20), program.experimental_get_tracing_count()
+    assert memory_after(100) - before < MOST_GROWTH
+    assert program.experimental_get_tracing_count() == num_traces == 1

@@ -108,16 +108,16 @@ def run_on_rows(
             at_once = max(num_replicas(), at_once // 2)
 
 
-def sizes_of_batches(jit_compile: bool, *, in_turn: bool = True) -> tuple[int, ...]:
-    """Returns the numbers of rows for which a program is compiled. They are few, because each takes seconds.
+def sizes_of_batches(jit_compile: bool, *, skips_idle_rows: bool) -> tuple[int, ...]:
+    """Returns the numbers of rows for which a program is compiled. There are few of them, because compiling takes seconds.
 
     Args:
         jit_compile: Whether the program is compiled with XLA.
-        in_turn: Whether its rows take turns in lanes, so that rows without work cost nothing. On a CPU, a program that works on
-            all rows at once is as fast in parts, and would take the time of the rows that a large batch is filled up with.
+        skips_idle_rows: Whether rows without work cost no time. If they do, a CPU works on smaller batches: a large batch takes
+            as long in parts, and fewer idle rows are added to it.
     """
     sizes = (16, 128, 512) if jit_compile else (1, 4, 16, 64, 256)
-    return sizes if in_turn or not _computes_on_cpu() else sizes[:-1]
+    return sizes if skips_idle_rows or not _computes_on_cpu() else sizes[:-1]
 
 
 def _padded_size(num_rows: int, sizes: Sequence[int] | None) -> int:

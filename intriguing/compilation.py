@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -147,22 +147,33 @@ def _trace(function: Any, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) 
         # Custom gradients are registered in Python, and would be ignored.
         return [_without_gradient(result) for result in tf.nest.flatten(results)]
 
-    traced = flat_function.get_concrete_function(*specifications(tensors))
+    stable = trace_with_stable_names(flat_function, tensors)
     are_tensors = tf.nest.flatten(structures[-1])
-    graph = traced.graph.as_graph_def()
-    if traced.captured_inputs or graph.library.gradient or not are_tensors or not all(are_tensors):
+    if stable is None or not are_tensors or not all(are_tensors):
         return None, None
-    graph, digest = with_stable_names(graph)
-    return import_program(graph, digest, *names_of(traced)), structures[-1]
+    return import_program(stable), structures[-1]
 
 
-def names_of(traced: Any) -> tuple[list[str], list[str]]:
-    """Returns the names of the inputs and outputs of a concrete function without captures."""
-    return [tensor.name for tensor in traced.inputs], [tensor.name for tensor in traced.outputs]
+class StableGraph(NamedTuple):
+    """A traced function from flat tensors to flat tensors, which is the same in every process."""
+
+    graph: Any  # a GraphDef from with_stable_names
+    digest: str  # of the graph
+    inputs: list[str]  # names of the tensors that are its arguments
+    outputs: list[str]  # names of its results
 
 
-def specifications(tensors: list[tf.Tensor]) -> list[tf.TensorSpec]:
-    """Returns the shapes and dtypes of tensors."""
+def trace_with_stable_names(function: Any, tensors: list[tf.Tensor]) -> StableGraph | None:
+    """Traces a `tf.function` of flat tensors; returns None if it captures tensors or variables, or registers gradients."""
+    traced = function.get_concrete_function(*_specifications(tensors))
+    graph = traced.graph.as_graph_def()
+    if traced.captured_inputs or graph.library.gradient:
+        return None
+    inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (traced.inputs, traced.outputs))
+    return StableGraph(*with_stable_names(graph), inputs, outputs)
+
+
+def _specifications(tensors: list[tf.Tensor]) -> list[tf.TensorSpec]:
     return [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
 
 
@@ -173,24 +184,19 @@ def _without_gradient(result: Any) -> Any:
     return tf.raw_ops.PreventGradient(input=result, message=message)
 
 
-def import_program(graph: Any, digest: str, inputs: Sequence[str], outputs: Sequence[str]) -> Program:
-    """Returns a graph with stable names as a function from flat tensors to flat tensors.
-
-    Args:
-        graph: A `GraphDef` from `with_stable_names`.
-        digest: The one that it was given.
-        inputs: Names of the tensors that are its arguments.
-        outputs: Names of its results.
-    """
-    compilation_cache.prepare(digest)
-    program = _programs_by_digest.get(digest)
+def import_program(stable: StableGraph) -> Program:
+    """Returns the graph as a function from flat tensors to flat tensors."""
+    compilation_cache.prepare(stable.digest)
+    program = _programs_by_digest.get(stable.digest)
     if program is None:
-        wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-        arguments, results = ([wrapped.graph.as_graph_element(name) for name in names] for names in (inputs, outputs))
+        wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(stable.graph, name=""), [])
+        inputs, outputs = (
+            [wrapped.graph.as_graph_element(name) for name in names] for names in (stable.inputs, stable.outputs)
+        )
         # Calling the concrete function takes a millisecond less than calling the wrapped graph.
-        pruned = wrapped.prune(arguments, results)
+        pruned = wrapped.prune(inputs, outputs)
         function = tf.function(lambda *tensors: pruned(*tensors), autograph=False)
-        program = _programs_by_digest[digest] = function.get_concrete_function(*specifications(arguments))
+        program = _programs_by_digest[stable.digest] = function.get_concrete_function(*_specifications(inputs))
     return program
 
 

@@ -48,9 +48,10 @@ def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None
     compiled anew. When a program is loaded, TensorFlow logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry",
     because it first reads the file as text.
 
-    Programs are kept apart by the version of TensorFlow, the processor and the flags of XLA; traces also by the code of this
-    library, but whoever replaces its functions at run time must turn the cache off. Only programs of `compile_program` on a CPU
-    are kept. The files are executable code: the folder must belong to this user alone.
+    Programs of another version of TensorFlow, another processor or other flags of XLA are not loaded, nor traces that another
+    version of this library has made. If you replace functions of this library at run time, turn the cache off: a trace from
+    disk does not contain the change. Only programs of `compile_program` on a CPU are kept. The files are executable code: the
+    folder must belong to this user alone.
 
     Args:
         directory: The folder; "off" for none. If omitted, the environment variable `INTRIGUING_XLA_CACHE` names the folder, or

@@ -1,4 +1,4 @@
-"""Programs whose trace is kept on disk: to trace a search takes seconds, and to import its graph a fraction of one."""
+"""Programs whose graph is kept on disk: tracing a search takes seconds, importing its graph takes less than one second."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Hashable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,40 @@ import tensorflow as tf
 from intriguing import compilation_cache
 from intriguing.compilation import (
     Program,
+    StableGraph,
     gradients_are_recorded,
     import_program,
     mappings_are_left,
-    names_of,
     signature_of,
-    specifications,
+    trace_with_stable_names,
 )
-from intriguing.stable_names import with_stable_names
 
 _PACKAGES = ("keras", "tensorflow-probability", "tf-keras", "numpy")  # whose code a trace may contain, beside TensorFlow's
 
 
 def keep_traces(function: Callable[..., Any], *, key: Callable[..., str], results: Callable[..., Any]) -> Program:
-    """Returns `tf.function(function, autograph=False)`, whose graph is loaded if another process has traced it.
+    """Compiles a function as `tf.function(function, autograph=False)` does, and keeps its graph on disk.
 
-    That is so after `enable_cache()`, where the function is called eagerly. A function that captures tensors or variables is
-    traced anew in each process.
+    After `enable_cache()`, the graph is loaded if another process has traced the function. A function that captures tensors or
+    variables, or that is called inside a `tf.function`, is traced in each process.
 
     Args:
         function: From tensors in tuples, lists and dictionaries to a `NamedTuple` of tensors.
-        key: From its arguments to a text that names what it computes, and differs wherever the graphs do. Shapes and dtypes of
-            the arguments, versions, and the code of this library are added to it.
+        key: From the arguments to a text that identifies the computation: two functions with equal keys must have equal graphs.
+            Shapes and dtypes of the arguments, versions of packages, and the code of this library need not be part of it.
         results: The type of the `NamedTuple`.
 
     Returns:
         A callable with the arguments and results of `function`.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from typing import NamedTuple
+        >>> class Sum(NamedTuple):
+        ...     total: tf.Tensor
+        >>> program = keep_traces(lambda x, y: Sum(x + y), key=lambda x, y: "sum", results=Sum)
+        >>> program(tf.constant(1.0), tf.constant(2.0)).total
+        <tf.Tensor: shape=(), dtype=float32, numpy=3.0>
     """
     return _KeptTraces(function, key, results)
 
@@ -74,7 +82,7 @@ class _KeptTraces:
         return len(self._programs) + self._function.experimental_get_tracing_count()
 
     def _signature(self, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) -> Hashable:
-        """Returns what tells a call from calls of other programs; None if it is left to TensorFlow."""
+        """Returns a key of the program for these arguments; None if `tf.function` is called instead."""
         if not compilation_cache.is_enabled() or gradients_are_recorded() or tf.config.functions_run_eagerly():
             return None
         if not tf.executing_eagerly():
@@ -85,7 +93,7 @@ class _KeptTraces:
             return None
 
     def _loaded_or_traced(self, signature: Hashable, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) -> Program:
-        if not mappings_are_left():  # the trace of another process may want programs of XLA
+        if not mappings_are_left():  # a graph on disk may require XLA
             return lambda arguments, tensors: self._function(*arguments)
         name = _digest_of(self._key(*arguments), repr(signature), _versions())
         program = _loaded(name) or _traced(self._untraced, name, arguments, tensors)
@@ -99,26 +107,23 @@ def _loaded(name: str) -> Program | None:
     if content is None:
         return None
     header, _, serialized = content.partition(b"\n")
-    return import_program(tf.compat.v1.GraphDef.FromString(serialized), **json.loads(header))
+    return import_program(StableGraph(tf.compat.v1.GraphDef.FromString(serialized), **json.loads(header)))
 
 
 def _traced(function: Callable[..., Any], name: str, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) -> Program | None:
-    """Traces and keeps a function; returns None if it captures something, or cannot be given stable names."""
+    """Traces a function and keeps its graph; returns None if it captures tensors or variables, or registers gradients."""
 
     @tf.function(autograph=False)
     def flat_function(*flat: tf.Tensor) -> list[tf.Tensor]:
-        packed = tf.nest.pack_sequence_as(arguments, flat)
-        return list(function(*packed))
+        return list(function(*tf.nest.pack_sequence_as(arguments, flat)))
 
-    traced = flat_function.get_concrete_function(*specifications(tensors))
-    graph = traced.graph.as_graph_def()
-    if traced.captured_inputs or graph.library.gradient:
+    stable = trace_with_stable_names(flat_function, tensors)
+    if stable is None:
         return None
-    graph, digest = with_stable_names(graph)
-    inputs, outputs = names_of(traced)
-    header = json.dumps({"digest": digest, "inputs": inputs, "outputs": outputs})
-    compilation_cache.keep_trace(name, header.encode() + b"\n" + graph.SerializeToString(deterministic=True))
-    return import_program(graph, digest, inputs, outputs)
+    header = json.dumps({"digest": stable.digest, "inputs": stable.inputs, "outputs": stable.outputs})
+    serialized = stable.graph.SerializeToString(deterministic=True)
+    compilation_cache.keep_trace(name, header.encode() + b"\n" + serialized)
+    return import_program(stable)
 
 
 def _digest_of(*texts: str) -> str:
@@ -130,4 +135,11 @@ def _versions() -> str:
     """Returns what a trace depends on beside the function: the code of this library and of the packages that it calls."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     code = [hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files]
-    return " ".join([*code, *(version(package) for package in _PACKAGES)])
+    return " ".join([*code, *(_version(package) for package in _PACKAGES)])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # such as a nightly build, which has another name
+        return "unknown"

@@ -20,7 +20,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from intriguing.compilation import enable_cache
+from intriguing import compilation_cache
+from intriguing.compilation_cache import enable_cache
 
 # The workers of pytest-xdist and the scripts that tests start inherit the variable, and share their compiled programs.
 if "INTRIGUING_XLA_CACHE" not in os.environ:
@@ -44,6 +45,16 @@ def fixed_seed():
 def two_replicas():
     """A mirrored strategy over the two logical CPUs."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """The empty folder of a cache of compiled programs for this test."""
+    compilation_cache.collect()
+    folder = enable_cache(tmp_path / "cache")
+    assert folder is not None
+    yield folder
+    enable_cache()
 
 
 def pytest_runtest_setup(item):

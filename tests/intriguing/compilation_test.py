@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing import compilation, compilation_cache, stable_names
+from intriguing import compilation, compilation_cache, kept_traces, stable_names
 from intriguing.compilation import compile_program, enable_cache
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -25,16 +24,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Pair(NamedTuple):
     first: tf.Tensor
     second: tf.Tensor
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Path]:
-    """An empty cache of this test."""
-    compilation_cache.collect()
-    folder = enable_cache(tmp_path / "cache")
-    assert folder is not None
-    yield folder
-    enable_cache()
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +62,7 @@ def _digest(function) -> str:
     return stable_names.with_stable_names(graph.as_graph_def())[1]
 
 
-@pytest.mark.parametrize("module", [compilation, compilation_cache, stable_names])
+@pytest.mark.parametrize("module", [compilation, compilation_cache, kept_traces, stable_names])
 def test_examples_are_right(module) -> None:
     results = doctest.testmod(module, globs=vars(module).copy())
     enable_cache()

@@ -1,7 +1,5 @@
 """A trace from disk computes what a new one does, and is used only where it is the same computation."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -9,12 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing import compilation_cache, kept_traces
+from intriguing import kept_traces
 from intriguing.attack import minimize_distortion, search_program
 from intriguing.compilation import compile_program, enable_cache
 from intriguing.kept_traces import keep_traces
 from intriguing.models import logits
 from intriguing.models.logits import split_weights
+
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 class Results(NamedTuple):
@@ -36,16 +36,6 @@ class Counted:
 
 
 WEIGHTS, ROWS = [tf.constant(3.0)], tf.reshape(tf.range(6.0), [2, 3])
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path) -> Iterator[Path]:
-    """An empty cache of this test."""
-    compilation_cache.collect()
-    folder = enable_cache(tmp_path / "cache")
-    assert folder is not None
-    yield folder
-    enable_cache()
 
 
 def kept(function, key="one", jit_compile=False):

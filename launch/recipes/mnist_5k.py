@@ -2,7 +2,7 @@
 
     python -m launch.reproduce
 
-Two CPU cores, three to five minutes, no network. With a fifteenth of the data the errors on the test set are up to three times
+Two CPU cores, six to seven minutes, no network. With a fifteenth of the data the errors on the test set are up to three times
 the paper's; the finding is the same: every image has a neighbor that is called something else, the change is smaller than
 noise that does nothing, and a good part of those neighbors fools other networks as well.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -25,7 +26,7 @@ _warned_of_mappings = False
 Program = Callable[..., Any]  # from flat tensors to flat tensors, or from the arguments to the results
 
 
-def compile_program(function: Callable[..., Any], *, jit_compile: bool) -> Program:
+def compile_program(function: Callable[..., Any], *, jit_compile: bool, ahead: bool = False) -> Program:
     """Compiles a function of tensors, as `tf.function(function, jit_compile=jit_compile, autograph=False)` does.
 
     Programs that XLA compiles have two properties more:
@@ -41,6 +42,8 @@ def compile_program(function: Callable[..., Any], *, jit_compile: bool) -> Progr
     Args:
         function: Its results must depend on its arguments alone.
         jit_compile: Whether to compile with XLA. If False, this is `tf.function`.
+        ahead: Whether a program that is traced inside a `tf.function` is compiled at once in another thread, while the rest of
+            the `tf.function` is traced. The thread calls it with zeros: it must end soon for these.
 
     Returns:
         A callable with the arguments and results of `function`. It can be called eagerly, inside a `tf.function`, and inside
@@ -55,11 +58,12 @@ def compile_program(function: Callable[..., Any], *, jit_compile: bool) -> Progr
     """
     if not jit_compile:
         return tf.function(function, autograph=False)
-    return _CompiledProgram(function)
+    return _CompiledProgram(function, ahead)
 
 
 class _CompiledProgram:
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], ahead: bool) -> None:
+        self._ahead = ahead
         self._function = tf.function(function, jit_compile=True, autograph=False)
         self._without_xla = tf.function(function, autograph=False)
         self._programs: dict[Hashable, Program] = {}
@@ -97,7 +101,15 @@ class _CompiledProgram:
         flat_program, results = _trace(self._function, arguments, tensors)
         if flat_program is None:
             return lambda arguments, tensors: self._function(*arguments)
+        if self._ahead and not tf.executing_eagerly() and not tf.distribute.has_strategy():
+            threading.Thread(target=_call_with_zeros, args=(flat_program, _specifications(tensors))).start()
         return lambda arguments, tensors: tf.nest.pack_sequence_as(results, flat_program(*tensors))
+
+
+def _call_with_zeros(program: Program, specifications: list[tf.TensorSpec]) -> None:
+    """Compiles a program. What goes wrong here goes wrong again where the program is called, and is told there."""
+    with contextlib.suppress(tf.errors.OpError):
+        program(*(tf.zeros(specification.shape, specification.dtype) for specification in specifications))
 
 
 def gradients_are_recorded() -> bool:

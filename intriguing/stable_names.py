@@ -46,21 +46,22 @@ def with_stable_names(graph: Any) -> tuple[Any, str]:
             f"the graph registers gradients of {len(graph.library.gradient)} functions by name; expected none. Compile it "
             "without stable names."
         )
-    stable = type(graph)()
-    stable.CopyFrom(graph)
-    functions = _functions_in_order(stable)
-    for nodes in (stable.node, *(function.node_def for function in functions)):
+    stable = _with_functions_in_order(graph)
+    functions = list(stable.library.function)
+    parts = [stable.node, *(function.node_def for function in functions)]
+    for nodes in parts:
         _clean(nodes)
     for function in functions:
         _rename_inside(function)
-    _rename_functions(stable, functions, "program")
+    references = [reference for nodes in parts for reference in _references(nodes)]
+    _rename_functions(functions, references, "program")
     digest = hashlib.blake2b(stable.SerializeToString(deterministic=True), digest_size=_DIGEST_BYTES).hexdigest()
-    _rename_functions(stable, _functions_in_order(stable), f"program_{digest}")
+    _rename_functions(functions, references, f"program_{digest}")
     return stable, digest
 
 
-def _functions_in_order(graph: Any) -> list[Any]:
-    """Returns the functions that the graph refers to, directly or through one another, in the order of first reference."""
+def _with_functions_in_order(graph: Any) -> Any:
+    """Returns a copy whose library holds the functions in use, directly or through one another, in order of first reference."""
     known = {function.signature.name: function for function in graph.library.function}
     found: dict[str, Any] = {}
     waiting = [graph.node]
@@ -69,7 +70,9 @@ def _functions_in_order(graph: Any) -> list[Any]:
             if reference.name in known and reference.name not in found:
                 found[reference.name] = known[reference.name]
                 waiting.append(known[reference.name].node_def)
-    return list(found.values())
+    ordered = type(graph)(node=graph.node, versions=graph.versions)
+    ordered.library.function.extend(found.values())
+    return ordered
 
 
 def _references(nodes: Iterable[Any]) -> Iterator[Any]:
@@ -90,17 +93,12 @@ def _clean(nodes: Iterable[Any]) -> None:
             node.attr.pop(name, None)
 
 
-def _rename_functions(graph: Any, functions: list[Any], prefix: str) -> None:
-    """Renames the functions in their order, and keeps only these in the library."""
+def _rename_functions(functions: list[Any], references: list[Any], prefix: str) -> None:
     names = {function.signature.name: f"{prefix}_{number}" for number, function in enumerate(functions)}
-    for nodes in (graph.node, *(function.node_def for function in functions)):
-        for reference in _references(nodes):
-            reference.name = names.get(reference.name, reference.name)
+    for reference in references:
+        reference.name = names.get(reference.name, reference.name)
     for function in functions:
         function.signature.name = names[function.signature.name]
-    library = type(graph.library)()
-    library.function.extend(functions)
-    graph.library.CopyFrom(library)
 
 
 def _rename_inside(function: Any) -> None:

@@ -140,8 +140,9 @@ def walk_the_boundary(
         A `BoundaryPoint`, exactly inside the box; `length` is infinite unless the wanted class won at `position`.
     """
     walker = _Walker(network, pixel_box, walk, min(walk.num_rivals, num_rivals), num_levels)
+    noise = _noise_of_starts(walk, pixel_box, problem.clean.shape[1])
     return run_in_lanes(
-        problem, shared=weights, begin=walker.begin, step=walker.step, result=walker.result, num_lanes=num_lanes,
+        problem, shared=(weights, noise), begin=walker.begin, step=walker.step, result=walker.result, num_lanes=num_lanes,
         num_rows=num_rows, jit_compile=jit_compile,
     )  # fmt: skip
 
@@ -199,8 +200,11 @@ class _Walker:
     def _all_arrived(self, state: _State) -> tf.Tensor:
         return (state.num_arrivals >= self.walk.num_starts) | (state.num_agreeing >= self.walk.num_agreeing)
 
-    def step(self, weights: list[tf.Tensor], problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
+    def step(
+        self, shared: tuple[list[tf.Tensor], tf.Tensor], problem: BoundaryProblem, state: _State
+    ) -> tuple[_State, tf.Tensor]:
         """One step of every lane; a lane is finished when it has arrived often enough or cannot pay for another step."""
+        weights, noise = shared
         logits = problem.logits(self.network(weights))
         planes = objective.linearize_margins(
             logits, self._legal(state.point), wanted=problem.wanted, rivals=problem.rivals, num_rivals=self.num_rivals
@@ -252,7 +256,7 @@ class _Walker:
         finished |= tf.math.is_inf(state.length) & (state.num_evaluations >= problem.max_fruitless)
         if self.walk.once:
             finished |= tf.math.is_finite(state.length) & (state.step >= self.walk.long_steps + self.walk.short_steps)
-        return self._next_walk(problem, state, arrived), finished
+        return self._next_walk(problem, noise, state, arrived), finished
 
     def _remember(self, state: _State, normals: tf.Tensor, margins: tf.Tensor) -> _State:
         offsets = margins - tf.linalg.matvec(normals, self._legal(state.point))
@@ -329,10 +333,11 @@ class _Walker:
             length_of_walk=tf.where(nearer_of_walk, length, state.length_of_walk),
         )
 
-    def _next_walk(self, problem: BoundaryProblem, state: _State, arrived: tf.Tensor) -> _State:
+    def _next_walk(self, problem: BoundaryProblem, noise: tf.Tensor, state: _State, arrived: tf.Tensor) -> _State:
         """Begins another walk: at a new start for rows that have arrived, at the present point for those out of steps."""
         over = arrived | (state.step >= self.walk.long_steps + self.walk.short_steps)
-        start = replace_rows(arrived, self._noisy(problem.clean, state.num_arrivals), state.point)
+        noisy = self.pixel_box.clip(problem.clean + tf.gather(noise, tf.minimum(state.num_arrivals, self.walk.num_starts)))
+        start = replace_rows(arrived, noisy, state.point)
         return state._replace(
             point=replace_rows(over, start, state.point),
             length_of_walk=tf.where(over, float("inf"), state.length_of_walk),
@@ -342,17 +347,16 @@ class _Walker:
             step=tf.where(over, 0, state.step),
         )
 
-    def _noisy(self, clean: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        """The same noise for every image, so that an image does not depend on its batch."""
-        width = self.pixel_box.upper - self.pixel_box.lower
-        width = width if isfinite(width) else 1.0
-        shape = [self.walk.num_starts + 1, clean.shape[1]]
-        noise = self.walk.noise * width * tf.random.stateless_normal(shape, [self.walk.seed, 0], alg="philox")
-        return self.pixel_box.clip(clean + tf.gather(noise, tf.minimum(number, self.walk.num_starts)))
-
     def _share_of_long_step(self, step: tf.Tensor) -> tf.Tensor:
         progress = tf.cast(step, tf.float32) / self.walk.long_steps
         return falling_along_a_cosine(_FIRST_SHARE, _LAST_SHARE, progress)
+
+
+def _noise_of_starts(walk: BoundaryWalk, pixel_box: PixelBox, num_pixels: int) -> tf.Tensor:
+    """Returns `[starts + 1, n]`: the same noise for every image, so that an image does not depend on its batch."""
+    width = pixel_box.upper - pixel_box.lower
+    scale = walk.noise * (width if isfinite(width) else 1.0)
+    return scale * tf.random.stateless_normal([walk.num_starts + 1, num_pixels], [walk.seed, 0], alg="philox")
 
 
 def _lengths(*vectors: tf.Tensor) -> list[tf.Tensor]:

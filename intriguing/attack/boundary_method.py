@@ -37,7 +37,7 @@ class BoundaryMethod:
         search: Its `descent`, pixel box, levels and budget.
         walk: That of the search.
         num_lanes: Rows that are worked on at once.
-        jit_compile: Whether its loops are compiled with XLA. What is around them is computed once, and is not.
+        jit_compile: Whether its long loops are compiled with XLA. What is around them is computed once, and is not.
     """
 
     goal: Goal
@@ -82,7 +82,9 @@ class BoundaryMethod:
         num_steps = tf.clip_by_value(left // (_SHARE_OF_STEPS * num_ranked), 1, MOST_STEPS)
         budget = repeat_rows(tf.where(in_work & (left > num_ranked), num_steps, 0), num_ranked)
         position = tf.tile(progress.current[:, tf.newaxis], [1, num_ranked, 1])
-        points = self._run(step_to_boundary, self._problem(classes, position, budget, budget))
+        # To a single class they take less time than their compilation.
+        compiled = self.jit_compile and num_ranked > 1
+        points = self._run(step_to_boundary, self._problem(classes, position, budget, budget), jit_compile=compiled)
         spent = tf.reduce_sum(tf.reshape(points.num_evaluations, [-1, num_ranked]), axis=1)
         distances = tf.reshape(points.distance, [-1, num_ranked])
         _, order = tf.math.top_k(-distances, min(self.walk.num_candidates, num_ranked))
@@ -107,22 +109,23 @@ class BoundaryMethod:
             max_evaluations=max_evaluations, max_fruitless=max_fruitless, scale=scale,
         )  # fmt: skip
 
-    def _run(self, method: Callable[..., Any], problem: BoundaryProblem, **settings: Any) -> Any:
+    def _run(self, method: Callable[..., Any], problem: BoundaryProblem, jit_compile: bool, **settings: Any) -> Any:
         """Calls a method that works on rows, those up to the last one with a budget."""
         search, batch = self.search, problem.clean.shape[0]
         num_rows = tf.reduce_max(tf.where(problem.max_evaluations > 0, tf.range(1, batch + 1), 0))
         return method(
             self.goal.network, self.goal.weights, problem, pixel_box=search.pixel_box, num_lanes=self.num_lanes,
-            num_levels=search.num_levels, num_rows=num_rows, jit_compile=self.jit_compile, **settings,
+            num_levels=search.num_levels, num_rows=num_rows, jit_compile=jit_compile, **settings,
         )  # fmt: skip
 
     def _descend_and_walk(self, problem: BoundaryProblem) -> BoundaryPoint:
         """Returns the nearest point of the walk, or of the descent if there is one and it was nearer; at the cost of both."""
         num_rivals = self.goal.num_classes - 1 if self.goal.targeted else 1
-        walk_on = functools.partial(self._run, walk_the_boundary, walk=self.walk, num_rivals=num_rivals)
+        run = functools.partial(self._run, jit_compile=self.jit_compile)
+        walk_on = functools.partial(run, walk_the_boundary, walk=self.walk, num_rivals=num_rivals)
         if self.search.descent is None:
             return walk_on(problem)
-        descended = self._run(descend_smoothly, problem, descent=self.search.descent)
+        descended = run(descend_smoothly, problem, descent=self.search.descent)
         left = problem._replace(
             start=descended.position,
             max_evaluations=problem.max_evaluations - descended.num_evaluations,

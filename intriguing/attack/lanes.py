@@ -89,7 +89,7 @@ def run_in_lanes(
         return results
 
     # What is outside of the loop is computed once: it is not worth compiling.
-    program = compile_program(loop, jit_compile=True) if jit_compile else loop
+    program = compile_program(loop, jit_compile=True, ahead=True) if jit_compile else loop
     results = program(shared, packed_rows, num_rows, (ids, tf.constant(num_lanes), current, pack_state(state), empty))
     return unpack_result([tensor[:batch] for tensor in results])
 

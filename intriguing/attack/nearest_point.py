@@ -6,6 +6,7 @@ best m >= 0 is found by Newton's method: the dual is piecewise quadratic, its pi
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -69,21 +70,28 @@ def nearest_point(
     def open_rows(dual: _Dual) -> tf.Tensor:
         return dual.residual > tolerance * dual.distance + 1e-9
 
-    def work_left(step: tf.Tensor, dual: _Dual, share: tf.Tensor) -> tf.Tensor:
-        return (step < max_steps) & tf.reduce_any(open_rows(dual))
-
-    def one_step(step: tf.Tensor, dual: _Dual, share: tf.Tensor) -> tuple[tf.Tensor, _Dual, tf.Tensor]:
+    def newton(dual: _Dual, share: tf.Tensor) -> tf.Tensor:
         # A pixel on its bound is free: a step may take it inside, and one counted as held makes the dual look flat.
         free = (dual.unclipped >= pixel_box.lower) & (dual.unclipped <= pixel_box.upper)
         curvature = tf.matmul(tf.where(free[:, tf.newaxis], normals, 0.0), normals, transpose_b=True) + ridge
-        newton = _ascend(dual.multipliers, dual.slack, curvature)
-        trial = at(dual.multipliers + share[:, tf.newaxis] * (newton - dual.multipliers))
-        better = trial.value >= dual.value - 1e-6 * tf.abs(dual.value)
-        taken = better & open_rows(dual)
-        return step + 1, replace_rows(taken, trial, dual), tf.where(better, 1.0, _SHORTER_STEP * share)
+        return dual.multipliers + share[:, tf.newaxis] * (_ascend(dual.multipliers, dual.slack, curvature) - dual.multipliers)
 
-    start = at(multipliers)
-    _, dual, _ = tf.while_loop(work_left, one_step, [tf.constant(0), start, tf.ones_like(start.value)])
+    # The loop begins before the first point, so that the function `at` is compiled only once.
+    def one_step(
+        step: tf.Tensor, dual: _Dual, share: tf.Tensor, multipliers: tf.Tensor, goes_on: tf.Tensor
+    ) -> tuple[tf.Tensor, _Dual, tf.Tensor, tf.Tensor, tf.Tensor]:
+        trial = at(multipliers)
+        better = trial.value >= dual.value - 1e-6 * tf.abs(dual.value)
+        dual = replace_rows(better & open_rows(dual), trial, dual)
+        share = tf.where(better, 1.0, _SHORTER_STEP * share)
+        goes_on = (step < max_steps) & tf.reduce_any(open_rows(dual))
+        multipliers = tf.cond(goes_on, lambda: newton(dual, share), lambda: multipliers)
+        return step + 1, dual, share, multipliers, goes_on
+
+    one = tf.ones_like(center[:, 0])
+    none = _Dual(multipliers, center, center, offsets, -inf * one, inf * one, one)
+    begin = tf.constant(0), none, one, multipliers, tf.constant(True)
+    _, dual, *_ = tf.while_loop(lambda *state: state[-1], one_step, begin)
     return NearestPoint(dual.position, dual.multipliers, dual.residual)
 
 
@@ -104,16 +112,15 @@ def _ascend(multipliers: tf.Tensor, slack: tf.Tensor, curvature: tf.Tensor) -> t
     diagonal = tf.linalg.diag_part(curvature)
     weights = -curvature / diagonal[:, :, tf.newaxis]
     constants = -slack / diagonal - tf.reduce_sum(weights * multipliers[:, tf.newaxis], axis=2)
-    coefficients = tf.concat([weights, constants[:, :, tf.newaxis]], axis=2)
+    coefficients = tf.transpose(tf.linalg.set_diag(weights, tf.zeros_like(diagonal)), [1, 2, 0])
+    constants = tf.transpose(constants)
+    coordinates = tf.range(num_constraints)[:, tf.newaxis]
 
-    def one_sweep(sweep: tf.Tensor, current: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        now = tf.unstack(current, axis=1)
-        # Taken apart in here, where XLA reads the numbers in place; outside it copies each of them.
-        rows = [tf.unstack(row, axis=1) for row in tf.unstack(coefficients, axis=1)]
-        for i in range(num_constraints):
-            pulls = [rows[i][j] * now[j] for j in range(num_constraints) if j != i]
-            now[i] = tf.nn.relu(tf.add_n([rows[i][-1], *pulls]))
-        return sweep + 1, tf.stack(now, axis=1)
+    def improve(step: tf.Tensor, current: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        i = step % num_constraints
+        best = tf.nn.relu(constants[i] + tf.reduce_sum(coefficients[i] * current, axis=0))
+        return step + 1, tf.where(coordinates == i, best, current)
 
-    _, ascended = tf.while_loop(lambda sweep, _: sweep < _NUM_SWEEPS, one_sweep, [tf.constant(0), multipliers])
-    return ascended
+    num_steps = _NUM_SWEEPS * num_constraints
+    _, ascended = tf.while_loop(lambda step, _: step < num_steps, improve, [tf.constant(0), tf.transpose(multipliers)])
+    return tf.transpose(ascended)

@@ -78,7 +78,7 @@ def scale_of_gaps(logits: tf.Tensor, accepted: tf.Tensor, rounding: float) -> Lo
     gap = tf.abs(shortfall(logits, accepted))
     spread = _spread(logits)
     gap = tf.maximum(gap, LEAST_GAP * spread)
-    return _scale(logits, tf.where(gap > 0.0, GAP / gap, 1.0), rounding)
+    return _scale(largest_in_play(logits), tf.where(gap > 0.0, GAP / gap, 1.0), rounding)
 
 
 def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
@@ -89,12 +89,11 @@ def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
     largest = largest_in_play(logits)
     thousands = tf.floor(-tf.math.log(largest) / log(1024.0))
     factor = tf.where(largest > 0.0, 1024.0 ** tf.clip_by_value(thousands, 0.0, 10.0), 1.0)
-    return _scale(logits, factor, rounding)
+    return _scale(largest, factor, rounding)
 
 
-def _scale(logits: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale:
-    largest = factor * largest_in_play(logits)
-    return LogitScale(factor, largest, tf.fill(tf.shape(factor), rounding_margin(rounding)))
+def _scale(largest: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale:
+    return LogitScale(factor, factor * largest, tf.fill(tf.shape(factor), rounding_margin(rounding)))
 
 
 def alike(logits: tf.Tensor, rounding: float) -> tf.Tensor:

@@ -20,10 +20,8 @@ def in_play(logits: Any, factor: Any = 1.0) -> tf.Tensor:
         logits: `[..., classes]`.
         factor: Positive, `[...]` or a number: what the logits were multiplied by.
     """
-    first = tf.reduce_max(logits, axis=-1, keepdims=True)
-    tied = tf.math.count_nonzero(logits == first, axis=-1, keepdims=True) > 1
-    below = tf.reduce_max(tf.where(logits == first, logits.dtype.min, logits), axis=-1, keepdims=True)
-    largest = tf.maximum(tf.abs(first), tf.abs(tf.where(tied, first, below)))
+    two_largest = tf.math.top_k(logits, min(2, logits.shape[-1])).values
+    largest = tf.reduce_max(tf.abs(two_largest), axis=-1, keepdims=True)
     huge = tf.cast(_HUGE * factor, logits.dtype)
     return logits >= -tf.maximum(_TIMES * largest, huge[..., tf.newaxis])
 

@@ -14,7 +14,7 @@ from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
 _CONVEX = FullBatchTraining(max_iterations=500, tolerance=1e-5)
-_SIGMOID = MinibatchTraining(num_epochs=60, batch_size=50, learning_rate=5e-3)
+_SIGMOID = MinibatchTraining(num_epochs=40, batch_size=200, learning_rate=2e-2)
 
 RECIPE = Study(
     title="Intriguing properties of neural networks, on 5,000 digits",
@@ -37,11 +37,7 @@ RECIPE = Study(
                 (LayerChoice(layer="conv2", pooling="max"), LayerChoice(layer="hidden1")),
             ),
             (
-                Network(
-                    name="FC200-200-10",
-                    model="FC200-200-10",
-                    training=MinibatchTraining(num_epochs=25, batch_size=50, learning_rate=5e-3),
-                ),
+                Network(name="FC200-200-10", model="FC200-200-10", training=_SIGMOID),
                 (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2")),
             ),
             (

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -129,6 +130,30 @@ def test_equal_programs_share_functions_and_outlive_each_other() -> None:
     second(tf.ones([3]))
     del first
     np.testing.assert_array_equal(second(tf.ones([3])), expected)
+
+
+def test_a_program_is_compiled_ahead_of_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = threading.Event()
+    call_with_zeros = compilation._call_with_zeros
+
+    def recorded(program, specifications) -> None:
+        call_with_zeros(program, specifications)
+        called.set()
+
+    monkeypatch.setattr(compilation, "_call_with_zeros", recorded)
+    program = compile_program(_looped(3.5), jit_compile=True, ahead=True)
+    traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
+    assert called.wait(60.0)
+    x = np.array([0.1, 0.2, -0.3], np.float32)
+    np.testing.assert_allclose(traced(tf.constant(x)), _looped_by_numpy(3.5, x), rtol=1e-5)
+    assert program.experimental_get_tracing_count() == 1
+
+
+def test_what_cannot_be_compiled_ahead_is_told_where_it_is_called() -> None:
+    program = compile_program(lambda x: tf.strings.length(tf.strings.as_string(x)), jit_compile=True, ahead=True)
+    traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="AsString"):
+        traced(tf.zeros([3]))
 
 
 def test_a_captured_variable_is_read_at_every_call_and_nothing_is_kept(cache: Path) -> None:

@@ -171,13 +171,15 @@ def _minimize_over_free_pixels(
 ) -> _Round:  # fmt: skip
     free = _free_pixels(state.position, state.gradient, pixel_box) & ~state.finished[:, tf.newaxis]
 
+    @tf.function(autograph=False)
     def restricted(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         inside = pixel_box.clip(position)
         objective, gradient = value_and_gradient(inside)
         return objective, tf.where(free & (inside == position), gradient, 0.0)
 
     results = _lbfgs_minimize()(
-        restricted,
+        # The line search calls it at ten places: it is traced only once.
+        restricted.get_concrete_function(state.position),
         initial_position=state.position,
         num_correction_pairs=settings.num_correction_pairs,
         tolerance=0.0,

@@ -70,7 +70,7 @@ class _CompiledProgram:
         self._lock = threading.RLock()
 
     def __call__(self, *arguments: Any) -> Any:
-        if gradients_are_recorded():
+        if gradients_are_recorded() or tf.config.functions_run_eagerly():
             return self._function(*arguments)
         tensors: list[tf.Tensor] = []
         try:

@@ -73,6 +73,7 @@ def _attacks(workdir: Path) -> dict[str, Mapping[str, np.ndarray]]:
     return {name: DistortedImages(workdir / name).arrays() for name in ATTACKS}
 
 
+@pytest.mark.slow
 def test_every_step_leaves_one_whole_folder_and_nothing_else(workdir: Path, digits_dir: Path) -> None:
     steps = _steps(workdir, digits_dir)
     assert sorted(path.name for path in workdir.iterdir()) == sorted(step.id for step in steps)

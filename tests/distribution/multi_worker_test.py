@@ -107,6 +107,7 @@ def subset_of(workdir, data, split):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "training"),
     [

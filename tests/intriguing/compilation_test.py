@@ -156,6 +156,17 @@ def test_what_cannot_be_compiled_ahead_is_told_where_it_is_called() -> None:
         traced(tf.zeros([3]))
 
 
+def test_functions_that_are_to_run_eagerly_are_not_traced() -> None:
+    seen = []
+    program = compile_program(lambda x: seen.append(tf.executing_eagerly()) or 2.0 * x, jit_compile=True)
+    tf.config.run_functions_eagerly(True)
+    try:
+        results = [program(tf.constant(value)).numpy() for value in (1.0, 3.0)]
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert results == [2.0, 6.0] and seen == [True, True]
+
+
 def test_a_captured_variable_is_read_at_every_call_and_nothing_is_kept(cache: Path) -> None:
     variable = tf.Variable(1.0)
     program = compile_program(lambda x: x + variable, jit_compile=True)
@@ -430,6 +441,7 @@ def _damage(path: Path, how: int) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_processes_share_programs_and_compile_damaged_ones_anew(tmp_path: Path) -> None:
     for process in [_start(tmp_path, unrelated) for unrelated in (0, 1)]:  # both at once
         _check_results(process)

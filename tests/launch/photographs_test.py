@@ -15,6 +15,7 @@ from components.artifacts import DistortedImages, UnitMeanings
 from components.photograph_pipeline import photograph_pipeline
 from components.runner import run
 from intriguing.analysis import UnitSettings
+from intriguing.attack import SmoothDescent
 from intriguing.data import dataset_card, load_examples
 from launch.recipes.imagenet_ostrich import RECIPE
 from tests.launch.conftest import Finished, Script
@@ -87,6 +88,7 @@ def test_a_changed_folder_is_attacked_anew(script: Script, model_file: Path, pho
     assert "subset_" in again and "attack_strongest  reused" not in again and "model_strongest  reused" in again
 
 
+@pytest.mark.slow
 def test_a_network_of_keras_applications_needs_no_code(script: Script, photographs: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join([*COLORS, *map(str, range(997))]))
@@ -149,6 +151,7 @@ def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: P
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not {"INTRIGUING_SQUEEZENET_DIR", "INTRIGUING_IMAGENET_SAMPLE_DIR"} <= set(os.environ),
     reason="INTRIGUING_SQUEEZENET_DIR and INTRIGUING_IMAGENET_SAMPLE_DIR name no weights and photographs",
@@ -156,6 +159,7 @@ def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: P
 def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
     study = dataclasses.replace(
         RECIPE, subset="validation[:100]", num_images=2, batch_size=2, bounded=(),
+        search=dataclasses.replace(RECIPE.search, descent=SmoothDescent(num_steps=50), restart_evaluations=0, max_evaluations=80),
         units=UnitSettings(num_random_bases=99, max_units=16, num_ways=2),
     )  # fmt: skip
     folder = Path(os.environ["INTRIGUING_IMAGENET_SAMPLE_DIR"])

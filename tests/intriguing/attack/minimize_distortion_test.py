@@ -97,6 +97,7 @@ def digits(tmp_path_factory):
     return load_examples(card, "train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["FC10(1e-4)", "FC10(1)"])
 def test_every_real_digit_is_at_the_floor(digits, name):
     model = build(name)
@@ -322,6 +323,7 @@ def traces_of(model, images):
     return _compiled_search(architecture, DistortionSearch(), True, True).experimental_get_tracing_count()
 
 
+@pytest.mark.slow
 def test_a_hundred_calls_leave_no_memory_behind(network):
     images = digits_like(num_images=2)
     labels = network(images).numpy().argmax(axis=1)

@@ -18,6 +18,7 @@ from intriguing.compilation_cache import enable_cache as enable_cache
 from intriguing.stable_names import with_stable_names
 
 _SHARE_OF_MAPPINGS = 0.8  # a search takes a thousand of 65,530; other programs of the process need some as well
+_MAX_BYTES_AHEAD = 2**27  # of the arguments of a program that is called with zeros: they take as much memory again
 _MAPPINGS_FILE = Path("/proc/self/maps")
 _MAPPING_LIMIT_FILE = Path("/proc/sys/vm/max_map_count")
 _logger = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ def compile_program(function: Callable[..., Any], *, jit_compile: bool, ahead: b
         function: Its results must depend on its arguments alone.
         jit_compile: Whether to compile with XLA. If False, this is `tf.function`.
         ahead: Whether a program that is traced inside a `tf.function` is compiled at once in another thread, while the rest of
-            the `tf.function` is traced. The thread calls it with zeros: it must end soon for these.
+            the `tf.function` is traced. The thread calls it with zeros: it must end soon for these. Programs with more than
+            128 MiB of arguments, and those of a `tf.distribute` strategy, are compiled at their first call.
 
     Returns:
         A callable with the arguments and results of `function`. It can be called eagerly, inside a `tf.function`, and inside
@@ -101,9 +103,20 @@ class _CompiledProgram:
         flat_program, results = _trace(self._function, arguments, tensors)
         if flat_program is None:
             return lambda arguments, tensors: self._function(*arguments)
-        if self._ahead and not tf.executing_eagerly() and not tf.distribute.has_strategy():
-            threading.Thread(target=_call_with_zeros, args=(flat_program, _specifications(tensors))).start()
+        specifications = _specifications(tensors)
+        if self._ahead and _compiles_ahead(specifications):
+            threading.Thread(target=_call_with_zeros, args=(flat_program, specifications)).start()
         return lambda arguments, tensors: tf.nest.pack_sequence_as(results, flat_program(*tensors))
+
+
+def _compiles_ahead(specifications: list[tf.TensorSpec]) -> bool:
+    """Returns whether the program will be called later, on the device that a new thread uses, and zeros for it are small."""
+    if tf.executing_eagerly() or tf.distribute.has_strategy():
+        return False
+    if not all(specification.shape.is_fully_defined() for specification in specifications):
+        return False
+    num_bytes = sum(specification.shape.num_elements() * specification.dtype.size for specification in specifications)
+    return num_bytes <= _MAX_BYTES_AHEAD
 
 
 def _call_with_zeros(program: Program, specifications: list[tf.TensorSpec]) -> None:

@@ -149,6 +149,17 @@ def test_a_program_is_compiled_ahead_of_its_call(monkeypatch: pytest.MonkeyPatch
     assert program.experimental_get_tracing_count() == 1
 
 
+def test_a_program_with_large_arguments_is_compiled_at_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(compilation, "_call_with_zeros", lambda *_: called.append(1))
+    monkeypatch.setattr(compilation, "_MAX_BYTES_AHEAD", 11)
+    program = compile_program(_looped(4.5), jit_compile=True, ahead=True)
+    traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
+    x = np.array([0.1, 0.2, -0.3], np.float32)
+    np.testing.assert_allclose(traced(tf.constant(x)), _looped_by_numpy(4.5, x), rtol=1e-5)
+    assert not called
+
+
 def test_what_cannot_be_compiled_ahead_is_told_where_it_is_called() -> None:
     program = compile_program(lambda x: tf.strings.length(tf.strings.as_string(x)), jit_compile=True, ahead=True)
     traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))

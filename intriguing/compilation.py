@@ -45,7 +45,8 @@ def compile_program(function: Callable[..., Any], *, jit_compile: bool, ahead: b
         jit_compile: Whether to compile with XLA. If False, this is `tf.function`.
         ahead: Whether a program that is traced inside a `tf.function` is compiled at once in another thread, while the rest of
             the `tf.function` is traced. The thread calls it with zeros: it must end soon for these. Programs with more than
-            128 MiB of arguments, and those of a `tf.distribute` strategy, are compiled at their first call.
+            128 MiB of arguments, those of a `tf.distribute` strategy, and all after `enable_cache()` are compiled at their
+            first call.
 
     Returns:
         A callable with the arguments and results of `function`. It can be called eagerly, inside a `tf.function`, and inside
@@ -111,7 +112,8 @@ class _CompiledProgram:
 
 def _compiles_ahead(specifications: list[tf.TensorSpec]) -> bool:
     """Returns whether the program will be called later, on the device that a new thread uses, and zeros for it are small."""
-    if tf.executing_eagerly() or tf.distribute.has_strategy():
+    # With a cache, the graph around the program is kept as well, and the program is compiled under a name in that graph.
+    if tf.executing_eagerly() or tf.distribute.has_strategy() or compilation_cache.is_enabled():
         return False
     if not all(specification.shape.is_fully_defined() for specification in specifications):
         return False

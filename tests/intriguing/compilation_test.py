@@ -132,7 +132,14 @@ def test_equal_programs_share_functions_and_outlive_each_other() -> None:
     np.testing.assert_array_equal(second(tf.ones([3])), expected)
 
 
-def test_a_program_is_compiled_ahead_of_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_cache():
+    enable_cache("off")
+    yield
+    enable_cache()
+
+
+def test_a_program_is_compiled_ahead_of_its_call(monkeypatch: pytest.MonkeyPatch, without_cache) -> None:
     called = threading.Event()
     call_with_zeros = compilation._call_with_zeros
 
@@ -149,10 +156,14 @@ def test_a_program_is_compiled_ahead_of_its_call(monkeypatch: pytest.MonkeyPatch
     assert program.experimental_get_tracing_count() == 1
 
 
-def test_a_program_with_large_arguments_is_compiled_at_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("because", ["large arguments", "cache"])
+def test_a_program_is_compiled_at_its_call(monkeypatch: pytest.MonkeyPatch, without_cache, because: str) -> None:
     called = []
     monkeypatch.setattr(compilation, "_call_with_zeros", lambda *_: called.append(1))
-    monkeypatch.setattr(compilation, "_MAX_BYTES_AHEAD", 11)
+    if because == "cache":
+        enable_cache()
+    else:
+        monkeypatch.setattr(compilation, "_MAX_BYTES_AHEAD", 11)
     program = compile_program(_looped(4.5), jit_compile=True, ahead=True)
     traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
     x = np.array([0.1, 0.2, -0.3], np.float32)
@@ -160,7 +171,7 @@ def test_a_program_with_large_arguments_is_compiled_at_its_call(monkeypatch: pyt
     assert not called
 
 
-def test_what_cannot_be_compiled_ahead_is_told_where_it_is_called() -> None:
+def test_what_cannot_be_compiled_ahead_is_told_where_it_is_called(without_cache) -> None:
     program = compile_program(lambda x: tf.strings.length(tf.strings.as_string(x)), jit_compile=True, ahead=True)
     traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="AsString"):

@@ -18,7 +18,7 @@ from intriguing.compilation_cache import enable_cache as enable_cache
 from intriguing.stable_names import with_stable_names
 
 _SHARE_OF_MAPPINGS = 0.8  # a search takes a thousand of 65,530; other programs of the process need some as well
-_MAX_BYTES_AHEAD = 2**27  # of the arguments of a program that is called with zeros: they take as much memory again
+_MAX_BYTES_AHEAD = 2**27  # of the zeros with which a program is called
 _MAPPINGS_FILE = Path("/proc/self/maps")
 _MAPPING_LIMIT_FILE = Path("/proc/sys/vm/max_map_count")
 _logger = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ class _CompiledProgram:
 
 
 def _compiles_ahead(specifications: list[tf.TensorSpec]) -> bool:
-    """Returns whether the program will be called later, on the device that a new thread uses, and zeros for it are small."""
-    # With a cache, the graph around the program is kept as well, and the program is compiled under a name in that graph.
+    """Returns whether a new thread compiles the program that will be called later, and the zeros need little memory."""
+    # With a cache, `keep_traces` renames the program, and XLA would compile it again under the new name.
     if tf.executing_eagerly() or tf.distribute.has_strategy() or compilation_cache.is_enabled():
         return False
     if not all(specification.shape.is_fully_defined() for specification in specifications):
@@ -122,7 +122,7 @@ def _compiles_ahead(specifications: list[tf.TensorSpec]) -> bool:
 
 
 def _call_with_zeros(program: Program, specifications: list[tf.TensorSpec]) -> None:
-    """Compiles a program. What goes wrong here goes wrong again where the program is called, and is told there."""
+    """Compiles a program. Errors are ignored here: the same error is raised where the program is called."""
     with contextlib.suppress(tf.errors.OpError):
         program(*(tf.zeros(specification.shape, specification.dtype) for specification in specifications))
 

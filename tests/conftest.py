@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 from importlib.metadata import version
-from pathlib import Path
 
 # Both before TensorFlow is imported. Most of a test's time is compiling, and no test asks how fast the program is then.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,7 +19,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from intriguing import compilation_cache
+from intriguing import compilation, compilation_cache
 from intriguing.compilation_cache import enable_cache
 
 # The workers of pytest-xdist and the scripts that tests start inherit the variable, and share their compiled programs.
@@ -58,19 +57,15 @@ def cache(tmp_path):
 
 
 def pytest_collection_modifyitems(items):
-    """Puts files with slow tests first, so that both processes end at nearly the same time."""
+    """Runs files with slow tests first, so that both processes finish at nearly the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_runtest_setup(item):
     """Ends a session whose next compilation would crash: XLA keeps its programs, and the mappings of a process are limited."""
-    limit, maps = Path("/proc/sys/vm/max_map_count"), Path("/proc/self/maps")
-    if "attack" not in item.path.parts or not limit.is_file():
-        return
-    with maps.open() as lines:
-        number = sum(1 for _ in lines)
-    if number > int(limit.read_text()) - 4000:
+    number = compilation._num_mappings() if "attack" in item.path.parts else 0
+    if number > compilation._mapping_limit() - 4000:
         pytest.exit(
             f"{number} memory mappings are nearly all that a process may have. Share the tests among processes: pytest -n 2", 1
         )

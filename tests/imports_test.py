@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # TensorFlow itself imports Keras, and with it Matplotlib, SciPy and PIL: what counts is what is loaded beyond these.
@@ -62,5 +64,6 @@ def test_packages_load_no_dependency_that_they_do_not_need_at_import() -> None:
     _run(LIGHT_IMPORTS)
 
 
+@pytest.mark.slow
 def test_lbfgs_imports_tensorflow_probability_at_its_first_use_from_several_threads() -> None:
     _run(FIRST_USE_IN_THREADS)

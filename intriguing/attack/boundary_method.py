@@ -82,7 +82,7 @@ class BoundaryMethod:
         num_steps = tf.clip_by_value(left // (_SHARE_OF_STEPS * num_ranked), 1, MOST_STEPS)
         budget = repeat_rows(tf.where(in_work & (left > num_ranked), num_steps, 0), num_ranked)
         position = tf.tile(progress.current[:, tf.newaxis], [1, num_ranked, 1])
-        # To a single class they take less time than their compilation.
+        # For a single class, the steps take less time than their compilation.
         compiled = self.jit_compile and num_ranked > 1
         points = self._run(step_to_boundary, self._problem(classes, position, budget, budget), jit_compile=compiled)
         spent = tf.reduce_sum(tf.reshape(points.num_evaluations, [-1, num_ranked]), axis=1)

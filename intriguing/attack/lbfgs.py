@@ -178,7 +178,7 @@ def _minimize_over_free_pixels(
         return objective, tf.where(free & (inside == position), gradient, 0.0)
 
     results = _lbfgs_minimize()(
-        # The line search calls it at ten places: it is traced only once.
+        # The line search calls the function at ten places. A concrete function is traced only once.
         restricted.get_concrete_function(state.position),
         initial_position=state.position,
         num_correction_pairs=settings.num_correction_pairs,

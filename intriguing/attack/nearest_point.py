@@ -76,7 +76,7 @@ def nearest_point(
         curvature = tf.matmul(tf.where(free[:, tf.newaxis], normals, 0.0), normals, transpose_b=True) + ridge
         return dual.multipliers + share[:, tf.newaxis] * (_ascend(dual.multipliers, dual.slack, curvature) - dual.multipliers)
 
-    # The loop begins before the first point, so that the function `at` is compiled only once.
+    # The first step evaluates the given multipliers, so that `at` appears in the program only once.
     def one_step(
         step: tf.Tensor, dual: _Dual, share: tf.Tensor, multipliers: tf.Tensor, goes_on: tf.Tensor
     ) -> tuple[tf.Tensor, _Dual, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -88,9 +88,9 @@ def nearest_point(
         multipliers = tf.cond(goes_on, lambda: newton(dual, share), lambda: multipliers)
         return step + 1, dual, share, multipliers, goes_on
 
-    one = tf.ones_like(center[:, 0])
-    none = _Dual(multipliers, center, center, offsets, -inf * one, inf * one, one)
-    begin = tf.constant(0), none, one, multipliers, tf.constant(True)
+    ones = tf.ones_like(center[:, 0])
+    not_evaluated = _Dual(multipliers, center, center, offsets, value=-inf * ones, residual=inf * ones, distance=ones)
+    begin = tf.constant(0), not_evaluated, ones, multipliers, tf.constant(True)
     _, dual, *_ = tf.while_loop(lambda *state: state[-1], one_step, begin)
     return NearestPoint(dual.position, dual.multipliers, dual.residual)
 

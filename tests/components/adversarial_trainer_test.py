@@ -45,6 +45,7 @@ def finished(digits_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return workdir
 
 
+@pytest.mark.slow
 def test_it_writes_what_a_trainer_writes_and_the_rounds(finished: Path, digits_dir: Path, tmp_path: Path) -> None:
     subset, _ = _steps(tmp_path, digits_dir)
     plain = Trainer(

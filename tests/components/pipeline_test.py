@@ -331,6 +331,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_tables_in_another_workdir_byte_for_byte(
     workdir: Path, digits_dir: Path, tmp_path: Path
 ) -> None:
@@ -341,6 +342,7 @@ def test_the_same_seed_gives_the_same_tables_in_another_workdir_byte_for_byte(
             np.testing.assert_array_equal(arrays[key], array)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_tables(workdir: Path, digits_dir: Path, tmp_path: Path) -> None:
     run(_steps(tmp_path, digits_dir, seed=1))
     here, there = _files(tmp_path / "report" / "tables"), _files(workdir / "report" / "tables")

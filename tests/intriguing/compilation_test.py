@@ -171,14 +171,14 @@ def test_a_program_is_compiled_at_its_call(monkeypatch: pytest.MonkeyPatch, with
     assert not called
 
 
-def test_what_cannot_be_compiled_ahead_is_told_where_it_is_called(without_cache) -> None:
+def test_a_program_that_cannot_be_compiled_ahead_raises_where_it_is_called(without_cache) -> None:
     program = compile_program(lambda x: tf.strings.length(tf.strings.as_string(x)), jit_compile=True, ahead=True)
     traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="AsString"):
         traced(tf.zeros([3]))
 
 
-def test_functions_that_are_to_run_eagerly_are_not_traced() -> None:
+def test_programs_are_not_traced_if_functions_run_eagerly() -> None:
     seen = []
     program = compile_program(lambda x: seen.append(tf.executing_eagerly()) or 2.0 * x, jit_compile=True)
     tf.config.run_functions_eagerly(True)

@@ -103,6 +103,7 @@ def test_an_attack_in_parts_finds_what_it_finds_at_once(monkeypatch: pytest.Monk
     np.testing.assert_array_equal(parts.status, whole.status)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux reports the memory of a process")
 def test_a_hundred_attacks_leave_no_memory_behind_and_trace_nothing() -> None:
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(5)])

@@ -158,6 +158,7 @@ def test_a_subset_that_cannot_be_is_answered_with_one_that_can(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tpu", [[], ["--tpu=local"]], ids=["unnamed", "local"])
 def test_a_tpu_that_is_not_there_is_told_with_what_was_looked_for(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tpu: list[str]

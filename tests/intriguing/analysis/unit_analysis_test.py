@@ -46,6 +46,7 @@ def test_where_the_axes_are_the_classes_the_natural_basis_wins(seed):
     assert all(float(test.effect_lower) > 0.0 for test in analysis.tests)
 
 
+@pytest.mark.slow
 def test_where_they_are_turned_every_p_value_is_as_likely_as_every_other():
     analyses = [analyzed(*planted(seed, turned=True), dataclasses.replace(QUICK, seed=seed)) for seed in range(NUM_SEEDS)]
     found = np.array([p_values(analysis) for analysis in analyses])

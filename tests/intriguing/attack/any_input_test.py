@@ -188,6 +188,7 @@ def floor_of(pixels, dtype, goal, chosen, box):
     return oracle(linear(), image.astype(np.float64), chosen, lower=box[0], upper=box[1]).floor
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @settings(max_examples=1000, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(CALLS)

@@ -34,6 +34,7 @@ def attacked(network, images):
     return minimize_distortion(network, images, labels=network(images).numpy().argmax(axis=1), search="fast")
 
 
+@pytest.mark.slow
 def test_every_batch_size_gives_the_result_of_one_large_batch(network, images, whole):
     assert whole.succeeded.numpy().all()
     rng = np.random.default_rng(1)

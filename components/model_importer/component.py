@@ -26,5 +26,4 @@ class ModelImporter(Component[TrainedModel]):
     DEFAULTS = {"class_names": [], "modules": {}}
     OUTPUTS = {"model": TrainedModel}
     EXECUTOR = ModelImporterExecutor
-    LIBRARY = ("models", "names.py", "pixels.py")
     ON_EVERY_WORKER = False

@@ -32,7 +32,6 @@ class Reporter(Component[Report]):
     }
     OUTPUTS = {"report": Report}
     EXECUTOR = ReporterExecutor
-    LIBRARY = ("pixels.py", "distortion.py", "accelerators.py", "models", "reporting", "analysis", "attack/gaussian_noise.py")
     ON_EVERY_WORKER = False
 
 

@@ -13,4 +13,3 @@ class SpectralAnalyzer(Component[SpectralBounds]):
     INPUTS = {"model": TrainedModel, "distorted": DistortedImages}
     OUTPUTS = {"bounds": SpectralBounds}
     EXECUTOR = SpectralAnalyzerExecutor
-    LIBRARY = ("accelerators.py", "pixels.py", "data", "models", "analysis")

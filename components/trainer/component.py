@@ -14,14 +14,3 @@ class Trainer(Component[TrainedModel]):
     INPUTS = {"subset": Subset}
     OUTPUTS = {"model": TrainedModel}
     EXECUTOR = TrainerExecutor
-    LIBRARY = (
-        "accelerators.py",
-        "pixels.py",
-        "data",
-        "models",
-        "training",
-        "analysis/predictions.py",
-        "analysis/proportions.py",
-        "analysis/transfer.py",
-        "attack/lbfgs.py",
-    )

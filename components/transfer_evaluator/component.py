@@ -17,14 +17,3 @@ class TransferEvaluator(Component[TransferRates]):
     INPUTS = {"models": TrainedModel, "distorted": DistortedImages, "subsets": Subset}
     OUTPUTS = {"rates": TransferRates}
     EXECUTOR = TransferEvaluatorExecutor
-    LIBRARY = (
-        "accelerators.py",
-        "pixels.py",
-        "distortion.py",
-        "data",
-        "models",
-        "analysis/predictions.py",
-        "analysis/proportions.py",
-        "analysis/transfer.py",
-        "attack/gaussian_noise.py",
-    )

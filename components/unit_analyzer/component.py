@@ -14,4 +14,3 @@ class UnitAnalyzer(Component[UnitMeanings]):
     INPUTS = {"model": TrainedModel, "subset": Subset}
     OUTPUTS = {"meanings": UnitMeanings}
     EXECUTOR = UnitAnalyzerExecutor
-    LIBRARY = ("accelerators.py", "pixels.py", "data", "models", "analysis")

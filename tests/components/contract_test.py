@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from components import contract
 from components.contract import Component
 from components.runner import run
+from components.source_files import source_files
 from tests.components.toys import AdditionExecutor, Constant, Number, Sum, Word, two_steps
 
 
@@ -83,64 +85,79 @@ def test_a_fingerprint_changes_with_the_version_of_a_numeric_library(tmp_path: P
     assert step.fingerprint() != before
 
 
+SOURCES = {
+    "components/__init__.py": "",
+    "components/toy/component.py": "from components.toy import executor",
+    "components/toy/executor.py": "import components.other.network\nfrom intriguing.used import compute",
+    "components/other/__init__.py": "",
+    "components/other/network.py": "def build():\n    from intriguing import file",
+    "components/other/executor.py": "",
+    "intriguing/__init__.py": "from intriguing import file, unused, used",
+    "intriguing/used/__init__.py": "from intriguing.used.computations import compute",
+    "intriguing/used/computations.py": "import numpy as np\nfrom intriguing.used.constants import ONE\ncompute = len",
+    "intriguing/used/constants.py": "ONE = 1",
+    "intriguing/used/page.html": "<html>",
+    "intriguing/used/unused.py": "",
+    "intriguing/file.py": "",
+    "intriguing/unused/__init__.py": "",
+}
+NOT_RUN = {"intriguing/__init__.py", "components/__init__.py", "components/other/executor.py"}
+USED = [name for name in SOURCES if "unused" not in name and name not in NOT_RUN]
+
+
 @pytest.fixture
 def step_with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Component:
-    """A step in a repository of its own, with an executor and two rooms of a library, of which it uses one and a file."""
-    for name in (
-        "toy/component.py",
-        "toy/executor.py",
-        "intriguing/used/__init__.py",
-        "intriguing/other/__init__.py",
-        "intriguing/file.py",
-    ):
+    """A step in a repository of its own."""
+    for name, source in SOURCES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("# as it was\n")
+        (tmp_path / name).write_text(source)
     monkeypatch.setattr(contract, "_REPOSITORY", tmp_path)
-    declarations = {
-        "__module__": "toy.component",
-        "OUTPUTS": {"number": Number},
-        "EXECUTOR": AdditionExecutor,
-        "LIBRARY": ("used", "file.py"),
-    }
+    declarations = {"__module__": "components.toy.component", "OUTPUTS": {"number": Number}, "EXECUTOR": AdditionExecutor}
     return type("Toy", (Component,), declarations)("toy", tmp_path / "runs")
 
 
-def _append(name: str) -> Callable[[Path], object]:
-    return lambda root: (root / name).write_text("# changed\n")
+def _append(root: Path, name: str) -> None:
+    with (root / name).open("a") as file:
+        file.write("\n# changed\n")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        _append("toy/executor.py"),
-        _append("toy/component.py"),
-        _append("toy/new.py"),
-        _append("intriguing/used/__init__.py"),
-        _append("intriguing/used/new.py"),
-        _append("intriguing/used/page.html"),
-        _append("intriguing/file.py"),
-        lambda root: (root / "toy/executor.py").rename(root / "toy/renamed.py"),
-    ],
-    ids=[
-        "executor",
-        "component",
-        "new file beside it",
-        "library",
-        "new file of the library",
-        "new template of the library",
-        "file of the library",
-        "renamed",
-    ],
-)
-def test_a_fingerprint_changes_with_the_code_that_the_step_uses(
-    step_with_code: Component, tmp_path: Path, change: Callable[[Path], object]
-) -> None:
+@pytest.mark.parametrize("name", USED)
+def test_a_fingerprint_changes_with_every_file_that_the_step_runs(step_with_code: Component, tmp_path: Path, name: str) -> None:
     before = step_with_code.fingerprint()
-    change(tmp_path)
+    _append(tmp_path, name)
     assert step_with_code.fingerprint() != before
 
 
-def test_a_fingerprint_does_not_change_with_code_that_the_step_does_not_use(step_with_code: Component, tmp_path: Path) -> None:
+def test_a_fingerprint_changes_with_the_names_of_files(step_with_code: Component, tmp_path: Path) -> None:
     before = step_with_code.fingerprint()
-    _append("intriguing/other/__init__.py")(tmp_path)
+    (tmp_path / "components/toy/executor.py").rename(tmp_path / "components/toy/renamed.py")
+    renamed = step_with_code.fingerprint()
+    assert renamed != before
+    (tmp_path / "components/toy/new.py").write_text("")
+    assert step_with_code.fingerprint() not in (before, renamed)
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - set(USED)))
+def test_a_fingerprint_does_not_change_with_a_file_that_the_step_does_not_run(
+    step_with_code: Component, tmp_path: Path, name: str
+) -> None:
+    before = step_with_code.fingerprint()
+    _append(tmp_path, name)
     assert step_with_code.fingerprint() == before
+
+
+@pytest.mark.parametrize("step", ["adversarial_trainer", "reporter"])
+def test_a_step_depends_on_every_first_party_module_that_python_loads_for_it(step: str) -> None:
+    root = Path(contract.__file__).parent.parent
+    program = (
+        "import sys, types\n"
+        "package = sys.modules['intriguing'] = types.ModuleType('intriguing')\n"  # its __init__ imports the whole library
+        "package.__path__ = ['intriguing']\n"
+        f"import components.{step}.component\n"
+        "for name, module in sys.modules.items():\n"
+        "    if name.startswith(('intriguing.', 'components.')): print(module.__file__)"
+    )
+    output = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True).stdout
+    loaded = {root / path for path in output.split()}
+    assert len(loaded) > 50
+    assert loaded <= source_files(f"components.{step}", root)

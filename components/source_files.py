@@ -1,0 +1,62 @@
+"""The source files that a step runs: those of its package, and all first-party modules that they import, transitively."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+_TOP_LEVEL = ("intriguing", "components")
+_TEMPLATES = "*.html"  # packages read their templates at run time, without an import
+
+
+def source_files(package: str, root: Path) -> set[Path]:
+    """Returns the files whose change can change the result of a step.
+
+    Imports are read from the source code, at every level of it: an import inside a function counts. If a module is imported,
+    the `__init__.py` of its package counts, too, since Python runs it. Only the `__init__.py` of the top level does not: it
+    imports the whole library.
+
+    Args:
+        package: Name of the package of the step, such as "components.trainer". All of its modules count.
+        root: The folder that holds the top-level packages.
+
+    Returns:
+        Modules and templates, as absolute paths if `root` is one.
+    """
+    waiting = sorted(root.joinpath(*package.split(".")).rglob("*.py"))
+    found: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += [file for name in _imported_names(path.read_bytes()) for file in _files_of(name, root)]
+    return found | {template for folder in {path.parent for path in found} for template in folder.glob(_TEMPLATES)}
+
+
+@functools.cache
+def _imported_names(source: bytes) -> tuple[str, ...]:
+    """Returns what is imported, as `package.module.name`; for a name of a module, the last part is no module."""
+    return tuple(_names_in(ast.parse(source)))
+
+
+def _names_in(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _files_of(name: str, root: Path) -> Iterator[Path]:
+    """Yields the files that Python runs to import a first-party name."""
+    first, *parts = name.split(".")
+    if first not in _TOP_LEVEL:
+        return
+    folder = root / first
+    for part in parts:
+        folder /= part
+        for path in (folder.with_suffix(".py"), folder / "__init__.py"):
+            if path.is_file():
+                yield path

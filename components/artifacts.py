@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from intriguing.models.brought import load_model_file
+from intriguing.models.loading import load_model_file
 
 MANIFEST = "manifest.json"
 

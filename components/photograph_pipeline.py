@@ -19,10 +19,10 @@ from components.settings import LayerChoice, to_parameters
 from components.spectral_analyzer.component import SpectralAnalyzer
 from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import KINDS
-from intriguing.analysis import UnitSettings
 from intriguing.attack import PHOTOGRAPH_SEARCH, DistortionSearch
 from intriguing.data import content_of, numbering_of
-from intriguing.models import zoo
+from intriguing.models.networks import zoo
+from intriguing.units import UnitSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

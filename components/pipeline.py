@@ -17,9 +17,9 @@ from components.trainer.component import Trainer
 from components.transfer_evaluator.component import TransferEvaluator
 from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import PIXELS, RANDOM_WEIGHTS
-from intriguing.analysis import UnitSettings
 from intriguing.attack import PAPERS_SEARCH, DistortionSearch
 from intriguing.training import AdversarialTraining
+from intriguing.units import UnitSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from components.artifacts import MANIFEST, CorruptArtifactError
 from components.contract import Component
 from components.lock import locked
-from intriguing.accelerators import writes_files
+from intriguing.distribution.strategy import writes_files
 
 _WAIT_SECONDS = 600.0
 

@@ -8,12 +8,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from intriguing.analysis import UnitSettings
 from intriguing.attack import DistortionSearch
 from intriguing.pixels import PixelBox
 from intriguing.training.adversarial import AdversarialTraining
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
+from intriguing.units import UnitSettings
 
 PlainTraining = MinibatchTraining | FullBatchTraining | AutoencoderTraining
 """What a Trainer does."""

@@ -11,13 +11,26 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 # These register layers and a regularizer with Keras: `import intriguing` is enough to load a model that was saved with them.
-from intriguing import accelerators, analysis, attack, compilation, distortion, models, pixels, training
+from intriguing import (
+    attack,
+    distortion,
+    distribution,
+    evaluation,
+    lipschitz,
+    models,
+    optimize,
+    pixels,
+    statistics,
+    training,
+    units,
+)
 
 if TYPE_CHECKING:
     from intriguing import data, reporting
 
 __all__ = [
-    "accelerators", "analysis", "attack", "compilation", "data", "distortion", "models", "pixels", "reporting", "training",
+    "attack", "data", "distortion", "distribution", "evaluation", "lipschitz", "models", "optimize", "pixels", "reporting",
+    "statistics", "training", "units",
 ]  # fmt: skip
 
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from components.artifacts import CorruptArtifactError
-from intriguing.accelerators import ACCELERATORS, STRATEGIES, strategy_for
-from intriguing.compilation import enable_cache
+from intriguing.distribution.compilation import enable_cache
+from intriguing.distribution.strategy import ACCELERATORS, STRATEGIES, strategy_for
 
 _ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", ACCELERATORS, "What to compute on.")
 _STRATEGY = flags.DEFINE_enum(
@@ -32,7 +32,7 @@ def workdir(default: str) -> Path:
 def run(main: Callable[[], None]) -> None:
     """Runs a script: refuses stray arguments, opens the strategy, and tells a person's mistake in one line.
 
-    Compiled programs are kept on disk for the next script, as `intriguing.compilation.enable_cache` describes.
+    Compiled programs are kept on disk for the next script, as `intriguing.distribution.enable_cache` describes.
 
     Args:
         main: The script, without arguments, called in the scope of the strategy.

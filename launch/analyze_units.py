@@ -19,9 +19,9 @@ from components.runner import run
 from components.settings import LayerChoice, to_parameters
 from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import CONTROLS, read_table
-from intriguing.accelerators import writes_files
-from intriguing.analysis import SCALINGS, UnitSettings
+from intriguing.distribution.strategy import writes_files
 from intriguing.models.activations import POOLINGS
+from intriguing.units import SCALINGS, UnitSettings
 from launch import accelerator_flags, data_flags, model_flags
 
 flags.adopt_module_key_flags(accelerator_flags)

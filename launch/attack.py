@@ -12,8 +12,8 @@ from absl import flags
 
 from components.attacker.component import Attacker
 from components.runner import run
-from intriguing.accelerators import writes_files
-from intriguing.analysis.proportions import Proportion
+from intriguing.distribution.strategy import writes_files
+from intriguing.statistics.proportions import Proportion
 from launch import accelerator_flags, attack_flags, data_flags, model_flags
 from launch.clean_accuracy import show_accuracy
 

@@ -13,9 +13,9 @@ from components.pipeline import folder_name
 from components.reporter.component import NO_PARTS, Reporter
 from components.runner import run
 from components.spectral_analyzer.component import SpectralAnalyzer
-from intriguing.accelerators import writes_files
-from intriguing.analysis import check_bounded, check_certifiable
-from intriguing.analysis.proportions import Proportion
+from intriguing.distribution.strategy import writes_files
+from intriguing.lipschitz import check_bounded, check_certifiable
+from intriguing.statistics.proportions import Proportion
 from launch import accelerator_flags, attack_flags, data_flags, model_flags
 from launch.clean_accuracy import show_accuracy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from intriguing.analysis.proportions import Proportion
+from intriguing.statistics.proportions import Proportion
 
 
 def show_accuracy(name: str, accuracy: Proportion, num_classes: int) -> None:

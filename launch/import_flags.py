@@ -13,8 +13,8 @@ from components.artifacts import sha256_of
 from components.model_importer.component import ModelImporter
 from components.model_importer.executor import APPLICATIONS, IMAGENET, check_source, is_file
 from components.pipeline import folder_name
-from intriguing.models.brought import scaling_of
-from intriguing.models.on_pixels import CHANNEL_ORDERS, PixelScaling
+from intriguing.models.loading import scaling_of
+from intriguing.models.preprocessing import CHANNEL_ORDERS, PixelScaling
 from launch import data_flags
 
 _WEIGHTS = flags.DEFINE_string(

@@ -21,11 +21,11 @@ from components.pipeline import folder_name
 from components.reporter.study import Experiment, transfer_table
 from components.runner import run
 from components.transfer_evaluator.component import TransferEvaluator
-from intriguing.accelerators import writes_files
-from intriguing.analysis.proportions import Proportion
 from intriguing.data import content_of, numbering_of
 from intriguing.data.image_folder import list_images
+from intriguing.distribution.strategy import writes_files
 from intriguing.reporting import to_text, write_table
+from intriguing.statistics.proportions import Proportion
 from launch import accelerator_flags, import_flags
 from launch.clean_accuracy import show_accuracy
 

@@ -20,7 +20,7 @@ from components.contract import Component
 from components.photograph_pipeline import PhotographStudy, photograph_pipeline
 from components.pipeline import Study, study_pipeline
 from components.runner import run
-from intriguing.accelerators import writes_files
+from intriguing.distribution.strategy import writes_files
 from intriguing.names import check_name
 from launch import accelerator_flags, recipes, tfds_flags
 

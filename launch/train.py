@@ -11,7 +11,7 @@ from components.pipeline import folder_name
 from components.runner import run
 from components.settings import PlainTraining, to_parameters
 from components.trainer.component import Trainer
-from intriguing.accelerators import writes_files
+from intriguing.distribution.strategy import writes_files
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining
 from launch import accelerator_flags, data_flags, training_flags

@@ -17,9 +17,9 @@ from components.pipeline import folder_name
 from components.reporter.arms import round_table
 from components.runner import run
 from components.settings import to_parameters
-from intriguing.accelerators import writes_files
-from intriguing.models import zoo
-from intriguing.models.layer_cut import cut_at
+from intriguing.distribution.strategy import writes_files
+from intriguing.models.layer_split import cut_at
+from intriguing.models.networks import zoo
 from intriguing.reporting import to_text, write_table
 from intriguing.training import AdversarialTraining, LayerPool
 from launch import accelerator_flags, data_flags, search_flags, training_flags

@@ -5,9 +5,9 @@ from __future__ import annotations
 from absl import flags
 
 from components.artifacts import TrainedModel
-from intriguing.analysis.proportions import Proportion
-from intriguing.models import zoo
+from intriguing.models.networks import zoo
 from intriguing.names import check_name
+from intriguing.statistics.proportions import Proportion
 from intriguing.training import MinibatchTraining
 
 _MODEL = flags.DEFINE_string("model", None, f"What to train: {', '.join(zoo.CONSTRUCTORS)}.", required=True)

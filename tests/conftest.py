@@ -19,8 +19,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from intriguing import compilation, compilation_cache
-from intriguing.compilation_cache import enable_cache
+from intriguing.distribution import compilation, compilation_cache
+from intriguing.distribution.compilation_cache import enable_cache
 
 # The workers of pytest-xdist and the scripts that tests start inherit the variable, and share their compiled programs.
 if "INTRIGUING_XLA_CACHE" not in os.environ:

@@ -15,7 +15,7 @@ LIGHT_IMPORTS = """
 import sys
 import keras, tensorflow
 before = set(sys.modules)
-import intriguing, intriguing.analysis, intriguing.attack, intriguing.models, intriguing.training
+import intriguing, intriguing.lipschitz, intriguing.units, intriguing.attack, intriguing.models, intriguing.training
 packages = {name.split(".")[0] for name in set(sys.modules) - before}
 heavy = {"PIL", "jinja2", "matplotlib", "pandas", "scipy", "tensorflow_datasets", "tensorflow_probability", "tf_keras"}
 assert not packages & heavy, f"loaded {sorted(packages & heavy)}"

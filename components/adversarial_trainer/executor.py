@@ -14,7 +14,7 @@ from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.settings import training_from
 from components.trainer.network import build_network, stream, write_network
-from intriguing.accelerators import writes_files
+from intriguing.distribution.strategy import writes_files
 from intriguing.training import AdversarialTraining, Round, fit_adversarially
 
 

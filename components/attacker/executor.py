@@ -15,11 +15,11 @@ from components.attacker.summaries import check_tensorboard, write_summaries
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.settings import search_from
-from intriguing.accelerators import writes_files
-from intriguing.analysis.predictions import predict
 from intriguing.attack import DistortionResults, DistortionSearch, SearchStatus, default_search, minimize_distortion
 from intriguing.data import DatasetCard
-from intriguing.models.logits import split_weights
+from intriguing.distribution.strategy import writes_files
+from intriguing.evaluation.predictions import predict
+from intriguing.models.functional import split_weights
 
 BYTES = 256  # levels of a pixel in a PNG file
 

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from components.contract import Parameters
-from intriguing.analysis.predictions import predict
-from intriguing.analysis.proportions import Proportion
 from intriguing.data import DatasetCard, Examples, num_examples, random_targets, sample_examples
+from intriguing.evaluation.predictions import predict
 from intriguing.names import suggestion
+from intriguing.statistics.proportions import Proportion
 
 _MOST_NAMES = 20  # in a message
 

@@ -10,12 +10,12 @@ from typing import Any
 import keras
 
 from components.contract import Artifacts, Executor, Parameters
-from intriguing.models import zoo
-from intriguing.models.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION
-from intriguing.models.brought import FORMATS, NOT_FORMATS, application, application_names, check_model_file, load_model_file
-from intriguing.models.on_pixels import PixelScaling, on_pixels
+from intriguing.models.loading import FORMATS, NOT_FORMATS, application, application_names, check_model_file, load_model_file
+from intriguing.models.networks import zoo
+from intriguing.models.networks.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION
+from intriguing.models.networks.squeezenet import SQUEEZENET_IN_TORCHVISION
+from intriguing.models.preprocessing import PixelScaling, on_pixels
 from intriguing.models.pretrained import load_arrays, load_state_dict
-from intriguing.models.squeezenet import SQUEEZENET_IN_TORCHVISION
 from intriguing.names import check_name
 
 APPLICATIONS = "keras.applications."

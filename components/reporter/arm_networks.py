@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
-from intriguing.analysis.proportions import Proportion, sign_test
 from intriguing.reporting import Estimate, MeanRate
+from intriguing.statistics.proportions import Proportion, sign_test
 
 
 class Trained(NamedTuple):

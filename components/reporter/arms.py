@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from components.reporter.arm_networks import Arms, mean_of, mean_rate
-from intriguing.analysis.proportions import Proportion
 from intriguing.reporting import (
     PUBLISHED,
     Cell,
@@ -24,6 +23,7 @@ from intriguing.reporting import (
     seed_dots,
     to_png,
 )
+from intriguing.statistics.proportions import Proportion
 
 _CLEAN = "clean images"
 _TOLD_ONE_BY_ONE = 3  # more arms than the first and these: the lead tells of the best alone

@@ -11,7 +11,6 @@ from components.artifacts import Artifact, Report, TrainedModel
 from components.contract import Artifacts, Executor, Parameters, versions
 from components.reporter import arm_networks, arms, photographs, spectra, study, units
 from components.reporter.study import Experiment
-from intriguing.analysis.proportions import Proportion
 from intriguing.attack.gaussian_noise import add_gaussian_noise
 from intriguing.reporting import (
     PUBLISHED,
@@ -29,6 +28,7 @@ from intriguing.reporting import (
     write_table,
     write_whole,
 )
+from intriguing.statistics.proportions import Proportion
 
 Figures = Mapping[str, tuple[bytes, str]]
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.artifacts import DistortedImages
-from intriguing.analysis.proportions import Proportion
 from intriguing.reporting import Mean, Section, Table, adversarial_gallery, distortion_distributions, to_png
+from intriguing.statistics.proportions import Proportion
 
 PAPERS_DISTORTION = 0.006508
 """Average over 64 examples of AlexNet, in the caption of Figure 5."""

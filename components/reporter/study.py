@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from components.artifacts import DistortedImages, TrainedModel, TransferRates
-from intriguing.analysis.proportions import Proportion
 from intriguing.reporting import Mean, Table, published_rows
+from intriguing.statistics.proportions import Proportion
 
 _LEFT_OUT = "Images for which the attack failed are left out; n tells how many remain."
 _CORRECT_BEFORE = (

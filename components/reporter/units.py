@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.artifacts import UnitMeanings
-from intriguing.analysis.basis_test import false_discovery_rates
-from intriguing.analysis.unit_analysis import MEASURES
 from intriguing.reporting import (
     Curve,
     GalleryRow,
@@ -20,6 +18,8 @@ from intriguing.reporting import (
     rotation_curves,
     to_png,
 )
+from intriguing.units.basis_test import false_discovery_rates
+from intriguing.units.unit_analysis import MEASURES
 
 SIGNIFICANT = 0.05  # the share of false discoveries that is accepted
 MORE, LESS, NEITHER = "more", "less", ""

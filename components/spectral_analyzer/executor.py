@@ -9,7 +9,7 @@ import numpy as np
 
 from components.artifacts import DistortedImages
 from components.contract import Artifacts, Executor, Parameters
-from intriguing.analysis import LayerBound, certified_distortion, check_bounded, check_certifiable, lipschitz_bound
+from intriguing.lipschitz import LayerBound, certified_distortion, check_bounded, check_certifiable, lipschitz_bound
 from intriguing.models.layer_graph import layer_graph
 from intriguing.pixels import PixelBox
 

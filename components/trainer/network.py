@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from components.artifacts import TrainedModel
 from components.contract import Parameters
-from intriguing.analysis.predictions import predict
-from intriguing.analysis.transfer import error_rate
 from intriguing.data import DatasetCard, batches, load_examples, num_examples
-from intriguing.models import zoo
+from intriguing.evaluation.predictions import predict
+from intriguing.evaluation.transfer import error_rate
+from intriguing.models.networks import zoo
 
 
 def build_network(parameters: Parameters, card: DatasetCard) -> keras.Model:

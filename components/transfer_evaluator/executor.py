@@ -12,12 +12,12 @@ import tensorflow as tf
 from components.artifacts import DistortedImages, Subset, TrainedModel
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
-from intriguing.analysis.predictions import predict
-from intriguing.analysis.proportions import Proportion
-from intriguing.analysis.transfer import transfer_rates
 from intriguing.attack.gaussian_noise import add_gaussian_noise
 from intriguing.data import load_examples
 from intriguing.distortion import amplify
+from intriguing.evaluation.predictions import predict
+from intriguing.evaluation.transfer import transfer_rates
+from intriguing.statistics.proportions import Proportion
 
 
 class _ChangedImages(NamedTuple):

@@ -15,7 +15,9 @@ import tensorflow as tf
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.settings import LayerChoice, unit_settings_from
-from intriguing.analysis import (
+from intriguing.data import DatasetCard, batches, load_ids, load_labels, num_examples
+from intriguing.models import features_at
+from intriguing.units import (
     MEASURES,
     Attributes,
     Measured,
@@ -26,8 +28,6 @@ from intriguing.analysis import (
     attributes_of_classes,
     attributes_of_kinds,
 )
-from intriguing.data import DatasetCard, batches, load_ids, load_labels, num_examples
-from intriguing.models import features_at
 
 TRAINED, RANDOM_WEIGHTS, PIXELS = "trained", "random weights", "pixels"
 CONTROLS = (RANDOM_WEIGHTS, PIXELS)

@@ -1,8 +1,9 @@
 """The least distorted image that a classifier gets wrong, and the noise to compare it with."""
 
-from intriguing.attack.bisection import Bisection
-from intriguing.attack.boundary import BoundaryWalk
-from intriguing.attack.distortion_search import (
+from intriguing.attack._minimize_distortion import minimize_distortion
+from intriguing.attack.boundary_search import BoundaryWalk
+from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
+from intriguing.attack.presets import (
     COARSE_SEARCH,
     PAPERS_SEARCH,
     PHOTOGRAPH_SEARCH,
@@ -15,10 +16,9 @@ from intriguing.attack.distortion_search import (
     default_search,
     search_named,
 )
-from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
-from intriguing.attack.lbfgs import BoxMinimization, BoxMinimum, minimize_in_box
-from intriguing.attack.minimize_distortion import minimize_distortion
-from intriguing.attack.smooth_descent import SmoothDescent
+from intriguing.attack.smoothed_gradient import SmoothDescent
+from intriguing.optimize.bisection import Bisection
+from intriguing.optimize.box_lbfgs import BoxMinimization
 
 __all__ = [
     "COARSE_SEARCH",
@@ -30,7 +30,6 @@ __all__ = [
     "Bisection",
     "BoundaryWalk",
     "BoxMinimization",
-    "BoxMinimum",
     "DistortionResults",
     "DistortionSearch",
     "NoisyImages",
@@ -39,6 +38,5 @@ __all__ = [
     "add_gaussian_noise",
     "default_search",
     "minimize_distortion",
-    "minimize_in_box",
     "search_named",
 ]

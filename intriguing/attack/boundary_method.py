@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.attack.boundary import BoundaryPoint, BoundaryProblem, BoundaryWalk, walk_the_boundary
-from intriguing.attack.distortion_search import DistortionSearch
+from intriguing.attack.boundary_search import BoundaryPoint, BoundaryProblem, BoundaryWalk, walk_the_boundary
 from intriguing.attack.linear_steps import MOST_STEPS, step_to_boundary
-from intriguing.attack.rows import repeat_rows, replace_rows
+from intriguing.attack.presets import DistortionSearch
 from intriguing.attack.search_goal import Goal, Progress
-from intriguing.attack.smooth_descent import descend_smoothly
+from intriguing.attack.smoothed_gradient import descend_smoothly
+from intriguing.optimize.rows import repeat_rows, replace_rows
 
 NUM_RANKED = 9  # classes whose boundaries are compared, where any class will do
 _SHARE_OF_STEPS = 4  # the first steps may take one in so many of all evaluations

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.attack.rows import replace_rows
-from intriguing.models.logits import Architecture
+from intriguing.models.functional import Architecture
+from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox
 
 _NUM_NEIGHBORS = 4  # images of the batch that a line is drawn to, the nearest first

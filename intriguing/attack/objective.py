@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from intriguing.attack.lbfgs import ValueAndGradient
 from intriguing.models.masked_classes import in_play, largest_in_play
+from intriguing.optimize.lbfgs import ValueAndGradient
 
 FlatLogits = Callable[[tf.Tensor], tf.Tensor]
 """From flat pixels `[batch, n]` to logits `[batch, classes]`."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from intriguing.accelerators import rows_that_fit
 from intriguing.attack.objective import rounding_margin
-from intriguing.models.logits import Architecture, Classifier, in_unit_interval
+from intriguing.distribution.map_rows import rows_that_fit
+from intriguing.models.functional import Architecture, Classifier, in_unit_interval
 from intriguing.models.masked_classes import in_play, largest_in_play
 from intriguing.models.traced_classifier import inference_call
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from intriguing.attack import objective
-from intriguing.attack.bisection import Bracket, bisect_on_c
-from intriguing.attack.distortion_search import DistortionSearch
-from intriguing.attack.lbfgs import BoxMinimum, minimize_in_box
-from intriguing.attack.rows import replace_rows
+from intriguing.attack.presets import DistortionSearch
 from intriguing.attack.search_goal import Goal, Progress, scaled
+from intriguing.optimize.bisection import Bracket, bisect_on_c
+from intriguing.optimize.box_lbfgs import BoxMinimum, minimize_in_box
+from intriguing.optimize.rows import replace_rows
 
 
 def search_by_penalty(

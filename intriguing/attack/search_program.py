@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.accelerators import num_lanes
 from intriguing.attack import objective
-from intriguing.attack.boundary import BoundaryWalk
 from intriguing.attack.boundary_method import NUM_RANKED, BoundaryMethod
-from intriguing.attack.distortion_search import DistortionResults, DistortionSearch, SearchStatus
+from intriguing.attack.boundary_search import BoundaryWalk
 from intriguing.attack.penalty_method import search_by_penalty
-from intriguing.attack.rows import replace_rows
+from intriguing.attack.presets import DistortionResults, DistortionSearch, SearchStatus
 from intriguing.attack.search_goal import Goal, Progress
-from intriguing.compilation import compile_program
 from intriguing.distortion import distortion
-from intriguing.kept_traces import keep_traces
-from intriguing.models.logits import Architecture
+from intriguing.distribution.compilation import compile_program
+from intriguing.distribution.kept_traces import keep_traces
+from intriguing.distribution.map_rows import num_lanes
+from intriguing.models.functional import Architecture
+from intriguing.optimize.rows import replace_rows
 
 
 class SearchRows(NamedTuple):

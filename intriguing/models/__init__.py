@@ -1,17 +1,17 @@
 """The networks of the paper by name, existing weights for those that see photographs, and any classifier as a pure function."""
 
 from intriguing.models.activations import activations_at, features_at
-from intriguing.models.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION, alexnet, alexnet_one_weird_trick
-from intriguing.models.autoencoder import classifier_on_autoencoder, sparse_autoencoder
-from intriguing.models.brought import application, load_model_file
-from intriguing.models.convnet import convnet
-from intriguing.models.fully_connected import fully_connected
-from intriguing.models.logits import Architecture, Classifier, split_weights
+from intriguing.models.functional import Architecture, Classifier, split_weights
+from intriguing.models.loading import application, load_model_file
+from intriguing.models.networks.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION, alexnet, alexnet_one_weird_trick
+from intriguing.models.networks.autoencoder import classifier_on_autoencoder, sparse_autoencoder
+from intriguing.models.networks.convnet import convnet
+from intriguing.models.networks.fully_connected import fully_connected
+from intriguing.models.networks.squeezenet import SQUEEZENET_IN_TORCHVISION, squeezenet, squeezenet_torchvision
+from intriguing.models.networks.zoo import build
 from intriguing.models.normalizations import ContrastNormalization, LocalResponseNormalization
-from intriguing.models.on_pixels import PixelScaling, on_pixels
+from intriguing.models.preprocessing import PixelScaling, on_pixels
 from intriguing.models.pretrained import load_arrays, load_state_dict, save_arrays
-from intriguing.models.squeezenet import SQUEEZENET_IN_TORCHVISION, squeezenet, squeezenet_torchvision
-from intriguing.models.zoo import build
 
 __all__ = [
     "ONE_WEIRD_TRICK_IN_TORCHVISION",

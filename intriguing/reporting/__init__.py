@@ -1,6 +1,5 @@
 """Results for people and machines: tables, figures and one self-contained page; knows NumPy arrays, not tensors."""
 
-from intriguing.analysis.repetitions import Estimate
 from intriguing.reporting.arm_figures import RoundCurves, round_curves, seed_dots
 from intriguing.reporting.bound_figures import sandwich
 from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
@@ -10,6 +9,7 @@ from intriguing.reporting.published import PUBLISHED, published_matrix, publishe
 from intriguing.reporting.tables import Cell, Mean, MeanRate, Table, to_csv, to_json, write_table, write_whole
 from intriguing.reporting.text import to_text
 from intriguing.reporting.unit_figures import Curve, GalleryRow, direction_galleries, effect_sizes, rotation_curves
+from intriguing.statistics.estimates import Estimate
 
 __all__ = [
     "PUBLISHED",

@@ -18,9 +18,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from intriguing.analysis.proportions import Proportion
 from intriguing.reporting.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal
 from intriguing.reporting.tables import format_percent
+from intriguing.statistics.proportions import Proportion
 
 _SMALL = 0.01  # a distortion below it needs more digits
 _COLUMNS_PER_BLOCK, _PAIRS_PER_ROW, _CAPTION_WIDTH = 10, 5, 16

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import jinja2
 
-from intriguing.analysis.proportions import Proportion
-from intriguing.analysis.repetitions import Estimate
 from intriguing.reporting.tables import MISSING, Mean, Table, format_cell, format_interval, format_published
+from intriguing.statistics.estimates import Estimate
+from intriguing.statistics.proportions import Proportion
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS_PER_CSS_PIXEL = 2  # figures.FIGURE_DPI over the 96 of a page

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from intriguing.analysis.proportions import Proportion
-from intriguing.analysis.repetitions import Estimate
+from intriguing.statistics.estimates import Estimate
+from intriguing.statistics.proportions import Proportion
 
 
 class Mean(NamedTuple):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from intriguing.analysis.proportions import Proportion
-from intriguing.analysis.repetitions import Estimate
 from intriguing.reporting.tables import Mean, Table, format_cell, format_published, one_line
+from intriguing.statistics.estimates import Estimate
+from intriguing.statistics.proportions import Proportion
 
 _CELL_WIDTH, _HEADER_WIDTH = 34, 10
 

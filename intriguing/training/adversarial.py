@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.accelerators import writes_files
 from intriguing.attack import COARSE_SEARCH, DistortionSearch
-from intriguing.models.layer_cut import IMAGES, LayerCut, cut_at
+from intriguing.distribution.strategy import writes_files
+from intriguing.models.layer_split import IMAGES, LayerCut, cut_at
 from intriguing.pixels import checked_images
 from intriguing.training.adversarial_pool import (
     AdversarialActivations,

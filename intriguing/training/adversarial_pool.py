@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from intriguing.attack import DistortionSearch, minimize_distortion
 from intriguing.distortion import amplify
-from intriguing.models.layer_cut import IMAGES, LayerCut
+from intriguing.models.layer_split import IMAGES, LayerCut
 from intriguing.pixels import checked_images
 from intriguing.training.checked_examples import check_finite_weights
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.models.logits import checked_classes, in_mode
+from intriguing.models.functional import checked_classes, in_mode
 from intriguing.training.losses import returns_probabilities
 
 _NUM_PROBED = 32  # images whose outputs are looked at

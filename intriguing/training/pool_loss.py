@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from intriguing.models.layer_cut import LayerCut
-from intriguing.models.logits import in_mode
+from intriguing.models.functional import in_mode
+from intriguing.models.layer_split import LayerCut
 from intriguing.training.adversarial_pool import LayerPool, Pool
 from intriguing.training.losses import surprise_of
 from intriguing.training.supervised import MinibatchTraining, WeightLoss, loss_of_weights

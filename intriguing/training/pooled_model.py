@@ -11,8 +11,8 @@ import keras
 import tensorflow as tf
 
 from intriguing.attack import COARSE_SEARCH, DistortionSearch
-from intriguing.models.layer_cut import LayerCut, cut_at
-from intriguing.models.logits import values_of
+from intriguing.models.functional import values_of
+from intriguing.models.layer_split import LayerCut, cut_at
 from intriguing.pixels import checked_images
 from intriguing.training.adversarial_pool import (
     LayerPool,

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.accelerators import compile_with_chance
-from intriguing.models.logits import values_of
-from intriguing.training.adam import adam_step, initial_moments
+from intriguing.distribution.compilation import compile_with_chance
+from intriguing.models.functional import values_of
+from intriguing.optimize.adam import adam_step, initial_moments
 from intriguing.training.checked_examples import listed
 
 WeightLoss = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]

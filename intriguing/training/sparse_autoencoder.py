@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from intriguing.models.activations import activations_at
-from intriguing.models.autoencoder import copy_encoder, sparse_autoencoder, sparse_reconstruction_loss
+from intriguing.models.networks.autoencoder import copy_encoder, sparse_autoencoder, sparse_reconstruction_loss
 from intriguing.training.supervised import (
     FullBatchTraining,
     MinibatchTraining,

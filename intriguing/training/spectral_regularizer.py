@@ -1,7 +1,7 @@
 """A penalty on the operator norm of a layer, as the paper suggests where it bounds a network by the product of its layers.
 
 What is penalized is a proved upper bound, and a differentiable one, cheap enough for every step of training. It sees the kernel
-alone; `analysis.operator_norms` knows the grid as well, and is sharper for convolutions, once, on the host.
+alone; `lipschitz.operator_norms` knows the grid as well, and is sharper for convolutions, once, on the host.
 """
 
 from __future__ import annotations

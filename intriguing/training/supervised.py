@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.attack import lbfgs
-from intriguing.models.logits import in_mode, values_of
+from intriguing.models.functional import in_mode, values_of
+from intriguing.optimize import lbfgs
 from intriguing.training.checked_examples import (
     check_classifier,
     check_images_shape,

@@ -9,9 +9,9 @@ noise that does nothing, and a good part of those neighbors fools other networks
 
 from components.pipeline import Network, Study, UnitStudy
 from components.settings import LayerChoice
-from intriguing.analysis import UnitSettings
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
+from intriguing.units import UnitSettings
 
 _CONVEX = FullBatchTraining(max_iterations=500, tolerance=1e-5)
 _SIGMOID = MinibatchTraining(num_epochs=40, batch_size=200, learning_rate=2e-2)

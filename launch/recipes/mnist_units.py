@@ -11,9 +11,9 @@ coherent but for the output of its second layer, and those of AE400-10 are no pu
 
 from components.pipeline import Network, Study, UnitStudy
 from components.settings import LayerChoice
-from intriguing.analysis import UnitSettings
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
+from intriguing.units import UnitSettings
 
 RECIPE = Study(
     title="Units and directions, on MNIST",

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from intriguing.analysis import operator_norm
+from intriguing.lipschitz import operator_norm
 
 
 def convolution(name: str, filters: int, window: int, **options: Any) -> keras.Layer:

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from components.artifacts import DistortedImages, TrainedModel
-from intriguing.models.logits import split_weights
+from intriguing.models.functional import split_weights
 
 TOP_BYTE = 255
 NUM_MULTIPLIERS, NUM_REFINEMENTS = 17, 6  # each narrows the multiplier down to an eighth of its range

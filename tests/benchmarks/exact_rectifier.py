@@ -19,8 +19,8 @@ import keras
 import numpy as np
 from absl import app, flags
 
-from intriguing.analysis import certified_distortion
 from intriguing.attack import minimize_distortion
+from intriguing.lipschitz import certified_distortion
 from tests.oracles.exact_rectifier import nearest_of_class, nearest_of_other_classes
 from tests.oracles.rectifier_network import RectifierNetwork, random_network
 

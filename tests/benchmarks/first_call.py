@@ -34,7 +34,7 @@ import json, sys, time
 begin = time.perf_counter(); import tensorflow as tf; imported = time.perf_counter() - begin
 import keras, numpy as np
 from intriguing.attack import minimize_distortion
-from intriguing.compilation import enable_cache
+from intriguing.distribution import enable_cache
 enable_cache()
 model = keras.models.load_model(sys.argv[1])
 images = np.load(sys.argv[2])

@@ -4,7 +4,7 @@
 
 Each of two hundred small networks has other widths, and is attacked on sixteen images. After every twenty networks, the benchmark
 prints the memory mappings of the process as a share of the limit of Linux, the median time of an attack, and the share of images
-for which it succeeded. At 80 % of the limit, `intriguing.compilation` logs a warning, and further searches run without XLA.
+for which it succeeded. At 80 % of the limit, `intriguing.distribution.compilation` logs a warning, and further searches run without XLA.
 
 Half an hour on two CPU cores.
 """
@@ -18,8 +18,8 @@ import keras
 import numpy as np
 from absl import app, flags
 
-from intriguing import compilation
 from intriguing.attack import minimize_distortion
+from intriguing.distribution import compilation
 
 _NUM_NETWORKS = flags.DEFINE_integer("num_networks", 200, "Networks, each of another shape.", lower_bound=1)
 _GROUP = flags.DEFINE_integer("group", 20, "Networks to a row.", lower_bound=1)

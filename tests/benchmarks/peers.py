@@ -31,7 +31,7 @@ from components.artifacts import TrainedModel
 from intriguing.attack import PAPERS_SEARCH, QUICK_SEARCH, DistortionResults, DistortionSearch, minimize_distortion, objective
 from intriguing.attack.search_program import compiled_search
 from intriguing.data import dataset_card, random_targets, sample_examples
-from intriguing.models.logits import Architecture, split_weights
+from intriguing.models.functional import Architecture, split_weights
 from launch import tfds_flags
 
 try:

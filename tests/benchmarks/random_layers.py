@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from intriguing.analysis import linear_norms, operator_norms
+from intriguing.lipschitz import linear_norms, operator_norms
 from tests.oracles.random_layers import random_layer, true_norm
 
 NUM_LAYERS = 300

@@ -17,12 +17,12 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from intriguing.analysis.lipschitz import lipschitz_bound
-from intriguing.analysis.predictions import predict
-from intriguing.analysis.proportions import Proportion
-from intriguing.analysis.transfer import error_rate
 from intriguing.data import DatasetCard, batches, dataset_card, load_examples, num_examples
-from intriguing.models import zoo
+from intriguing.evaluation.predictions import predict
+from intriguing.evaluation.transfer import error_rate
+from intriguing.lipschitz.network_bound import lipschitz_bound
+from intriguing.models.networks import zoo
+from intriguing.statistics.proportions import Proportion
 from intriguing.training import MinibatchTraining, fit_minibatches
 from launch import tfds_flags
 

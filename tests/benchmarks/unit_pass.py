@@ -15,9 +15,9 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from components.artifacts import TrainedModel
-from intriguing.analysis import UnitSettings, analyze_units, attributes_of_classes, record_directions
 from intriguing.data import batches, dataset_card, load_labels
 from intriguing.models import features_at, split_weights
+from intriguing.units import UnitSettings, analyze_units, attributes_of_classes, record_directions
 from launch import tfds_flags
 
 flags.adopt_module_key_flags(tfds_flags)

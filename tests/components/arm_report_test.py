@@ -7,7 +7,7 @@ import pytest
 
 from components.reporter.arm_networks import Arms, Trained
 from components.reporter.arms import arm_figures, arm_lead, error_table, robustness_table, round_table, seed_table
-from intriguing.analysis.proportions import Proportion, sign_test
+from intriguing.statistics.proportions import Proportion, sign_test
 
 ROUNDS = [
     {"num_epochs": 2, "clean_loss": 0.5, "pool_losses": {"images": 0.0}, "least_distortions": {}, "num_found": {}, "num_tried": {}},

@@ -17,9 +17,9 @@ from components.contract import Component
 from components.pipeline import ArmStudy, Network, Study, study_pipeline
 from components.runner import run
 from components.trainer.component import Trainer
-from intriguing.analysis import predict
 from intriguing.attack import PAPERS_SEARCH
 from intriguing.data import dataset_card, load_examples
+from intriguing.evaluation import predict
 from tests.components.toys import TINY_POOLS
 
 NUM_IMAGES = 8

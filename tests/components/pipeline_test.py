@@ -18,9 +18,10 @@ from components.contract import Component
 from components.pipeline import Network, Study, UnitStudy, folder_name, study_pipeline
 from components.runner import run
 from components.settings import LayerChoice
-from intriguing.analysis import UnitSettings, predict
 from intriguing.data import dataset_card, load_examples
+from intriguing.evaluation import predict
 from intriguing.training import FullBatchTraining, MinibatchTraining
+from intriguing.units import UnitSettings
 
 NUM_IMAGES = 8
 TABLES = ("table_1", "table_2", "table_3", "table_4")

@@ -15,7 +15,7 @@ from components.reporter import spectra
 from components.runner import run
 from components.spectral_analyzer import executor
 from components.spectral_analyzer.component import SpectralAnalyzer
-from intriguing.analysis import lipschitz_bound
+from intriguing.lipschitz import lipschitz_bound
 from tests.components.toys import trained_model
 
 NUM_IMAGES = 5

@@ -17,9 +17,9 @@ from components.runner import run
 from components.settings import LayerChoice, to_parameters
 from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import _untrained, read_table
-from intriguing.analysis import MEASURES, UnitSettings
 from intriguing.data import dataset_card, load_examples
 from intriguing.models import build, features_at
+from intriguing.units import MEASURES, UnitSettings
 from tests.components.toys import trained_model
 
 SETTINGS = UnitSettings(num_top=5, num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=12, seed=3)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.analysis.predictions import predict
-from intriguing.attack.minimize_distortion import minimize_distortion
-from intriguing.models.fully_connected import fully_connected
+from intriguing.attack._minimize_distortion import minimize_distortion
+from intriguing.evaluation.predictions import predict
+from intriguing.models.networks.fully_connected import fully_connected
 from intriguing.training import AdversarialTraining, LayerPool, adversarial_pool, fit_adversarially
 from intriguing.training.supervised import MinibatchTraining, fit_full_batch, fit_minibatches
 from tests.intriguing.training.tiny_pools import attack_without_search

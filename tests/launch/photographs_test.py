@@ -14,9 +14,9 @@ import tensorflow as tf
 from components.artifacts import DistortedImages, UnitMeanings
 from components.photograph_pipeline import photograph_pipeline
 from components.runner import run
-from intriguing.analysis import UnitSettings
 from intriguing.attack import SmoothDescent
 from intriguing.data import dataset_card, load_examples
+from intriguing.units import UnitSettings
 from launch.recipes.imagenet_ostrich import RECIPE
 from tests.launch.conftest import Finished, Script
 

@@ -11,8 +11,8 @@ from components.contract import Component
 from components.photograph_pipeline import PhotographStudy, photograph_pipeline
 from components.pipeline import Study, study_pipeline
 from intriguing.models import build, features_at
-from intriguing.models.layer_cut import cut_at
-from intriguing.models.zoo import CONSTRUCTORS, PHOTOGRAPH_CONSTRUCTORS
+from intriguing.models.layer_split import cut_at
+from intriguing.models.networks.zoo import CONSTRUCTORS, PHOTOGRAPH_CONSTRUCTORS
 from intriguing.names import check_name
 from intriguing.training import AdversarialTraining
 from launch import recipes

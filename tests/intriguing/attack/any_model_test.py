@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.analysis import certified_distortion, lipschitz_bound, predict
 from intriguing.attack import BoundaryWalk, DistortionSearch, SearchStatus, minimize_distortion
+from intriguing.evaluation import predict
+from intriguing.lipschitz import certified_distortion, lipschitz_bound
 from intriguing.models import features_at
 from intriguing.pixels import PixelBox
 from tests.intriguing.attack.op_by_op import op_by_op

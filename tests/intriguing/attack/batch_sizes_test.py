@@ -6,7 +6,7 @@ import pytest
 
 from intriguing.attack import QUICK_SEARCH, minimize_distortion
 from intriguing.attack.search_program import compiled_search
-from intriguing.models.logits import split_weights
+from intriguing.models.functional import split_weights
 
 NUM_IMAGES, NUM_PIXELS, NUM_CLASSES = 300, 30, 6
 SIZES = (1, 299, 17, 2, 128, 5, 100, 16, 129, 64, 33, 300)

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from intriguing.analysis import predict
 from intriguing.attack import minimize_distortion
+from intriguing.evaluation import predict
 from tests.intriguing.attack.op_by_op import op_by_op
 from tests.oracles.any_models import CASES, balanced, dense, with_normalization
 from tests.oracles.any_objects import AttributeOfCall

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("scipy", reason="the exact distance needs SciPy (extra test)")
 
-from intriguing.analysis import certified_distortion
 from intriguing.attack import minimize_distortion
+from intriguing.lipschitz import certified_distortion
 from tests.oracles.exact_rectifier import nearest_of_class, nearest_of_other_classes
 from tests.oracles.rectifier_network import RectifierNetwork, random_network
 

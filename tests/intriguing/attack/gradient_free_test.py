@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from intriguing.attack import QUICK_SEARCH, SearchStatus, minimize_distortion, objective
 from intriguing.attack.gradient_free import COST, far_starts
-from intriguing.models.logits import split_weights
+from intriguing.models.functional import split_weights
 from intriguing.pixels import PixelBox
 from tests.intriguing.attack.op_by_op import op_by_op
 

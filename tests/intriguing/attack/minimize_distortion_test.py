@@ -22,7 +22,7 @@ from intriguing.attack.search_program import compiled_search as _compiled_search
 from intriguing.data import dataset_card, load_examples, random_targets
 from intriguing.distortion import distortion
 from intriguing.models import build, fully_connected
-from intriguing.models.logits import split_weights
+from intriguing.models.functional import split_weights
 from intriguing.pixels import PixelBox
 from intriguing.training import FullBatchTraining, fit_full_batch
 from tests.oracles.linear_classifier import (
@@ -292,7 +292,7 @@ def answers_at(classifier, image, c):
     """For every target, whether minimizing at a fixed c reaches it, by SciPy."""
     import scipy.optimize
 
-    from tests.intriguing.attack.lbfgs_test import exact_objective
+    from tests.intriguing.optimize.box_lbfgs_test import exact_objective
 
     reached = []
     for target in range(NUM_CLASSES):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from intriguing.attack import own_evaluation
-from intriguing.models.logits import split_weights
+from intriguing.models.functional import split_weights
 
 ACCEPTED = tf.constant([[False, True, False], [False, True, True]])
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from intriguing.models.activations import activations_at, features_at
-from intriguing.models.zoo import build
+from intriguing.models.networks.zoo import build
 
 
 @pytest.fixture

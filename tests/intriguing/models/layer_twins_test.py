@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.analysis.certificates import certified_distortion
-from intriguing.analysis.operator_norms import operator_norm
+from intriguing.lipschitz.certificates import certified_distortion
+from intriguing.lipschitz.operator_norms import operator_norm
 from intriguing.models.activations import features_at
 from intriguing.models.layer_graph import logits_of
 from intriguing.models.layer_twins import inference_config, without_activation

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.models.logits import split_weights
+from intriguing.models.functional import split_weights
 from tests.oracles.our_words import assert_in_our_words
 
 layers, ops = keras.layers, keras.ops

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from intriguing.analysis.proportions import Proportion
 from intriguing.reporting.galleries import adversarial_gallery, noise_panel
+from intriguing.statistics.proportions import Proportion
 from tests.intriguing.reporting.drawn import png_shape, texts
 
 

@@ -4,10 +4,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from intriguing.analysis.proportions import Proportion
 from intriguing.reporting.figures import to_png, training_curves
 from intriguing.reporting.page import Section, render_page
 from intriguing.reporting.tables import Mean, Table
+from intriguing.statistics.proportions import Proportion
 
 HOSTILE = "<script>alert(1)</script>"
 VOID = {"meta", "img", "br", "link"}

@@ -9,12 +9,12 @@ import os
 import numpy as np
 import pytest
 
-from intriguing.analysis.proportions import Proportion
-from intriguing.analysis.repetitions import Estimate
 from intriguing.reporting import tables
 from intriguing.reporting.page import Section, render_page
 from intriguing.reporting.tables import Mean, MeanRate, Table, format_cell, to_csv, to_json, write_table, write_whole
 from intriguing.reporting.text import to_text
+from intriguing.statistics.estimates import Estimate
+from intriguing.statistics.proportions import Proportion
 
 
 @pytest.fixture

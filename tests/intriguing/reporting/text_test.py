@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from intriguing.analysis.proportions import Proportion
 from intriguing.reporting.published import published_rows
 from intriguing.reporting.tables import Mean, Table
 from intriguing.reporting.text import to_text
+from intriguing.statistics.proportions import Proportion
 
 MODELS = ("FC10(1e-4)", "FC10(1e-2)", "FC10(1)", "FC100-100-10", "FC200-200-10", "AE400-10", "FC123-456-10", "FC100-100-10'")
 

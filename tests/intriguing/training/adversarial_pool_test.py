@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.models.layer_cut import IMAGES, cut_at
+from intriguing.models.layer_split import IMAGES, cut_at
 from intriguing.pixels import PixelBox
 from intriguing.training import adversarial_pool
 from intriguing.training.adversarial_pool import (

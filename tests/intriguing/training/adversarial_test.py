@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.models.layer_cut import IMAGES
+from intriguing.models.layer_split import IMAGES
 from intriguing.training import adversarial, adversarial_pool
 from intriguing.training.adversarial import AdversarialTraining, fit_adversarially
 from intriguing.training.adversarial_pool import LayerPool

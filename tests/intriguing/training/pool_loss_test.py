@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.models.layer_cut import IMAGES, cut_at
-from intriguing.models.logits import values_of
+from intriguing.models.functional import values_of
+from intriguing.models.layer_split import IMAGES, cut_at
 from intriguing.training.adversarial_pool import LayerPool, Pool
 from intriguing.training.pool_loss import draw, loss_with_pools
 from intriguing.training.supervised import MinibatchTraining

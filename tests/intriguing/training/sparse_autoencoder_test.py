@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from intriguing.models.activations import activations_at
-from intriguing.models.autoencoder import classifier_on_autoencoder
+from intriguing.models.networks.autoencoder import classifier_on_autoencoder
 from intriguing.training.sparse_autoencoder import AutoencoderTraining, fit_on_autoencoder
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.analysis.lipschitz import lipschitz_bound
+from intriguing.lipschitz.network_bound import lipschitz_bound
 from intriguing.training import (
     FullBatchTraining,
     MinibatchTraining,

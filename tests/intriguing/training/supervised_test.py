@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.models.fully_connected import fully_connected
+from intriguing.models.networks.fully_connected import fully_connected
 from intriguing.training import supervised
 from intriguing.training.spectral_regularizer import norm_bound
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining, cross_entropy, fit_full_batch, fit_minibatches

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from intriguing.attack import COARSE_SEARCH, DistortionResults
-from intriguing.models.fully_connected import fully_connected
+from intriguing.models.networks.fully_connected import fully_connected
 
 SHAPE = (2, 2, 1)
 # One batch shape and one search in all tests: a program is compiled once for each.

@@ -1,0 +1,272 @@
+"""The central sentence of the paper as one function: the least distorted image that the classifier gets wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from intriguing.attack import objective, own_evaluation
+from intriguing.attack.gradient_free import COST, far_starts
+from intriguing.attack.presets import DistortionResults, DistortionSearch, SearchStatus, checked_search, default_search
+from intriguing.attack.search_program import SearchRows, bytes_per_row, compiled_search
+from intriguing.distortion import distortion
+from intriguing.distribution.map_rows import run_on_rows, sizes_of_batches
+from intriguing.distribution.strategy import num_replicas
+from intriguing.models.functional import Architecture, Classifier, checked_classes, split_weights
+from intriguing.models.single_output import AMBIGUOUS
+from intriguing.optimize.rows import replace_rows
+from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_perturbations
+
+_LOWEST_LOGIT = -1e30  # lower ones become infinite when they are scaled
+_LEAST_FOR_RESTART = 50  # evaluations beside those of the far starts: less would not bring an image nearer
+
+
+def minimize_distortion(
+    classifier: Classifier,
+    images: Any,
+    *,
+    targets: Any = None,
+    labels: Any = None,
+    bounds: tuple[float, float] | None = None,
+    perturbations: Any = None,
+    search: DistortionSearch | str | None = None,
+) -> DistortionResults:
+    """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
+
+    The search begins with linear steps: along the gradient of the margin between the wanted class and its strongest rival, as
+    in DeepFool. With `labels`, any other class will do: the steps are taken to each class with a large logit, and the two
+    nearest classes are kept. A search along the decision boundary then finds its nearest point; it is started several times.
+    Images that are not found are searched again from images of the wanted class that are found without gradients. The result is
+    exact for linear classifiers, and a local minimum otherwise. The unit of the logits does not matter: they are divided by the
+    gap between the classes at the clean image.
+
+    `search="szegedy_lbfgs"` is the method of the paper: L-BFGS on `c * sum(r**2) + loss` inside the bounds, with a bisection on
+    c until it is known within 2 %. With `targets` the loss is the cross-entropy of the target; with `labels` it is
+    `-log(1 - P(label))`. Where the paper is silent or contradicts itself: |r| is squared, and the largest successful c is kept,
+    not the smallest.
+
+    What is attacked is what `classifier(images, training=False)` computes at the moment of the call. A softmax or sigmoid at
+    the end is left out, so that the search sees logits. Success is decided by the classifier itself, called on the returned
+    images.
+
+    Compiled once for each architecture, search and one of a few batch sizes, to which smaller batches are filled up. The rows
+    are divided among the replicas of the `tf.distribute` strategy in whose scope it is called, and worked on in parts where
+    memory is short.
+
+    Args:
+        classifier: A Keras model, or a callable from images to logits or probabilities `[batch, classes]` in inference mode, or
+            `[batch, 1]` for two classes, of which the second is predicted where the logit is positive or the probability
+            exceeds 0.5. One output is a probability if its operations keep it in [0, 1], as a sigmoid does. Where they do not
+            tell, it is one if it lies in [0, 1] for all images, with a warning. Rows must not influence each other.
+        images: Floating `[batch, ...]`, array or tensor, within the bounds.
+        targets: Integer `[batch]`: the class that each image shall be classified as. One integer for all, or one-hot rows, will
+            do as well.
+        labels: As `targets`: the class that each image shall no longer be classified as. Exactly one of the two is given.
+        bounds: The least and the largest pixel value; those of the search, which are (0.0, 1.0), if omitted.
+        perturbations: As `images`: where to begin, such as the result of another search; clipped to the bounds. Zero if
+            omitted.
+        search: A `DistortionSearch`, or the name of one: "default", "fast", "thorough", "large_images", "training" or
+            "szegedy_lbfgs". If omitted, `default_search` for the size of the images and the cost of the network.
+
+    Returns:
+        A `DistortionResults`; an image that is not found is reported in `succeeded` and `status`, not raised.
+
+    Raises:
+        ValueError: If shapes or classes disagree, a pixel lies outside the bounds, or the classifier returns NaN for all
+            images.
+        TypeError: If a dtype does not fit, the classifier does not compute with TensorFlow, or `search` is no search.
+        RuntimeError: If the classifier contradicts the search, because it draws random numbers, or its rows influence each
+            other; or if it is called inside a `tf.function` or `strategy.run`.
+
+    Example:
+        >>> results = minimize_distortion(model, images, targets=(labels + 1) % 10)
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
+        Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016, for the first steps.
+        Brendel et al., Accurate, reliable and fast robustness evaluation, 2019, for the search along the boundary.
+    """
+    _check_context()
+    search = checked_search(search)
+    if bounds is not None:
+        box = checked_bounds(bounds)
+    else:
+        box = search.pixel_box if search else PixelBox()
+    images = checked_images(images, box)
+    box = box.in_single_precision()
+    starts = box.clip(images + checked_perturbations(perturbations, images))
+    if (targets is None) == (labels is None):
+        given = "both" if targets is not None else "neither"
+        raise ValueError(f"pass exactly one of targets (reach this class) and labels (leave this class); received {given}.")
+    subject = _inspect(classifier, images)
+    num_classes = subject.architecture.num_classes
+    name, classes = ("targets", targets) if targets is not None else ("labels", labels)
+    classes = checked_classes(classes, name, num_images=images.shape[0], num_classes=num_classes)
+    accepted = objective.accepted_classes(classes, num_classes, targeted=targets is not None)
+    search = search or default_search(images.shape[1:].num_elements(), subject.architecture.bytes_per_image)
+    search = dataclasses.replace(search, pixel_box=box)
+    run = functools.partial(_run, subject, search, targets is not None)
+    found = run(SearchRows(images, starts, classes, tf.zeros_like(classes)))
+    if search.reserved_evaluations:
+        found = _restarted(found, run, subject, images, classes, accepted, search)
+    return _verified(found, classifier, subject, images, accepted, search)
+
+
+class _Subject(NamedTuple):
+    """The classifier as it is attacked."""
+
+    architecture: Architecture
+    weights: list[tf.Tensor]
+    probabilities: bool  # of its own outputs
+
+    def lead(self, classifier: Classifier, accepted: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """Returns `[batch]`, by how much the classifier itself prefers an accepted class."""
+        outputs = own_evaluation.own_outputs(classifier, images, self.architecture)
+        return own_evaluation.lead(own_evaluation.class_scores(outputs, probabilities=self.probabilities), accepted)
+
+
+def _check_context() -> None:
+    if not tf.executing_eagerly():
+        raise RuntimeError(
+            "minimize_distortion must be called eagerly; received a call inside a tf.function. It compiles its own program: "
+            "call it outside."
+        )
+    if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
+        raise RuntimeError(
+            "minimize_distortion must be called outside of strategy.run; it divides the images among the replicas itself. Call "
+            "it inside `with strategy.scope():`."
+        )
+
+
+def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
+    """Traces the classifier, and looks at its outputs for the clean images."""
+    architecture, weights = split_weights(classifier, images.shape[1:])
+    outputs = own_evaluation.own_outputs(classifier, images, architecture)
+    _check_masks(outputs)
+    if not bool(tf.reduce_any(tf.math.is_finite(tf.reduce_sum(outputs, axis=1)))):
+        raise ValueError(
+            "the classifier returns NaN or infinite values for every image. Check its weights, for example with "
+            "[weight.path for weight in model.weights if not np.isfinite(weight).all()], and the scale of the images."
+        )
+    own_evaluation.check_repeatable(classifier, images, outputs, architecture)
+    probabilities = own_evaluation.are_probabilities(outputs, architecture)
+    if probabilities and not architecture.cuts:
+        warnings.warn(_words_about_probabilities(architecture), stacklevel=3)
+        architecture, weights = split_weights(classifier, images.shape[1:], scores="logarithms")
+    if num_replicas() > 1 and architecture.keeps_variables:
+        raise ValueError(
+            "the classifier reads variables that cannot be handed to the replicas of a strategy. Pass the Keras model itself "
+            "instead of a function that calls it."
+        )
+    return _Subject(architecture, weights, probabilities)
+
+
+def _check_masks(outputs: tf.Tensor) -> None:
+    """Raises a `ValueError` if some classes, and not all, have a logit of -inf, or next to it, for every image."""
+    masked = tf.reduce_all(outputs < _LOWEST_LOGIT, axis=0)
+    if bool(tf.reduce_any(masked)) and not bool(tf.reduce_all(masked)):
+        number = int(tf.argmax(masked))
+        logit = float(outputs[0, number])
+        raise ValueError(
+            f"classifier must return finite logits; received the logit {logit:.3g} of class {number} for every image. "
+            "Mask such a class with a smaller number: lambda images: tf.maximum(classifier(images), -1e9)."
+        )
+
+
+def _words_about_probabilities(architecture: Architecture) -> str:
+    if architecture.num_outputs == 1 and architecture.threshold is None:
+        return AMBIGUOUS
+    return (
+        "the classifier returns probabilities, and the softmax or sigmoid that they come from cannot be left out. Their "
+        "logarithm is used: probabilities that round to 0 or 1 have no gradient. Pass a classifier that returns logits."
+    )
+
+
+def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: SearchRows) -> DistortionResults:
+    architecture = subject.architecture
+    jit_compile = architecture.jit_compile
+    program = compiled_search(architecture, search, targeted, jit_compile)
+    size = rows.images.shape[1:].num_elements()
+    return run_on_rows(
+        program, subject.weights, rows, bytes_per_row=bytes_per_row(architecture, size, search),
+        sizes=sizes_of_batches(jit_compile, skips_idle_rows=search.walk is not None),
+        idle=lambda rows: rows._replace(spent=tf.fill(rows.spent.shape, search.max_evaluations)),
+    )  # fmt: skip
+
+
+def _restarted(
+    found: DistortionResults,
+    run: Any,
+    subject: _Subject,
+    images: tf.Tensor,
+    classes: tf.Tensor,
+    accepted: tf.Tensor,
+    search: DistortionSearch,
+) -> DistortionResults:
+    """Searches missed images again, from images of the wanted class that need no gradient to be found."""
+    hopeless = (found.status == int(SearchStatus.LOGITS_ALIKE)) | (found.status == int(SearchStatus.NOT_FINITE))
+    affordable = found.num_evaluations + COST + _LEAST_FOR_RESTART <= search.max_evaluations
+    missed = ~found.succeeded & ~hopeless & affordable
+    bounded = bool(tf.reduce_all(tf.math.is_finite(tf.constant(search.pixel_box))))
+    if not bounded or not bool(tf.reduce_any(missed)):
+        return found
+    far = far_starts(
+        subject.architecture,
+        subject.weights,
+        images,
+        accepted=accepted,
+        missed=missed,
+        pixel_box=search.pixel_box,
+        num_levels=search.num_levels,
+    )
+    spent = found.num_evaluations + tf.where(missed, COST, 0)
+    again = missed & far.found
+    if not bool(tf.reduce_any(again)):
+        return found._replace(num_evaluations=spent)
+    starts = replace_rows(again, tf.reshape(far.position, images.shape), images)
+    second = run(SearchRows(images, starts, classes, tf.where(again, spent, search.max_evaluations)))
+    chosen = replace_rows(again & second.succeeded, second, found)
+    # A row without a gradient was not searched to the end, wherever it was found.
+    vague = again & (found.status == int(SearchStatus.NO_GRADIENT)) & (second.status != int(SearchStatus.CONVERGED))
+    return chosen._replace(
+        status=tf.where(vague, int(SearchStatus.NO_GRADIENT), chosen.status),
+        num_evaluations=tf.where(again, second.num_evaluations, spent),
+    )
+
+
+def _verified(
+    found: DistortionResults,
+    classifier: Classifier,
+    subject: _Subject,
+    images: tf.Tensor,
+    accepted: tf.Tensor,
+    search: DistortionSearch,
+) -> DistortionResults:
+    """Lets the classifier itself decide which images succeeded."""
+    lead_of = functools.partial(subject.lead, classifier, accepted)
+    lead = lead_of(found.distorted)
+    distorted, contradicted = own_evaluation.lengthened(
+        lead_of, images, found.distorted, found.succeeded & ~(lead > 0.0),
+        lambda longer: search.pixel_box.legal(longer, search.num_levels),
+    )  # fmt: skip
+    # Where its own outputs are equal, the classifier prefers no class: a softmax or sigmoid that rounds to 0 or 1.
+    tied = contradicted & (lead == 0.0)
+    if bool(tf.reduce_any(contradicted & ~tied)):
+        number = int(tf.math.count_nonzero(contradicted & ~tied))
+        raise RuntimeError(
+            f"the classifier contradicts the search on {number} of {images.shape[0]} images: a traced copy of it gives the "
+            "wanted class, and the classifier itself does not. It draws random numbers, its rows influence each other, or it "
+            "computes something else when traced. Call it twice on the same images and compare."
+        )
+    succeeded = found.succeeded & ~tied
+    return found._replace(
+        distorted=replace_rows(succeeded, distorted, images),
+        distortion=tf.where(succeeded, distortion(images, distorted), float("nan")),
+        succeeded=succeeded,
+        status=tf.where(tied, int(SearchStatus.LOGITS_ALIKE), found.status),
+        c=tf.where(succeeded, found.c, float("nan")),
+    )

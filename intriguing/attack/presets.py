@@ -1,0 +1,204 @@
+"""What a search for the least distortion may spend, the searches that have a name, and what a search answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from math import isfinite
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from intriguing.attack.boundary_search import BoundaryWalk
+from intriguing.attack.smoothed_gradient import SmoothDescent
+from intriguing.names import check_name
+from intriguing.optimize.bisection import Bisection
+from intriguing.optimize.box_lbfgs import BoxMinimization
+from intriguing.pixels import PixelBox
+
+_LARGE = 2**15  # numbers of an image
+_DEAR = 2**24  # bytes of a network that depend on an image
+_LEAST_BUDGET = 20  # below, there is not even a first look at the image and at the boundaries around it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistortionSearch:
+    """Budgets and tolerances of a search for the least distortion. The named searches of this module leave nothing to tune.
+
+    Attributes:
+        pixel_box: The legal pixel values; every image returned lies inside, exactly.
+        bisection: How the paper's method searches for c. Used if `walk` is None.
+        minimization: L-BFGS at a fixed c, as in the paper. Used if `walk` is None.
+        descent: Steps between the first, linear steps and the search along the boundary, for networks with many kinks. If
+            None, there are none.
+        walk: The search along the decision boundary for its nearest point. If None, the method is that of the paper.
+        restart_evaluations: Of `max_evaluations`, how many are kept for images that were not found: they are searched again
+            from images of an accepted class that are found without gradients. No restart if 0, or if that is more than half.
+        num_levels: Values that a pixel may have, evenly spaced over the pixel box: 256 for an answer that is still one after it
+            was saved as a PNG file. Any value in the box if None.
+        max_evaluations: Gradient evaluations per image at most; a forward pass alone counts half. What a batch finds by more
+            than an image may spend is not used for that image.
+    """
+
+    pixel_box: PixelBox = PixelBox()
+    bisection: Bisection = Bisection()
+    minimization: BoxMinimization = BoxMinimization()
+    descent: SmoothDescent | None = None
+    walk: BoundaryWalk | None = BoundaryWalk()
+    restart_evaluations: int = 1000
+    num_levels: int | None = None
+    max_evaluations: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.num_levels is not None and (self.num_levels < 2 or self.walk is None or not isfinite(sum(self.pixel_box))):
+            raise ValueError(
+                f"num_levels must be at least 2, and needs a walk and a bounded pixel box; received {self.num_levels}, "
+                f"{'no walk' if self.walk is None else 'a walk'} and {tuple(self.pixel_box)}."
+            )
+        if self.descent is not None and self.walk is None:
+            raise ValueError("A descent leads to where a walk begins: give a walk, too, or no descent.")
+        if self.restart_evaluations < 0:
+            raise ValueError(f"restart_evaluations must be at least 0; received {self.restart_evaluations}.")
+        if self.max_evaluations < _LEAST_BUDGET:
+            raise ValueError(f"max_evaluations must be at least {_LEAST_BUDGET}; received {self.max_evaluations}.")
+
+    @property
+    def reserved_evaluations(self) -> int:
+        """Evaluations that a search without success leaves to a restart."""
+        return self.restart_evaluations if 2 * self.restart_evaluations <= self.max_evaluations else 0
+
+
+QUICK_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=1, tolerance=2e-3), restart_evaluations=150, max_evaluations=400)
+"""One start and a coarse tolerance: within one percent of the default on smooth networks, for a fifth of the time."""
+
+COARSE_SEARCH = DistortionSearch(
+    walk=BoundaryWalk(
+        num_starts=1, long_steps=6, num_candidates=1, num_rivals=1, num_planes=1, scales=(-0.3, 0.3, 2.0), tolerance=0.2
+    ),
+    restart_evaluations=0,
+    max_evaluations=50,
+)
+"""A few linear steps and a few steps along the boundary. Distortions are some four percent larger than those of the quick
+search on smooth networks. For training, where many examples matter more than near ones. Images that are not found are not
+searched again."""
+
+PHOTOGRAPH_SEARCH = DistortionSearch(
+    descent=SmoothDescent(),
+    walk=BoundaryWalk(
+        num_starts=1, long_steps=1, short_steps=1, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
+    ),
+    restart_evaluations=120,
+    max_evaluations=420,
+)
+"""A smooth descent and two steps of a walk, for networks of which every evaluation is dear: some 225 evaluations, eight seconds
+for a photograph on two fast cores, and more only for an image that is not reached by then. `SmoothDescent(num_steps=85)` takes
+half as long and is some three percent farther out."""
+
+THOROUGH_SEARCH = DistortionSearch(
+    walk=BoundaryWalk(num_starts=96, num_agreeing=24, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
+)
+"""Eight times the starts and ten times the budget of the default, for networks with many kinks; a result counts as converged
+after 24 starts lead to the same distance, not after two.
+
+On small rectifier networks whose exact nearest images are known, nearly all images end within a thousandth of them
+(`python -m tests.benchmarks.exact_rectifier`). A tolerance of 1e-5 is worse: the budget is spent on iterates that do not
+converge, and fewer starts are tried."""
+
+PAPERS_SEARCH = DistortionSearch(walk=None, max_evaluations=100_000)
+"""The method of the paper as it stands: L-BFGS on cross-entropy and a search for c, to convergence."""
+
+
+SEARCHES = {
+    "default": DistortionSearch(),
+    "fast": QUICK_SEARCH,
+    "thorough": THOROUGH_SEARCH,
+    "large_images": PHOTOGRAPH_SEARCH,
+    "training": COARSE_SEARCH,
+    "szegedy_lbfgs": PAPERS_SEARCH,
+}
+"""The named searches."""
+
+
+def checked_search(search: DistortionSearch | str | None) -> DistortionSearch | None:
+    """Returns a search that is given by itself or by its name; None for None.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If there is no search of that name.
+    """
+    if isinstance(search, str):
+        return search_named(search)
+    if search is not None and not isinstance(search, DistortionSearch):
+        given = search.__name__ if isinstance(search, type) else type(search).__name__
+        raise TypeError(
+            f"search must be a DistortionSearch or the name of one, {', '.join(map(repr, SEARCHES))}; received {search!r}, "
+            f"{'the class' if isinstance(search, type) else 'of type'} {given}."
+        )
+    return search
+
+
+def search_named(name: str) -> DistortionSearch:
+    """Returns a search by its name.
+
+    Args:
+        name: "default", "fast", "thorough", "large_images", "training" or "szegedy_lbfgs".
+
+    Raises:
+        ValueError: If there is no such search, the message offering the nearest name.
+    """
+    check_name(name, SEARCHES, "search")
+    return SEARCHES[name]
+
+
+def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearch:
+    """Returns the search that is meant where none is named: `DistortionSearch()`, or `PHOTOGRAPH_SEARCH` where images are dear.
+
+    Args:
+        num_values: Numbers that an image is made of; from 2**15 on it is a photograph, as one of 105x105 pixels in colors.
+        bytes_per_image: What all tensors of the network take that depend on one image; from 2**24 on every evaluation is dear,
+            as of a MobileNet at 96 pixels.
+    """
+    return PHOTOGRAPH_SEARCH if num_values >= _LARGE or bytes_per_image >= _DEAR else DistortionSearch()
+
+
+class SearchStatus(enum.IntEnum):
+    """What happened to an image."""
+
+    NEVER_REACHED = 0
+    ALREADY_THERE = 1
+    CONVERGED = 2
+    BUDGET_SPENT = 3
+    LINE_SEARCH_FAILED = 4
+    LOGITS_ALIKE = 5
+    NO_GRADIENT = 6
+    NOT_FINITE = 7
+
+    @property
+    def sentence(self) -> str:
+        """What to tell a reader."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    SearchStatus.NEVER_REACHED: "never reached",
+    SearchStatus.ALREADY_THERE: "already there",
+    SearchStatus.CONVERGED: "reached and converged",
+    SearchStatus.BUDGET_SPENT: "reached, steps or budget spent",
+    SearchStatus.LINE_SEARCH_FAILED: "reached, line search failed",
+    SearchStatus.LOGITS_ALIKE: "never reached, all logits the same but for rounding",
+    SearchStatus.NO_GRADIENT: "not found, no gradient: the network rounds, blocks or saturates its input",
+    SearchStatus.NOT_FINITE: "not attacked, the network returns NaN or infinity for this image",
+}
+
+
+class DistortionResults(NamedTuple):
+    """The nearest images found, one row per input image."""
+
+    distorted: tf.Tensor  # [batch, ...], inside the pixel box; the clean image where not succeeded
+    distortion: tf.Tensor  # [batch], root-mean-square pixel change, in pixel units; NaN where not succeeded
+    succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
+    status: tf.Tensor  # [batch] int32, a `SearchStatus`
+    c: tf.Tensor  # [batch], the weight at which `distorted` would balance; NaN for none, infinite if already there
+    # [batch] int32, gradient evaluations made while this image was searched, at most `max_evaluations`. L-BFGS makes the same
+    # number in a line search for all images of a batch.
+    num_evaluations: tf.Tensor

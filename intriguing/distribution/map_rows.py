@@ -1,0 +1,190 @@
+"""Programs on rows: divided among the replicas, filled up to a few sizes, and worked on in parts that fit into memory."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+import tensorflow as tf
+
+from intriguing.distribution.strategy import computes_on_cpu, num_replicas
+
+_logger = logging.getLogger(__name__)
+_SHARE_OF_MEMORY = 0.5  # of what is free: estimates are rough, and a process that takes too much is killed without a word
+_BYTES_OF_LANES = 2**30
+_MEMORY_FILE = "/proc/meminfo"
+
+
+def run_on_rows(
+    program: Callable[..., Any],
+    shared: Any,
+    rows: Any,
+    *,
+    bytes_per_row: int = 0,
+    sizes: Sequence[int] | None = None,
+    idle: Callable[[Any], Any] = lambda rows: rows,
+) -> Any:
+    """Runs `program(shared, rows)` under the current strategy, with the rows divided among its replicas.
+
+    Rows are handed out in order, the last replica's share filled up with copies of the last row so that all shapes agree, and
+    the answers come back in order without those copies. Where all rows at once would not fit into memory, they are worked on
+    in parts of one size, and a warning says how many at a time; the answers are the same.
+
+    Args:
+        program: From two structures of tensors to a structure of tensors `[batch, ...]`; rows must not influence each other.
+        shared: Tensors that every replica gets whole, such as weights.
+        rows: Tensors `[batch, ...]`.
+        bytes_per_row: Memory that a row takes, roughly; 0 if that is nothing to think about.
+        sizes: Numbers of rows of a replica for which the program is compiled, in increasing order: other batches are filled up
+            to the next one, or divided into parts of the last one. Any number if omitted.
+        idle: From copies of rows to rows of the same shape that take no work, to fill a batch up.
+
+    Returns:
+        What `program` returns for the whole batch, on every worker.
+
+    Raises:
+        tf.errors.ResourceExhaustedError: If not even one row for each replica fits.
+    """
+    num_rows = int(tf.nest.flatten(rows)[0].shape[0])
+    whole = _padded_size(num_rows, sizes)
+    at_once = rows_that_fit(bytes_per_row, whole)
+    while True:
+        if at_once < whole:
+            at_once = _largest_size(at_once, sizes)
+        if at_once < num_rows and at_once < whole:
+            _logger.warning("%d images are worked on %d at a time, to fit into memory.", num_rows, at_once)
+        try:
+            return _run_in_parts(program, shared, rows, num_rows, at_once, sizes, idle)
+        except tf.errors.ResourceExhaustedError:
+            if at_once <= num_replicas():
+                raise
+            at_once = max(num_replicas(), at_once // 2)
+
+
+def sizes_of_batches(jit_compile: bool, *, skips_idle_rows: bool) -> tuple[int, ...]:
+    """Returns the numbers of rows for which a program is compiled. There are few of them, because compiling takes seconds.
+
+    Args:
+        jit_compile: Whether the program is compiled with XLA.
+        skips_idle_rows: Whether rows without work cost no time. If they do, a CPU works on smaller batches: a large batch takes
+            as long in parts, and fewer idle rows are added to it.
+    """
+    sizes = (16, 128, 512) if jit_compile else (1, 4, 16, 64, 256)
+    return sizes if skips_idle_rows or not computes_on_cpu() else sizes[:-1]
+
+
+def _padded_size(num_rows: int, sizes: Sequence[int] | None) -> int:
+    """Returns the size to which a batch is filled up; the largest one if it is larger than that."""
+    if sizes is None:
+        return num_rows
+    share = -(-num_rows // num_replicas())
+    return num_replicas() * next((size for size in sizes if size >= share), sizes[-1])
+
+
+def _largest_size(num_rows: int, sizes: Sequence[int] | None) -> int:
+    """Returns the largest size that is not above `num_rows`; `num_rows` itself if every size is."""
+    share = num_rows // num_replicas()
+    fitting = [size for size in sizes or () if size <= share]
+    return num_replicas() * fitting[-1] if fitting else num_rows
+
+
+def rows_that_fit(bytes_per_row: int, num_rows: int) -> int:
+    """Returns how many of the rows half of the free memory holds: at least one for each replica, at most all.
+
+    Only the memory of a CPU is looked at. Elsewhere too much raises an error, which `run_on_rows` answers by halving.
+    """
+    if not bytes_per_row or not computes_on_cpu():
+        return num_rows
+    fitting = _SHARE_OF_MEMORY * _free_memory() / bytes_per_row  # perhaps infinite
+    return num_rows if fitting >= num_rows else min(num_rows, max(num_replicas(), int(fitting)))
+
+
+def _free_memory() -> float:
+    """Returns the bytes that programs may still take; infinite where nobody tells."""
+    try:
+        with open(_MEMORY_FILE) as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024.0 * float(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return inf
+
+
+def _run_in_parts(
+    program: Callable[..., Any],
+    shared: Any,
+    rows: Any,
+    num_rows: int,
+    at_once: int,
+    sizes: Sequence[int] | None,
+    idle: Callable[[Any], Any],
+) -> Any:
+    parts = []
+    for begin in range(0, num_rows, at_once):
+        count = min(at_once, num_rows - begin)
+        size = min(at_once, _padded_size(count, sizes)) if sizes else min(at_once, num_rows)
+        part = rows if size == num_rows else _filled(rows, begin, count, size, idle)
+        answers = _run_on_replicas(program, shared, part, size)
+        parts.append(answers if count == size else tf.nest.map_structure(lambda tensor, count=count: tensor[:count], answers))
+    return parts[0] if len(parts) == 1 else tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
+
+
+def _filled(rows: Any, begin: int, count: int, size: int, idle: Callable[[Any], Any]) -> Any:
+    """Returns `count` of the rows, filled up to `size` with idle copies of the last one."""
+    used = tf.nest.map_structure(lambda tensor: tensor[begin : begin + count], rows)
+    if count == size:
+        return used
+    copies = tf.nest.map_structure(lambda tensor: tf.repeat(tensor[-1:], size - count, axis=0), used)
+    return tf.nest.map_structure(lambda first, second: tf.concat([first, second], axis=0), used, idle(copies))
+
+
+def _run_on_replicas(program: Callable[..., Any], shared: Any, rows: Any, num_rows: int) -> Any:
+    strategy = tf.distribute.get_strategy()
+    if num_replicas() == 1:
+        return strategy.run(program, args=(shared, rows))
+    share = -(-num_rows // num_replicas())
+    order = tf.minimum(tf.range(share * num_replicas()), num_rows - 1)
+    filled = tf.nest.map_structure(lambda tensor: tf.gather(tensor, order), rows)
+
+    def share_of(context: tf.distribute.ValueContext) -> Any:
+        begin = context.replica_id_in_sync_group * share
+        return tf.nest.map_structure(lambda tensor: tensor[begin : begin + share], filled)
+
+    shares = strategy.experimental_distribute_values_from_function(share_of)
+    results = _on_every_replica(program, strategy)(shared, shares)
+    return tf.nest.map_structure(lambda value: value[:num_rows], results)
+
+
+def num_lanes(bytes_per_lane: int = 0) -> int:
+    """Rows that a replica works on at once where rows take turns: enough to fill the device, few enough to end together.
+
+    Args:
+        bytes_per_lane: Memory that a lane takes, roughly. On a CPU, rows that take much are also slow, and few of them fill it:
+            the last ones then keep fewer lanes busy for nothing.
+    """
+    if not computes_on_cpu():
+        return 256
+    lanes = 16 if not bytes_per_lane else min(16, max(4, _BYTES_OF_LANES // bytes_per_lane))
+    return max(1, rows_that_fit(bytes_per_lane, lanes * num_replicas()) // num_replicas())
+
+
+@functools.lru_cache(maxsize=64)
+def _on_every_replica(program: Callable[..., Any], strategy: tf.distribute.Strategy) -> Any:
+    """Compiles `program` on all replicas and the gathering of its answers; run eagerly, the replicas would take turns."""
+
+    @tf.function(autograph=False)
+    def run(shared: Any, shares: Any) -> Any:
+        results = strategy.run(program, args=(shared, shares))
+        return tf.nest.map_structure(lambda value: _gather_rows(strategy, value), results)
+
+    return run
+
+
+def _gather_rows(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
+    if strategy.experimental_local_results(value)[0].dtype != tf.bool:
+        return strategy.gather(value, axis=0)
+    # Collectives between workers carry numbers, not truth values.
+    numbers = strategy.run(lambda truth: tf.cast(truth, tf.int32), args=(value,))
+    return tf.cast(strategy.gather(numbers, axis=0), tf.bool)

@@ -1,0 +1,304 @@
+"""Distortions that provably change no answer: the other side of every attack.
+
+The product of the norms is a bound everywhere, and loose. Around one image the network is known better. Along its last layers,
+each activation function is enclosed between two parabolas over the interval that its input can reach inside a ball; the linear
+parts add up to the gradient, whose norm is exact, and what bends is a quadratic form, whose largest eigenvalue is shared by all
+units: they cannot all be driven to their worst at once. Bisection finds the largest ball in which no other class gets ahead.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from math import prod, sqrt
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from intriguing.lipschitz.activation_bounds import Enclosure, enclose, slope_at
+from intriguing.lipschitz.certificate_checks import checked_images_and_classes, checked_model
+from intriguing.lipschitz.dense_tail import DenseTail, Stage, tail_of
+from intriguing.lipschitz.network_bound import bounds_at
+from intriguing.models.layer_graph import LayerGraph
+from intriguing.models.masked_classes import largest_in_play
+from intriguing.pixels import PixelBox
+
+_GROWTH, _NUM_BALLS = 1.5, 20
+_WEIGHTINGS = 4  # steps towards the weights of units that tell the largest eigenvalue
+_SINGLE_PRECISION = 2.0**-18  # of the largest logit; the network that answers may be evaluated in single precision
+_SMALLEST_NORM = 1e-150  # a constant difference of logits never changes sign
+_OUTWARD = 1.0 - 1e-6  # the certificate is rounded to single precision, downwards
+_ENTRIES_AT_ONCE = 2**24
+
+
+class CertifiedDistortion(NamedTuple):
+    """Distortions that change no answer, one row per image; 0 where the answer is not the label to begin with."""
+
+    distortion: tf.Tensor  # float32 [batch], root-mean-square pixel change, in pixel units: the larger of the two
+    by_product: tf.Tensor  # float32 [batch], the same by the product of the norms alone
+
+
+def certified_distortion(
+    model: keras.Model, images: Any, labels: Any, targets: Any = None, *, pixel_box: PixelBox | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> CertifiedDistortion:  # fmt: skip
+    """Tells, for each image, up to which distortion its answer is certain to stay.
+
+    No image nearer than that has `logits[target] >= logits[label]`, or, without targets, any other class in place of the
+    target. For a linear classifier this is the exact distance of the nearest such image, pixels being free. For other networks
+    it is below; how far below is told by an attack, which comes from the other side.
+
+    The proof is one in exact arithmetic, carried out in double precision with room for rounding. For what is computed in single
+    precision, the answers and what the earlier layers pass on to the last ones, 64 units in the last place are allowed: of the
+    largest logit, and of the length of what is passed on. Where probabilities decide, the largest logit counts as 1 at least:
+    below that, single precision may not tell two probabilities apart. Half precision is refused: it rounds each number by up to
+    2**-11 (float16) or 2**-8 (bfloat16) of itself, and sums of some hundred products by as much as they are.
+    TensorFloat-32, in which recent GPUs multiply by default, is no single precision: turn it off with
+    `tf.config.experimental.enable_tensor_float_32_execution(False)`.
+
+    Args:
+        model: A functional or sequential Keras model from images to logits or probabilities, one input, one output. A softmax
+            at its end is left out, as by `logits_of`. One output unit, linear or with a sigmoid, decides between two classes:
+            class 1 where its value before the sigmoid, z, is positive; its logits are `[0, z]`.
+        images: Float32 `[batch, ...]` of the model's input shape.
+        labels: Int `[batch]`, the answers to be guarded.
+        targets: Int `[batch]`, the classes not to be reached; every other class if omitted.
+        pixel_box: If given, images outside it do not count, so that pixels on its walls move one way only. Must hold `images`.
+        report: Called as `report(done, total)` after some images, when there are many.
+
+    Returns:
+        A `CertifiedDistortion`.
+
+    Raises:
+        ValueError: If the model, a shape, a class or a pixel is not as told above, a target is its label, there is no rule for
+            the norm of a layer, a weight or a logit is NaN or infinite, or a layer computes in half precision.
+        TypeError: If the model is not a Keras model, images are not floating point, or classes no integers.
+
+    Example:
+        >>> certified = certified_distortion(model, images, labels)
+        >>> attacked = minimize_distortion(model, images, labels=labels)
+        >>> bool(tf.reduce_all(certified.distortion <= attacked.distortion))
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3, for the product. Zhang et al., Efficient
+        neural network robustness certification with general activation functions, 2018, for enclosures of activation
+        functions. Singla, Feizi, Second-order provable defenses against adversarial attacks, 2020, for curvature.
+    """
+    logits = checked_model(model)
+    images, labels, rivals = checked_images_and_classes(logits, images, labels, targets, pixel_box)
+    tail = tail_of(logits.graph)
+    ends = [0 if part is None else part.output for part in (tail.head, tail.trunk)]
+    norms = [tf.constant(norm, tf.float64) for norm in bounds_at(logits.graph, ends)]
+    stages = (*tail.stages[:-1], _of_two_classes(tail.stages[-1]))
+    matrices, offsets = [stage.matrix for stage in stages], [stage.offset for stage in stages]
+    certify = _certifier(tuple((stage.activation, stage.constant) for stage in stages))
+    least_logit = tf.constant(1.0 if logits.ending else 0.0, tf.float64)
+
+    def certify_part(images: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor) -> list[tf.Tensor]:
+        values, blur, *walls = _start_of_tail(tail.head, images, pixel_box)
+        lost = tf.math.divide_no_nan(blur, norms[0])
+        radii = certify(matrices, offsets, *norms, values, *walls, labels, rivals, least_logit)
+        return [tf.nn.relu(radius - lost) for radius in radii]
+
+    at_once = max(1, _ENTRIES_AT_ONCE // _entries_per_image(tail))
+    radii = _by_parts(certify_part, (images, labels, rivals), at_once, report)
+    _check_radii(radii)
+    local, product = (tf.cast(radius / sqrt(prod(images.shape[1:])) * _OUTWARD, tf.float32) for radius in radii)
+    return CertifiedDistortion(tf.maximum(local, product), product)
+
+
+def _of_two_classes(stage: Stage) -> Stage:
+    """Returns the last stage with a logit of zero in front, if it has one unit."""
+    if stage.matrix.shape[1] != 1:
+        return stage
+    matrix, offset = (tf.pad(values, [[0, 0]] * axis + [[1, 0]]) for axis, values in ((1, stage.matrix), (0, stage.offset)))
+    return stage._replace(matrix=matrix, offset=offset)
+
+
+def _check_radii(radii: Sequence[tf.Tensor]) -> None:
+    num_bad = int(tf.math.count_nonzero(tf.reduce_any(tf.math.is_nan(tf.stack(radii)), axis=0)))
+    if num_bad:
+        raise ValueError(
+            f"the logits of {num_bad} of the {radii[0].shape[0]} images are NaN or infinite, although all weights are finite: "
+            "the network overflows on them. Check the scale of the images and of the weights."
+        )
+
+
+def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int, report: Callable[[int, int], None]) -> Any:
+    """Certifies so many images at a time that memory suffices; the last part is filled up with the first image."""
+    batch = rows[0].shape[0]
+    size = min(size, batch)
+    places = tf.range(-(-batch // size) * size)
+    order = tf.reshape(tf.where(places < batch, places, 0), [-1, size])
+    parts = []
+    for part in tf.unstack(order):
+        parts.append(certify(*(tf.gather(values, part) for values in rows)))
+        report(min(size * len(parts), batch), batch)
+    return [tf.concat(columns, axis=0)[:batch] for columns in zip(*parts, strict=True)]
+
+
+def _start_of_tail(head: LayerGraph | None, images: tf.Tensor, pixel_box: PixelBox | None) -> tuple[tf.Tensor, ...]:
+    """Returns what the first stage takes, how far rounding may have moved that, and what of it may rise and may fall."""
+    given = images if head is None else head(images)
+    values = tf.cast(tf.reshape(given, [images.shape[0], -1]), tf.float64)
+    free = tf.ones_like(values, tf.bool)
+    if head is not None:
+        return values, _SINGLE_PRECISION * tf.norm(values, axis=1), free, free
+    exact = tf.zeros_like(values[:, 0])
+    if pixel_box is None:
+        return values, exact, free, free
+    return values, exact, values < pixel_box.upper, values > pixel_box.lower
+
+
+def _entries_per_image(tail: DenseTail) -> int:
+    """Returns the entries of the largest array: the gradients of the units of a layer, both ways."""
+    widths = [int(stage.matrix.shape[1]) for stage in tail.stages]
+    return 2 * max(widths) * max(int(tail.stages[0].matrix.shape[0]), max(widths))
+
+
+class _Layer(NamedTuple):
+    """The units of one layer, linearized at the image."""
+
+    matrix: tf.Tensor  # [inputs, units]
+    activation: Callable[..., Any]
+    constant: float
+    point: tf.Tensor  # [batch, units], their values
+    slope: tf.Tensor  # [batch, units], of the activation function
+    rise: tf.Tensor  # [batch, units], the norm of a unit's gradient, up
+    fall: tf.Tensor  # [batch, units], and down: pixels on a wall count one way only
+    overlaps: tf.Tensor  # [batch or 1, units, units], absolute inner products of the gradients
+
+
+class _Inside(NamedTuple):
+    """What a ball adds to that."""
+
+    bends: Enclosure  # of the activation function, over the values that a unit can take
+    reach: tf.Tensor  # [batch, units], by how much a unit changes at most
+    rest: tf.Tensor  # [batch, units], by how much a unit departs from its linear part at most
+
+
+@functools.cache
+def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any:
+    """Returns a compiled function from the stages and the images to the two radii, each `[batch]`, in the pixels' L2 norm."""
+
+    @tf.function(autograph=False)
+    def certify(
+        matrices: list[tf.Tensor], offsets: list[tf.Tensor], head_norm: tf.Tensor, trunk_norm: tf.Tensor, values: tf.Tensor,
+        may_rise: tf.Tensor, may_fall: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logit: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:  # fmt: skip
+        layers: list[_Layer] = []
+        gradients = None
+        for matrix, offset, (activation, constant) in zip(matrices[:-1], offsets[:-1], activations[:-1], strict=True):
+            gradients = _gradients(tf.transpose(matrix)[tf.newaxis], layers, gradients)
+            point = values @ matrix + offset
+            rise, fall = _norms(gradients, may_rise, may_fall), _norms(-gradients, may_rise, may_fall)
+            overlaps = tf.abs(tf.matmul(gradients, gradients, transpose_b=True))
+            layers.append(_Layer(matrix, activation, constant, point, slope_at(activation, point), rise, fall, overlaps))
+            values = activation(point)
+        columns = tf.transpose(matrices[-1])
+        against = tf.gather(columns, rivals) - tf.gather(columns, labels)[:, tf.newaxis]
+        margins = _margins(values @ matrices[-1] + offsets[-1], labels, rivals, least_logit)
+        steepness = _norms(_gradients(against, layers, gradients), may_rise, may_fall)
+        by_pair = margins / tf.maximum(trunk_norm * tf.norm(against, axis=-1), _SMALLEST_NORM)
+        product = tf.maximum(tf.reduce_min(by_pair, axis=1), 0.0)
+
+        def holds(radius: tf.Tensor) -> tf.Tensor:
+            rest = _rest(against, layers, _inside(layers, radius), radius)
+            return tf.reduce_all(steepness * radius[:, tf.newaxis] + rest < margins, axis=1)
+
+        return tf.math.divide_no_nan(_largest_radius(holds, product * head_norm), head_norm), product
+
+    return certify
+
+
+def _margins(logits: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logit: tf.Tensor) -> tf.Tensor:
+    """Returns by how much the label is ahead of each rival, `[batch, rivals]`, less what rounding may take.
+
+    A masked class takes part in the rounding of its own margin alone: its logit is no part of another one.
+    """
+    label, rival = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis], tf.gather(logits, rivals, batch_dims=1)
+    largest = tf.maximum(largest_in_play(logits)[:, tf.newaxis], least_logit)
+    largest = tf.maximum(largest, tf.maximum(tf.abs(label), tf.abs(rival)))
+    return label - rival - _SINGLE_PRECISION * largest
+
+
+def _gradients(coefficients: tf.Tensor, layers: Sequence[_Layer], of_units: tf.Tensor | None) -> tf.Tensor:
+    """Returns the gradients of linear functions `[batch or 1, functions, units]` of what the last layer passes on."""
+    return coefficients if of_units is None else (coefficients * layers[-1].slope[:, tf.newaxis]) @ of_units
+
+
+def _norms(gradients: tf.Tensor, may_rise: tf.Tensor, may_fall: tf.Tensor) -> tf.Tensor:
+    """Returns by how much functions rise per distance, `[batch, functions]`."""
+    up, down = tf.nn.relu(gradients) ** 2, tf.nn.relu(-gradients) ** 2
+    masks = (tf.cast(mask[:, tf.newaxis], gradients.dtype) for mask in (may_rise, may_fall))
+    squares = [tf.matmul(part, mask, transpose_b=True)[..., 0] for part, mask in zip((up, down), masks, strict=True)]
+    return tf.sqrt(squares[0] + squares[1])
+
+
+def _inside(layers: Sequence[_Layer], radius: tf.Tensor) -> list[_Inside]:
+    inside: list[_Inside] = []
+    for number, layer in enumerate(layers):
+        rows = tf.transpose(layer.matrix)[tf.newaxis]
+        rest = _rest(rows, layers[:number], inside, radius, both_ways=True)
+        above, below = (norm * radius[:, tf.newaxis] + rest for norm in (layer.rise, layer.fall))
+        bends = enclose(layer.activation, layer.constant, layer.point, below, above)
+        inside.append(_Inside(bends, tf.maximum(above, below), rest))
+    return inside
+
+
+def _rest(
+    coefficients: tf.Tensor, layers: Sequence[_Layer], inside: Sequence[_Inside], radius: tf.Tensor, *, both_ways: bool = False
+) -> tf.Tensor:
+    """Bounds how far linear functions of what the last layer passes on rise above their linear part; or depart from it."""
+    rest = tf.zeros([tf.shape(radius)[0], coefficients.shape[1]], tf.float64)
+    for layer, known in reversed(list(zip(layers, inside, strict=True))):
+        bends = known.bends
+        rest += 0.5 * _quadratic_form(_turned(coefficients, -bends.low, bends.high, both_ways), layer, known, radius)
+        if bends.low_slack is not None and bends.high_slack is not None:
+            rest += _absolute_form(_turned(coefficients, bends.low_slack, bends.high_slack, both_ways), layer, known, radius)
+        coefficients = tf.matmul(coefficients * layer.slope[:, tf.newaxis], layer.matrix, transpose_b=True)
+    return rest
+
+
+def _turned(coefficients: tf.Tensor, low: tf.Tensor, high: tf.Tensor, both_ways: bool) -> tf.Tensor:
+    """Returns the weights of departures, upwards by `high` and downwards by `low`: what positive and negative factors see."""
+    low, high = low[:, tf.newaxis], high[:, tf.newaxis]
+    if both_ways:
+        return tf.abs(coefficients) * tf.nn.relu(tf.maximum(low, high))
+    return tf.nn.relu(tf.maximum(coefficients * high, -coefficients * low))
+
+
+def _absolute_form(weights: tf.Tensor, layer: _Layer, known: _Inside, radius: tf.Tensor) -> tf.Tensor:
+    """Bounds `sum(weights * |change of a unit|)`, by the units one by one, and by Cauchy and Schwarz."""
+    one_by_one = tf.reduce_sum(weights * known.reach[:, tf.newaxis], axis=-1)
+    together = tf.sqrt(tf.reduce_sum(weights, axis=-1) * _quadratic_form(weights, layer, known, radius))
+    return tf.minimum(one_by_one, together)
+
+
+def _quadratic_form(weights: tf.Tensor, layer: _Layer, known: _Inside, radius: tf.Tensor) -> tf.Tensor:
+    """Bounds `sum(weights * (change of a unit)**2)` for weights `[batch, functions, units]`, none negative.
+
+    By the units one by one; and by the largest eigenvalue of their gradients' weighted inner products, which for entries that
+    are not negative is at most the largest growth of an entry of any positive vector (Collatz and Wielandt).
+    """
+    one_by_one = tf.reduce_sum(weights * known.reach[:, tf.newaxis] ** 2, axis=-1)
+    grown = tf.ones_like(weights)
+    for _ in range(_WEIGHTINGS):
+        vectors = grown / (tf.reduce_max(grown, axis=-1, keepdims=True) + 1e-300) + 1e-6
+        grown = (weights * vectors) @ layer.overlaps
+    stretch = tf.sqrt(tf.reduce_max(grown / vectors, axis=-1)) * radius[:, tf.newaxis]
+    rest = tf.sqrt(tf.reduce_sum(weights * known.rest[:, tf.newaxis] ** 2, axis=-1))
+    return tf.minimum(one_by_one, (stretch + rest) ** 2)
+
+
+def _largest_radius(holds: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor) -> tf.Tensor:
+    """Grows each radius from a positive one while it holds, then halves the bracket; 0 stays 0."""
+
+    def step(number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        radius = tf.where(tf.math.is_inf(high), _GROWTH * low, tf.sqrt(low * high))
+        passed = holds(radius) & (start > 0)
+        return number + 1, tf.where(passed, radius, low), tf.where(passed, high, radius)
+
+    high = tf.fill(tf.shape(start), tf.constant(float("inf"), start.dtype))
+    return tf.while_loop(lambda number, low, high: number < _NUM_BALLS, step, (0, start, high), parallel_iterations=1)[1]

@@ -1,0 +1,193 @@
+"""Models that a user brings: from a `.keras` file, read in safe mode, or by a name of `keras.applications`."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from intriguing.models import legacy_layers
+from intriguing.models.preprocessing import PixelScaling
+from intriguing.names import check_name
+
+_HDF5 = (".h5", ".hdf5")
+FORMATS = (".keras", *_HDF5)
+"""How the name of a model file ends."""
+
+NOT_FORMATS = (".npz", ".tflite", ".pt", ".pth", ".onnx", ".pb", ".hdf")
+"""How the names of other files end, of networks that Keras does not read."""
+
+_MOST_CHARACTERS = 300  # of what Keras reports, in a message
+_IN_PYTHON = "pass the model to the functions of intriguing in Python"
+_WAYS_OUT = {
+    ".weights.h5": "it holds weights without a network. Build the network in Python, call load_weights, and save all of it",
+    ".npz": "it holds arrays without a network. Build the network in Python, set its weights, and save all of it",
+    ".tflite": "it is a TensorFlow Lite model, which has no gradients. Take the Keras model that it was converted from",
+    **dict.fromkeys((".pt", ".pth", ".onnx"), "it was not written by Keras. Convert the network to Keras, and save it"),
+    ".pb": "it is a part of a TensorFlow SavedModel. Save the Keras model that it was exported from",
+}
+
+
+def load_model_file(path: str | os.PathLike[str]) -> keras.Model:
+    """Loads a Keras model without running code that is stored in it.
+
+    Files in HDF5 that Keras 2 wrote are read as well, where their layers exist in Keras 3.
+
+    Args:
+        path: A file in Keras's own format, `.keras`, or in the older HDF5, `.h5` or `.hdf5`.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no model, or if it holds layers that cannot be loaded safely, or that are not known here.
+    """
+    path = Path(path).expanduser()
+    check_model_file(path)
+    try:
+        if path.suffix in _HDF5:
+            model = legacy_layers.load_hdf5(path)
+        else:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises nearly everything: of zipfile, json, h5py and its own
+        raise ValueError(f"the model file {str(path)!r} cannot be loaded: {_reason(error)}") from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"the file {str(path)!r} holds a {type(model).__name__}; expected a Keras model.")
+    return model
+
+
+def check_model_file(path: str | os.PathLike[str]) -> None:
+    """Checks that a path can be that of a model file, before anything is loaded.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is a folder or another kind of file; the message says how such a model can be used.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise ValueError(_about_folder(path))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {str(path)!r}. Save one with model.save('model.keras').")
+    way_out = next((way_out for suffix, way_out in _WAYS_OUT.items() if path.name.endswith(suffix)), None)
+    if way_out or path.suffix not in FORMATS:
+        reason = f" {way_out[0].upper()}{way_out[1:]}" if way_out else " Save it"
+        raise ValueError(
+            f"a model file must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, and hold a whole Keras model; received "
+            f"{str(path)!r}.{reason} with model.save('model.keras')."
+        )
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise ValueError(_NOT_WHOLE.format(path=str(path)))
+    if path.suffix in _HDF5 and not h5py.is_hdf5(path):
+        raise ValueError(_NOT_WHOLE.format(path=str(path)))
+
+
+_NOT_WHOLE = (
+    "the model file {path!r} is not what Keras saves: truncated, or another file, perhaps a web page. Fetch or save it again."
+)
+
+
+def _about_folder(path: Path) -> str:
+    if (path / "saved_model.pb").is_file():
+        return (
+            f"{str(path)!r} is a TensorFlow SavedModel, which scripts do not read. Save the Keras model that it was exported "
+            "from with model.save('model.keras'); or wrap it in Python, "
+            f"keras.layers.TFSMLayer({str(path)!r}, call_endpoint='serve'), and {_IN_PYTHON}."
+        )
+    if (path / "manifest.json").is_file():
+        return f"{str(path)!r} is a folder that a step wrote, and no model file. Pass it as --trained_model."
+    return f"{str(path)!r} is a folder; expected a model file. Save one with model.save('model.keras')."
+
+
+def _reason(error: Exception) -> str:
+    told = str(error)
+    if re.search("safe_mode|[Uu]nsafe|[` ]Lambda[` ]", told):
+        return (
+            "it holds code, as a Lambda layer does, which is never run from a file. Write that layer as a class with "
+            f"@keras.saving.register_keras_serializable, or {_IN_PYTHON}."
+        )
+    if re.search("TFOpLambda|SlicingOpLambda", told):
+        return (
+            "Keras 2 wrote it, with operations of TensorFlow between its layers, which Keras 3 does not read. Load it in "
+            f"Python with tf_keras.models.load_model, and {_IN_PYTHON}, as lambda images: model(images)."
+        )
+    unknown = re.search("Could not locate class '([^']+)'|Unknown layer: '?([A-Za-z0-9_>]+)", told)
+    if unknown:
+        return (
+            f"the layer {(unknown[1] or unknown[2]).split('>')[-1]!r} is not one of Keras. Name the module that registers it, "
+            f"as --import_module=mine in a script, or {_IN_PYTHON}, where its class is known."
+        )
+    return f"Keras does not read it as a model: {_last_line(error)}"
+
+
+def _last_line(error: Exception) -> str:
+    """Returns the last line of an error's message that tells something: Keras puts configurations before the reason."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("[", "<", "List of objects"))]
+    reason = (told or [""])[-1].removeprefix("Exception encountered: ")
+    if len(reason) > _MOST_CHARACTERS:
+        reason = f"{reason[:_MOST_CHARACTERS]} ..."
+    return reason if " " in reason else f"{type(error).__name__}: {reason}".removesuffix(": ")
+
+
+def application_names() -> list[str]:
+    """Returns the names of the networks of `keras.applications`, in alphabetical order."""
+    return sorted(name for name in dir(keras.applications) if name[0].isupper())
+
+
+def preprocessing_names() -> list[str]:
+    """Returns the modules of `keras.applications` that have a `preprocess_input`, in alphabetical order."""
+    modules = {name: getattr(keras.applications, name) for name in dir(keras.applications) if name[0].islower()}
+    return sorted(name for name, module in modules.items() if callable(getattr(module, "preprocess_input", None)))
+
+
+def scaling_of(module: str) -> PixelScaling:
+    """Returns what the `preprocess_input` of a module of `keras.applications` does, such as that of "resnet50".
+
+    Raises:
+        ValueError: If there is no such module, the message offering the nearest name.
+    """
+    check_name(module, preprocessing_names(), "module of keras.applications")
+    return PixelScaling.of(getattr(keras.applications, module).preprocess_input)
+
+
+def application(name: str, *, weights: str | None = "imagenet") -> tuple[keras.Model, PixelScaling]:
+    """Builds a network of `keras.applications`, and tells what it makes of colors first.
+
+    Args:
+        name: As Keras spells it, such as "MobileNetV2".
+        weights: "imagenet", which Keras downloads once, or a file of weights for this network; None for random ones.
+
+    Returns:
+        The network, from what its `preprocess_input` returns to probabilities, and the scaling that `on_pixels` takes.
+
+    Raises:
+        ValueError: If there is no such network, the message offering the nearest name, or if the weights do not fit.
+        ConnectionError: If the weights cannot be downloaded.
+
+    Example:
+        >>> model = on_pixels(*application("MobileNetV2"))
+    """
+    check_name(name, application_names(), "network of keras.applications")
+    constructor: Callable[..., Any] = getattr(keras.applications, name)
+    module = constructor.__module__.rsplit(".", 1)[-1]
+    try:
+        model = constructor(weights=weights)
+    except Exception as error:
+        if "URL fetch failure" in str(error):
+            raise ConnectionError(
+                f"the weights of {name} could not be downloaded: {_first_line(error)}. Keras keeps what it downloaded in "
+                "~/.keras/models; put the file there, name a file of weights, or use random ones."
+            ) from error
+        raise ValueError(f"{name} does not take the weights {weights!r}: {_first_line(error)}") from error
+    return model, scaling_of(module)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,37 @@
+"""What single units respond to, compared with random directions of the same layer."""
+
+from intriguing.units.attributes import Attributes, attributes_from_table, attributes_of_classes, attributes_of_kinds
+from intriguing.units.basis_test import BasisTest, compare_bases, false_discovery_rates
+from intriguing.units.coherence import Coherence, Measured, measure_coherence
+from intriguing.units.direction_records import DirectionRecord, Projections, record_directions
+from intriguing.units.directions import fractional_rotations, haar_bases, random_directions
+from intriguing.units.feature_moments import FeatureMoments, feature_covariance, feature_moments
+from intriguing.units.unit_analysis import MEASURES, SCALINGS, TopImages, UnitAnalysis, UnitSettings, analyze_units
+
+__all__ = [
+    "MEASURES",
+    "SCALINGS",
+    "Attributes",
+    "BasisTest",
+    "Coherence",
+    "DirectionRecord",
+    "FeatureMoments",
+    "Measured",
+    "Projections",
+    "TopImages",
+    "UnitAnalysis",
+    "UnitSettings",
+    "analyze_units",
+    "attributes_from_table",
+    "attributes_of_classes",
+    "attributes_of_kinds",
+    "compare_bases",
+    "false_discovery_rates",
+    "feature_covariance",
+    "feature_moments",
+    "fractional_rotations",
+    "haar_bases",
+    "measure_coherence",
+    "random_directions",
+    "record_directions",
+]

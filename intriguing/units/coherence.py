@@ -1,0 +1,105 @@
+"""How much the images that excite a direction have in common, told by their attributes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from intriguing.units.direction_records import DirectionRecord
+
+_DIRECTIONS_AT_ONCE = 4096  # histograms of more would be held in memory twice
+
+
+class Coherence(NamedTuple):
+    """Four measures of every direction. A larger value is more coherent, but for the entropy."""
+
+    purity: tf.Tensor  # [directions], share of the top images that have the commonest attribute among them, in [0, 1]
+    label_entropy: tf.Tensor  # [directions], entropy of the attributes of the top images, in bits
+    class_selectivity: tf.Tensor  # [directions], how far one attribute's mean stands out from the others', in [0, 1]
+    best_auc: tf.Tensor  # [directions], area under the ROC curve of the attribute that the direction tells best, in [0, 1]
+
+
+class Measured(NamedTuple):
+    """Directions with their coherence, and the attribute that each is about."""
+
+    coherence: Coherence
+    top_attribute: tf.Tensor  # [directions] int32, the commonest among the top images
+    best_attribute: tf.Tensor  # [directions] int32, the one of `best_auc`
+
+
+def measure_coherence(record: DirectionRecord, of_group: tf.Tensor) -> Measured:
+    """Measures how coherent directions are.
+
+    Class selectivity follows Morcos et al., `(m - m_rest) / (m + m_rest)`, m being the mean projection of the attribute with
+    the largest one and m_rest that of all other images. It needs values that are not negative, so that projections are counted
+    from the least one of their direction; for a rectified unit that is ever silent, that is the published measure.
+
+    The area under the curve is read from histograms: values in one bin count as tied.
+
+    Args:
+        record: Of a pass over the images.
+        of_group: Bool `[groups, attributes]`, the attributes of the images of each group.
+
+    Returns:
+        A `Measured`; without NaN, also where a direction is constant: its selectivity is 0, its area 0.5.
+
+    References:
+        Morcos et al., On the importance of single directions for generalization, 2018, appendix A.1.
+    """
+    has = tf.cast(of_group, tf.float32)
+    purity, top_attribute, entropy = _of_the_top(tf.gather(has, record.top_groups))
+    areas = tf.concat([_compiled_areas(tuple(counts.shape))(counts, has) for counts in _pieces(record.counts)], axis=0)
+    coherence = Coherence(
+        purity=purity,
+        label_entropy=entropy,
+        class_selectivity=_selectivity(record, has),
+        best_auc=tf.reduce_max(areas, axis=1),
+    )
+    return Measured(coherence, top_attribute, tf.argmax(areas, axis=1, output_type=tf.int32))
+
+
+def _pieces(counts: tf.Tensor) -> list[tf.Tensor]:
+    return [counts[start : start + _DIRECTIONS_AT_ONCE] for start in range(0, counts.shape[0], _DIRECTIONS_AT_ONCE)]
+
+
+def _of_the_top(attributes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Takes `[directions, k, attributes]`."""
+    shares = tf.reduce_mean(attributes, axis=1)
+    distribution = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=1, keepdims=True))
+    entropy = -tf.reduce_sum(tf.math.xlogy(distribution, distribution), axis=1) / tf.math.log(2.0)
+    return tf.reduce_max(shares, axis=1), tf.argmax(shares, axis=1, output_type=tf.int32), entropy
+
+
+def _selectivity(record: DirectionRecord, has: tf.Tensor) -> tf.Tensor:
+    sizes = tf.cast(record.group_sizes, tf.float32)
+    above_least = record.sums - record.least[:, tf.newaxis] * sizes
+    members, total = tf.linalg.matvec(has, sizes, transpose_a=True), tf.reduce_sum(sizes)
+    of_members = tf.matmul(above_least, has)
+    of_others = tf.reduce_sum(above_least, axis=1, keepdims=True) - of_members
+    # An attribute that all images have, or none, has no other side.
+    splits = (members > 0.0) & (members < total)
+    means = tf.where(splits, tf.math.divide_no_nan(of_members, members), -1.0)
+    rest = tf.math.divide_no_nan(of_others, total - members)
+    best = tf.argmax(means, axis=1, output_type=tf.int32)
+    mean, rest = (tf.maximum(tf.gather(values, best, batch_dims=1), 0.0) for values in (means, rest))
+    return tf.math.divide_no_nan(mean - rest, mean + rest)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_areas(shape: tuple[int, ...]) -> Any:
+    """Compiles `_areas` for counts of this shape: one function for all shapes would be warned of as traced too often."""
+    del shape
+    return tf.function(functools.partial(_areas), autograph=False, jit_compile=True)
+
+
+def _areas(counts: tf.Tensor, has: tf.Tensor) -> tf.Tensor:
+    """Returns the area under the ROC curve of every attribute, `[directions, attributes]`."""
+    by_group = tf.cast(counts, tf.float32)
+    with_attribute = tf.einsum("dgb,ga->dab", by_group, has)
+    without = tf.reduce_sum(by_group, axis=1, keepdims=True) - with_attribute
+    below = tf.cumsum(without, axis=2, exclusive=True) + 0.5 * without
+    won = tf.reduce_sum(with_attribute * below, axis=2)
+    pairs = tf.reduce_sum(with_attribute, axis=2) * tf.reduce_sum(without, axis=2)
+    return tf.where(pairs > 0.0, tf.math.divide_no_nan(won, pairs), 0.5)

@@ -1,0 +1,229 @@
+"""The paper's question to one layer, answered: are single units more meaningful than random directions of their space?"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from intriguing.models.functional import Classifier
+from intriguing.names import check_name
+from intriguing.units.attributes import Attributes
+from intriguing.units.basis_test import BasisTest, check_num_bases, compare_bases
+from intriguing.units.coherence import Coherence, Measured, measure_coherence
+from intriguing.units.direction_records import NUM_BINS, Projections, record_directions
+from intriguing.units.directions import fractional_rotations, haar_bases
+from intriguing.units.example_batches import ExampleSource, as_examples, has_groups
+from intriguing.units.feature_moments import FeatureMoments, feature_covariance, feature_moments
+from intriguing.units.feature_passes import kept_features
+
+_logger = logging.getLogger(__name__)
+
+SCALINGS = ("none", "standardized", "whitened")
+"""Features as they are; each with variance one; or, besides, uncorrelated, each staying as near to itself as it can."""
+
+MEASURES = {"purity": True, "label_entropy": False, "class_selectivity": True, "best_auc": True}
+"""The fields of `Coherence`, and whether larger is more coherent."""
+
+_MOST_CELLS = 2**27  # of the histograms of one pass, half a gigabyte
+_LEAST_VARIANCE_SHARE = 1e-6  # of the largest eigenvalue: what whitening would blow up beyond is rounding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitSettings:
+    """How the natural basis is compared with random ones.
+
+    Attributes:
+        num_top: Images kept of each direction.
+        num_random_bases: Haar-random bases to compare with.
+        alphas: Where the way from the natural basis (0) to a random one (1) is looked at in between.
+        num_ways: How many such ways; at most `num_random_bases`.
+        scaling: One of `SCALINGS`; unscaled, a random direction is ruled by the units of the largest variance.
+        max_units: Of a larger layer, so many units are drawn at random, and bases are those of the space that they span.
+        seed: Of all draws.
+    """
+
+    num_top: int = 10
+    num_random_bases: int = 100
+    alphas: tuple[float, ...] = (0.25, 0.5, 0.75)
+    num_ways: int = 10
+    scaling: str = "standardized"
+    max_units: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_num_bases(self.num_random_bases)
+        check_name(self.scaling, SCALINGS, "scaling")
+        if not all(0.0 < alpha < 1.0 for alpha in self.alphas):
+            raise ValueError(f"alphas must lie between 0 and 1; received {self.alphas}. Both ends are always there.")
+        if not 1 <= self.num_ways <= self.num_random_bases:
+            raise ValueError(f"num_ways must be from 1 to num_random_bases, {self.num_random_bases}; received {self.num_ways}.")
+        if self.max_units < 2:
+            raise ValueError(f"max_units must be at least 2, for a basis to turn in; received {self.max_units}.")
+
+
+class TopImages(NamedTuple):
+    """The images that most excite some directions, the strongest first."""
+
+    values: tf.Tensor  # [directions, k], the projections of their scaled features
+    examples: tf.Tensor  # [directions, k] int32, their places in the data
+
+
+class UnitAnalysis(NamedTuple):
+    """One layer: its units, as many random directions, and the comparison of many random bases.
+
+    The measures are in the order of `MEASURES`.
+    """
+
+    units: tf.Tensor  # [units] int32, which features were compared
+    num_features: int  # of the layer
+    num_constant: int  # features that never change; they are no units
+    natural: Measured  # of the units
+    natural_top: TopImages
+    random: Measured  # of the first random basis
+    random_top: TopImages
+    tests: tuple[BasisTest, ...]  # one for each measure
+    alphas: tf.Tensor  # [alphas], from 0 to 1
+    along_ways: tf.Tensor  # [alphas, ways, measures], means over the directions of a basis
+
+
+def analyze_units(
+    features: Classifier, examples: ExampleSource, attributes: Attributes, *, settings: UnitSettings = UnitSettings()
+) -> UnitAnalysis:
+    """Compares the units of a layer with random bases of their space.
+
+    Two passes over the images: one for the scale of the features, one for all directions at once; whitening takes a third. With
+    hundreds of groups, whose histograms would not fit into memory, the features of all images are kept there instead, and the
+    directions measured in parts. Runs under the strategy in whose scope it is called.
+
+    Args:
+        features: From images to features, such as `models.features_at(model, "hidden1")`.
+        examples: A `tf.data.Dataset` of batches or of single images, or arrays, of `(images, groups)` or of images alone, in
+            the order of the example ids. The groups are those of `attributes`: `attributes.groups`, or class labels, as
+            integers or one-hot rows, for `attributes_of_classes`.
+        attributes: What is known of the images.
+        settings: How to compare.
+
+    Returns:
+        A `UnitAnalysis`.
+
+    Raises:
+        ValueError: If fewer than two features change, if there are fewer images than `num_top`, if a feature is not finite, or
+            if groups are out of range or not as many as the images.
+        TypeError: If images are not floating point, if they can be read only once, or if groups are not integers.
+
+    References:
+        Szegedy et al., Intriguing properties of neural networks, 2014, section 3. Bau et al., Network Dissection, 2017, section
+        3.2, who turned the basis of a layer and counted concepts.
+    """
+    _warn_if_none_share(attributes)
+    examples = as_examples(examples, features, groups=attributes.groups)
+    moments = feature_moments(features, examples)
+    if not has_groups(examples) and int(moments.num_examples) != len(attributes.groups):
+        raise ValueError(
+            f"attributes must be those of the images; received {int(moments.num_examples)} images, and groups of "
+            f"{len(attributes.groups)}."
+        )
+    if int(moments.num_examples) < settings.num_top:
+        raise ValueError(
+            f"num_top must be at most {int(moments.num_examples)}, the number of images; received {settings.num_top}. Ask for "
+            "fewer."
+        )
+    units, num_constant = _chosen_units(moments, settings)
+    scaling = _scaling(features, examples, units, moments, settings.scaling)
+    bases = haar_bases(settings.num_random_bases, units.shape[0], seed=settings.seed)
+    ways = fractional_rotations(bases[: settings.num_ways], tf.constant(settings.alphas, tf.float32))
+    every = tf.concat([tf.eye(units.shape[0])[tf.newaxis], bases, tf.reshape(ways, [-1, *bases.shape[1:]])], axis=0)
+    directions = tf.reshape(every, [-1, units.shape[0]])
+    kernel = tf.matmul(scaling, directions, transpose_b=True)
+    offset = -tf.linalg.matvec(kernel, tf.gather(moments.mean, units), transpose_a=True)
+    measured, top = _measured(features, examples, Projections(units, kernel, offset), attributes, settings.num_top)
+    return _compared(units, moments.mean.shape[0], num_constant, measured, top, settings)
+
+
+def _warn_if_none_share(attributes: Attributes) -> None:
+    sizes = np.bincount(attributes.groups, minlength=len(attributes.of_group))
+    if np.max(sizes @ attributes.of_group, initial=0) < 2:
+        _logger.warning(
+            "No two images have an attribute in common, so that the tests say nothing of units. Pass a table of attributes, or "
+            "kinds of classes."
+        )
+
+
+def _measured(
+    features: Classifier, examples: ExampleSource, projections: Projections, attributes: Attributes, num_top: int
+) -> tuple[Measured, TopImages]:
+    """Measures all directions, in several passes where their histograms would not fit into memory at once."""
+    num_directions, num_groups = projections.offset.shape[0], len(attributes.of_group)
+    at_once = max(1, _MOST_CELLS // (num_groups * NUM_BINS))
+    if num_directions > at_once:  # over what the network answered, which takes less than the histograms
+        examples = kept_features(features, examples, projections.units)
+        features, projections = tf.identity, projections._replace(units=tf.range(projections.units.shape[0]))
+    parts = []
+    for begin in range(0, num_directions, at_once):
+        kernel, offset = projections.kernel[:, begin : begin + at_once], projections.offset[begin : begin + at_once]
+        part = Projections(projections.units, kernel, offset)
+        record = record_directions(features, examples, part, num_groups=num_groups, num_top=num_top)
+        measured = measure_coherence(record, tf.constant(attributes.of_group))
+        parts.append((measured, TopImages(record.top_values, record.top_examples)))
+    return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
+
+
+def _compared(
+    units: tf.Tensor, num_features: int, num_constant: int, measured: Measured, top: TopImages, settings: UnitSettings
+) -> UnitAnalysis:
+    number, last = units.shape[0], 1 + settings.num_random_bases
+    by_basis = Coherence(*(tf.reshape(values, [-1, number]) for values in measured.coherence))
+    tests = tuple(
+        compare_bases(values[0], values[1:last], larger_is_coherent=MEASURES[name], seed=settings.seed)
+        for name, values in by_basis._asdict().items()
+    )
+    means = tf.stack([tf.reduce_mean(values, axis=1) for values in by_basis], axis=-1)
+    natural = tf.repeat(means[:1], settings.num_ways, axis=0)
+    between = tf.reshape(means[last:], [len(settings.alphas), settings.num_ways, len(MEASURES)])
+    return UnitAnalysis(
+        units=units,
+        num_features=num_features,
+        num_constant=num_constant,
+        natural=_rows(measured, 0, number),
+        natural_top=_rows(top, 0, number),
+        random=_rows(measured, number, 2 * number),
+        random_top=_rows(top, number, 2 * number),
+        tests=tests,
+        alphas=tf.constant([0.0, *settings.alphas, 1.0]),
+        along_ways=tf.concat([natural[tf.newaxis], between, means[tf.newaxis, 1 : 1 + settings.num_ways]], axis=0),
+    )
+
+
+def _rows(structure: Any, start: int, stop: int) -> Any:
+    return tf.nest.map_structure(lambda tensor: tensor[start:stop], structure)
+
+
+def _chosen_units(moments: FeatureMoments, settings: UnitSettings) -> tuple[tf.Tensor, int]:
+    changing = tf.where(moments.greatest > moments.least)[:, 0]
+    num_changing, num_features = int(changing.shape[0]), int(moments.mean.shape[0])
+    if num_changing < 2:
+        raise ValueError(
+            f"at least two features must change from image to image, for a basis to turn in; {num_changing} of {num_features} "
+            "do. Choose another layer."
+        )
+    drawn = np.random.default_rng(settings.seed).permutation(num_changing)[: settings.max_units]
+    return tf.cast(tf.gather(changing, np.sort(drawn)), tf.int32), num_features - num_changing
+
+
+def _scaling(
+    features: Classifier, examples: ExampleSource, units: tf.Tensor, moments: FeatureMoments, scaling: str
+) -> tf.Tensor:
+    """Returns the matrix `[units, units]` that scales the units."""
+    if scaling == "none":
+        return tf.eye(units.shape[0])
+    if scaling == "standardized":
+        return tf.linalg.diag(tf.math.rsqrt(tf.gather(moments.variance, units)))
+    variances, vectors = tf.linalg.eigh(feature_covariance(features, examples, units, moments.mean))
+    kept = variances > _LEAST_VARIANCE_SHARE * variances[-1]
+    scales = tf.where(kept, tf.math.rsqrt(tf.where(kept, variances, 1.0)), 0.0)
+    # Turned back after scaling: of all ways to whiten, this one moves the features least.
+    return tf.matmul(vectors * scales, vectors, transpose_b=True)

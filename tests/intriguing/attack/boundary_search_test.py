@@ -1,0 +1,202 @@
+"""The walk along the decision boundary, against the exact floor of linear classifiers."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.attack import objective
+from intriguing.attack.boundary_search import BoundaryProblem, BoundaryWalk, walk_the_boundary
+from intriguing.pixels import PixelBox
+
+pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
+
+from tests.oracles.linear_classifier import nearest_of_class, random_classifier, two_class_closed_form
+
+BOX = PixelBox()
+NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 50, 6, 16
+BUDGET = 300
+RTOL_MEAN = 5e-4  # the boundary is crossed by what rounding could take back; the walk stops at 2e-4 of the distance
+RTOL_WORST = 5e-3
+RTOL_FLOOR = 1e-4  # float32 logits against a floor in float64
+RTOL_BATCH = 2e-3  # rounding may decide whether a walk has arrived, which is believed within 2e-4 of the distance
+SHORT_WALK = BoundaryWalk(num_starts=2)
+
+
+def linear_problem(num_classes=NUM_CLASSES, *, budget=BUDGET, digits=False, seed=0):
+    rng = np.random.default_rng(seed)
+    classifier = random_classifier(rng, NUM_PIXELS, num_classes)
+    images = rng.normal(0.3, 0.8, size=(NUM_IMAGES, NUM_PIXELS)) if digits else rng.uniform(size=(NUM_IMAGES, NUM_PIXELS))
+    images = np.clip(images, 0.0, 1.0).astype(np.float32)
+    labels = classifier(images).numpy().argmax(axis=1)
+    wanted = ((labels + 1 + rng.integers(num_classes - 1, size=NUM_IMAGES)) % num_classes).astype(np.int32)
+    rivals = ~objective.accepted_classes(tf.constant(wanted), num_classes, targeted=True)
+    budgets = tf.constant(np.broadcast_to(budget, [NUM_IMAGES]).astype(np.int32))
+    images = tf.constant(images)
+    scale = objective.scale_against_tiny(classifier(images), 2.0**-24)
+    return classifier, BoundaryProblem(images, images, tf.constant(wanted), rivals, budgets, budgets, scale)
+
+
+def walked(classifier, problem, *, walk=SHORT_WALK, num_lanes=16):
+    kernel, bias = (tf.constant(weights, tf.float32) for weights in classifier)
+    return compiled(walk, num_lanes)(kernel, bias, problem)
+
+
+@functools.cache
+def compiled(walk, num_lanes):
+    """As the attack does; eagerly the same takes minutes."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def program(kernel, bias, problem):
+        return walk_the_boundary(
+            lambda weights: lambda images: images @ weights[0] + weights[1], [kernel, bias], problem, pixel_box=BOX, walk=walk,
+            num_rivals=problem.rivals.shape[1] - 1, num_lanes=num_lanes,
+        )  # fmt: skip
+
+    return program
+
+
+def cost_of_a_step(num_rivals):
+    """A gradient for each margin, and eight forward passes at half."""
+    return num_rivals + 4
+
+
+@pytest.mark.parametrize("digits", [False, True], ids=["gray", "digits"])
+def test_ends_at_the_exact_floor_of_a_linear_classifier(digits):
+    classifier, problem = linear_problem(digits=digits)
+    found = walked(classifier, problem)
+    floors = [
+        nearest_of_class(classifier, image, int(target)).floor
+        for image, target in zip(problem.clean.numpy(), problem.wanted, strict=True)
+    ]
+    ratios = found.length.numpy() / floors
+    assert ratios.mean() <= 1.0 + RTOL_MEAN
+    assert ratios.max() <= 1.0 + RTOL_WORST
+    assert ratios.min() >= 1.0 - RTOL_FLOOR
+
+
+def test_reaches_the_closed_form_where_there_are_two_classes_and_no_bound_is_near():
+    classifier, problem = linear_problem(2)
+    gray = 0.5 + 0.02 * (problem.clean - 0.5)
+    # The margin at the center of the box is made small, so that no pixel has far to go.
+    bias = classifier.bias - classifier.logits(np.full(NUM_PIXELS, 0.5)).astype(np.float32)
+    classifier = classifier._replace(bias=bias)
+    wanted = tf.argmin(classifier(gray), axis=1, output_type=tf.int32)
+    rivals = ~objective.accepted_classes(wanted, 2, targeted=True)
+    found = walked(classifier, problem._replace(clean=gray, start=gray, wanted=wanted, rivals=rivals))
+    optimum = [two_class_closed_form(classifier, image, int(k)) for image, k in zip(gray.numpy(), wanted, strict=True)]
+    # A length of 0.02 in logits of size one: the margin that success requires beyond rounding is a good part of it.
+    slope = np.linalg.norm(classifier.kernel[:, 0] - classifier.kernel[:, 1])
+    beyond = 2.0 * problem.scale.resolution(classifier(problem.clean)).numpy() / slope
+    assert np.all(found.length.numpy() >= np.multiply(1.0 - RTOL_FLOOR, optimum))
+    assert np.all(found.length.numpy() <= np.multiply(1.0 + RTOL_WORST, optimum) + beyond)
+
+
+def test_never_leaves_the_box_and_reports_what_it_returns():
+    classifier, problem = linear_problem(digits=True)
+    found = walked(classifier, problem)
+    assert bool(tf.reduce_all(BOX.contains(found.position)))
+    np.testing.assert_allclose(found.length, tf.norm(found.position - problem.clean, axis=1), rtol=1e-5)
+    assert bool(tf.reduce_all(problem.scale.reached(classifier(found.position), ~problem.rivals)))
+
+
+def test_all_walks_arrive_within_the_budget_on_a_linear_classifier():
+    found = walked(*linear_problem())
+    assert bool(tf.reduce_all(found.arrived))
+    assert int(tf.reduce_max(found.num_evaluations)) < BUDGET
+
+
+def test_walks_that_agree_spare_the_rest_and_there_is_but_one_valley_in_a_linear_world():
+    classifier, problem = linear_problem()
+    spared = walked(classifier, problem, walk=BoundaryWalk(num_starts=6, num_agreeing=2))
+    all_six = walked(classifier, problem, walk=BoundaryWalk(num_starts=6, num_agreeing=6))
+    assert bool(tf.reduce_all(spared.arrived & all_six.arrived))
+    assert np.mean(spared.num_evaluations) < 0.6 * np.mean(all_six.num_evaluations)
+    np.testing.assert_allclose(spared.length, all_six.length, rtol=RTOL_BATCH)
+
+
+def test_every_row_keeps_to_its_own_budget():
+    step = cost_of_a_step(SHORT_WALK.num_rivals)
+    budgets = np.arange(NUM_IMAGES) * 4  # some of them not a whole number of steps
+    found = walked(*linear_problem(budget=budgets), num_lanes=5)
+    spent = found.num_evaluations.numpy()
+    assert np.all(spent <= budgets)
+    assert np.all(spent % step == 0)
+    unfinished = ~found.arrived.numpy()
+    assert np.all(spent[unfinished] + step > budgets[unfinished])  # and makes use of it
+
+
+@pytest.mark.parametrize("budget", [0, 6])
+def test_a_budget_below_the_price_of_a_step_finds_nothing_and_spends_nothing(budget):
+    found = walked(*linear_problem(budget=budget))
+    assert np.all(np.isposinf(found.length))
+    assert not found.arrived.numpy().any()
+    np.testing.assert_array_equal(found.num_evaluations, 0)
+
+
+def test_a_class_that_the_box_does_not_contain_is_infinitely_far():
+    classifier, problem = linear_problem()
+    wanted = tf.zeros([NUM_IMAGES], tf.int32)
+    rivals = ~objective.accepted_classes(wanted, NUM_CLASSES, targeted=True)
+    bias = classifier.bias.copy()
+    bias[0] = -1e4
+    found = walked(classifier._replace(bias=bias), problem._replace(wanted=wanted, rivals=rivals))
+    assert np.all(np.isposinf(found.length))
+    assert not found.arrived.numpy().any()
+    assert np.isfinite(found.position).all()
+    assert np.all(found.num_evaluations <= BUDGET)
+
+
+@pytest.mark.parametrize("num_lanes", [1, 5, 100])
+def test_a_row_ignores_the_number_of_lanes(num_lanes):
+    classifier, problem = linear_problem()
+    reference, found = walked(classifier, problem), walked(classifier, problem, num_lanes=num_lanes)
+    np.testing.assert_allclose(found.length, reference.length, rtol=RTOL_BATCH)
+
+
+def test_a_row_ignores_its_batch():
+    classifier, problem = linear_problem()
+    together = walked(classifier, problem)
+    for rows in (slice(0, 1), slice(7, 12)):
+        alone = walked(classifier, tf.nest.map_structure(lambda tensor, rows=rows: tensor[rows], problem))
+        np.testing.assert_allclose(alone.length, together.length[rows], rtol=RTOL_BATCH)
+
+
+@pytest.mark.parametrize("setting", ["num_starts", "num_agreeing", "long_steps", "short_steps", "num_rivals", "num_candidates"])
+def test_settings_refuse_a_number_below_one(setting):
+    with pytest.raises(ValueError, match=f"{setting} must be at least 1; received 0"):
+        BoundaryWalk(**{setting: 0})
+
+
+def test_settings_refuse_to_remember_fewer_planes_than_a_step_adds():
+    with pytest.raises(ValueError, match="num_planes must be at least num_rivals, 3; received 2"):
+        BoundaryWalk(num_planes=2)
+
+
+@pytest.mark.parametrize("setting", ["noise", "tolerance"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_settings_refuse_what_is_not_positive(setting, value):
+    with pytest.raises(ValueError, match=f"{setting} must be positive; received {value}"):
+        BoundaryWalk(**{setting: value})
+
+
+def test_a_walk_that_goes_once_ends_with_its_steps_where_it_found_something():
+    classifier, problem = linear_problem()
+    steps = {"num_starts": 1, "long_steps": 3, "short_steps": 2, "scales": (0.0, 1.0, 3.0), "tolerance": 1e-9}
+    cost = 3 + 2  # a gradient for each rival, and three forward passes at half, rounded up
+    found = walked(classifier, problem, walk=BoundaryWalk(once=True, **steps))
+    anew = walked(classifier, problem, walk=BoundaryWalk(**steps))
+    ended = np.isfinite(found.length.numpy())
+    assert ended.any()
+    assert found.num_evaluations.numpy()[ended].max() <= BUDGET // 2
+    np.testing.assert_array_equal(found.num_evaluations.numpy() % cost, 0)
+    restless = ~anew.arrived.numpy()
+    assert restless.any()
+    assert anew.num_evaluations.numpy()[restless].min() > BUDGET - cost
+    assert np.all(anew.length <= found.length + 1e-6)
+
+
+def test_scales_out_of_order_are_refused():
+    with pytest.raises(ValueError, match=r"scales must be at least one, in increasing order; received \(1.0, 0.0\)."):
+        BoundaryWalk(scales=(1.0, 0.0))

@@ -1,0 +1,93 @@
+"""Claims about what a classifier answers."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.evaluation.predictions import predict
+from intriguing.models.networks.zoo import build
+from tests.oracles.our_words import assert_in_our_words
+
+
+@pytest.fixture(scope="module")
+def images():
+    return tf.random.stateless_uniform([23, 28, 28, 1], seed=[1, 2])
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 23, 1000])
+def test_agrees_with_the_model_for_numbers_that_are_no_multiple_of_the_batch(images, batch_size):
+    model = build("FC100-100-10")
+    answers = predict(model, images, batch_size=batch_size)
+    assert answers.dtype == tf.int32
+    np.testing.assert_array_equal(answers, np.argmax(model(images), axis=1))
+
+
+def test_answers_for_a_callable(images):
+    def brightness(pictures):
+        return tf.reshape(pictures, [-1, 784])[:, :3]
+
+    np.testing.assert_array_equal(predict(brightness, images, batch_size=5), np.argmax(brightness(images), axis=1))
+
+
+def test_a_softmax_at_the_end_does_not_change_the_answers(images):
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
+    np.testing.assert_array_equal(predict(model, images), np.argmax(model(images), axis=1))
+
+
+def test_images_are_checked_as_by_the_attack(images):
+    model, array = build("FC10(1)"), images.numpy()
+    expected = predict(model, images)
+    np.testing.assert_array_equal(predict(model, array.tolist()), expected)
+    np.testing.assert_array_equal(predict(model, array.astype(np.float64)), expected)
+    assert predict(model, []).shape == predict(model, array[:0]).shape == (0,)
+    broken = np.where(np.arange(23).reshape(-1, 1, 1, 1) == 4, np.nan, array)
+    for wrong, error, words in [
+        (
+            (255 * array).astype(np.uint8),
+            TypeError,
+            "images must be floating point; received uint8. Cast them to float32 for a",
+        ),
+        (broken, ValueError, "images must be finite numbers; received 784 NaN"),
+        (array[0, 0, 0], ValueError, "images must be a batch"),
+        ("digits", TypeError, "images must be an array or a tensor"),
+        (array[:, :5], ValueError, "does not accept images of shape"),
+    ]:
+        with pytest.raises(error, match=words) as raised:
+            predict(model, wrong)
+        assert_in_our_words(raised.value)
+    with pytest.raises(ValueError, match="batch_size must be a positive integer; received 0"):
+        predict(model, images, batch_size=0)
+
+
+def test_an_image_whose_outputs_are_nan_has_no_class(images):
+    def classifier(pictures):
+        pixels = tf.reshape(pictures, [-1, 784])[:, :3]
+        return tf.where(pixels[:, :1] > 0.5, float("nan"), pixels)
+
+    outputs = classifier(images).numpy()
+    expected = np.where(np.isnan(outputs).any(axis=1), -1, np.argmax(outputs, axis=1))
+    assert -1 in expected and max(expected) >= 0
+    np.testing.assert_array_equal(predict(classifier, images), expected)
+    with pytest.raises(ValueError, match="returns NaN for every image. Check its weights"):
+        predict(lambda pictures: float("nan") * classifier(pictures), images)
+
+
+@pytest.mark.parametrize(("offset", "threshold"), [(0.0, 0.5), (-0.3, 0.0)])
+def test_one_output_that_cannot_be_followed_is_a_probability_where_all_values_are(images, offset, threshold):
+    classifier = tf.function(lambda pictures: tf.reshape(pictures, [-1, 784])[:, :1] + offset)
+    expected = classifier(images).numpy()[:, 0] > threshold
+    with (
+        contextlib.nullcontext() if offset else pytest.warns(UserWarning, match="do not tell whether .* Pass a classifier that")
+    ):
+        np.testing.assert_array_equal(predict(classifier, images, batch_size=10), expected.astype(int))
+
+
+def test_answers_anew_after_training(images):
+    model = build("FC10(1)")
+    predict(model, images)
+    bias = model.get_layer("logits").bias
+    bias.assign(1000.0 * tf.one_hot(7, 10))
+    np.testing.assert_array_equal(predict(model, images), np.full(23, 7))

@@ -1,0 +1,36 @@
+"""Transfer rates on cases counted by hand."""
+
+import math
+
+import tensorflow as tf
+
+from intriguing.evaluation.transfer import error_rate, transfer_rates
+from intriguing.statistics.proportions import Proportion
+
+
+def classes(*values):
+    return tf.constant(values, tf.int32)
+
+
+LABELS = classes(0, 1, 2, 3, 4)
+
+
+def test_counts_the_answers_that_are_not_the_label():
+    assert error_rate(classes(0, 1, 1, 3, 0), LABELS) == Proportion(num_events=2, num_trials=5)
+
+
+def test_counts_images_wrong_from_the_start_only_among_all():
+    clean = classes(0, 1, 2, 9, 9)  # the last two were wrong before anything was changed
+    changed = classes(0, 7, 7, 9, 4)  # and one of those has become right
+    assert transfer_rates(changed, clean, LABELS) == (Proportion(3, 5), Proportion(2, 3))
+
+
+def test_finds_no_transfer_where_the_answers_stay_right():
+    assert transfer_rates(LABELS, LABELS, LABELS) == (Proportion(0, 5), Proportion(0, 5))
+
+
+def test_knows_no_rate_among_the_correct_where_none_was_correct():
+    wrong = (LABELS + 1) % 5
+    rates = transfer_rates(wrong, wrong, LABELS)
+    assert rates.on_all.rate == 1.0
+    assert rates.on_correct == Proportion(0, 0) and math.isnan(rates.on_correct.rate)

@@ -1,0 +1,155 @@
+"""One pass over the zoo: build, names, save and reload, one step; and what an unknown name is answered."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.lipschitz import certified_distortion, lipschitz_bound
+from intriguing.models.layer_split import cut_at
+from intriguing.models.networks.fully_connected import fully_connected
+from intriguing.models.networks.zoo import CONSTRUCTORS, PHOTOGRAPH_CONSTRUCTORS, build
+from intriguing.training.supervised import MinibatchTraining, fit_minibatches
+
+NUM_PARAMETERS = {
+    "FC10(1e-4)": 7_850,
+    "FC10(1e-2)": 7_850,
+    "FC10(1)": 7_850,
+    "FC100-100-10": 89_610,
+    "FC100-100-10(dropout)": 89_610,
+    "FC200-200-10": 199_210,
+    "FC123-456-10": 157_669,
+    "AE400-10": 318_010,
+    "ConvNet": 80_202,
+}
+LAYERS = {
+    "FC10(1)": ["pixels", "logits"],
+    "FC100-100-10": ["pixels", "hidden1", "hidden2", "logits"],
+    "FC100-100-10(dropout)": ["pixels", "dropout0", "hidden1", "dropout1", "hidden2", "dropout2", "logits"],
+    "AE400-10": ["pixels", "encoder", "logits"],
+    "ConvNet": ["conv1", "pool1", "conv2", "pool2", "features", "hidden1", "logits"],
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return tf.random.stateless_uniform([4, 28, 28, 1], seed=[0, 0])
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_every_network_builds_saves_reloads_and_learns(name, images, tmp_path):
+    model = build(name)
+    assert model.count_params() == NUM_PARAMETERS[name]
+    assert [layer.name for layer in model.layers] == LAYERS.get(
+        name, LAYERS["FC10(1)"] if "FC10(" in name else LAYERS["FC100-100-10"]
+    )
+    assert model.layers[-1].activation is keras.activations.linear  # logits, not probabilities
+    logits = model(images)
+    assert logits.shape == (4, 10)
+
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(reloaded(images), logits)
+    assert len(reloaded.losses) == len(model.losses)
+
+    batches = tf.data.Dataset.from_tensors((images, tf.constant([1, 2, 3, 4]))).repeat()
+    settings = MinibatchTraining(num_epochs=1, batch_size=4, learning_rate=1e-3)
+    record = fit_minibatches(reloaded, batches, steps_per_epoch=1, settings=settings)
+    assert np.isfinite(record.losses).all()
+    for before, after in zip(model.trainable_variables, reloaded.trainable_variables, strict=True):
+        assert np.any(before.numpy() != after.numpy())
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_the_seed_alone_decides_the_weights(name):
+    first, again, other = (build(name, seed=seed).get_weights() for seed in (3, 3, 4))
+    for weight, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(weight, same)
+    assert all(np.any(weight != another) for weight, another in zip(first, other, strict=True) if weight.any())
+
+
+def test_layers_of_one_network_do_not_share_their_random_numbers():
+    model = build("FC100-100-10")
+    first, second = (model.get_layer(name).kernel.numpy() for name in ("hidden1", "hidden2"))
+    assert abs(np.corrcoef(first[:100].ravel(), second.ravel())[0, 1]) < 0.05  # five standard errors of 10,000 pairs
+
+
+@pytest.mark.parametrize("name", ["FC100-100-10", "AE400-10", "ConvNet"])
+def test_adapts_to_other_images_and_classes(name):
+    model = build(name, image_shape=(16, 20, 3), num_classes=7)
+    assert model(tf.zeros([2, 16, 20, 3])).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("FC10(1e-4)", 1e-4), ("FC10(1e-2)", 1e-2), ("FC10(1)", 1.0)])
+def test_the_lambda_in_the_name_decays_the_kernel_by_half_its_square(name, decay):
+    model = build(name)
+    np.testing.assert_allclose(sum(model.losses), decay / 2 * (model.get_layer("logits").kernel.numpy() ** 2).sum(), rtol=1e-5)
+
+
+def test_dropout_drops_while_training_and_leaves_answers_alone(images):
+    plain, dropping = build("FC100-100-10"), build("FC100-100-10(dropout)")
+    np.testing.assert_array_equal(dropping(images), plain(images))
+    assert np.any(dropping(images, training=True) != plain(images))
+
+
+def test_dropout_adds_nothing_to_a_bound():
+    plain, dropping = build("FC100-100-10"), build("FC100-100-10(dropout)")
+    assert lipschitz_bound(dropping).upper == lipschitz_bound(plain).upper
+    images, labels = tf.random.stateless_uniform([2, 28, 28, 1], seed=[0, 0]), tf.constant([1, 2])
+    certificates = [certified_distortion(model, images, labels).distortion for model in (dropping, plain)]
+    np.testing.assert_array_equal(*certificates)
+    cut = cut_at(dropping, "dropout1")
+    assert (cut.values.lower, cut.values.upper) == (0.0, 1.0)
+
+
+def test_a_share_of_zero_is_no_layer():
+    model = fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.0, 0.5))
+    assert [layer.name for layer in model.layers] == ["pixels", "hidden1", "dropout1", "logits"]
+    with pytest.raises(ValueError, match="dropout must name one share for each of the 2 layers; received 1"):
+        fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.5,))
+
+
+PHOTOGRAPHS = {
+    "AlexNet": (227, 60_965_224),
+    "AlexNet-OWT": (224, 61_100_840),
+    "SqueezeNet": (227, 1_248_424),
+    "SqueezeNet-torchvision": (224, 1_248_424),
+}
+
+
+# Apart from the others: an AlexNet has 61 million weights, and is not trained and saved in passing.
+@pytest.mark.parametrize("name", PHOTOGRAPH_CONSTRUCTORS)
+def test_a_network_for_photographs_has_the_size_and_the_classes_it_was_made_for(name):
+    model = build(name)
+    size, num_parameters = PHOTOGRAPHS[name]
+    assert model.input_shape == (None, size, size, 3) and model.output_shape == (None, 1000)
+    assert model.count_params() == num_parameters
+    assert model.name == name.replace("-", "_")
+    assert model.layers[-1].name == "logits"
+
+
+@pytest.mark.parametrize(("name", "size"), [("AlexNet", 67), ("SqueezeNet", 21)])
+def test_a_network_for_photographs_of_the_smallest_size_saves_reloads_and_learns(name, size, tmp_path):
+    model = build(name, image_shape=(size, size, 3), num_classes=5)
+    photographs = tf.random.stateless_uniform([4, size, size, 3], seed=[0, 0])
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(reloaded(photographs), model(photographs))
+    batches = tf.data.Dataset.from_tensors((photographs, tf.constant([1, 2, 3, 4]))).repeat()
+    settings = MinibatchTraining(num_epochs=1, batch_size=4, learning_rate=1e-3)
+    record = fit_minibatches(reloaded, batches, steps_per_epoch=1, settings=settings)
+    assert np.isfinite(record.losses).all()
+    assert any(np.any(weight != other) for weight, other in zip(model.get_weights(), reloaded.get_weights(), strict=True))
+    (tmp_path / "model.keras").unlink()  # 87 MB
+
+
+def test_digits_are_no_photographs():
+    with pytest.raises(ValueError, match=r"alexnet takes color images .* of at least 67x67 pixels; received .*\(28, 28, 1\)"):
+        build("AlexNet", image_shape=(28, 28, 1))
+
+
+def test_offers_the_nearest_network():
+    with pytest.raises(ValueError, match=r"unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'\? Known: FC10\(1e-4\), "):
+        build("FC100-10-100")
+    with pytest.raises(ValueError, match="unknown model 'alexnet'. Did you mean 'AlexNet'"):
+        build("alexnet")

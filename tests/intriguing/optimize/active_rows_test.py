@@ -1,0 +1,151 @@
+"""Claims about rows that take turns in lanes, with a step that only counts."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.optimize.active_rows import run_in_lanes
+
+NEEDED = [3, 1, 7, 2, 2, 11, 1]  # steps, row by row; at least one: a row is asked after its first step
+NAMES = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0]
+
+
+class Row(NamedTuple):
+    needed: tf.Tensor  # [rows] int32
+    name: tf.Tensor  # [rows, 2]
+
+
+class Count(NamedTuple):
+    remaining: tf.Tensor  # [lanes] int32
+    num_steps: tf.Tensor  # [lanes] int32
+    name: tf.Tensor  # [lanes, 2], as it was at the beginning
+    seen: tf.Tensor  # [lanes] bool: every step was shown the row that the state began with
+
+
+def rows_that_need(needed):
+    name = tf.stack([tf.constant(NAMES[: len(needed)]), -tf.constant(NAMES[: len(needed)])], axis=1)
+    return Row(tf.constant(needed, tf.int32), name)
+
+
+def begin(rows):
+    return Count(rows.needed, tf.zeros_like(rows.needed), rows.name, tf.ones_like(rows.needed, tf.bool))
+
+
+def count_down(shared, rows, state):
+    seen = state.seen & tf.reduce_all(rows.name == state.name, axis=1)
+    state = Count(state.remaining - 1, state.num_steps + 1, state.name, seen)
+    return state, state.remaining <= 0
+
+
+def run(rows, num_lanes, *, jit_compile, step=count_down, **options):
+    program = tf.function(
+        lambda rows: run_in_lanes(
+            rows, shared=(), begin=begin, step=step, result=lambda state: state, num_lanes=num_lanes, jit_compile=jit_compile,
+            **options,
+        ),
+        autograph=False,
+    )  # fmt: skip
+    return program(rows)
+
+
+compiled_or_not = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "XLA"])
+in_lanes = pytest.mark.parametrize("num_lanes", [1, 3, len(NEEDED)])
+
+
+@compiled_or_not
+@in_lanes
+def test_results_come_in_the_order_of_the_rows(num_lanes, jit_compile):
+    rows = rows_that_need(NEEDED)
+    np.testing.assert_array_equal(run(rows, num_lanes, jit_compile=jit_compile).name, rows.name)
+
+
+@compiled_or_not
+@in_lanes
+def test_each_row_is_stepped_exactly_as_often_as_it_needs(num_lanes, jit_compile):
+    results = run(rows_that_need(NEEDED), num_lanes, jit_compile=jit_compile)
+    assert results.num_steps.numpy().tolist() == NEEDED
+    assert results.remaining.numpy().tolist() == [0] * len(NEEDED)
+
+
+@in_lanes
+def test_every_step_sees_the_row_that_its_state_belongs_to(num_lanes):
+    assert run(rows_that_need(NEEDED), num_lanes, jit_compile=True).seen.numpy().all()
+
+
+@pytest.mark.parametrize("num_lanes", [1, 3, 7])
+def test_rows_that_are_finished_at_once_are_finished_all_together(num_lanes):
+    assert run(rows_that_need([1] * 7), num_lanes, jit_compile=True).num_steps.numpy().tolist() == [1] * 7
+
+
+def test_a_single_row_is_a_batch_too():
+    assert run(rows_that_need([4]), 1, jit_compile=True).num_steps.numpy().tolist() == [4]
+
+
+@in_lanes
+def test_the_order_in_which_rows_need_time_does_not_matter(num_lanes):
+    for needed in (sorted(NEEDED), sorted(NEEDED, reverse=True)):
+        assert run(rows_that_need(needed), num_lanes, jit_compile=True).num_steps.numpy().tolist() == needed
+
+
+def test_a_batch_does_not_wait_for_its_slowest_row():
+    """One row of eleven steps and six of two share two lanes: twelve steps, where two at a time in lockstep take seventeen."""
+    taken = tf.Variable(0)
+
+    def counted(shared, rows, state):
+        taken.assign_add(1)
+        return count_down(shared, rows, state)
+
+    results = run(rows_that_need([11, 2, 2, 2, 2, 2, 2]), 2, jit_compile=False, step=counted)
+    assert results.num_steps.numpy().tolist() == [11, 2, 2, 2, 2, 2, 2]
+    assert int(taken) == 12
+
+
+@compiled_or_not
+def test_a_lane_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_compile):
+    """The rows end one after another; a lane that has no next one counts on below zero, and divides by it."""
+
+    def risky(shared, rows, state):
+        state, finished = count_down(shared, rows, state)
+        broken = tf.cast(state.remaining, tf.float32) < 0.0
+        return state._replace(name=tf.where(broken[:, tf.newaxis], float("nan"), state.name)), finished
+
+    rows = rows_that_need([1, 9, 1, 1])
+    results = run(rows, 3, jit_compile=jit_compile, step=risky)
+    np.testing.assert_array_equal(results.name, rows.name)
+    assert results.num_steps.numpy().tolist() == [1, 9, 1, 1]
+
+
+def test_the_kept_result_may_be_another_structure_than_the_state():
+    rows = rows_that_need(NEEDED)
+    kept = run_in_lanes(
+        rows, shared=(), begin=begin, step=count_down, num_lanes=3,
+        result=lambda state: {"steps": state.num_steps, "name": state.name},
+    )  # fmt: skip
+    assert kept["steps"].numpy().tolist() == NEEDED
+    np.testing.assert_array_equal(kept["name"], rows.name)
+
+
+@compiled_or_not
+@pytest.mark.parametrize("num_rows", [0, 2, len(NEEDED)])
+def test_only_the_first_rows_are_worked_on(num_rows, jit_compile):
+    results = run(rows_that_need(NEEDED), 3, jit_compile=jit_compile, num_rows=tf.constant(num_rows))
+    assert results.num_steps.numpy().tolist() == NEEDED[:num_rows] + [0] * (len(NEEDED) - num_rows)
+
+
+@compiled_or_not
+def test_what_all_rows_share_reaches_every_step(jit_compile):
+    def count_faster(shared, rows, state):
+        state = state._replace(remaining=state.remaining - shared["stride"], num_steps=state.num_steps + 1)
+        return state, state.remaining <= 0
+
+    rows = rows_that_need(NEEDED)
+    program = tf.function(
+        lambda shared, rows: run_in_lanes(
+            rows, shared=shared, begin=begin, step=count_faster, result=lambda state: state.num_steps, num_lanes=2,
+            jit_compile=jit_compile,
+        ),
+        autograph=False,
+    )  # fmt: skip
+    assert program({"stride": tf.constant(2)}, rows).numpy().tolist() == [-(-needed // 2) for needed in NEEDED]

@@ -1,0 +1,208 @@
+"""The nearest point of a box under linear constraints, against SciPy in float64."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.optimize.box_qp import nearest_point
+from intriguing.pixels import PixelBox
+
+scipy_optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS-B on the dual (extra test)")
+
+BOX = PixelBox()
+NUM_ROWS, NUM_PIXELS = 24, 40
+RTOL_DISTANCE = 1e-4  # a residual of 1e-5 of the distance, in up to nine constraints, each with a multiplier of its own
+ATOL_RESIDUAL = 5e-5  # 1e-5 of distances of up to two, and the rounding of sums of forty products of order one
+ATOL_ROUNDING = 1e-5  # of float32 slacks of order ten, as lengths
+ATOL_BATCH = 1e-4  # products of one row and of many are added in another order; a further Newton step may then be taken
+NEVER_MET = 1e9  # as the walk along the boundary writes for a plane that it has forgotten
+
+
+class Problem(NamedTuple):
+    center: np.ndarray  # [rows, n]
+    normals: np.ndarray  # [rows, constraints, n]
+    offsets: np.ndarray  # [rows, constraints]
+
+
+def gray(rng, shape):
+    return rng.uniform(size=shape)
+
+
+def black_and_white(rng, shape):
+    """As digits are: many pixels begin at a bound."""
+    return np.clip(rng.normal(0.3, 0.8, size=shape), 0.0, 1.0)
+
+
+def random_problem(num_constraints, *, centers=gray, seed=0):
+    """Constraints that some point of the box meets, and that bind in it: that point lies away from the center."""
+    rng = np.random.default_rng(seed)
+    center = centers(rng, (NUM_ROWS, NUM_PIXELS))
+    normals = rng.normal(size=(NUM_ROWS, num_constraints, NUM_PIXELS))
+    witness = rng.uniform(size=(NUM_ROWS, NUM_PIXELS))
+    # A push of one tenth in every pixel: no constraint is met at the center, and all are together a little farther on.
+    common = rng.normal(size=(NUM_ROWS, 1, NUM_PIXELS))
+    normals = normals + common
+    witness = np.clip(center + 0.6 * np.sign(common[:, 0]), 0.0, 1.0)
+    offsets = -np.einsum("rkn,rn->rk", normals, 0.3 * center + 0.7 * witness)
+    return Problem(center.astype(np.float32), normals.astype(np.float32), offsets.astype(np.float32))
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=False)
+def solve(center, normals, offsets, multipliers):
+    return nearest_point(center, normals, offsets, pixel_box=BOX, multipliers=multipliers)
+
+
+def solved(problem, multipliers=None):
+    if multipliers is None:
+        multipliers = np.zeros_like(problem.offsets)
+    return solve(*map(tf.constant, problem), tf.convert_to_tensor(multipliers))
+
+
+def exact(center, normals, offsets):
+    """The dual by L-BFGS-B in float64; returns the point, and a certified lower bound of its distance."""
+    center, normals, offsets = (array.astype(np.float64) for array in (center, normals, offsets))
+
+    def negative_dual(multipliers):
+        point = np.clip(center + normals.T @ multipliers, 0.0, 1.0)
+        slack = normals @ point + offsets
+        return multipliers @ slack - 0.5 * np.sum((point - center) ** 2), slack
+
+    solution = scipy_optimize.minimize(
+        negative_dual, np.zeros(len(offsets)), jac=True, bounds=[(0, None)] * len(offsets), method="L-BFGS-B",
+        options={"maxiter": 10000, "maxfun": 20000, "ftol": 1e-16, "gtol": 1e-12, "maxcor": 30},
+    )  # fmt: skip
+    return np.clip(center + normals.T @ solution.x, 0.0, 1.0), np.sqrt(max(0.0, -2.0 * solution.fun))
+
+
+def slack_as_length(problem, position):
+    """Float64 `[rows, constraints]`, in units of |r|; negative where a constraint is not met."""
+    normals = problem.normals.astype(np.float64)
+    slack = np.einsum("rkn,rn->rk", normals, position.numpy().astype(np.float64)) + problem.offsets
+    return slack / (np.linalg.norm(normals, axis=2) + 1e-20)
+
+
+def distances(problem, position):
+    return np.linalg.norm(position.numpy().astype(np.float64) - problem.center, axis=1)
+
+
+def in_the_box(position):
+    return bool(tf.reduce_all(BOX.contains(position)))
+
+
+all_numbers_of_constraints = pytest.mark.parametrize("num_constraints", [1, 3, 9])
+all_centers = pytest.mark.parametrize("centers", [gray, black_and_white])
+
+
+@all_numbers_of_constraints
+@all_centers
+def test_is_as_near_as_scipy_finds_in_float64(num_constraints, centers):
+    problem = random_problem(num_constraints, centers=centers)
+    found = solved(problem)
+    points, floors = zip(*map(exact, *problem), strict=True)
+    assert np.mean([(point <= 0.0) | (point >= 1.0) for point in points]) > 0.05  # the box binds
+    assert min(floors) > 0.1
+    ratios = distances(problem, found.position) / floors
+    assert ratios.min() >= 1.0 - RTOL_DISTANCE
+    assert ratios.max() <= 1.0 + RTOL_DISTANCE
+    np.testing.assert_array_less(found.residual, ATOL_RESIDUAL)
+
+
+@all_numbers_of_constraints
+@all_centers
+def test_no_constraint_is_missed_by_more_than_the_residual(num_constraints, centers):
+    problem = random_problem(num_constraints, centers=centers)
+    found = solved(problem)
+    missed = np.maximum(0.0, -slack_as_length(problem, found.position)).max(axis=1)
+    assert np.all(missed <= found.residual.numpy() + ATOL_ROUNDING)
+
+
+@all_numbers_of_constraints
+@all_centers
+def test_never_leaves_the_box_and_never_pulls(num_constraints, centers):
+    found = solved(random_problem(num_constraints, centers=centers))
+    assert in_the_box(found.position)
+    assert found.multipliers.numpy().min() >= 0.0
+
+
+def test_constraints_that_are_met_already_cost_nothing():
+    problem = random_problem(3)
+    outside = np.clip(problem.center, 0.2, 0.8) * 3.0 - 1.0  # some pixels of the center lie outside the box
+    at_center = np.einsum("rkn,rn->rk", problem.normals, np.clip(outside, 0.0, 1.0))
+    found = solved(problem._replace(center=outside.astype(np.float32), offsets=(1.0 - at_center).astype(np.float32)))
+    np.testing.assert_array_equal(found.position, np.clip(outside.astype(np.float32), 0.0, 1.0))
+    np.testing.assert_array_equal(found.multipliers, 0.0)
+    np.testing.assert_array_equal(found.residual, 0.0)
+
+
+@pytest.mark.parametrize("normal", [0.0, 1.0, 1e3])
+def test_a_plane_that_is_far_away_is_ignored(normal):
+    problem = random_problem(3)
+    alone = solved(Problem(problem.center, problem.normals[:, :1], problem.offsets[:, :1]))
+    normals, offsets = problem.normals.copy(), problem.offsets.copy()
+    normals[:, 1:] *= normal
+    offsets[:, 1:] = NEVER_MET
+    found = solved(Problem(problem.center, normals, offsets))
+    np.testing.assert_allclose(found.position, alone.position, atol=ATOL_BATCH)
+    np.testing.assert_array_equal(found.multipliers[:, 1:], 0.0)
+    np.testing.assert_array_less(found.residual, ATOL_RESIDUAL)
+
+
+def test_where_no_point_of_the_box_will_do_the_residual_tells_and_the_numbers_are_finite():
+    problem = random_problem(3)
+    impossible = problem._replace(offsets=problem.offsets - 1e3)
+    possible = np.arange(NUM_ROWS) % 2 == 0
+    offsets = np.where(possible[:, np.newaxis], problem.offsets, impossible.offsets)
+    found = solved(problem._replace(offsets=offsets))
+    for tensor in found:
+        assert np.isfinite(tensor).all()
+    assert in_the_box(found.position)
+    assert found.residual.numpy()[~possible].min() > 1.0
+    assert found.residual.numpy()[possible].max() < ATOL_RESIDUAL  # which the others do not disturb
+
+
+def test_two_constraints_that_contradict_each_other_leave_a_residual():
+    problem = random_problem(1)
+    normals = np.concatenate([problem.normals, -problem.normals], axis=1)
+    offsets = np.concatenate([problem.offsets, -problem.offsets - 1.0], axis=1)
+    found = solved(Problem(problem.center, normals, offsets))
+    for tensor in found:
+        assert np.isfinite(tensor).all()
+    assert found.residual.numpy().min() > 0.0
+    assert in_the_box(found.position)
+
+
+def test_a_constraint_said_thrice_is_said_once():
+    once = random_problem(1)
+    scales = np.array([1.0, 1.0, 7.0], np.float32)  # parallel, whatever the length of the normal
+    thrice = Problem(once.center, once.normals * scales[:, np.newaxis], once.offsets * scales)
+    alone, found = solved(once), solved(thrice)
+    np.testing.assert_allclose(distances(thrice, found.position), distances(once, alone.position), rtol=RTOL_DISTANCE)
+    np.testing.assert_array_less(found.residual, ATOL_RESIDUAL)
+
+
+@all_numbers_of_constraints
+def test_a_row_ignores_its_batch(num_constraints):
+    problem = random_problem(num_constraints)
+    together = solved(problem)
+    for row in (0, NUM_ROWS - 1):
+        alone = solved(Problem(*(array[row : row + 1] for array in problem)))
+        np.testing.assert_allclose(alone.position[0], together.position[row], atol=ATOL_BATCH)
+
+
+@all_numbers_of_constraints
+def test_begun_at_the_answer_it_stays_there(num_constraints):
+    problem = random_problem(num_constraints)
+    cold = solved(problem)
+    warm = solved(problem, cold.multipliers)
+    np.testing.assert_allclose(warm.position, cold.position, atol=ATOL_BATCH)
+    np.testing.assert_array_less(warm.residual, ATOL_RESIDUAL)
+
+
+def test_the_box_may_be_any():
+    """The same problem in a box twice as wide, with its origin elsewhere."""
+    problem = random_problem(3)
+    shifted = Problem(2.0 * problem.center - 1.0, problem.normals, 2.0 * problem.offsets + problem.normals.sum(axis=2))
+    found = nearest_point(*map(tf.constant, shifted), pixel_box=PixelBox(-1.0, 1.0), multipliers=tf.zeros([NUM_ROWS, 3]))
+    np.testing.assert_allclose(found.position, 2.0 * solved(problem).position - 1.0, atol=2.0 * ATOL_BATCH)

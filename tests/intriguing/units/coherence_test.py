@@ -1,0 +1,107 @@
+"""Coherence by hand, by the published formula, and by ranks."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from intriguing.units.coherence import measure_coherence
+from intriguing.units.direction_records import record_directions
+
+stats = pytest.importorskip("scipy.stats", reason="ranks come from SciPy (extra test)")
+
+NUM_CLASSES = 4
+ATOL_BINS = 4e-3  # of 900 images, 1.4 % of all pairs share a bin and count as tied; half of that would be the worst
+
+
+def measured(features, groups, of_group=None, num_top=10):
+    of_group = np.eye(NUM_CLASSES, dtype=bool) if of_group is None else of_group
+    examples = tf.data.Dataset.from_tensor_slices((features.astype(np.float32), groups.astype(np.int32))).batch(100)
+    record = record_directions(tf.identity, examples, None, num_groups=len(of_group), num_top=num_top)
+    return measure_coherence(record, tf.constant(of_group))
+
+
+@pytest.fixture(scope="module")
+def rectified():
+    """Units that answer their class more strongly, and are silent on many images."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, NUM_CLASSES, size=900)
+    features = np.maximum(rng.normal(size=(900, 6)) + rng.uniform(0, 2, size=(NUM_CLASSES, 6))[groups] - 0.5, 0.0)
+    return features, groups
+
+
+def test_purity_and_entropy_of_a_set_counted_by_hand():
+    features = np.zeros((20, 2))
+    features[:8, 0] = features[12:, 1] = np.arange(8, 0, -1)
+    groups = np.array([0, 0, 0, 0, 1, 1, 2, 3] + [0] * 4 + [3] * 8)
+    found = measured(features, groups, num_top=8)
+    np.testing.assert_allclose(found.coherence.purity, [0.5, 1.0])
+    np.testing.assert_allclose(found.coherence.label_entropy, [1.75, 0.0], atol=1e-6)
+    np.testing.assert_array_equal(found.top_attribute, [0, 3])
+
+
+def test_selectivity_of_rectified_units_is_the_published_one(rectified):
+    features, groups = rectified
+    means = np.stack([features[groups == label].mean(axis=0) for label in range(NUM_CLASSES)])
+    best = means.argmax(axis=0)
+    rest = np.array([features[groups != label, unit].mean() for unit, label in enumerate(best)])
+    top = means.max(axis=0)
+    np.testing.assert_allclose(measured(*rectified).coherence.class_selectivity, (top - rest) / (top + rest), rtol=1e-4)
+
+
+def test_selectivity_ignores_where_zero_lies_and_the_scale(rectified):
+    features, groups = rectified
+    moved = measured(3.0 * features - 7.0, groups).coherence.class_selectivity
+    np.testing.assert_allclose(moved, measured(*rectified).coherence.class_selectivity, rtol=1e-4)
+
+
+def test_the_best_area_is_that_of_the_ranks_ties_counted_half(rectified):
+    features, groups = rectified
+    areas = np.array(
+        [
+            [stats.mannwhitneyu(unit[groups == label], unit[groups != label]).statistic for label in range(NUM_CLASSES)]
+            for unit in features.T
+        ]
+    ) / [np.sum(groups == label) * np.sum(groups != label) for label in range(NUM_CLASSES)]
+    found = measured(*rectified)
+    np.testing.assert_allclose(found.coherence.best_auc, areas.max(axis=1), atol=ATOL_BINS)
+    np.testing.assert_array_equal(found.best_attribute, areas.argmax(axis=1))
+
+
+def test_attributes_need_not_exclude_one_another(rectified):
+    features, groups = rectified
+    of_group = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)  # nobody has the last one
+    found = measured(features, groups, of_group)
+    has = of_group[groups][:, :2]
+    top = np.argsort(-features, axis=0, kind="stable")[:10].T
+    np.testing.assert_allclose(found.coherence.purity, has[top].mean(axis=1).max(axis=1), rtol=1e-6)
+    areas = [
+        max(
+            stats.mannwhitneyu(unit[has[:, column]], unit[~has[:, column]]).statistic
+            / (has[:, column].sum() * (~has[:, column]).sum())
+            for column in range(2)
+        )
+        for unit in features.T
+    ]
+    np.testing.assert_allclose(found.coherence.best_auc, areas, atol=ATOL_BINS)
+
+
+def test_a_perfect_detector_has_the_best_of_every_measure():
+    groups = np.repeat(np.arange(NUM_CLASSES), 30)
+    found = measured(np.eye(NUM_CLASSES)[groups], groups).coherence
+    for values, best in zip(found, (1.0, 0.0, 1.0, 1.0), strict=True):
+        np.testing.assert_allclose(values, best, atol=1e-6)
+
+
+def test_a_constant_direction_has_no_nan_and_tells_nothing(rectified):
+    features, groups = rectified
+    features = np.concatenate([features, np.full((900, 1), 2.5)], axis=1)
+    found = measured(features, groups).coherence
+    assert all(np.all(np.isfinite(values)) for values in found)
+    assert found.class_selectivity[-1] == 0.0
+    assert found.best_auc[-1] == 0.5
+
+
+def test_a_group_without_images_does_no_harm(rectified):
+    features, groups = rectified
+    found = measured(features, np.where(groups == 3, 0, groups)).coherence
+    assert all(np.all(np.isfinite(values)) for values in found)

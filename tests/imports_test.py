@@ -31,7 +31,7 @@ assert not hasattr(intriguing, "no_such_package")
 FIRST_USE_IN_THREADS = """
 import sys, threading
 import tensorflow as tf
-from intriguing.attack import minimize_in_box
+from intriguing.optimize import minimize_in_box
 from intriguing.pixels import PixelBox
 assert "tensorflow_probability" not in sys.modules
 NUM_THREADS = 4

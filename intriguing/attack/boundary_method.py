@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from intriguing.attack.boundary_search import BoundaryPoint, BoundaryProblem, BoundaryWalk, walk_the_boundary
+from intriguing.attack.boundary_problem import BoundaryPoint, BoundaryProblem
+from intriguing.attack.boundary_search import BoundaryWalk, walk_the_boundary
 from intriguing.attack.linear_steps import MOST_STEPS, step_to_boundary
 from intriguing.attack.presets import DistortionSearch
 from intriguing.attack.search_goal import Goal, Progress

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from intriguing.attack import objective
-from intriguing.attack.boundary_search import BoundaryProblem
+from intriguing.attack.boundary_problem import BoundaryProblem
 from intriguing.optimize.active_rows import run_in_lanes
 from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox

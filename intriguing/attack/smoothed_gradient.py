@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from intriguing.attack import objective
-from intriguing.attack.boundary_search import BoundaryPoint, BoundaryProblem, falling_along_a_cosine
+from intriguing.attack.boundary_problem import BoundaryPoint, BoundaryProblem
+from intriguing.attack.boundary_search import falling_along_a_cosine
 from intriguing.optimize.active_rows import run_in_lanes
 from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox

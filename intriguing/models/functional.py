@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from intriguing.distribution.compilation import compile_for_loops
+from intriguing.models.graph_digest import digest
 from intriguing.models.single_output import OF_PROBABILITY
-from intriguing.models.traced_classifier import Trace, digest, inference_call, inference_mode, trace
+from intriguing.models.traced_classifier import Trace, inference_call, inference_mode, trace
 from intriguing.models.xla_support import compiles
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from intriguing.attack import objective
-from intriguing.attack.boundary_search import BoundaryProblem, BoundaryWalk, walk_the_boundary
+from intriguing.attack.boundary_problem import BoundaryProblem
+from intriguing.attack.boundary_search import BoundaryWalk, walk_the_boundary
 from intriguing.pixels import PixelBox
 
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from intriguing.attack import objective
-from intriguing.attack.boundary_search import BoundaryProblem
+from intriguing.attack.boundary_problem import BoundaryProblem
 from intriguing.attack.linear_steps import step_to_boundary
 from intriguing.pixels import PixelBox
 

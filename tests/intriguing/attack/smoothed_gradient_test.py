@@ -9,7 +9,7 @@ import tensorflow as tf
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
 
 from intriguing.attack import PHOTOGRAPH_SEARCH, DistortionSearch, SmoothDescent, minimize_distortion, objective
-from intriguing.attack.boundary_search import BoundaryProblem
+from intriguing.attack.boundary_problem import BoundaryProblem
 from intriguing.attack.smoothed_gradient import descend_smoothly
 from intriguing.pixels import PixelBox
 from tests.oracles.linear_classifier import nearest_of_class, random_classifier

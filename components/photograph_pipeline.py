@@ -96,9 +96,9 @@ def photograph_pipeline(
         Attacker(
             f"attack_{folder_name(study.model)}{suffix}", workdir, model=model, subset=subset, num_images=study.num_images,
             only_correct=True, seed=seed, targeted=True, target=study.target, batch_size=study.batch_size,
-            search=to_parameters(dataclasses.replace(study.search, num_levels=num_levels)), log_dir="",
+            search=to_parameters(dataclasses.replace(study.search, quantization_levels=quantization_levels)), log_dir="",
         )
-        for suffix, num_levels in (("", None), ("_bytes", BYTES))
+        for suffix, quantization_levels in (("", None), ("_bytes", BYTES))
     ]  # fmt: skip
     meanings = [
         UnitAnalyzer(

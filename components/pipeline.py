@@ -17,7 +17,7 @@ from components.trainer.component import Trainer
 from components.transfer_evaluator.component import TransferEvaluator
 from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import PIXELS, RANDOM_WEIGHTS
-from intriguing.attack import PAPERS_SEARCH, DistortionSearch
+from intriguing.attack import SZEGEDY_LBFGS, DistortionSearch
 from intriguing.training import AdversarialTraining
 from intriguing.units import UnitSettings
 
@@ -107,7 +107,7 @@ class Study:
     noise: tuple[float, ...] = (0.1, 0.3)
     noise_on_halves: tuple[float, ...] = (0.06, 0.1)
     amplify_to: float = 0.1
-    search: DistortionSearch = PAPERS_SEARCH
+    search: DistortionSearch = SZEGEDY_LBFGS
     units: UnitStudy | None = None
     spectra: bool = False
     arms: ArmStudy | None = None

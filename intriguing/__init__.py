@@ -1,4 +1,9 @@
-"""A laboratory for the intriguing properties of neural networks: nearest errors, transfer, and the networks to study.
+"""The intriguing properties of neural networks: minimum-distortion adversarial examples, transfer, units, and guarantees.
+
+Example:
+    >>> import intriguing
+    >>> results = intriguing.minimize_distortion(model, images, labels=labels)
+    >>> print(results)
 
 References:
     Szegedy et al., Intriguing properties of neural networks, 2014. https://arxiv.org/abs/1312.6199
@@ -24,13 +29,16 @@ from intriguing import (
     training,
     units,
 )
+from intriguing.attack import minimize_distortion
 
 if TYPE_CHECKING:
     from intriguing import data, reporting
 
+__version__ = "0.2.0"
+
 __all__ = [
-    "attack", "data", "distortion", "distribution", "evaluation", "lipschitz", "models", "optimize", "pixels", "reporting",
-    "statistics", "training", "units",
+    "__version__", "attack", "data", "distortion", "distribution", "evaluation", "lipschitz", "minimize_distortion", "models",
+    "optimize", "pixels", "reporting", "statistics", "training", "units",
 ]  # fmt: skip
 
 

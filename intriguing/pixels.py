@@ -29,18 +29,18 @@ class PixelBox(NamedTuple):
         """Returns the images with every pixel moved to the nearest legal value."""
         return tf.clip_by_value(images, self.lower, self.upper)
 
-    def to_levels(self, images: tf.Tensor, num_levels: int) -> tf.Tensor:
+    def to_levels(self, images: tf.Tensor, quantization_levels: int) -> tf.Tensor:
         """Returns images inside the box with every pixel rounded to the nearest of evenly spaced values, bounds included.
 
         256 levels are the bytes of a PNG file.
         """
-        step = (self.upper - self.lower) / (num_levels - 1)
+        step = (self.upper - self.lower) / (quantization_levels - 1)
         return self.lower + tf.round((images - self.lower) / step) * step
 
-    def legal(self, images: tf.Tensor, num_levels: int | None = None) -> tf.Tensor:
+    def legal(self, images: tf.Tensor, quantization_levels: int | None = None) -> tf.Tensor:
         """Returns the images clipped to the box and, where levels are given, rounded to them."""
         inside = self.clip(images)
-        return inside if num_levels is None else self.to_levels(inside, num_levels)
+        return inside if quantization_levels is None else self.to_levels(inside, quantization_levels)
 
     def rescale(self, images: tf.Tensor, source: PixelBox) -> tf.Tensor:
         """Maps images that live in the box `source` affinely onto this one, as float32.
@@ -144,22 +144,17 @@ def as_tensor(images: Any) -> tf.Tensor:
         ) from error
 
 
-def checked_perturbations(perturbations: Any, images: tf.Tensor) -> tf.Tensor:
-    """Returns perturbations of a batch of images as float32 of their shape, zeros for None, or tells what is wrong with them.
+def checked_starts(init: Any, images: tf.Tensor) -> tf.Tensor:
+    """Returns the images where a search begins, as float32; the images themselves if `init` is None.
 
     Raises:
-        ValueError: If the shape is not that of the images, or a value is not a number.
+        ValueError: If the shape is not that of the images, or a value is not finite.
     """
-    if perturbations is None:
-        return tf.zeros_like(images)
-    perturbations = tf.cast(tf.convert_to_tensor(perturbations), tf.float32)
-    if perturbations.shape != images.shape:
-        raise ValueError(
-            f"perturbations must have the shape of the images, {images.shape.as_list()}; received "
-            f"{perturbations.shape.as_list()}."
-        )
-    if not bool(tf.reduce_all(tf.math.is_finite(perturbations))):
-        raise ValueError(
-            "perturbations must be finite numbers; received NaN or infinite values. Pass zeros to begin at the image."
-        )
-    return perturbations
+    if init is None:
+        return images
+    init = tf.cast(tf.convert_to_tensor(init), tf.float32)
+    if init.shape != images.shape:
+        raise ValueError(f"init must have the shape of the images, {images.shape.as_list()}; received {init.shape.as_list()}.")
+    if not bool(tf.reduce_all(tf.math.is_finite(init))):
+        raise ValueError("init must be finite numbers; received NaN or infinite values. Omit it to begin at the images.")
+    return init

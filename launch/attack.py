@@ -41,10 +41,10 @@ def _show(attacker: Attacker) -> None:
     if found["mean_distortion"] is not None:
         among = f"the {found['num_succeeded_among_correct']} of these that were classified correctly before"
         print(f"Average distortion of {among}: {found['mean_distortion']:.4f}.")
-    if found["num_levels"] is None and found["num_succeeded"]:
+    if found["quantization_levels"] is None and found["num_succeeded"]:
         print(
             f"Rounded to bytes, as in a PNG file, {found['num_surviving_rounding']} of {found['num_succeeded']} still succeed; "
-            "--num_levels=256 searches among such images."
+            "--quantization_levels=256 searches among such images."
         )
     print(f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {attacker.output.uri}")
 

@@ -15,7 +15,7 @@ _SEARCH = flags.DEFINE_enum(
     "is L-BFGS on cross-entropy alone, and ends farther out. If omitted, training for pools; else the library chooses.",
 )  # fmt: skip
 _NUM_LEVELS = flags.DEFINE_integer(
-    "num_levels", None, "Values that a pixel may have: 256 for images that survive being saved as PNG.", lower_bound=2
+    "quantization_levels", None, "Values that a pixel may have: 256 for images that survive being saved as PNG.", lower_bound=2
 )
 _MAX_EVALUATIONS = flags.DEFINE_integer("max_evaluations", None, "Gradients per image at most; the search's own if omitted.")
 
@@ -31,5 +31,5 @@ def parameters() -> dict[str, Any]:
 
 
 def _changes() -> dict[str, Any]:
-    told = {"max_evaluations": _MAX_EVALUATIONS.value, "num_levels": _NUM_LEVELS.value}
+    told = {"max_evaluations": _MAX_EVALUATIONS.value, "quantization_levels": _NUM_LEVELS.value}
     return {name: value for name, value in told.items() if value is not None}

@@ -58,7 +58,7 @@ class AttackerExecutor(Executor):
         )
         about = {"name": trained.training()["name"], "dataset": card.name, "subset": split, "pixel_box": list(card.pixel_box)}
         about |= {
-            "num_levels": search.num_levels,
+            "quantization_levels": search.quantization_levels,
             "num_classes": max(2, model.output_shape[-1]),
             "class_names": list(card.class_names),
         }

@@ -28,7 +28,7 @@ class Attack(NamedTuple):
     @property
     def title(self) -> str:
         """The network, and what the search was allowed."""
-        levels = self.about["num_levels"]
+        levels = self.about["quantization_levels"]
         return f"{self.about['name']}, any colors" if levels is None else f"{self.about['name']}, {levels} levels of a color"
 
     def distortions(self) -> np.ndarray:

@@ -49,7 +49,7 @@ class SpectralAnalyzerExecutor(Executor):
     def _certify(self, model: keras.Model, arrays: dict[str, np.ndarray], pixel_box: PixelBox) -> dict[str, np.ndarray]:
         targets = arrays["targets"] if _targeted(arrays) else None
         certified, by_product = certified_distortion(
-            model, arrays["images"], arrays["labels"], targets, pixel_box=pixel_box,
+            model, arrays["images"], arrays["labels"], targets, bounds=pixel_box,
             report=lambda done, total: self.progress(done, total, "certified"),
         )  # fmt: skip
         return {"certified": certified.numpy(), "by_product": by_product.numpy()}

@@ -5,27 +5,26 @@ from intriguing.attack.boundary_search import BoundaryWalk
 from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.presets import (
     COARSE_SEARCH,
-    PAPERS_SEARCH,
     PHOTOGRAPH_SEARCH,
     QUICK_SEARCH,
     SEARCHES,
+    SZEGEDY_LBFGS,
     THOROUGH_SEARCH,
-    DistortionResults,
     DistortionSearch,
-    SearchStatus,
     default_search,
     search_named,
 )
+from intriguing.attack.results import DistortionResults, SearchStatus
 from intriguing.attack.smoothed_gradient import SmoothDescent
 from intriguing.optimize.bisection import Bisection
 from intriguing.optimize.box_lbfgs import BoxMinimization
 
 __all__ = [
     "COARSE_SEARCH",
-    "PAPERS_SEARCH",
     "PHOTOGRAPH_SEARCH",
     "QUICK_SEARCH",
     "SEARCHES",
+    "SZEGEDY_LBFGS",
     "THOROUGH_SEARCH",
     "Bisection",
     "BoundaryWalk",

@@ -1,4 +1,4 @@
-"""The central sentence of the paper as one function: the least distorted image that the classifier gets wrong."""
+"""The search for the least distorted image that a classifier misclassifies."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import functools
 import warnings
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from intriguing.attack import objective, own_evaluation
 from intriguing.attack.gradient_free import COST, far_starts
-from intriguing.attack.presets import DistortionResults, DistortionSearch, SearchStatus, checked_search, default_search
+from intriguing.attack.presets import DistortionSearch, checked_search, default_search
+from intriguing.attack.results import DistortionResults, FoundImages, SearchStatus
 from intriguing.attack.search_program import SearchRows, bytes_per_row, compiled_search
 from intriguing.distortion import distortion
 from intriguing.distribution.map_rows import run_on_rows, sizes_of_batches
@@ -19,7 +21,7 @@ from intriguing.distribution.strategy import num_replicas
 from intriguing.models.functional import Architecture, Classifier, checked_classes, split_weights
 from intriguing.models.single_output import AMBIGUOUS
 from intriguing.optimize.rows import replace_rows
-from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_perturbations
+from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_starts
 
 _LOWEST_LOGIT = -1e30  # lower ones become infinite when they are scaled
 _LEAST_FOR_RESTART = 50  # evaluations beside those of the far starts: less would not bring an image nearer
@@ -32,8 +34,10 @@ def minimize_distortion(
     targets: Any = None,
     labels: Any = None,
     bounds: tuple[float, float] | None = None,
-    perturbations: Any = None,
+    quantization_levels: int | None = None,
     search: DistortionSearch | str | None = None,
+    init: Any = None,
+    max_evaluations: int | None = None,
 ) -> DistortionResults:
     """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
 
@@ -67,10 +71,13 @@ def minimize_distortion(
             do as well.
         labels: As `targets`: the class that each image shall no longer be classified as. Exactly one of the two is given.
         bounds: The least and the largest pixel value; those of the search, which are (0.0, 1.0), if omitted.
-        perturbations: As `images`: where to begin, such as the result of another search; clipped to the bounds. Zero if
-            omitted.
+        quantization_levels: Number of evenly spaced values between the bounds that a pixel may have: 256 for images that stay
+            adversarial after they are saved as PNG files. If omitted, that of the search, which is any value.
         search: A `DistortionSearch`, or the name of one: "default", "fast", "thorough", "large_images", "training" or
             "szegedy_lbfgs". If omitted, `default_search` for the size of the images and the cost of the network.
+        init: As `images`: where the search begins, such as `results.distorted` of another search; clipped to the bounds. The
+            images themselves if omitted.
+        max_evaluations: Gradient evaluations per image at most. That of the search if omitted.
 
     Returns:
         A `DistortionResults`; an image that is not found is reported in `succeeded` and `status`, not raised.
@@ -96,9 +103,13 @@ def minimize_distortion(
         box = checked_bounds(bounds)
     else:
         box = search.pixel_box if search else PixelBox()
+    for_problem = functools.partial(
+        _for_problem, box=box.in_single_precision(), quantization_levels=quantization_levels, max_evaluations=max_evaluations
+    )
+    for_problem(search or DistortionSearch())  # raises before any work is done
     images = checked_images(images, box)
     box = box.in_single_precision()
-    starts = box.clip(images + checked_perturbations(perturbations, images))
+    starts = box.clip(checked_starts(init, images))
     if (targets is None) == (labels is None):
         given = "both" if targets is not None else "neither"
         raise ValueError(f"pass exactly one of targets (reach this class) and labels (leave this class); received {given}.")
@@ -107,13 +118,24 @@ def minimize_distortion(
     name, classes = ("targets", targets) if targets is not None else ("labels", labels)
     classes = checked_classes(classes, name, num_images=images.shape[0], num_classes=num_classes)
     accepted = objective.accepted_classes(classes, num_classes, targeted=targets is not None)
-    search = search or default_search(images.shape[1:].num_elements(), subject.architecture.bytes_per_image)
-    search = dataclasses.replace(search, pixel_box=box)
+    default = default_search(images.shape[1:].num_elements(), subject.architecture.bytes_per_image)
+    search = for_problem(search or default)
     run = functools.partial(_run, subject, search, targets is not None)
     found = run(SearchRows(images, starts, classes, tf.zeros_like(classes)))
     if search.reserved_evaluations:
         found = _restarted(found, run, subject, images, classes, accepted, search)
     return _verified(found, classifier, subject, images, accepted, search)
+
+
+def _for_problem(
+    search: DistortionSearch, *, box: PixelBox, quantization_levels: int | None, max_evaluations: int | None
+) -> DistortionSearch:
+    changes: dict[str, Any] = {"quantization_levels": quantization_levels, "max_evaluations": max_evaluations}
+    for name, value in changes.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+            raise TypeError(f"{name} must be an integer; received {value!r}.")
+    given: dict[str, Any] = {name: int(value) for name, value in changes.items() if value is not None}
+    return dataclasses.replace(search, pixel_box=box, **given)
 
 
 class _Subject(NamedTuple):
@@ -186,7 +208,7 @@ def _words_about_probabilities(architecture: Architecture) -> str:
     )
 
 
-def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: SearchRows) -> DistortionResults:
+def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: SearchRows) -> FoundImages:
     architecture = subject.architecture
     jit_compile = architecture.jit_compile
     program = compiled_search(architecture, search, targeted, jit_compile)
@@ -199,16 +221,16 @@ def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: Sear
 
 
 def _restarted(
-    found: DistortionResults,
+    found: FoundImages,
     run: Any,
     subject: _Subject,
     images: tf.Tensor,
     classes: tf.Tensor,
     accepted: tf.Tensor,
     search: DistortionSearch,
-) -> DistortionResults:
+) -> FoundImages:
     """Searches missed images again, from images of the wanted class that need no gradient to be found."""
-    hopeless = (found.status == int(SearchStatus.LOGITS_ALIKE)) | (found.status == int(SearchStatus.NOT_FINITE))
+    hopeless = (found.status == int(SearchStatus.CONSTANT_LOGITS)) | (found.status == int(SearchStatus.NOT_FINITE))
     affordable = found.num_evaluations + COST + _LEAST_FOR_RESTART <= search.max_evaluations
     missed = ~found.succeeded & ~hopeless & affordable
     bounded = bool(tf.reduce_all(tf.math.is_finite(tf.constant(search.pixel_box))))
@@ -221,7 +243,7 @@ def _restarted(
         accepted=accepted,
         missed=missed,
         pixel_box=search.pixel_box,
-        num_levels=search.num_levels,
+        quantization_levels=search.quantization_levels,
     )
     spent = found.num_evaluations + tf.where(missed, COST, 0)
     again = missed & far.found
@@ -239,7 +261,7 @@ def _restarted(
 
 
 def _verified(
-    found: DistortionResults,
+    found: FoundImages,
     classifier: Classifier,
     subject: _Subject,
     images: tf.Tensor,
@@ -251,7 +273,7 @@ def _verified(
     lead = lead_of(found.distorted)
     distorted, contradicted = own_evaluation.lengthened(
         lead_of, images, found.distorted, found.succeeded & ~(lead > 0.0),
-        lambda longer: search.pixel_box.legal(longer, search.num_levels),
+        lambda longer: search.pixel_box.legal(longer, search.quantization_levels),
     )  # fmt: skip
     # Where its own outputs are equal, the classifier prefers no class: a softmax or sigmoid that rounds to 0 or 1.
     tied = contradicted & (lead == 0.0)
@@ -263,10 +285,16 @@ def _verified(
             "computes something else when traced. Call it twice on the same images and compare."
         )
     succeeded = found.succeeded & ~tied
-    return found._replace(
-        distorted=replace_rows(succeeded, distorted, images),
+    distorted = replace_rows(succeeded, distorted, images)
+    perturbation = distorted - images
+    flat = tf.reshape(perturbation, [images.shape[0], -1])
+    return DistortionResults(
+        distorted=distorted,
+        perturbation=perturbation,
         distortion=tf.where(succeeded, distortion(images, distorted), float("nan")),
+        l2=tf.where(succeeded, tf.norm(flat, axis=1), float("nan")),
         succeeded=succeeded,
-        status=tf.where(tied, int(SearchStatus.LOGITS_ALIKE), found.status),
+        status=tf.where(tied, int(SearchStatus.CONSTANT_LOGITS), found.status),
+        num_evaluations=found.num_evaluations,
         c=tf.where(succeeded, found.c, float("nan")),
     )

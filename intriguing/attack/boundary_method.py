@@ -116,7 +116,7 @@ class BoundaryMethod:
         num_rows = tf.reduce_max(tf.where(problem.max_evaluations > 0, tf.range(1, batch + 1), 0))
         return method(
             self.goal.network, self.goal.weights, problem, pixel_box=search.pixel_box, num_lanes=self.num_lanes,
-            num_levels=search.num_levels, num_rows=num_rows, jit_compile=jit_compile, **settings,
+            quantization_levels=search.quantization_levels, num_rows=num_rows, jit_compile=jit_compile, **settings,
         )  # fmt: skip
 
     def _descend_and_walk(self, problem: BoundaryProblem) -> BoundaryPoint:

@@ -88,7 +88,7 @@ def walk_the_boundary(
     walk: BoundaryWalk,
     num_rivals: int,
     num_lanes: int,
-    num_levels: int | None = None,
+    quantization_levels: int | None = None,
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
 ) -> BoundaryPoint:
@@ -102,15 +102,15 @@ def walk_the_boundary(
         walk: Starts, steps and tolerance.
         num_rivals: How many rivals every row has; so many margins at most are linearized.
         num_lanes: Rows in work at once.
-        num_levels: As in `DistortionSearch`: the network is only asked, and lengths are only measured, at points whose values
-            are levels. The walk itself goes on between them, or it would never leave the level it stands on.
+        quantization_levels: As in `DistortionSearch`: the network is only evaluated, and lengths are only measured, at points
+            whose values are levels. The iterates themselves lie between levels, or the search could not leave the first one.
         num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
         A `BoundaryPoint`, exactly inside the box; `length` is infinite unless the wanted class won at `position`.
     """
-    walker = _Walker(network, pixel_box, walk, min(walk.num_rivals, num_rivals), num_levels)
+    walker = _Walker(network, pixel_box, walk, min(walk.num_rivals, num_rivals), quantization_levels)
     noise = _noise_of_starts(walk, pixel_box, problem.clean.shape[1])
     return run_in_lanes(
         problem, shared=(weights, noise), begin=walker.begin, step=walker.step, result=walker.result, num_lanes=num_lanes,
@@ -141,7 +141,7 @@ class _Walker:
     pixel_box: PixelBox
     walk: BoundaryWalk
     num_rivals: int
-    num_levels: int | None
+    quantization_levels: int | None
 
     @property
     def cost(self) -> int:
@@ -166,7 +166,7 @@ class _Walker:
 
     def _legal(self, points: tf.Tensor) -> tf.Tensor:
         """The image that a point stands for."""
-        return self.pixel_box.legal(points, self.num_levels)
+        return self.pixel_box.legal(points, self.quantization_levels)
 
     def _all_arrived(self, state: _State) -> tf.Tensor:
         return (state.num_arrivals >= self.walk.num_starts) | (state.num_agreeing >= self.walk.num_agreeing)
@@ -254,7 +254,7 @@ class _Walker:
             max_steps=3,
             tolerance=0.1 * self.walk.tolerance,
         )
-        if self.num_levels is None:
+        if self.quantization_levels is None:
             return nearest
         return nearest._replace(position=self._stretched(problem.clean, nearest.position, state.normals, offsets))
 

@@ -42,7 +42,7 @@ def far_starts(
     accepted: tf.Tensor,
     missed: tf.Tensor,
     pixel_box: PixelBox,
-    num_levels: int | None = None,
+    quantization_levels: int | None = None,
 ) -> FarStart:
     """Finds, for each missed image, a near point of an accepted class, with forward passes and plain gradient steps.
 
@@ -56,7 +56,7 @@ def far_starts(
         accepted: Bool `[batch, classes]`.
         missed: Bool `[batch]`, the images in question; for the others nothing is computed.
         pixel_box: The bounds of every pixel, finite.
-        num_levels: As in `DistortionSearch`: the starts are images of levels.
+        quantization_levels: As in `DistortionSearch`: the starts are images of levels.
 
     Returns:
         A `FarStart` for the whole batch; `found` is False for what was not missed.
@@ -69,7 +69,7 @@ def far_starts(
     size = 1 << max(0, int(rows.shape[0]) - 1).bit_length()
     filled = tf.gather(rows, tf.minimum(tf.range(size), rows.shape[0] - 1))
     clean, wanted = tf.gather(flat, filled), tf.gather(accepted, filled)
-    legal = functools.partial(pixel_box.legal, num_levels=num_levels)
+    legal = functools.partial(pixel_box.legal, quantization_levels=quantization_levels)
 
     def of(points: tf.Tensor, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return margin(weights, legal(points), accepted)

@@ -46,7 +46,7 @@ def step_to_boundary(
     *,
     pixel_box: PixelBox,
     num_lanes: int,
-    num_levels: int | None = None,
+    quantization_levels: int | None = None,
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
 ) -> FirstPoint:
@@ -58,7 +58,7 @@ def step_to_boundary(
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
         num_lanes: Rows in work at once.
-        num_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels.
+        quantization_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels.
         num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
@@ -79,7 +79,7 @@ def step_to_boundary(
     def step(weights: list[tf.Tensor], problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         affordable = state.num_evaluations < problem.max_evaluations
         margins = objective.linearize_margins(
-            problem.logits(network(weights)), pixel_box.legal(state.point, num_levels), wanted=problem.wanted,
+            problem.logits(network(weights)), pixel_box.legal(state.point, quantization_levels), wanted=problem.wanted,
             rivals=problem.rivals, num_rivals=1,
         )  # fmt: skip
         margin, gradient = margins.margins[:, 0], margins.gradients[:, 0]

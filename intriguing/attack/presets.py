@@ -1,13 +1,9 @@
-"""What a search for the least distortion may spend, the searches that have a name, and what a search answers."""
+"""The settings of a search for the least distortion, and the named searches."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 from math import isfinite
-from typing import NamedTuple
-
-import tensorflow as tf
 
 from intriguing.attack.boundary_search import BoundaryWalk
 from intriguing.attack.smoothed_gradient import SmoothDescent
@@ -34,8 +30,8 @@ class DistortionSearch:
         walk: The search along the decision boundary for its nearest point. If None, the method is that of the paper.
         restart_evaluations: Of `max_evaluations`, how many are kept for images that were not found: they are searched again
             from images of an accepted class that are found without gradients. No restart if 0, or if that is more than half.
-        num_levels: Values that a pixel may have, evenly spaced over the pixel box: 256 for an answer that is still one after it
-            was saved as a PNG file. Any value in the box if None.
+        quantization_levels: Number of evenly spaced values in the pixel box that a pixel may have: 256 for images that stay
+            adversarial after they are saved as PNG files. Any value in the box if None.
         max_evaluations: Gradient evaluations per image at most; a forward pass alone counts half. What a batch finds by more
             than an image may spend is not used for that image.
     """
@@ -46,13 +42,14 @@ class DistortionSearch:
     descent: SmoothDescent | None = None
     walk: BoundaryWalk | None = BoundaryWalk()
     restart_evaluations: int = 1000
-    num_levels: int | None = None
+    quantization_levels: int | None = None
     max_evaluations: int = 2000
 
     def __post_init__(self) -> None:
-        if self.num_levels is not None and (self.num_levels < 2 or self.walk is None or not isfinite(sum(self.pixel_box))):
+        levels = self.quantization_levels
+        if levels is not None and (levels < 2 or self.walk is None or not isfinite(sum(self.pixel_box))):
             raise ValueError(
-                f"num_levels must be at least 2, and needs a walk and a bounded pixel box; received {self.num_levels}, "
+                f"quantization_levels must be at least 2, and needs a walk and a bounded pixel box; received {levels}, "
                 f"{'no walk' if self.walk is None else 'a walk'} and {tuple(self.pixel_box)}."
             )
         if self.descent is not None and self.walk is None:
@@ -104,8 +101,8 @@ On small rectifier networks whose exact nearest images are known, nearly all ima
 (`python -m tests.benchmarks.exact_rectifier`). A tolerance of 1e-5 is worse: the budget is spent on iterates that do not
 converge, and fewer starts are tried."""
 
-PAPERS_SEARCH = DistortionSearch(walk=None, max_evaluations=100_000)
-"""The method of the paper as it stands: L-BFGS on cross-entropy and a search for c, to convergence."""
+SZEGEDY_LBFGS = DistortionSearch(walk=None, max_evaluations=100_000)
+"""The method of the paper: L-BFGS on cross-entropy and a search for c, to convergence."""
 
 
 SEARCHES = {
@@ -114,7 +111,7 @@ SEARCHES = {
     "thorough": THOROUGH_SEARCH,
     "large_images": PHOTOGRAPH_SEARCH,
     "training": COARSE_SEARCH,
-    "szegedy_lbfgs": PAPERS_SEARCH,
+    "szegedy_lbfgs": SZEGEDY_LBFGS,
 }
 """The named searches."""
 
@@ -159,46 +156,3 @@ def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearc
             as of a MobileNet at 96 pixels.
     """
     return PHOTOGRAPH_SEARCH if num_values >= _LARGE or bytes_per_image >= _DEAR else DistortionSearch()
-
-
-class SearchStatus(enum.IntEnum):
-    """What happened to an image."""
-
-    NEVER_REACHED = 0
-    ALREADY_THERE = 1
-    CONVERGED = 2
-    BUDGET_SPENT = 3
-    LINE_SEARCH_FAILED = 4
-    LOGITS_ALIKE = 5
-    NO_GRADIENT = 6
-    NOT_FINITE = 7
-
-    @property
-    def sentence(self) -> str:
-        """What to tell a reader."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    SearchStatus.NEVER_REACHED: "never reached",
-    SearchStatus.ALREADY_THERE: "already there",
-    SearchStatus.CONVERGED: "reached and converged",
-    SearchStatus.BUDGET_SPENT: "reached, steps or budget spent",
-    SearchStatus.LINE_SEARCH_FAILED: "reached, line search failed",
-    SearchStatus.LOGITS_ALIKE: "never reached, all logits the same but for rounding",
-    SearchStatus.NO_GRADIENT: "not found, no gradient: the network rounds, blocks or saturates its input",
-    SearchStatus.NOT_FINITE: "not attacked, the network returns NaN or infinity for this image",
-}
-
-
-class DistortionResults(NamedTuple):
-    """The nearest images found, one row per input image."""
-
-    distorted: tf.Tensor  # [batch, ...], inside the pixel box; the clean image where not succeeded
-    distortion: tf.Tensor  # [batch], root-mean-square pixel change, in pixel units; NaN where not succeeded
-    succeeded: tf.Tensor  # [batch] bool: the answer on `distorted` is the wanted one; re-evaluated, not inferred
-    status: tf.Tensor  # [batch] int32, a `SearchStatus`
-    c: tf.Tensor  # [batch], the weight at which `distorted` would balance; NaN for none, infinite if already there
-    # [batch] int32, gradient evaluations made while this image was searched, at most `max_evaluations`. L-BFGS makes the same
-    # number in a line search for all images of a batch.
-    num_evaluations: tf.Tensor

@@ -11,7 +11,8 @@ from intriguing.attack import objective
 from intriguing.attack.boundary_method import NUM_RANKED, BoundaryMethod
 from intriguing.attack.boundary_search import BoundaryWalk
 from intriguing.attack.penalty_method import search_by_penalty
-from intriguing.attack.presets import DistortionResults, DistortionSearch, SearchStatus
+from intriguing.attack.presets import DistortionSearch
+from intriguing.attack.results import FoundImages, SearchStatus
 from intriguing.attack.search_goal import Goal, Progress
 from intriguing.distortion import distortion
 from intriguing.distribution.compilation import compile_program
@@ -47,7 +48,7 @@ def _bytes_of_walk(architecture: Architecture, size: int, walk: BoundaryWalk) ->
 
 @functools.lru_cache(maxsize=32)
 def compiled_search(architecture: Architecture, search: DistortionSearch, targeted: bool, jit_compile: bool) -> Any:
-    """Returns the program, from weights and `SearchRows` to `DistortionResults`; compiled once for each batch shape."""
+    """Returns the program, from weights and `SearchRows` to `FoundImages`; compiled once for each batch shape."""
     program = functools.partial(_search_rows, architecture, search, targeted, jit_compile)
 
     def key(weights: list[tf.Tensor], rows: SearchRows) -> str:
@@ -56,7 +57,7 @@ def compiled_search(architecture: Architecture, search: DistortionSearch, target
 
     # Of a search along the boundary only the loops are compiled with XLA: what is around them is computed once.
     compiled = compile_program(program, jit_compile=jit_compile and search.walk is None)
-    return keep_traces(compiled, key=key, results=DistortionResults) if architecture.is_portable else compiled
+    return keep_traces(compiled, key=key, results=FoundImages) if architecture.is_portable else compiled
 
 
 def _lanes(architecture: Architecture, images: tf.Tensor, search: DistortionSearch) -> int:
@@ -71,7 +72,7 @@ def _search_rows(
     jit_compile: bool,
     weights: list[tf.Tensor],
     rows: SearchRows,
-) -> DistortionResults:
+) -> FoundImages:
     batch, image_shape = rows.images.shape[0], rows.images.shape[1:]
 
     def network(weights: list[tf.Tensor]) -> objective.FlatLogits:
@@ -107,7 +108,7 @@ def _search(
     search: DistortionSearch,
     lanes: int,
     jit_compile: bool,
-) -> DistortionResults:
+) -> FoundImages:
     clean = goal.clean
     finite = tf.reduce_all(tf.math.is_finite(at_clean.logits), axis=1)
     already_there = goal.reached(at_clean.logits)
@@ -115,7 +116,7 @@ def _search(
     # A start that is another image may lie where there is a gradient.
     no_gradient = tf.reduce_all(at_clean.gradient == 0.0, axis=1) & tf.reduce_all(start == clean, axis=1)
     in_work = finite & ~already_there & ~alike & ~no_gradient & (spent < search.max_evaluations)
-    logits = goal.logits(search.pixel_box.legal(start, search.num_levels))
+    logits = goal.logits(search.pixel_box.legal(start, search.quantization_levels))
     first = _first_look(goal, start, logits, spent, already_there, search)
     if search.walk is None:
         progress, converged, c = search_by_penalty(goal, first, at_clean, in_work, search)
@@ -127,18 +128,18 @@ def _search(
     succeeded = finite & goal.reached(logits)
     distorted = replace_rows(succeeded, progress.nearest, clean)
     failed = _choose(
-        (~finite, SearchStatus.NOT_FINITE), (alike, SearchStatus.LOGITS_ALIKE), (no_gradient, SearchStatus.NO_GRADIENT),
-        otherwise=SearchStatus.NEVER_REACHED,
+        (~finite, SearchStatus.NOT_FINITE), (alike, SearchStatus.CONSTANT_LOGITS), (no_gradient, SearchStatus.NO_GRADIENT),
+        otherwise=SearchStatus.NOT_FOUND,
     )  # fmt: skip
     reached = _choose(
         (converged, SearchStatus.CONVERGED), (progress.line_search_failed, SearchStatus.LINE_SEARCH_FAILED),
         otherwise=SearchStatus.BUDGET_SPENT,
     )  # fmt: skip
-    return DistortionResults(
+    return FoundImages(
         distorted=distorted,
         distortion=tf.where(succeeded, distortion(clean, distorted), float("nan")),
         succeeded=succeeded,
-        status=tf.where(already_there, int(SearchStatus.ALREADY_THERE), tf.where(succeeded, reached, failed)),
+        status=tf.where(already_there, int(SearchStatus.INITIALLY_ADVERSARIAL), tf.where(succeeded, reached, failed)),
         c=tf.where(already_there, float("inf"), tf.where(succeeded, c, float("nan"))),
         num_evaluations=progress.num_evaluations,
     )
@@ -180,7 +181,7 @@ def _first_look(
     search: DistortionSearch,
 ) -> Progress:
     """Keeps the start where it is a success, as the result of another search is; one evaluation is for the clean image."""
-    legal = search.pixel_box.legal(start, search.num_levels)
+    legal = search.pixel_box.legal(start, search.quantization_levels)
     nearest = replace_rows(already_there, goal.clean, legal)
     found = already_there | goal.reached(logits)
     squared_length = tf.where(found, tf.reduce_sum((nearest - goal.clean) ** 2, axis=1), float("inf"))

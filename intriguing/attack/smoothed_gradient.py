@@ -81,7 +81,7 @@ def descend_smoothly(
     pixel_box: PixelBox,
     descent: SmoothDescent,
     num_lanes: int,
-    num_levels: int | None = None,
+    quantization_levels: int | None = None,
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
 ) -> BoundaryPoint:
@@ -94,8 +94,8 @@ def descend_smoothly(
         pixel_box: The bounds of every pixel.
         descent: Steps.
         num_lanes: Rows in work at once.
-        num_levels: As in `DistortionSearch`: the network is only asked at points whose values are levels, and a step goes as
-            far as its rounding to levels must change. The direction itself stays between them.
+        quantization_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels, and a
+            step is long enough to change its rounding to levels. The direction itself is not rounded.
         num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
@@ -112,7 +112,7 @@ def descend_smoothly(
         num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - _MOST_LOOKS // 2)
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
-        image = pixel_box.legal(state.point, num_levels)
+        image = pixel_box.legal(state.point, quantization_levels)
         values, margin, gradient = _smooth_margin(
             problem.logits(network(weights)), problem, image, _geometric(descent.smoothing, progress)
         )
@@ -126,10 +126,10 @@ def descend_smoothly(
         lacking += beyond[:, tf.newaxis] * length * tf.norm(gradient, axis=1, keepdims=True)
         direction = _turned(perturbation, gradient, falling_along_a_cosine(*descent.turns, progress))
         distance = _distance(direction, gradient, lacking, length)
-        if num_levels is not None:
+        if quantization_levels is not None:
 
             def promised(distance: tf.Tensor) -> tf.Tensor:
-                image = pixel_box.legal(problem.clean + distance * direction, num_levels)
+                image = pixel_box.legal(problem.clean + distance * direction, quantization_levels)
                 return _dot(gradient, image - problem.clean) - lacking
 
             distance = _distance_of_levels(promised, distance, length)
@@ -143,7 +143,7 @@ def descend_smoothly(
 
     run = functools.partial(run_in_lanes, shared=weights, num_lanes=num_lanes, num_rows=num_rows, jit_compile=jit_compile)
     found = run(problem, begin=_begin, step=step, result=result)
-    return _stretched(network, problem, found, run, pixel_box=pixel_box, num_levels=num_levels)
+    return _stretched(network, problem, found, run, pixel_box=pixel_box, quantization_levels=quantization_levels)
 
 
 class _Stretch(NamedTuple):
@@ -160,14 +160,14 @@ def _stretched(
     run: Callable[..., Any],
     *,
     pixel_box: PixelBox,
-    num_levels: int | None,
+    quantization_levels: int | None,
 ) -> BoundaryPoint:
     """Returns the nearest successes on the ways from the clean images through the points; a look is a forward pass."""
-    close = _CLOSE if num_levels is None else _CLOSE_LEVELS
+    close = _CLOSE if quantization_levels is None else _CLOSE_LEVELS
 
     def at(rows: tuple[BoundaryProblem, BoundaryPoint], stretch: tf.Tensor) -> tf.Tensor:
         clean = rows[0].clean
-        return pixel_box.legal(clean + stretch[:, tf.newaxis] * (rows[1].position - clean), num_levels)
+        return pixel_box.legal(clean + stretch[:, tf.newaxis] * (rows[1].position - clean), quantization_levels)
 
     def begin(rows: tuple[BoundaryProblem, BoundaryPoint]) -> _Stretch:
         length = rows[1].length

@@ -22,7 +22,7 @@ from intriguing.lipschitz.dense_tail import DenseTail, Stage, tail_of
 from intriguing.lipschitz.network_bound import bounds_at
 from intriguing.models.layer_graph import LayerGraph
 from intriguing.models.masked_classes import largest_in_play
-from intriguing.pixels import PixelBox
+from intriguing.pixels import PixelBox, checked_bounds
 
 _GROWTH, _NUM_BALLS = 1.5, 20
 _WEIGHTINGS = 4  # steps towards the weights of units that tell the largest eigenvalue
@@ -40,7 +40,7 @@ class CertifiedDistortion(NamedTuple):
 
 
 def certified_distortion(
-    model: keras.Model, images: Any, labels: Any, targets: Any = None, *, pixel_box: PixelBox | None = None,
+    model: keras.Model, images: Any, labels: Any, targets: Any = None, *, bounds: tuple[float, float] | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> CertifiedDistortion:  # fmt: skip
     """Tells, for each image, up to which distortion its answer is certain to stay.
@@ -64,7 +64,8 @@ def certified_distortion(
         images: Float32 `[batch, ...]` of the model's input shape.
         labels: Int `[batch]`, the answers to be guarded.
         targets: Int `[batch]`, the classes not to be reached; every other class if omitted.
-        pixel_box: If given, images outside it do not count, so that pixels on its walls move one way only. Must hold `images`.
+        bounds: The least and the largest pixel value. If given, images outside of them do not count, and `images` must lie
+            within them. If omitted, pixels may have any value.
         report: Called as `report(done, total)` after some images, when there are many.
 
     Returns:
@@ -85,6 +86,7 @@ def certified_distortion(
         neural network robustness certification with general activation functions, 2018, for enclosures of activation
         functions. Singla, Feizi, Second-order provable defenses against adversarial attacks, 2020, for curvature.
     """
+    pixel_box = None if bounds is None else checked_bounds(bounds)
     logits = checked_model(model)
     images, labels, rivals = checked_images_and_classes(logits, images, labels, targets, pixel_box)
     tail = tail_of(logits.graph)

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from components.artifacts import DistortedImages, TrainedModel
-from intriguing.attack import PAPERS_SEARCH, DistortionSearch, minimize_distortion
+from intriguing.attack import SZEGEDY_LBFGS, DistortionSearch, minimize_distortion
 from tests.oracles.linear_classifier import LinearClassifier, nearest_of_class, nearest_of_other_classes
 
 NETWORKS = ("FC10_1e-4", "FC10_1e-2", "FC10_1")
-SEARCHES = {"the paper's": PAPERS_SEARCH, "the default": DistortionSearch()}
+SEARCHES = {"the paper's": SZEGEDY_LBFGS, "the default": DistortionSearch()}
 
 
 def main(workdir: Path) -> None:

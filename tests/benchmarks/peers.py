@@ -28,7 +28,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from components.artifacts import TrainedModel
-from intriguing.attack import PAPERS_SEARCH, QUICK_SEARCH, DistortionResults, DistortionSearch, minimize_distortion, objective
+from intriguing.attack import QUICK_SEARCH, SZEGEDY_LBFGS, DistortionResults, DistortionSearch, minimize_distortion, objective
 from intriguing.attack.search_program import compiled_search
 from intriguing.data import dataset_card, random_targets, sample_examples
 from intriguing.models.functional import Architecture, split_weights
@@ -47,7 +47,7 @@ _TARGETED = flags.DEFINE_bool("targeted", True, "Drive each image to a random wr
 _QUICK_PEERS = flags.DEFINE_bool("quick_peers", False, "Leave C&W out.")
 
 SEED = 0
-SEARCHES = {"ours, quick": QUICK_SEARCH, "ours, default": DistortionSearch(), "ours, the paper's": PAPERS_SEARCH}
+SEARCHES = {"ours, quick": QUICK_SEARCH, "ours, default": DistortionSearch(), "ours, the paper's": SZEGEDY_LBFGS}
 ATTACKS = {
     "DDN 100": foolbox.attacks.DDNAttack(steps=100),
     "DDN 1000": foolbox.attacks.DDNAttack(steps=1000),

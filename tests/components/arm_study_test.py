@@ -17,7 +17,7 @@ from components.contract import Component
 from components.pipeline import ArmStudy, Network, Study, study_pipeline
 from components.runner import run
 from components.trainer.component import Trainer
-from intriguing.attack import PAPERS_SEARCH
+from intriguing.attack import SZEGEDY_LBFGS
 from intriguing.data import dataset_card, load_examples
 from intriguing.evaluation import predict
 from tests.components.toys import TINY_POOLS
@@ -31,7 +31,7 @@ ARMS = ArmStudy(
     num_seeds=2,
     trained_on="train[:200]",
     num_images=NUM_IMAGES,
-    search=PAPERS_SEARCH,  # the program of the pipeline's tests
+    search=SZEGEDY_LBFGS,  # the program of the pipeline's tests
 )
 NAMES = [f"{arm}_seed{seed}" for seed in (3, 4) for arm in ("weight_decay", "pools")]
 

@@ -20,6 +20,8 @@ def test_a_missing_tensorboard_is_named_before_the_work(monkeypatch: pytest.Monk
 def test_every_batch_is_a_step_and_images_that_were_not_found_do_not_count(tmp_path: Path) -> None:
     results = DistortionResults(
         distorted=tf.zeros([4, 3]),
+        perturbation=tf.zeros([4, 3]),
+        l2=tf.zeros(4),
         distortion=tf.constant([0.1, 0.3, np.nan, 0.5]),
         succeeded=tf.constant([True, True, False, True]),
         status=tf.constant([SearchStatus.CONVERGED] * 4),

@@ -13,7 +13,9 @@ from components.reporter import photographs
 NAMES = ["bus", "ostrich"]
 
 
-def _attack(folder: Path, *, num_levels: int | None, found: list[bool], survives: list[bool], size: float) -> DistortedImages:
+def _attack(
+    folder: Path, *, quantization_levels: int | None, found: list[bool], survives: list[bool], size: float
+) -> DistortedImages:
     folder.mkdir()
     images = np.random.default_rng(0).random((len(found), 6, 5, 3)).astype(np.float32)
     reached = np.array(found)
@@ -30,7 +32,7 @@ def _attack(folder: Path, *, num_levels: int | None, found: list[bool], survives
             "survives_rounding": np.array(survives),
         }
     )
-    about = {"name": "Net", "num_levels": num_levels, "class_names": NAMES, "mean_num_evaluations": 98.5}
+    about = {"name": "Net", "quantization_levels": quantization_levels, "class_names": NAMES, "mean_num_evaluations": 98.5}
     artifact.write_json("attack.json", about)
     return artifact
 
@@ -38,9 +40,13 @@ def _attack(folder: Path, *, num_levels: int | None, found: list[bool], survives
 @pytest.fixture
 def attacks(tmp_path: Path) -> list[photographs.Attack]:
     free = _attack(
-        tmp_path / "a", num_levels=None, found=[True, True, False, True], survives=[True, False, False, False], size=0.01
+        tmp_path / "a",
+        quantization_levels=None,
+        found=[True, True, False, True],
+        survives=[True, False, False, False],
+        size=0.01,
     )
-    levels = _attack(tmp_path / "b", num_levels=256, found=[True] * 4, survives=[True] * 4, size=0.012)
+    levels = _attack(tmp_path / "b", quantization_levels=256, found=[True] * 4, survives=[True] * 4, size=0.012)
     return photographs.read([free, levels])
 
 
@@ -67,7 +73,9 @@ def test_figures_show_every_search(attacks: list[photographs.Attack]) -> None:
 
 
 def test_nothing_found_is_said_and_drawn_as_nothing(tmp_path: Path) -> None:
-    nothing = photographs.read([_attack(tmp_path / "a", num_levels=None, found=[False, False], survives=[False] * 2, size=0.1)])
+    nothing = photographs.read(
+        [_attack(tmp_path / "a", quantization_levels=None, found=[False, False], survives=[False] * 2, size=0.1)]
+    )
     assert photographs.photograph_lead(nothing) == "None of 2 photographs was reached within the budget of the search."
     assert photographs.photograph_figures(nothing) == {}
     assert photographs.photograph_table(nothing).rows[0]["Median"] is None

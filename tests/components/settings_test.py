@@ -9,8 +9,8 @@ import pytest
 
 from components.settings import Training, search_from, to_parameters, training_from
 from intriguing.attack import (
-    PAPERS_SEARCH,
     PHOTOGRAPH_SEARCH,
+    SZEGEDY_LBFGS,
     THOROUGH_SEARCH,
     Bisection,
     BoundaryWalk,
@@ -38,13 +38,13 @@ TRAININGS = [
         search=DistortionSearch(pixel_box=PixelBox(-1.0, 3.0), walk=BoundaryWalk(num_starts=1), max_evaluations=30),
         attacked_at_once=3,
     ),
-    AdversarialTraining(search=PAPERS_SEARCH),
+    AdversarialTraining(search=SZEGEDY_LBFGS),
 ]
 SEARCHES = [
     DistortionSearch(),
     DistortionSearch(pixel_box=PixelBox(-1.0, 3.0)),
     DistortionSearch(bisection=Bisection(bracket_ratio=1.5), minimization=BoxMinimization(max_rounds=7)),
-    PAPERS_SEARCH,
+    SZEGEDY_LBFGS,
     THOROUGH_SEARCH,
 ]
 
@@ -69,8 +69,8 @@ def test_a_search_survives_json(search: DistortionSearch) -> None:
 
 def test_parameters_without_a_kind_change_the_default() -> None:
     assert search_from({}, PHOTOGRAPH_SEARCH) == PHOTOGRAPH_SEARCH
-    expected = dataclasses.replace(PHOTOGRAPH_SEARCH, num_levels=256, max_evaluations=50)
-    assert search_from({"num_levels": 256, "max_evaluations": 50}, PHOTOGRAPH_SEARCH) == expected
+    expected = dataclasses.replace(PHOTOGRAPH_SEARCH, quantization_levels=256, max_evaluations=50)
+    assert search_from({"quantization_levels": 256, "max_evaluations": 50}, PHOTOGRAPH_SEARCH) == expected
 
 
 def test_settings_that_were_written_before_there_was_a_spectral_penalty_mean_none() -> None:

@@ -59,7 +59,7 @@ def _attack(script: Script, model_file: Path, photographs: Path, workdir: Path, 
 def test_a_file_and_a_folder_are_all_that_an_attack_needs(
     script: Script, model_file: Path, photographs: Path, tmp_path: Path
 ) -> None:
-    finished = _attack(script, model_file, photographs, tmp_path, "--target=2", "--only_correct", "--num_levels=256")
+    finished = _attack(script, model_file, photographs, tmp_path, "--target=2", "--only_correct", "--quantization_levels=256")
     assert finished.code == 0, finished.err
     assert "Found 6 of 6" in finished.out
     attacked = DistortedImages(tmp_path / "attack_strongest")

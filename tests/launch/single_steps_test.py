@@ -45,7 +45,7 @@ def test_train_attack_and_measure_transfer_read_each_others_files(script: Script
             f"Found {found['num_succeeded']} of 8: {statuses}.\n"
             f"Average distortion of the {num_correct} of these that were classified correctly before: {mean:.4f}.\n"
             f"Rounded to bytes, as in a PNG file, {found['num_surviving_rounding']} of 8 still succeed; "
-            "--num_levels=256 searches among such images.\n"
+            "--quantization_levels=256 searches among such images.\n"
             f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {folder}\n"
         )
         assert (found["name"], found["subset"]) == (name, "test")

@@ -66,7 +66,7 @@ def test_success_is_what_the_users_object_computes(case, goal):
     rms = np.sqrt(np.mean((distorted.astype(np.float64) - case.images()).reshape(4, -1) ** 2, axis=1))
     np.testing.assert_allclose(found.distortion, np.where(reached, rms, np.nan), rtol=RTOL_DISTORTION)
     if case.blocked:
-        assert set(found.status.numpy()[~reached]) <= {SearchStatus.NO_GRADIENT, SearchStatus.LOGITS_ALIKE}
+        assert set(found.status.numpy()[~reached]) <= {SearchStatus.NO_GRADIENT, SearchStatus.CONSTANT_LOGITS}
         assert np.all(found.num_evaluations.numpy()[~reached] <= AT_ONE_LOOK)
     elif goal == "labels":
         assert reached.sum() >= FOUND_OF_4
@@ -119,7 +119,7 @@ def test_no_logits_change_faster_than_the_lipschitz_bound(case):
 def test_no_certificate_is_above_its_attack(case):
     found, labels = attack_of(case, "labels")
     certified = certified_distortion(
-        classifier_of(case), case.images(), labels, pixel_box=PixelBox(*case.bounds)
+        classifier_of(case), case.images(), labels, bounds=PixelBox(*case.bounds)
     ).distortion.numpy()
     reached = found.succeeded.numpy()
     assert np.all(certified[reached] <= found.distortion.numpy()[reached] * (1 + RTOL_DISTORTION))

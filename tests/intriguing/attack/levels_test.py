@@ -13,7 +13,7 @@ from intriguing.attack import PHOTOGRAPH_SEARCH, QUICK_SEARCH, DistortionSearch,
 from intriguing.pixels import PixelBox
 
 NUM_LEVELS = 4
-SEARCH = dataclasses.replace(QUICK_SEARCH, num_levels=NUM_LEVELS)
+SEARCH = dataclasses.replace(QUICK_SEARCH, quantization_levels=NUM_LEVELS)
 RTOL_LEVELS = 0.15  # of one step of one of six pixels: the rounding of a line is not always the nearest point of a grid
 
 
@@ -59,7 +59,9 @@ def test_what_is_found_survives_a_png_file() -> None:
         return tf.reshape(pixels, [-1, 60]) @ weights
 
     labels = tf.argmax(logits(tf.constant(images)), axis=1, output_type=tf.int32).numpy()
-    results = minimize_distortion(logits, images, labels=labels, search=dataclasses.replace(QUICK_SEARCH, num_levels=256))
+    results = minimize_distortion(
+        logits, images, labels=labels, search=dataclasses.replace(QUICK_SEARCH, quantization_levels=256)
+    )
     as_bytes = tf.cast(tf.round(results.distorted * 255), tf.uint8)
     reopened = tf.stack([tf.io.decode_png(tf.io.encode_png(image)) for image in as_bytes])
     again = tf.cast(reopened, tf.float32) / 255
@@ -73,10 +75,17 @@ def test_levels_are_evenly_spaced_from_bound_to_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"num_levels": 1}, {"num_levels": 256, "walk": None}, {"num_levels": 4, "pixel_box": PixelBox(0.0, np.inf)}]
+    "settings",
+    [
+        {"quantization_levels": 1},
+        {"quantization_levels": 256, "walk": None},
+        {"quantization_levels": 4, "pixel_box": PixelBox(0.0, np.inf)},
+    ],
 )
 def test_levels_without_a_walk_or_a_bounded_box_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="num_levels must be at least 2, and needs a walk and a bounded pixel box; received"):
+    with pytest.raises(
+        ValueError, match="quantization_levels must be at least 2, and needs a walk and a bounded pixel box; received"
+    ):
         DistortionSearch(**settings)
 
 

@@ -159,7 +159,7 @@ def test_among_levels_the_network_is_evaluated_at_levels_only():
         seen.append(images.numpy())
         return logits(images)
 
-    found = stepped(recorded, given, box=BOX, num_levels=levels)
+    found = stepped(recorded, given, box=BOX, quantization_levels=levels)
     scaled = (levels - 1) * np.concatenate(seen)
     np.testing.assert_allclose(scaled, np.round(scaled), atol=1e-4)
     assert wins(logits, BOX.to_levels(found.position, levels), given).all()

@@ -10,8 +10,8 @@ import tensorflow as tf
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
 
 from intriguing.attack import (
-    PAPERS_SEARCH,
     QUICK_SEARCH,
+    SZEGEDY_LBFGS,
     THOROUGH_SEARCH,
     BoundaryWalk,
     DistortionSearch,
@@ -115,7 +115,7 @@ def test_cross_entropy_alone_is_the_papers_method_and_stops_farther_out(linear):
     images = digits_like()
     targets, _ = wrong_targets(linear, images)
     default = minimize_distortion(linear, images, targets=targets)
-    papers = minimize_distortion(linear, images, targets=targets, search=PAPERS_SEARCH)
+    papers = minimize_distortion(linear, images, targets=targets, search=SZEGEDY_LBFGS)
     assert papers.succeeded.numpy().all()
     assert (default.distortion <= papers.distortion).numpy().all()
     assert float(tf.reduce_mean(papers.distortion)) > 1.01 * float(tf.reduce_mean(default.distortion))
@@ -189,7 +189,7 @@ def test_a_target_out_of_reach_is_data_not_an_error(network, attacked):
     images, _, _ = attacked
     unreachable = keras.models.clone_model(network)
     unreachable.set_weights([np.zeros(weight.shape, np.float32) for weight in network.weights])
-    for largest, status in ((9.0, SearchStatus.NO_GRADIENT), (1e-6, SearchStatus.LOGITS_ALIKE)):
+    for largest, status in ((9.0, SearchStatus.NO_GRADIENT), (1e-6, SearchStatus.CONSTANT_LOGITS)):
         unreachable.layers[-1].bias.assign(3.0 - tf.linspace(0.0, largest, NUM_CLASSES))
         found = minimize_distortion(unreachable, images, targets=np.ones(len(images), np.int32))
         assert not found.succeeded.numpy().any()
@@ -215,7 +215,7 @@ def test_an_image_that_is_there_already_is_not_moved(linear):
     np.testing.assert_array_equal(found.distorted, images)
     assert found.distortion.numpy().tolist() == [0.0] * NUM_IMAGES
     assert np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [1] * NUM_IMAGES  # the first look
-    assert found.status.numpy().tolist() == [SearchStatus.ALREADY_THERE] * NUM_IMAGES
+    assert found.status.numpy().tolist() == [SearchStatus.INITIALLY_ADVERSARIAL] * NUM_IMAGES
 
 
 def test_a_batch_equals_its_images_one_by_one(network, attacked):
@@ -229,7 +229,7 @@ def test_a_batch_equals_its_images_one_by_one(network, attacked):
 def test_the_largest_c_of_the_papers_search_succeeds_and_a_larger_one_fails(linear):
     images = digits_like()
     targets, _ = wrong_targets(linear, images)
-    found = minimize_distortion(linear, images, targets=targets, search=PAPERS_SEARCH)
+    found = minimize_distortion(linear, images, targets=targets, search=SZEGEDY_LBFGS)
     assert found.status.numpy().tolist() == [SearchStatus.CONVERGED] * NUM_IMAGES
     for image, target, weight in list(zip(images, targets, found.c.numpy(), strict=True))[:8]:
         assert answers_at(linear, image, 0.97 * weight)[target] and not answers_at(linear, image, 1.03 * weight)[target]
@@ -240,7 +240,7 @@ def test_c_of_the_default_search_is_that_of_the_balance_of_closeness_and_loss():
     images = digits_like(num_images=8)
     targets = classifier.logits(images).argmin(axis=1)
     default = minimize_distortion(classifier, images, targets=targets)
-    papers = minimize_distortion(classifier, images, targets=targets, search=PAPERS_SEARCH)
+    papers = minimize_distortion(classifier, images, targets=targets, search=SZEGEDY_LBFGS)
     np.testing.assert_allclose(default.c, papers.c, rtol=RTOL_BALANCE)
 
 
@@ -250,9 +250,9 @@ def test_c_of_the_default_search_is_that_of_the_balance_of_closeness_and_loss():
         pytest.param(DistortionSearch(), 20, "targets", id="default, 20, targets"),
         pytest.param(DistortionSearch(), 60, "labels", id="default, 60, labels"),
         pytest.param(DistortionSearch(), 150, "targets", id="default, 150, targets"),
-        pytest.param(PAPERS_SEARCH, 20, "labels", id="paper, 20, labels"),
-        pytest.param(PAPERS_SEARCH, 60, "targets", id="paper, 60, targets"),
-        pytest.param(PAPERS_SEARCH, 150, "labels", id="paper, 150, labels"),
+        pytest.param(SZEGEDY_LBFGS, 20, "labels", id="paper, 20, labels"),
+        pytest.param(SZEGEDY_LBFGS, 60, "targets", id="paper, 60, targets"),
+        pytest.param(SZEGEDY_LBFGS, 150, "labels", id="paper, 150, labels"),
     ],
 )
 def test_no_image_spends_more_than_its_budget(network, search, budget, goal):
@@ -271,21 +271,21 @@ def test_every_status_has_a_sentence():
 def test_a_warm_start_from_the_answer_is_at_least_as_near(network, attacked):
     images, targets, found = attacked
     short = DistortionSearch(walk=BoundaryWalk(num_starts=1))
-    again = minimize_distortion(network, images, targets=targets, perturbations=found.distorted - images, search=short)
+    again = minimize_distortion(network, images, targets=targets, init=found.distorted, search=short)
     reached = found.succeeded.numpy()
     assert (again.distortion.numpy()[reached] <= found.distortion.numpy()[reached] * (1.0 + RTOL_BATCH)).all()
 
 
 @pytest.mark.parametrize(
-    "perturbations, message",
+    "init, message",
     [
-        (np.zeros((2, 3), np.float32), r"perturbations must have the shape of the images, \[2, 100\]; received \[2, 3\]"),
-        (np.full((2, NUM_PIXELS), np.inf, np.float32), "perturbations must be finite numbers"),
+        (np.zeros((2, 3), np.float32), r"init must have the shape of the images, \[2, 100\]; received \[2, 3\]"),
+        (np.full((2, NUM_PIXELS), np.inf, np.float32), "init must be finite numbers"),
     ],
 )
-def test_bad_perturbations_are_named(linear, perturbations, message):
+def test_a_bad_init_is_refused(linear, init, message):
     with pytest.raises(ValueError, match=message):
-        minimize_distortion(linear, digits_like(num_images=2), labels=np.zeros(2, int), perturbations=perturbations)
+        minimize_distortion(linear, digits_like(num_images=2), labels=np.zeros(2, int), init=init)
 
 
 def answers_at(classifier, image, c):

@@ -71,17 +71,17 @@ def test_it_ends_little_behind_the_exact_floor_of_a_linear_network_in_the_box(li
 
 def test_among_levels_it_ends_at_images_of_levels_little_farther_out(linear):
     problem = problem_of(linear)
-    point = descend(linear, problem, num_levels=16)
+    point = descend(linear, problem, quantization_levels=16)
     assert_reached(linear, problem, point)
     np.testing.assert_allclose(15 * point.position, np.round(15 * point.position), atol=1e-4)
     assert point.length.mean() <= LEVELS_BEYOND * floors(linear, problem).mean()
 
 
-@pytest.mark.parametrize("num_levels", [None, 16])
+@pytest.mark.parametrize("quantization_levels", [None, 16])
 @pytest.mark.parametrize("budget", [0, 1, 13, 40, 97])
-def test_no_row_spends_more_than_its_budget(linear, budget, num_levels):
+def test_no_row_spends_more_than_its_budget(linear, budget, quantization_levels):
     problem = problem_of(linear, budget)
-    point = descend(linear, problem, num_levels=num_levels)
+    point = descend(linear, problem, quantization_levels=quantization_levels)
     assert point.num_evaluations.max() <= budget
     found = np.isfinite(point.length)
     assert not found.any() if budget < 2 else found.any()  # with one look, at the clean image
@@ -91,25 +91,27 @@ def test_no_row_spends_more_than_its_budget(linear, budget, num_levels):
 def test_a_class_out_of_reach_is_not_found(linear):
     hopeless = linear._replace(kernel=0 * linear.kernel)
     problem = problem_of(hopeless)
-    for num_levels in (None, 16):
-        point = descend(hopeless, problem, num_levels=num_levels)
+    for quantization_levels in (None, 16):
+        point = descend(hopeless, problem, quantization_levels=quantization_levels)
         assert np.isinf(point.length).all()
         np.testing.assert_array_equal(point.position, problem.clean)
 
 
-@pytest.mark.parametrize("num_levels", [None, 16])
-def test_a_row_does_not_depend_on_the_others(linear, num_levels):
+@pytest.mark.parametrize("quantization_levels", [None, 16])
+def test_a_row_does_not_depend_on_the_others(linear, quantization_levels):
     problem = problem_of(linear)
     backward = tf.nest.map_structure(lambda tensor: tensor[::-1], problem)
     budgets = 20 + 3 * np.arange(NUM_IMAGES, dtype=np.int32)
     budgets[NUM_IMAGES - 1 - 7] = 1000
-    as_before = descend(linear, problem, num_levels=num_levels)
-    among_others = descend(linear, backward._replace(max_evaluations=tf.constant(budgets)), num_levels=num_levels)
+    as_before = descend(linear, problem, quantization_levels=quantization_levels)
+    among_others = descend(
+        linear, backward._replace(max_evaluations=tf.constant(budgets)), quantization_levels=quantization_levels
+    )
     row = among_others.position[NUM_IMAGES - 1 - 7]
     np.testing.assert_allclose(row, as_before.position[7], atol=1e-6)
     assert among_others.num_evaluations[NUM_IMAGES - 1 - 7] == as_before.num_evaluations[7]
     assert np.median(among_others.num_evaluations) < as_before.num_evaluations[7]
-    alone = descend(linear, tf.nest.map_structure(lambda tensor: tensor[7:8], problem), num_levels=num_levels)
+    alone = descend(linear, tf.nest.map_structure(lambda tensor: tensor[7:8], problem), quantization_levels=quantization_levels)
     np.testing.assert_allclose(alone.position[0], as_before.position[7], atol=1e-5)
 
 

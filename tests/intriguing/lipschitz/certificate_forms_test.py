@@ -199,6 +199,6 @@ def test_certificates_of_double_precision_are_those_of_the_same_weights_in_singl
     one = keras.Sequential([keras.Input((NUM_PIXELS,)), *single_chain])
     one.set_weights(double.get_weights())
     labels = answers(one, IMAGES)
-    found = [certified_distortion(model, IMAGES, labels, pixel_box=PixelBox()).distortion for model in (one, double)]
+    found = [certified_distortion(model, IMAGES, labels, bounds=PixelBox()).distortion for model in (one, double)]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-3)
     assert np.all(found[1] > 0)

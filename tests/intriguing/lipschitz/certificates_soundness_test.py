@@ -63,7 +63,7 @@ def test_no_answer_changes_within_the_certified_distortion(activation, depth):
     model = network((10,), *chain_of(activation, depth), seed=depth)
     for box, images in ((None, images_for(model)), (PixelBox(), np.round(images_for(model)))):
         labels = answers(model, images)
-        certified = certified_distortion(model, images, labels, pixel_box=box)
+        certified = certified_distortion(model, images, labels, bounds=box)
         assert_no_answer_changes(model, images, labels, certified, box)
         assert np.all(certified.by_product > 0) and np.all(certified.distortion >= certified.by_product)
 
@@ -82,7 +82,7 @@ def test_no_attack_comes_nearer_than_the_certificate_nor_much_farther_away():
     model = network((12,), layers.Dense(10, "sigmoid"), layers.Dense(4), seed=1, scale=1.5)
     images = images_for(model)
     labels = answers(model, images)
-    certified = certified_distortion(model, images, labels, pixel_box=PixelBox())
+    certified = certified_distortion(model, images, labels, bounds=PixelBox())
     attacked = minimize_distortion(model, images, labels=labels, search=QUICK_SEARCH)
     assert np.any(attacked.succeeded)
     found = np.asarray(attacked.distortion)[attacked.succeeded] / np.asarray(certified.distortion)[attacked.succeeded]

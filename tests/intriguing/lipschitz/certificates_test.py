@@ -75,7 +75,7 @@ def test_pixels_on_a_wall_count_one_way_only():
     image = np.where(np.arange(8) % 2 == 0, np.where(steep > 0, 0.0, 1.0), 0.5).astype(np.float32)
     model.layers[-1].bias.assign([0.05 - float(image @ steep), 0.0])
     classifier = classifier._replace(bias=np.asarray(model.layers[-1].bias))
-    free, boxed = (certified_distortion(model, image[np.newaxis], [0], pixel_box=box) for box in (None, PixelBox()))
+    free, boxed = (certified_distortion(model, image[np.newaxis], [0], bounds=box) for box in (None, PixelBox()))
     assert_just_below(lengths(model, free.distortion), two_class_closed_form(classifier, image, 1))
     assert_just_below(lengths(model, boxed.distortion), nearest_of_class(classifier, image, 1).floor)
     assert boxed.distortion[0] > 1.1 * free.distortion[0]
@@ -85,7 +85,7 @@ def test_the_box_never_lowers_a_certificate_nor_lets_it_pass_the_floor():
     classifier, model = linear_network(seed=2)
     images = np.round(images_for(model, 8))
     labels = answers(model, images)
-    free, boxed = (certified_distortion(model, images, labels, pixel_box=box) for box in (None, PixelBox()))
+    free, boxed = (certified_distortion(model, images, labels, bounds=box) for box in (None, PixelBox()))
     floors = [nearest_of_other_classes(classifier, image, y).floor for image, y in zip(images, labels, strict=True)]
     assert np.all(boxed.distortion >= free.distortion) and np.any(boxed.distortion > 1.1 * free.distortion)
     np.testing.assert_array_equal(boxed.by_product, free.by_product)
@@ -208,7 +208,7 @@ def test_what_a_layer_bends_is_passed_on_by_a_slope():
 
 def test_a_unit_falls_as_a_pixel_on_a_wall_rises():
     model = keras.Sequential([keras.Input((1,)), pair_of_kinks(1, -1.0, 0.2), difference_against(0.1)])
-    certified = certified_distortion(model, [[0.0]], [0], pixel_box=PixelBox())
+    certified = certified_distortion(model, [[0.0]], [0], bounds=PixelBox())
     assert_just_below(lengths(model, certified.distortion), 0.3)
 
 
@@ -271,9 +271,9 @@ def test_a_batch_in_parts_equals_one_whole_batch(monkeypatch):
     model = network((10,), *chain_of("sigmoid", 2))
     images = images_for(model, 7)
     labels = answers(model, images)
-    whole = certified_distortion(model, images, labels, pixel_box=PixelBox())
+    whole = certified_distortion(model, images, labels, bounds=PixelBox())
     monkeypatch.setattr(module, "_ENTRIES_AT_ONCE", 3 * module._entries_per_image(dense_tail(model)))
-    parts = certified_distortion(model, images, labels, pixel_box=PixelBox())
+    parts = certified_distortion(model, images, labels, bounds=PixelBox())
     np.testing.assert_allclose(parts, whole, rtol=1e-6)
     assert np.unique(whole.distortion).size == 7
 
@@ -305,7 +305,7 @@ MISTAKES = {
     r"images must be \[batch, \*\(3,\)\].*received \(2, 5\)": {"images": np.zeros([2, 5])},
     r"images must be finite numbers; received 1 NaN": {"images": np.array([[0.5, np.nan, 0.5], [0.5, 0.5, 0.5]])},
     r"images must lie within bounds \(0.0, 1.0\); received values from 0.5 to 2.0": {
-        "images": 4.0 * IMAGES - [[1.5], [0.0]], "pixel_box": PixelBox(),
+        "images": 4.0 * IMAGES - [[1.5], [0.0]], "bounds": PixelBox(),
     },
     r"labels must have one class for each of the 2 images; received shape \(3,\)": {"labels": [0, 1, 2]},
     r"labels must lie in 0..3, the classes of the classifier; received values from 0 to 4": {"labels": [0, 4]},

@@ -33,7 +33,8 @@ def attack_without_search(classifier, images, *, labels, search):
     axes = list(range(1, images.shape.rank))
     distortion = tf.where(succeeded, tf.sqrt(tf.reduce_mean((moved - images) ** 2, axis=axes)), float("nan"))
     nothing = tf.zeros(images.shape[0])
-    return DistortionResults(moved, distortion, succeeded, tf.cast(nothing, tf.int32), nothing, tf.cast(nothing, tf.int32))
+    no_count = tf.cast(nothing, tf.int32)
+    return DistortionResults(moved, moved - images, distortion, 2.0 * distortion, succeeded, no_count, no_count, nothing)
 
 
 def dropping_network(seed=0):

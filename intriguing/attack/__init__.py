@@ -1,7 +1,7 @@
 """The least distorted image that a classifier gets wrong, and the noise to compare it with."""
 
 from intriguing.attack._minimize_distortion import minimize_distortion
-from intriguing.attack.boundary_search import BoundaryWalk
+from intriguing.attack.boundary_search import BoundarySearch
 from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.presets import (
     COARSE_SEARCH,
@@ -27,7 +27,7 @@ __all__ = [
     "SZEGEDY_LBFGS",
     "THOROUGH_SEARCH",
     "Bisection",
-    "BoundaryWalk",
+    "BoundarySearch",
     "BoxMinimization",
     "DistortionResults",
     "DistortionSearch",

@@ -215,7 +215,7 @@ def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: Sear
     size = rows.images.shape[1:].num_elements()
     return run_on_rows(
         program, subject.weights, rows, bytes_per_row=bytes_per_row(architecture, size, search),
-        sizes=sizes_of_batches(jit_compile, skips_idle_rows=search.walk is not None),
+        sizes=sizes_of_batches(jit_compile, skips_idle_rows=search.boundary_search is not None),
         idle=lambda rows: rows._replace(spent=tf.fill(rows.spent.shape, search.max_evaluations)),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The searches that end at the decision boundary: linear steps to the nearest classes, then a walk along each boundary."""
+"""The searches that end at the decision boundary: linear steps to the nearest classes, then a search along each boundary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from intriguing.attack.boundary_problem import BoundaryPoint, BoundaryProblem
-from intriguing.attack.boundary_search import BoundaryWalk, walk_the_boundary
+from intriguing.attack.boundary_search import BoundarySearch, search_boundary
 from intriguing.attack.linear_steps import MOST_STEPS, step_to_boundary
 from intriguing.attack.presets import DistortionSearch
 from intriguing.attack.search_goal import Goal, Progress
@@ -22,7 +22,7 @@ _SHARE_OF_STEPS = 4  # the first steps may take one in so many of all evaluation
 
 
 class _Starts(NamedTuple):
-    """The classes that are tried, and where the walk to each begins."""
+    """The classes that are tried, and where the search for each begins."""
 
     wanted: tf.Tensor  # [batch, candidates] int32
     position: tf.Tensor  # [batch, candidates, n]
@@ -36,15 +36,15 @@ class BoundaryMethod:
     Attributes:
         goal: What is asked.
         search: Its `descent`, pixel box, levels and budget.
-        walk: That of the search.
-        num_lanes: Rows that are worked on at once.
+        boundary_search: That of the search.
+        num_slots: Rows that are active at once.
         jit_compile: Whether its long loops are compiled with XLA. What is around them is computed once, and is not.
     """
 
     goal: Goal
     search: DistortionSearch
-    walk: BoundaryWalk
-    num_lanes: int
+    boundary_search: BoundarySearch
+    num_slots: int
     jit_compile: bool
 
     def run(self, progress: Progress, logits: tf.Tensor, in_work: tf.Tensor) -> tuple[Progress, tf.Tensor]:
@@ -66,14 +66,14 @@ class BoundaryMethod:
         fruitless = share - self.search.reserved_evaluations // num_candidates
         share, fruitless = repeat_rows((share, fruitless), num_candidates)
         points = self._descend_and_walk(self._problem(starts.wanted, starts.position, share, fruitless))
-        point, walked = _best_of(points, num_candidates)
+        point, searched = _best_of(points, num_candidates)
         nearer = in_work & (point.length**2 < progress.squared_length)
         refined = progress._replace(
             nearest=replace_rows(nearer, point.position, progress.nearest),
             squared_length=tf.where(nearer, point.length**2, progress.squared_length),
-            num_evaluations=tf.where(in_work, spent + walked, progress.num_evaluations),
+            num_evaluations=tf.where(in_work, spent + searched, progress.num_evaluations),
         )
-        return refined, point.arrived
+        return refined, point.converged
 
     def _first_points(self, progress: Progress, logits: tf.Tensor, in_work: tf.Tensor) -> _Starts:
         """Steps to the boundary of every class with a large logit, and keeps those whose boundaries are the nearest."""
@@ -88,7 +88,7 @@ class BoundaryMethod:
         points = self._run(step_to_boundary, self._problem(classes, position, budget, budget), jit_compile=compiled)
         spent = tf.reduce_sum(tf.reshape(points.num_evaluations, [-1, num_ranked]), axis=1)
         distances = tf.reshape(points.distance, [-1, num_ranked])
-        _, order = tf.math.top_k(-distances, min(self.walk.num_candidates, num_ranked))
+        _, order = tf.math.top_k(-distances, min(self.boundary_search.num_candidates, num_ranked))
         nearest = functools.partial(tf.gather, indices=order, batch_dims=1)
         return _Starts(nearest(classes), nearest(tf.reshape(points.position, position.shape)), spent)
 
@@ -115,29 +115,29 @@ class BoundaryMethod:
         search, batch = self.search, problem.clean.shape[0]
         num_rows = tf.reduce_max(tf.where(problem.max_evaluations > 0, tf.range(1, batch + 1), 0))
         return method(
-            self.goal.network, self.goal.weights, problem, pixel_box=search.pixel_box, num_lanes=self.num_lanes,
+            self.goal.network, self.goal.weights, problem, pixel_box=search.pixel_box, num_slots=self.num_slots,
             quantization_levels=search.quantization_levels, num_rows=num_rows, jit_compile=jit_compile, **settings,
         )  # fmt: skip
 
     def _descend_and_walk(self, problem: BoundaryProblem) -> BoundaryPoint:
-        """Returns the nearest point of the walk, or of the descent if there is one and it was nearer; at the cost of both."""
+        """Returns the nearest point of the boundary search, or of the descent if there is one and it was nearer."""
         num_rivals = self.goal.num_classes - 1 if self.goal.targeted else 1
         run = functools.partial(self._run, jit_compile=self.jit_compile)
-        walk_on = functools.partial(run, walk_the_boundary, walk=self.walk, num_rivals=num_rivals)
+        search_on = functools.partial(run, search_boundary, settings=self.boundary_search, num_rivals=num_rivals)
         if self.search.descent is None:
-            return walk_on(problem)
+            return search_on(problem)
         descended = run(descend_smoothly, problem, descent=self.search.descent)
         left = problem._replace(
             start=descended.position,
             max_evaluations=problem.max_evaluations - descended.num_evaluations,
             max_fruitless=problem.max_fruitless - descended.num_evaluations,
         )
-        walked = walk_on(left)
-        nearer = descended.length < walked.length
-        return walked._replace(
-            position=replace_rows(nearer, descended.position, walked.position),
-            length=tf.where(nearer, descended.length, walked.length),
-            num_evaluations=walked.num_evaluations + descended.num_evaluations,
+        searched = search_on(left)
+        nearer = descended.length < searched.length
+        return searched._replace(
+            position=replace_rows(nearer, descended.position, searched.position),
+            length=tf.where(nearer, descended.length, searched.length),
+            num_evaluations=searched.num_evaluations + descended.num_evaluations,
         )
 
 

@@ -10,14 +10,14 @@ from intriguing.attack import objective
 
 
 class BoundaryProblem(NamedTuple):
-    """What is asked, one row per problem."""
+    """The least |r| at which the wanted class has the largest logit, one row per problem."""
 
-    clean: tf.Tensor  # [batch, n], the image to stay near to
-    start: tf.Tensor  # [batch, n], where the first walk begins
-    wanted: tf.Tensor  # [batch] int32, the class to go to
-    rivals: tf.Tensor  # [batch, classes] bool, the classes that the wanted one must beat; that is success
+    clean: tf.Tensor  # [batch, n], the image from which |r| is measured
+    start: tf.Tensor  # [batch, n], where the first run begins
+    wanted: tf.Tensor  # [batch] int32, the class to reach
+    rivals: tf.Tensor  # [batch, classes] bool, the classes whose logits must be below that of the wanted class
     max_evaluations: tf.Tensor  # [batch] int32, the budget
-    max_fruitless: tf.Tensor  # [batch] int32, evaluations after which a row ends that found nothing
+    max_fruitless: tf.Tensor  # [batch] int32, evaluations after which a row without success ends
     scale: objective.LogitScale  # of the logits of each row
 
     def logits(self, logits: objective.FlatLogits) -> objective.FlatLogits:
@@ -31,9 +31,9 @@ class BoundaryProblem(NamedTuple):
 
 
 class BoundaryPoint(NamedTuple):
-    """What was found, one row per problem."""
+    """The nearest points that were found, one row per problem."""
 
-    position: tf.Tensor  # [batch, n]; of no meaning where `length` is infinite
-    length: tf.Tensor  # [batch], |r|; infinite where nothing was found
+    position: tf.Tensor  # [batch, n]; undefined where `length` is infinite
+    length: tf.Tensor  # [batch], |r|; infinite where no success was found
     num_evaluations: tf.Tensor  # [batch] int32
-    arrived: tf.Tensor  # [batch] bool: walks enough ended at a nearest point; False where the budget ran out before
+    converged: tf.Tensor  # [batch] bool: enough runs converged; False where the budget was exhausted before

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from intriguing.attack import objective
 from intriguing.attack.boundary_problem import BoundaryProblem
-from intriguing.optimize.active_rows import run_in_lanes
+from intriguing.optimize.active_rows import run_in_slots
 from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox
 
@@ -34,9 +34,9 @@ class FirstPoint(NamedTuple):
 
 
 class _State(NamedTuple):
-    point: tf.Tensor  # [lanes, n]
-    distance: tf.Tensor  # [lanes]
-    num_evaluations: tf.Tensor  # [lanes] int32
+    point: tf.Tensor  # [slots, n]
+    distance: tf.Tensor  # [slots]
+    num_evaluations: tf.Tensor  # [slots] int32
 
 
 def step_to_boundary(
@@ -45,7 +45,7 @@ def step_to_boundary(
     problem: BoundaryProblem,
     *,
     pixel_box: PixelBox,
-    num_lanes: int,
+    num_slots: int,
     quantization_levels: int | None = None,
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
@@ -57,7 +57,7 @@ def step_to_boundary(
         weights: Of the network.
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
-        num_lanes: Rows in work at once.
+        num_slots: Rows that are active at once.
         quantization_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels.
         num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
         jit_compile: Whether the loop over the steps is compiled with XLA.
@@ -73,8 +73,8 @@ def step_to_boundary(
     longest = _LONGEST * width * float(problem.clean.shape[1]) ** 0.5
 
     def begin(problem: BoundaryProblem) -> _State:
-        lanes = problem.clean.shape[0]
-        return _State(problem.start, tf.fill([lanes], float("inf")), tf.zeros([lanes], tf.int32))
+        slots = problem.clean.shape[0]
+        return _State(problem.start, tf.fill([slots], float("inf")), tf.zeros([slots], tf.int32))
 
     def step(weights: list[tf.Tensor], problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
         affordable = state.num_evaluations < problem.max_evaluations
@@ -105,7 +105,7 @@ def step_to_boundary(
     def result(state: _State) -> FirstPoint:
         return FirstPoint(*state)
 
-    return run_in_lanes(
-        problem, shared=weights, begin=begin, step=step, result=result, num_lanes=num_lanes, num_rows=num_rows,
+    return run_in_slots(
+        problem, shared=weights, begin=begin, step=step, result=result, num_slots=num_slots, num_rows=num_rows,
         jit_compile=jit_compile,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from math import isfinite
 
-from intriguing.attack.boundary_search import BoundaryWalk
+from intriguing.attack.boundary_search import BoundarySearch
 from intriguing.attack.smoothed_gradient import SmoothDescent
 from intriguing.names import check_name
 from intriguing.optimize.bisection import Bisection
@@ -23,37 +23,40 @@ class DistortionSearch:
 
     Attributes:
         pixel_box: The legal pixel values; every image returned lies inside, exactly.
-        bisection: How the paper's method searches for c. Used if `walk` is None.
-        minimization: L-BFGS at a fixed c, as in the paper. Used if `walk` is None.
+        bisection: How the paper's method searches for c. Used if `boundary_search` is None.
+        minimization: L-BFGS at a fixed c, as in the paper. Used if `boundary_search` is None.
         descent: Steps between the first, linear steps and the search along the boundary, for networks with many kinks. If
             None, there are none.
-        walk: The search along the decision boundary for its nearest point. If None, the method is that of the paper.
+        boundary_search: The search along the decision boundary for its nearest point. If None, the method is that of the paper.
         restart_evaluations: Of `max_evaluations`, how many are kept for images that were not found: they are searched again
             from images of an accepted class that are found without gradients. No restart if 0, or if that is more than half.
         quantization_levels: Number of evenly spaced values in the pixel box that a pixel may have: 256 for images that stay
             adversarial after they are saved as PNG files. Any value in the box if None.
-        max_evaluations: Gradient evaluations per image at most; a forward pass alone counts half. What a batch finds by more
-            than an image may spend is not used for that image.
+        max_evaluations: Gradient evaluations per image at most; a forward pass alone counts half. Results found
+            after the budget of an image is exhausted are discarded.
     """
 
     pixel_box: PixelBox = PixelBox()
     bisection: Bisection = Bisection()
     minimization: BoxMinimization = BoxMinimization()
     descent: SmoothDescent | None = None
-    walk: BoundaryWalk | None = BoundaryWalk()
+    boundary_search: BoundarySearch | None = BoundarySearch()
     restart_evaluations: int = 1000
     quantization_levels: int | None = None
     max_evaluations: int = 2000
 
     def __post_init__(self) -> None:
         levels = self.quantization_levels
-        if levels is not None and (levels < 2 or self.walk is None or not isfinite(sum(self.pixel_box))):
+        if levels is not None and (levels < 2 or self.boundary_search is None or not isfinite(sum(self.pixel_box))):
             raise ValueError(
-                f"quantization_levels must be at least 2, and needs a walk and a bounded pixel box; received {levels}, "
-                f"{'no walk' if self.walk is None else 'a walk'} and {tuple(self.pixel_box)}."
+                f"quantization_levels must be at least 2, and needs a boundary search and a bounded pixel box; received "
+                f"{levels}, {'no' if self.boundary_search is None else 'a'} boundary search and {tuple(self.pixel_box)}."
             )
-        if self.descent is not None and self.walk is None:
-            raise ValueError("A descent leads to where a walk begins: give a walk, too, or no descent.")
+        if self.descent is not None and self.boundary_search is None:
+            raise ValueError(
+                "descent requires a boundary search, which begins where the descent ends. Pass boundary_search, too, or "
+                "descent=None."
+            )
         if self.restart_evaluations < 0:
             raise ValueError(f"restart_evaluations must be at least 0; received {self.restart_evaluations}.")
         if self.max_evaluations < _LEAST_BUDGET:
@@ -65,12 +68,14 @@ class DistortionSearch:
         return self.restart_evaluations if 2 * self.restart_evaluations <= self.max_evaluations else 0
 
 
-QUICK_SEARCH = DistortionSearch(walk=BoundaryWalk(num_starts=1, tolerance=2e-3), restart_evaluations=150, max_evaluations=400)
+QUICK_SEARCH = DistortionSearch(
+    boundary_search=BoundarySearch(num_starts=1, tolerance=2e-3), restart_evaluations=150, max_evaluations=400
+)
 """One start and a coarse tolerance: within one percent of the default on smooth networks, for a fifth of the time."""
 
 COARSE_SEARCH = DistortionSearch(
-    walk=BoundaryWalk(
-        num_starts=1, long_steps=6, num_candidates=1, num_rivals=1, num_planes=1, scales=(-0.3, 0.3, 2.0), tolerance=0.2
+    boundary_search=BoundarySearch(
+        num_starts=1, long_steps=6, num_candidates=1, num_rivals=1, num_constraints=1, scales=(-0.3, 0.3, 2.0), tolerance=0.2
     ),
     restart_evaluations=0,
     max_evaluations=50,
@@ -81,18 +86,18 @@ searched again."""
 
 PHOTOGRAPH_SEARCH = DistortionSearch(
     descent=SmoothDescent(),
-    walk=BoundaryWalk(
-        num_starts=1, long_steps=1, short_steps=1, once=True, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
+    boundary_search=BoundarySearch(
+        num_starts=1, long_steps=1, short_steps=1, restart=False, num_rivals=2, scales=(0.0, 1.0, 3.0), tolerance=1e-3
     ),
     restart_evaluations=120,
     max_evaluations=420,
 )
-"""A smooth descent and two steps of a walk, for networks of which every evaluation is dear: some 225 evaluations, eight seconds
-for a photograph on two fast cores, and more only for an image that is not reached by then. `SmoothDescent(num_steps=85)` takes
-half as long and is some three percent farther out."""
+"""A smooth descent and two steps of a boundary search, for networks whose evaluations are expensive: some 225 evaluations,
+eight seconds for a photograph on two fast cores, and more only for an image that is not found by then.
+`SmoothDescent(num_steps=85)` takes half as long, and distortions are some three percent larger."""
 
 THOROUGH_SEARCH = DistortionSearch(
-    walk=BoundaryWalk(num_starts=96, num_agreeing=24, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
+    boundary_search=BoundarySearch(num_starts=96, num_agreeing=24, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
 )
 """Eight times the starts and ten times the budget of the default, for networks with many kinks; a result counts as converged
 after 24 starts lead to the same distance, not after two.
@@ -101,7 +106,7 @@ On small rectifier networks whose exact nearest images are known, nearly all ima
 (`python -m tests.benchmarks.exact_rectifier`). A tolerance of 1e-5 is worse: the budget is spent on iterates that do not
 converge, and fewer starts are tried."""
 
-SZEGEDY_LBFGS = DistortionSearch(walk=None, max_evaluations=100_000)
+SZEGEDY_LBFGS = DistortionSearch(boundary_search=None, max_evaluations=100_000)
 """The method of the paper: L-BFGS on cross-entropy and a search for c, to convergence."""
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from intriguing.attack import objective
 from intriguing.attack.boundary_method import NUM_RANKED, BoundaryMethod
-from intriguing.attack.boundary_search import BoundaryWalk
+from intriguing.attack.boundary_search import BoundarySearch
 from intriguing.attack.penalty_method import search_by_penalty
 from intriguing.attack.presets import DistortionSearch
 from intriguing.attack.results import FoundImages, SearchStatus
@@ -17,7 +17,7 @@ from intriguing.attack.search_goal import Goal, Progress
 from intriguing.distortion import distortion
 from intriguing.distribution.compilation import compile_program
 from intriguing.distribution.kept_traces import keep_traces
-from intriguing.distribution.map_rows import num_lanes
+from intriguing.distribution.map_rows import num_slots
 from intriguing.models.functional import Architecture
 from intriguing.optimize.rows import replace_rows
 
@@ -32,18 +32,18 @@ class SearchRows(NamedTuple):
 
 
 def bytes_per_row(architecture: Architecture, size: int, search: DistortionSearch) -> int:
-    """Estimates the bytes that an image takes, without those that `num_lanes` counts.
+    """Estimates the bytes that an image takes, without those that `num_slots` counts.
 
     L-BFGS keeps two lists of curvature pairs and copies them in each step; the other searches keep a start for each class. Both
     compute the logits of all images at once.
     """
-    vectors = 4 * search.minimization.num_correction_pairs if search.walk is None else 2 * NUM_RANKED
+    vectors = 4 * search.minimization.num_correction_pairs if search.boundary_search is None else 2 * NUM_RANKED
     return 4 * size * (vectors + 20) + 2 * architecture.bytes_per_image
 
 
-def _bytes_of_walk(architecture: Architecture, size: int, walk: BoundaryWalk) -> int:
-    """What a walk takes for one image, roughly: planes, written anew in every step, points on a ray, and a gradient."""
-    return 4 * size * (3 * walk.num_planes + 56) + 2 * architecture.bytes_per_image
+def _bytes_of_search(architecture: Architecture, size: int, boundary_search: BoundarySearch) -> int:
+    """Estimates the bytes of one image: constraints, which are written in every step, points on a ray, and a gradient."""
+    return 4 * size * (3 * boundary_search.num_constraints + 56) + 2 * architecture.bytes_per_image
 
 
 @functools.lru_cache(maxsize=32)
@@ -52,17 +52,17 @@ def compiled_search(architecture: Architecture, search: DistortionSearch, target
     program = functools.partial(_search_rows, architecture, search, targeted, jit_compile)
 
     def key(weights: list[tf.Tensor], rows: SearchRows) -> str:
-        lanes = _lanes(architecture, rows.images, search)
-        return f"{architecture.identity} {search} {targeted} {jit_compile} {lanes}"
+        slots = _slots(architecture, rows.images, search)
+        return f"{architecture.identity} {search} {targeted} {jit_compile} {slots}"
 
     # Of a search along the boundary only the loops are compiled with XLA: what is around them is computed once.
-    compiled = compile_program(program, jit_compile=jit_compile and search.walk is None)
+    compiled = compile_program(program, jit_compile=jit_compile and search.boundary_search is None)
     return keep_traces(compiled, key=key, results=FoundImages) if architecture.is_portable else compiled
 
 
-def _lanes(architecture: Architecture, images: tf.Tensor, search: DistortionSearch) -> int:
+def _slots(architecture: Architecture, images: tf.Tensor, search: DistortionSearch) -> int:
     size = images.shape[1:].num_elements()
-    return num_lanes(_bytes_of_walk(architecture, size, search.walk)) if search.walk else 0
+    return num_slots(_bytes_of_search(architecture, size, search.boundary_search)) if search.boundary_search else 0
 
 
 def _search_rows(
@@ -84,7 +84,7 @@ def _search_rows(
     def scales(logits: tf.Tensor) -> tuple[objective.LogitScale, objective.LogitScale]:
         against_tiny = objective.scale_against_tiny(logits, architecture.rounding)
         # The paper's method is about the cross-entropy of the logits as they are.
-        by_gaps = objective.scale_of_gaps(logits, accepted, architecture.rounding) if search.walk else against_tiny
+        by_gaps = objective.scale_of_gaps(logits, accepted, architecture.rounding) if search.boundary_search else against_tiny
         return tf.nest.map_structure(tf.stop_gradient, (by_gaps, against_tiny))
 
     at_clean = objective.evaluate_loss(
@@ -95,8 +95,8 @@ def _search_rows(
         network=network, weights=weights, clean=clean, classes=rows.classes, targeted=targeted,
         num_classes=architecture.num_classes, scale=scale, scale_of_c=scale_of_c, rounding=architecture.rounding,
     )  # fmt: skip
-    lanes = _lanes(architecture, rows.images, search)
-    found = _search(goal, at_clean, tf.reshape(rows.starts, [batch, -1]), rows.spent, search, lanes, jit_compile)
+    slots = _slots(architecture, rows.images, search)
+    found = _search(goal, at_clean, tf.reshape(rows.starts, [batch, -1]), rows.spent, search, slots, jit_compile)
     return found._replace(distorted=tf.reshape(found.distorted, rows.images.shape))
 
 
@@ -106,7 +106,7 @@ def _search(
     start: tf.Tensor,
     spent: tf.Tensor,
     search: DistortionSearch,
-    lanes: int,
+    slots: int,
     jit_compile: bool,
 ) -> FoundImages:
     clean = goal.clean
@@ -118,11 +118,11 @@ def _search(
     in_work = finite & ~already_there & ~alike & ~no_gradient & (spent < search.max_evaluations)
     logits = goal.logits(search.pixel_box.legal(start, search.quantization_levels))
     first = _first_look(goal, start, logits, spent, already_there, search)
-    if search.walk is None:
+    if search.boundary_search is None:
         progress, converged, c = search_by_penalty(goal, first, at_clean, in_work, search)
         logits = goal.logits(progress.nearest)
     else:
-        method = BoundaryMethod(goal, search, search.walk, lanes, jit_compile)
+        method = BoundaryMethod(goal, search, search.boundary_search, slots, jit_compile)
         progress, converged = method.run(first, logits, in_work)
         logits, c, progress = _balancing_c(goal, search, progress, in_work)
     succeeded = finite & goal.reached(logits)

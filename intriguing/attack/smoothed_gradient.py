@@ -18,7 +18,7 @@ import tensorflow as tf
 from intriguing.attack import objective
 from intriguing.attack.boundary_problem import BoundaryPoint, BoundaryProblem
 from intriguing.attack.boundary_search import falling_along_a_cosine
-from intriguing.optimize.active_rows import run_in_lanes
+from intriguing.optimize.active_rows import run_in_slots
 from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox
 
@@ -58,18 +58,18 @@ class SmoothDescent:
 
 
 class _State(NamedTuple):
-    point: tf.Tensor  # [lanes, n], the present point, before it is clipped to the box and rounded to levels
-    nearest: tf.Tensor  # [lanes, n], the nearest success
-    length: tf.Tensor  # [lanes], its |r|; infinite where there is none
-    beyond: tf.Tensor  # [lanes], of the distance: so far behind the boundary the next step aims
-    step: tf.Tensor  # [lanes] int32
+    point: tf.Tensor  # [slots, n], the present point, before it is clipped to the box and rounded to levels
+    nearest: tf.Tensor  # [slots, n], the nearest success
+    length: tf.Tensor  # [slots], its |r|; infinite where there is none
+    beyond: tf.Tensor  # [slots], of the distance: so far behind the boundary the next step aims
+    step: tf.Tensor  # [slots] int32
 
 
 def _begin(problem: BoundaryProblem) -> _State:
-    lanes = problem.clean.shape[0]
+    slots = problem.clean.shape[0]
     return _State(
-        point=problem.start, nearest=problem.start, length=tf.fill([lanes], float("inf")), beyond=tf.fill([lanes], _BEYOND),
-        step=tf.zeros([lanes], tf.int32),
+        point=problem.start, nearest=problem.start, length=tf.fill([slots], float("inf")), beyond=tf.fill([slots], _BEYOND),
+        step=tf.zeros([slots], tf.int32),
     )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def descend_smoothly(
     *,
     pixel_box: PixelBox,
     descent: SmoothDescent,
-    num_lanes: int,
+    num_slots: int,
     quantization_levels: int | None = None,
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
@@ -93,7 +93,7 @@ def descend_smoothly(
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
         descent: Steps.
-        num_lanes: Rows in work at once.
+        num_slots: Rows that are active at once.
         quantization_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels, and a
             step is long enough to change its rounding to levels. The direction itself is not rounded.
         num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
@@ -101,7 +101,7 @@ def descend_smoothly(
 
     Returns:
         A `BoundaryPoint`, inside the box; where nothing was found, `length` is infinite and `position` where the steps ended.
-        None has arrived.
+        None has converged.
 
     References:
         Rony et al., Decoupling direction and norm, 2019, whose directions are means of gradients, too, and Pintor et al., Fast
@@ -128,11 +128,11 @@ def descend_smoothly(
         distance = _distance(direction, gradient, lacking, length)
         if quantization_levels is not None:
 
-            def promised(distance: tf.Tensor) -> tf.Tensor:
+            def predicted(distance: tf.Tensor) -> tf.Tensor:
                 image = pixel_box.legal(problem.clean + distance * direction, quantization_levels)
                 return _dot(gradient, image - problem.clean) - lacking
 
-            distance = _distance_of_levels(promised, distance, length)
+            distance = _distance_of_levels(predicted, distance, length)
         point = replace_rows(affordable, problem.clean + distance * direction, state.point)
         state = state._replace(point=point, beyond=beyond, step=state.step + tf.cast(affordable, tf.int32))
         return state, state.step >= num_steps
@@ -141,16 +141,16 @@ def descend_smoothly(
         found = tf.math.is_finite(state.length)
         return BoundaryPoint(replace_rows(found, state.nearest, state.point), state.length, state.step, tf.zeros_like(found))
 
-    run = functools.partial(run_in_lanes, shared=weights, num_lanes=num_lanes, num_rows=num_rows, jit_compile=jit_compile)
+    run = functools.partial(run_in_slots, shared=weights, num_slots=num_slots, num_rows=num_rows, jit_compile=jit_compile)
     found = run(problem, begin=_begin, step=step, result=result)
     return _stretched(network, problem, found, run, pixel_box=pixel_box, quantization_levels=quantization_levels)
 
 
 class _Stretch(NamedTuple):
-    too_short: tf.Tensor  # [lanes], of the perturbation
-    enough: tf.Tensor  # [lanes]
-    length: tf.Tensor  # [lanes], |r| at `enough`; infinite where nothing was found yet
-    step: tf.Tensor  # [lanes] int32
+    too_short: tf.Tensor  # [slots], of the perturbation
+    enough: tf.Tensor  # [slots]
+    length: tf.Tensor  # [slots], |r| at `enough`; infinite where nothing was found yet
+    step: tf.Tensor  # [slots] int32
 
 
 def _stretched(
@@ -205,7 +205,7 @@ def _stretched(
 def _smooth_margin(
     logits: objective.FlatLogits, problem: BoundaryProblem, point: tf.Tensor, smoothing: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the logits, the margin itself `[lanes]`, and the gradient of the smooth one `[lanes, n]`."""
+    """Returns the logits, the margin itself `[slots]`, and the gradient of the smooth one `[slots, n]`."""
     with tf.GradientTape() as tape:
         tape.watch(point)
         values = logits(point)
@@ -221,7 +221,7 @@ def _turned(perturbation: tf.Tensor, gradient: tf.Tensor, turn: tf.Tensor) -> tf
 
 
 def _distance(direction: tf.Tensor, gradient: tf.Tensor, lacking: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Returns `[lanes, 1]`, how far to go in the direction, by what the gradient says and not too far from `length`."""
+    """Returns `[slots, 1]`, how far to go in the direction, by what the gradient says and not too far from `length`."""
     slope = tf.norm(gradient, axis=1, keepdims=True)
     ascent = tf.maximum(_dot(gradient, direction), _LEAST_SLOPE * slope)
     distance = lacking / (ascent + _TINY)
@@ -229,13 +229,13 @@ def _distance(direction: tf.Tensor, gradient: tf.Tensor, lacking: tf.Tensor, len
     return tf.where(length > 0.0, tf.clip_by_value(distance, near, far), distance)
 
 
-def _distance_of_levels(promised: Callable[[tf.Tensor], tf.Tensor], distance: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Returns the least distance at which the margin promised for levels is not negative, or as far as one step may go."""
+def _distance_of_levels(predicted: Callable[[tf.Tensor], tf.Tensor], distance: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Returns the least distance at which the margin predicted for levels is not negative, or as far as one step may go."""
     too_short = tf.where(length > 0.0, (1.0 - _STRIDE) * length, distance)
     enough = tf.where(length > 0.0, (1.0 + _STRIDE) * length, _LONGEST_STRETCH * distance)
     for _ in range(_NUM_HALVINGS):
         middle = tf.sqrt(too_short * enough)
-        met = promised(middle) >= 0.0
+        met = predicted(middle) >= 0.0
         too_short, enough = tf.where(met, too_short, middle), tf.where(met, middle, enough)
     return enough
 

@@ -14,7 +14,7 @@ from intriguing.distribution.strategy import computes_on_cpu, num_replicas
 
 _logger = logging.getLogger(__name__)
 _SHARE_OF_MEMORY = 0.5  # of what is free: estimates are rough, and a process that takes too much is killed without a word
-_BYTES_OF_LANES = 2**30
+_BYTES_OF_SLOTS = 2**30
 _MEMORY_FILE = "/proc/meminfo"
 
 
@@ -157,17 +157,17 @@ def _run_on_replicas(program: Callable[..., Any], shared: Any, rows: Any, num_ro
     return tf.nest.map_structure(lambda value: value[:num_rows], results)
 
 
-def num_lanes(bytes_per_lane: int = 0) -> int:
-    """Rows that a replica works on at once where rows take turns: enough to fill the device, few enough to end together.
+def num_slots(bytes_per_slot: int = 0) -> int:
+    """Returns the number of rows that are active at once on a replica: enough to use the device, few enough to end together.
 
     Args:
-        bytes_per_lane: Memory that a lane takes, roughly. On a CPU, rows that take much are also slow, and few of them fill it:
-            the last ones then keep fewer lanes busy for nothing.
+        bytes_per_slot: Estimated memory of a slot. On a CPU, large rows are also slow, and a few use all cores; with few slots,
+            fewer are idle while the last rows are finished.
     """
     if not computes_on_cpu():
         return 256
-    lanes = 16 if not bytes_per_lane else min(16, max(4, _BYTES_OF_LANES // bytes_per_lane))
-    return max(1, rows_that_fit(bytes_per_lane, lanes * num_replicas()) // num_replicas())
+    slots = 16 if not bytes_per_slot else min(16, max(4, _BYTES_OF_SLOTS // bytes_per_slot))
+    return max(1, rows_that_fit(bytes_per_slot, slots * num_replicas()) // num_replicas())
 
 
 @functools.lru_cache(maxsize=64)

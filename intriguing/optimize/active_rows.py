@@ -1,4 +1,4 @@
-"""Many rows through few lanes: a finished row makes room for the next, so that a batch does not wait for its slowest."""
+"""Iterations on many rows in few batch slots: the slot of a finished row is given to the next row."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ Rows = Any
 """A structure of tensors `[rows, ...]`."""
 
 
-def run_in_lanes(
+def run_in_slots(
     rows: Rows,
     *,
     shared: Any,
     begin: Callable[[Rows], Rows],
     step: Callable[[Any, Rows, Rows], tuple[Rows, tf.Tensor]],
     result: Callable[[Rows], Rows],
-    num_lanes: int,
+    num_slots: int,
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
 ) -> Rows:
-    """Works on `num_lanes` rows at a time, each until it is finished, and returns the results in the order of the rows.
+    """Iterates on `num_slots` rows at a time, each until it is finished, and returns the results in the order of the rows.
 
-    Shapes are static throughout: a lane without a row goes on with its last one, whose result is not written again.
+    Shapes are static: a slot without a new row continues with its last one, whose result is not written again.
 
     Args:
         rows: What is constant for a row, `[rows, ...]`.
         shared: What is constant for all rows, such as the weights of a network: a structure of tensors.
-        begin: From rows `[lanes, ...]` to their first state.
-        step: From `shared`, rows and states `[lanes, ...]` to the next states and a bool `[lanes]`, true where a row is
+        begin: From rows `[slots, ...]` to their first state.
+        step: From `shared`, rows and states `[slots, ...]` to the next states and a bool `[slots]`, true where a row is
             finished.
         result: From states to what is kept of them.
-        num_lanes: Rows in work at once. More than there are rows are not used.
+        num_slots: Rows that are active at once, at most as many as there are rows.
         num_rows: Int32 scalar: only so many of the rows, the first ones, are worked on; the results of the others are zeros.
             All rows if omitted.
         jit_compile: Whether the loop is compiled with XLA.
@@ -45,7 +45,7 @@ def run_in_lanes(
         The structure of `result`, `[rows, ...]`.
     """
     batch = tf.nest.flatten(rows)[0].shape[0]
-    num_lanes = min(num_lanes, batch)
+    num_slots = min(num_slots, batch)
     num_rows = tf.constant(batch) if num_rows is None else num_rows
     pack_rows, unpack_rows = _packing(rows)
     packed_rows = pack_rows(rows)
@@ -53,7 +53,7 @@ def run_in_lanes(
     def taken(packed_rows: list[tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
         return [tf.gather(tensor, tf.minimum(ids, batch - 1)) for tensor in packed_rows]
 
-    ids = tf.minimum(tf.range(num_lanes), num_rows)
+    ids = tf.minimum(tf.range(num_slots), num_rows)
     current = taken(packed_rows, ids)
     state = begin(unpack_rows(current))
     pack_state, unpack_state = _packing(state)
@@ -90,7 +90,7 @@ def run_in_lanes(
 
     # What is outside of the loop is computed once: it is not worth compiling.
     program = compile_program(loop, jit_compile=True, ahead=True) if jit_compile else loop
-    results = program(shared, packed_rows, num_rows, (ids, tf.constant(num_lanes), current, pack_state(state), empty))
+    results = program(shared, packed_rows, num_rows, (ids, tf.constant(num_slots), current, pack_state(state), empty))
     return unpack_result([tensor[:batch] for tensor in results])
 
 

@@ -13,7 +13,7 @@ from intriguing.attack import (
     SZEGEDY_LBFGS,
     THOROUGH_SEARCH,
     Bisection,
-    BoundaryWalk,
+    BoundarySearch,
     BoxMinimization,
     DistortionSearch,
 )
@@ -35,7 +35,9 @@ TRAININGS = [
         minibatches=MinibatchTraining(num_epochs=3, warmup=0.25),
         pools=(LayerPool(size=7, replaced=1.0), LayerPool(layer="hidden1", share=0.125, to_distortion=0.5)),
         rounds_per_epoch=1,
-        search=DistortionSearch(pixel_box=PixelBox(-1.0, 3.0), walk=BoundaryWalk(num_starts=1), max_evaluations=30),
+        search=DistortionSearch(
+            pixel_box=PixelBox(-1.0, 3.0), boundary_search=BoundarySearch(num_starts=1), max_evaluations=30
+        ),
         attacked_at_once=3,
     ),
     AdversarialTraining(search=SZEGEDY_LBFGS),

@@ -150,6 +150,6 @@ def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, t
     assert [record["num_epochs"] for record in trained.training()["rounds"]] == [1, 2, 3]
     training = trained.manifest()["parameters"]["training"]
     assert training["pools"] == [{"layer": "images", "size": 16, "replaced": 0.5, "share": 0.5, "to_distortion": 0.25}]
-    assert training["search"]["max_evaluations"] == 200 and training["search"]["walk"]["num_starts"] == 1, "quick"
+    assert training["search"]["max_evaluations"] == 200 and training["search"]["boundary_search"]["num_starts"] == 1, "quick"
     assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 1
     assert script("train_adversarially", *arguments).err.count("reused") == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.attack import BoundaryWalk, DistortionSearch, SearchStatus, minimize_distortion
+from intriguing.attack import BoundarySearch, DistortionSearch, SearchStatus, minimize_distortion
 from intriguing.evaluation import predict
 from intriguing.lipschitz import certified_distortion, lipschitz_bound
 from intriguing.models import features_at
@@ -20,8 +20,8 @@ from tests.oracles.our_words import assert_in_our_words
 
 # The cheapest: two linear steps, then two along the boundary. What a result says about the classifier does not depend on it.
 SEARCH = DistortionSearch(
-    walk=BoundaryWalk(
-        num_starts=1, long_steps=1, short_steps=1, once=True, num_candidates=1, num_rivals=1, num_planes=1,
+    boundary_search=BoundarySearch(
+        num_starts=1, long_steps=1, short_steps=1, restart=False, num_candidates=1, num_rivals=1, num_constraints=1,
         scales=(-0.3, 0.3, 2.0), tolerance=0.2,
     ),
     restart_evaluations=0, max_evaluations=20,

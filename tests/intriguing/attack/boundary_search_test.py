@@ -1,4 +1,4 @@
-"""The walk along the decision boundary, against the exact floor of linear classifiers."""
+"""The search along the decision boundary, against the exact floor of linear classifiers."""
 
 import functools
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from intriguing.attack import objective
 from intriguing.attack.boundary_problem import BoundaryProblem
-from intriguing.attack.boundary_search import BoundaryWalk, walk_the_boundary
+from intriguing.attack.boundary_search import BoundarySearch, search_boundary
 from intriguing.pixels import PixelBox
 
 pytest.importorskip("scipy", reason="the exact floor needs SciPy (extra test)")
@@ -18,11 +18,11 @@ from tests.oracles.linear_classifier import nearest_of_class, random_classifier,
 BOX = PixelBox()
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 50, 6, 16
 BUDGET = 300
-RTOL_MEAN = 5e-4  # the boundary is crossed by what rounding could take back; the walk stops at 2e-4 of the distance
+RTOL_MEAN = 5e-4  # the boundary is crossed by what rounding could take back; the search stops at 2e-4 of the distance
 RTOL_WORST = 5e-3
 RTOL_FLOOR = 1e-4  # float32 logits against a floor in float64
-RTOL_BATCH = 2e-3  # rounding may decide whether a walk has arrived, which is believed within 2e-4 of the distance
-SHORT_WALK = BoundaryWalk(num_starts=2)
+RTOL_BATCH = 2e-3  # rounding may decide whether a run has converged, which is believed within 2e-4 of the distance
+SHORT_SEARCH = BoundarySearch(num_starts=2)
 
 
 def linear_problem(num_classes=NUM_CLASSES, *, budget=BUDGET, digits=False, seed=0):
@@ -39,20 +39,20 @@ def linear_problem(num_classes=NUM_CLASSES, *, budget=BUDGET, digits=False, seed
     return classifier, BoundaryProblem(images, images, tf.constant(wanted), rivals, budgets, budgets, scale)
 
 
-def walked(classifier, problem, *, walk=SHORT_WALK, num_lanes=16):
+def searched(classifier, problem, *, settings=SHORT_SEARCH, num_slots=16):
     kernel, bias = (tf.constant(weights, tf.float32) for weights in classifier)
-    return compiled(walk, num_lanes)(kernel, bias, problem)
+    return compiled(settings, num_slots)(kernel, bias, problem)
 
 
 @functools.cache
-def compiled(walk, num_lanes):
+def compiled(settings, num_slots):
     """As the attack does; eagerly the same takes minutes."""
 
     @tf.function(jit_compile=True, autograph=False)
     def program(kernel, bias, problem):
-        return walk_the_boundary(
-            lambda weights: lambda images: images @ weights[0] + weights[1], [kernel, bias], problem, pixel_box=BOX, walk=walk,
-            num_rivals=problem.rivals.shape[1] - 1, num_lanes=num_lanes,
+        return search_boundary(
+            lambda weights: lambda images: images @ weights[0] + weights[1], [kernel, bias], problem, pixel_box=BOX, settings=settings,
+            num_rivals=problem.rivals.shape[1] - 1, num_slots=num_slots,
         )  # fmt: skip
 
     return program
@@ -66,7 +66,7 @@ def cost_of_a_step(num_rivals):
 @pytest.mark.parametrize("digits", [False, True], ids=["gray", "digits"])
 def test_ends_at_the_exact_floor_of_a_linear_classifier(digits):
     classifier, problem = linear_problem(digits=digits)
-    found = walked(classifier, problem)
+    found = searched(classifier, problem)
     floors = [
         nearest_of_class(classifier, image, int(target)).floor
         for image, target in zip(problem.clean.numpy(), problem.wanted, strict=True)
@@ -85,7 +85,7 @@ def test_reaches_the_closed_form_where_there_are_two_classes_and_no_bound_is_nea
     classifier = classifier._replace(bias=bias)
     wanted = tf.argmin(classifier(gray), axis=1, output_type=tf.int32)
     rivals = ~objective.accepted_classes(wanted, 2, targeted=True)
-    found = walked(classifier, problem._replace(clean=gray, start=gray, wanted=wanted, rivals=rivals))
+    found = searched(classifier, problem._replace(clean=gray, start=gray, wanted=wanted, rivals=rivals))
     optimum = [two_class_closed_form(classifier, image, int(k)) for image, k in zip(gray.numpy(), wanted, strict=True)]
     # A length of 0.02 in logits of size one: the margin that success requires beyond rounding is a good part of it.
     slope = np.linalg.norm(classifier.kernel[:, 0] - classifier.kernel[:, 1])
@@ -96,43 +96,43 @@ def test_reaches_the_closed_form_where_there_are_two_classes_and_no_bound_is_nea
 
 def test_never_leaves_the_box_and_reports_what_it_returns():
     classifier, problem = linear_problem(digits=True)
-    found = walked(classifier, problem)
+    found = searched(classifier, problem)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
     np.testing.assert_allclose(found.length, tf.norm(found.position - problem.clean, axis=1), rtol=1e-5)
     assert bool(tf.reduce_all(problem.scale.reached(classifier(found.position), ~problem.rivals)))
 
 
-def test_all_walks_arrive_within_the_budget_on_a_linear_classifier():
-    found = walked(*linear_problem())
-    assert bool(tf.reduce_all(found.arrived))
+def test_all_runs_converge_within_the_budget_on_a_linear_classifier():
+    found = searched(*linear_problem())
+    assert bool(tf.reduce_all(found.converged))
     assert int(tf.reduce_max(found.num_evaluations)) < BUDGET
 
 
-def test_walks_that_agree_spare_the_rest_and_there_is_but_one_valley_in_a_linear_world():
+def test_runs_that_agree_end_the_search_and_a_linear_classifier_has_one_minimum():
     classifier, problem = linear_problem()
-    spared = walked(classifier, problem, walk=BoundaryWalk(num_starts=6, num_agreeing=2))
-    all_six = walked(classifier, problem, walk=BoundaryWalk(num_starts=6, num_agreeing=6))
-    assert bool(tf.reduce_all(spared.arrived & all_six.arrived))
+    spared = searched(classifier, problem, settings=BoundarySearch(num_starts=6, num_agreeing=2))
+    all_six = searched(classifier, problem, settings=BoundarySearch(num_starts=6, num_agreeing=6))
+    assert bool(tf.reduce_all(spared.converged & all_six.converged))
     assert np.mean(spared.num_evaluations) < 0.6 * np.mean(all_six.num_evaluations)
     np.testing.assert_allclose(spared.length, all_six.length, rtol=RTOL_BATCH)
 
 
 def test_every_row_keeps_to_its_own_budget():
-    step = cost_of_a_step(SHORT_WALK.num_rivals)
+    step = cost_of_a_step(SHORT_SEARCH.num_rivals)
     budgets = np.arange(NUM_IMAGES) * 4  # some of them not a whole number of steps
-    found = walked(*linear_problem(budget=budgets), num_lanes=5)
+    found = searched(*linear_problem(budget=budgets), num_slots=5)
     spent = found.num_evaluations.numpy()
     assert np.all(spent <= budgets)
     assert np.all(spent % step == 0)
-    unfinished = ~found.arrived.numpy()
+    unfinished = ~found.converged.numpy()
     assert np.all(spent[unfinished] + step > budgets[unfinished])  # and makes use of it
 
 
 @pytest.mark.parametrize("budget", [0, 6])
 def test_a_budget_below_the_price_of_a_step_finds_nothing_and_spends_nothing(budget):
-    found = walked(*linear_problem(budget=budget))
+    found = searched(*linear_problem(budget=budget))
     assert np.all(np.isposinf(found.length))
-    assert not found.arrived.numpy().any()
+    assert not found.converged.numpy().any()
     np.testing.assert_array_equal(found.num_evaluations, 0)
 
 
@@ -142,57 +142,57 @@ def test_a_class_that_the_box_does_not_contain_is_infinitely_far():
     rivals = ~objective.accepted_classes(wanted, NUM_CLASSES, targeted=True)
     bias = classifier.bias.copy()
     bias[0] = -1e4
-    found = walked(classifier._replace(bias=bias), problem._replace(wanted=wanted, rivals=rivals))
+    found = searched(classifier._replace(bias=bias), problem._replace(wanted=wanted, rivals=rivals))
     assert np.all(np.isposinf(found.length))
-    assert not found.arrived.numpy().any()
+    assert not found.converged.numpy().any()
     assert np.isfinite(found.position).all()
     assert np.all(found.num_evaluations <= BUDGET)
 
 
-@pytest.mark.parametrize("num_lanes", [1, 5, 100])
-def test_a_row_ignores_the_number_of_lanes(num_lanes):
+@pytest.mark.parametrize("num_slots", [1, 5, 100])
+def test_a_row_ignores_the_number_of_slots(num_slots):
     classifier, problem = linear_problem()
-    reference, found = walked(classifier, problem), walked(classifier, problem, num_lanes=num_lanes)
+    reference, found = searched(classifier, problem), searched(classifier, problem, num_slots=num_slots)
     np.testing.assert_allclose(found.length, reference.length, rtol=RTOL_BATCH)
 
 
 def test_a_row_ignores_its_batch():
     classifier, problem = linear_problem()
-    together = walked(classifier, problem)
+    together = searched(classifier, problem)
     for rows in (slice(0, 1), slice(7, 12)):
-        alone = walked(classifier, tf.nest.map_structure(lambda tensor, rows=rows: tensor[rows], problem))
+        alone = searched(classifier, tf.nest.map_structure(lambda tensor, rows=rows: tensor[rows], problem))
         np.testing.assert_allclose(alone.length, together.length[rows], rtol=RTOL_BATCH)
 
 
 @pytest.mark.parametrize("setting", ["num_starts", "num_agreeing", "long_steps", "short_steps", "num_rivals", "num_candidates"])
 def test_settings_refuse_a_number_below_one(setting):
     with pytest.raises(ValueError, match=f"{setting} must be at least 1; received 0"):
-        BoundaryWalk(**{setting: 0})
+        BoundarySearch(**{setting: 0})
 
 
-def test_settings_refuse_to_remember_fewer_planes_than_a_step_adds():
-    with pytest.raises(ValueError, match="num_planes must be at least num_rivals, 3; received 2"):
-        BoundaryWalk(num_planes=2)
+def test_settings_refuse_to_remember_fewer_constraints_than_a_step_adds():
+    with pytest.raises(ValueError, match="num_constraints must be at least num_rivals, 3; received 2"):
+        BoundarySearch(num_constraints=2)
 
 
 @pytest.mark.parametrize("setting", ["noise", "tolerance"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_settings_refuse_what_is_not_positive(setting, value):
     with pytest.raises(ValueError, match=f"{setting} must be positive; received {value}"):
-        BoundaryWalk(**{setting: value})
+        BoundarySearch(**{setting: value})
 
 
-def test_a_walk_that_goes_once_ends_with_its_steps_where_it_found_something():
+def test_without_restart_a_search_that_succeeded_ends_with_its_steps():
     classifier, problem = linear_problem()
     steps = {"num_starts": 1, "long_steps": 3, "short_steps": 2, "scales": (0.0, 1.0, 3.0), "tolerance": 1e-9}
     cost = 3 + 2  # a gradient for each rival, and three forward passes at half, rounded up
-    found = walked(classifier, problem, walk=BoundaryWalk(once=True, **steps))
-    anew = walked(classifier, problem, walk=BoundaryWalk(**steps))
+    found = searched(classifier, problem, settings=BoundarySearch(restart=False, **steps))
+    anew = searched(classifier, problem, settings=BoundarySearch(**steps))
     ended = np.isfinite(found.length.numpy())
     assert ended.any()
     assert found.num_evaluations.numpy()[ended].max() <= BUDGET // 2
     np.testing.assert_array_equal(found.num_evaluations.numpy() % cost, 0)
-    restless = ~anew.arrived.numpy()
+    restless = ~anew.converged.numpy()
     assert restless.any()
     assert anew.num_evaluations.numpy()[restless].min() > BUDGET - cost
     assert np.all(anew.length <= found.length + 1e-6)
@@ -200,4 +200,4 @@ def test_a_walk_that_goes_once_ends_with_its_steps_where_it_found_something():
 
 def test_scales_out_of_order_are_refused():
     with pytest.raises(ValueError, match=r"scales must be at least one, in increasing order; received \(1.0, 0.0\)."):
-        BoundaryWalk(scales=(1.0, 0.0))
+        BoundarySearch(scales=(1.0, 0.0))

@@ -78,13 +78,14 @@ def test_levels_are_evenly_spaced_from_bound_to_bound() -> None:
     "settings",
     [
         {"quantization_levels": 1},
-        {"quantization_levels": 256, "walk": None},
+        {"quantization_levels": 256, "boundary_search": None},
         {"quantization_levels": 4, "pixel_box": PixelBox(0.0, np.inf)},
     ],
 )
-def test_levels_without_a_walk_or_a_bounded_box_are_refused(settings: dict[str, object]) -> None:
+def test_levels_without_a_boundary_search_or_a_bounded_box_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(
-        ValueError, match="quantization_levels must be at least 2, and needs a walk and a bounded pixel box; received"
+        ValueError,
+        match="quantization_levels must be at least 2, and needs a boundary search and a bounded pixel box; received",
     ):
         DistortionSearch(**settings)
 

@@ -37,8 +37,8 @@ def problem(logits, clean, wanted, *, budget, start=None):
     return BoundaryProblem(clean, clean if start is None else start, wanted, rivals, budgets, budgets, scale)
 
 
-def stepped(logits, problem, box=UNBOUNDED, num_lanes=NUM_IMAGES, **settings):
-    return step_to_boundary(lambda _: logits, [], problem, pixel_box=box, num_lanes=num_lanes, **settings)
+def stepped(logits, problem, box=UNBOUNDED, num_slots=NUM_IMAGES, **settings):
+    return step_to_boundary(lambda _: logits, [], problem, pixel_box=box, num_slots=num_slots, **settings)
 
 
 def wins(logits, point, problem):
@@ -125,7 +125,7 @@ def test_steps_grow_until_they_cross_a_kink():
 
     clean = tf.fill([1, NUM_PIXELS], 0.5)
     given = problem(logits, clean, [1], budget=60)
-    found = stepped(logits, given, num_lanes=1)
+    found = stepped(logits, given, num_slots=1)
     assert wins(logits, found.position, given).all()
     assert found.num_evaluations.numpy()[0] < 30  # steps of one share of what is left would take 60
 
@@ -139,12 +139,12 @@ def test_every_row_keeps_to_its_own_budget(budget):
         np.testing.assert_array_equal(found.position[1::2], given.clean[1::2])
 
 
-@pytest.mark.parametrize("num_lanes", [1, 3])
-def test_a_row_ignores_the_number_of_lanes_and_its_batch(num_lanes):
+@pytest.mark.parametrize("num_slots", [1, 3])
+def test_a_row_ignores_the_number_of_slots_and_its_batch(num_slots):
     _, logits, given, _ = linear(5)
-    whole, few = stepped(logits, given, box=BOX), stepped(logits, given, box=BOX, num_lanes=num_lanes)
+    whole, few = stepped(logits, given, box=BOX), stepped(logits, given, box=BOX, num_slots=num_slots)
     np.testing.assert_allclose(few.position, whole.position, atol=1e-6)
-    alone = stepped(logits, tf.nest.map_structure(lambda tensor: tensor[2:3], given), box=BOX, num_lanes=1)
+    alone = stepped(logits, tf.nest.map_structure(lambda tensor: tensor[2:3], given), box=BOX, num_slots=1)
     np.testing.assert_allclose(alone.position[0], whole.position[2], atol=1e-6)
 
 

@@ -13,7 +13,7 @@ from intriguing.attack import (
     QUICK_SEARCH,
     SZEGEDY_LBFGS,
     THOROUGH_SEARCH,
-    BoundaryWalk,
+    BoundarySearch,
     DistortionSearch,
     SearchStatus,
     minimize_distortion,
@@ -39,7 +39,7 @@ MEAN_ABOVE_FLOOR, MOST_ABOVE_FLOOR = 1.0005, 1.005  # the bars: what is left is 
 RTOL_ROUNDING = 1e-4  # the floor is float64, the image float32
 ATOL_ROUNDING = 1e-4  # a margin of 2e-4 logits, which float32 may need, is this far for kernels of length 4
 RTOL_BATCH = 1e-4  # a product of matrices rounds otherwise in a batch of one
-RTOL_OF_SCALE = 0.01  # with logits of another size L-BFGS ends elsewhere, and some walks begin in another valley
+RTOL_OF_SCALE = 0.01  # with logits of another size L-BFGS ends elsewhere, and some runs begin in another basin
 RTOL_BALANCE = 0.2  # at the boundary the loss of ten classes also pulls where no constraint binds
 
 
@@ -270,7 +270,7 @@ def test_every_status_has_a_sentence():
 
 def test_a_warm_start_from_the_answer_is_at_least_as_near(network, attacked):
     images, targets, found = attacked
-    short = DistortionSearch(walk=BoundaryWalk(num_starts=1))
+    short = DistortionSearch(boundary_search=BoundarySearch(num_starts=1))
     again = minimize_distortion(network, images, targets=targets, init=found.distorted, search=short)
     reached = found.succeeded.numpy()
     assert (again.distortion.numpy()[reached] <= found.distortion.numpy()[reached] * (1.0 + RTOL_BATCH)).all()

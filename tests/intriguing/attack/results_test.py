@@ -87,7 +87,7 @@ def test_max_evaluations_are_an_argument(model):
         ({"max_evaluations": 50.5}, TypeError, "max_evaluations must be an integer; received 50.5"),
         ({"quantization_levels": True}, TypeError, "quantization_levels must be an integer; received True"),
         ({"quantization_levels": 1}, ValueError, "quantization_levels must be at least 2"),
-        ({"quantization_levels": 256, "search": "szegedy_lbfgs"}, ValueError, "quantization_levels .* no walk"),
+        ({"quantization_levels": 256, "search": "szegedy_lbfgs"}, ValueError, "quantization_levels .* no boundary search"),
         ({"quantization_levels": 256, "bounds": (-np.inf, np.inf)}, ValueError, "a bounded pixel box"),
     ],
 )

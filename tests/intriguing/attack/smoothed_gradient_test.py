@@ -14,7 +14,7 @@ from intriguing.attack.smoothed_gradient import descend_smoothly
 from intriguing.pixels import PixelBox
 from tests.oracles.linear_classifier import nearest_of_class, random_classifier
 
-NUM_PIXELS, NUM_CLASSES, NUM_IMAGES, NUM_LANES = 60, 8, 12, 5
+NUM_PIXELS, NUM_CLASSES, NUM_IMAGES, NUM_SLOTS = 60, 8, 12, 5
 BEYOND = 1.02  # as far as it aims behind the boundary
 MOST_LOOKS = 24  # for the boundary in the end, a forward pass each: half an evaluation
 LEVELS_BEYOND = 1.05  # of 60 pixels on 16 levels
@@ -40,14 +40,14 @@ def descend(classifier, problem, **options):
     def program():
         descent = options.pop("descent", SmoothDescent())
         return descend_smoothly(
-            lambda _: classifier, [], problem, pixel_box=PixelBox(), descent=descent, num_lanes=NUM_LANES, **options
+            lambda _: classifier, [], problem, pixel_box=PixelBox(), descent=descent, num_slots=NUM_SLOTS, **options
         )
 
     return tf.nest.map_structure(lambda tensor: tensor.numpy(), program())
 
 
 def assert_reached(classifier, problem, point):
-    assert np.isfinite(point.length).all() and not point.arrived.any()
+    assert np.isfinite(point.length).all() and not point.converged.any()
     assert point.position.min() >= 0.0 and point.position.max() <= 1.0
     np.testing.assert_array_equal(classifier.logits(point.position).argmax(axis=1), problem.wanted)
     np.testing.assert_allclose(np.linalg.norm(point.position - problem.clean, axis=1), point.length, rtol=1e-5)
@@ -144,6 +144,6 @@ def test_settings_that_make_no_descent_are_refused(settings, message):
         SmoothDescent(**settings)
 
 
-def test_a_descent_that_leads_to_no_walk_is_refused():
-    with pytest.raises(ValueError, match="give a walk, too, or no descent"):
-        DistortionSearch(descent=SmoothDescent(), walk=None)
+def test_a_descent_without_a_boundary_search_is_refused():
+    with pytest.raises(ValueError, match="Pass boundary_search, too, or descent=None"):
+        DistortionSearch(descent=SmoothDescent(), boundary_search=None)

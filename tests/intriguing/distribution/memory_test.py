@@ -14,7 +14,7 @@ import tensorflow as tf
 from intriguing.attack import COARSE_SEARCH, QUICK_SEARCH, minimize_distortion
 from intriguing.attack.search_program import compiled_search
 from intriguing.distribution import map_rows
-from intriguing.distribution.map_rows import num_lanes, rows_that_fit, run_on_rows
+from intriguing.distribution.map_rows import num_slots, rows_that_fit, run_on_rows
 from intriguing.models import build
 from intriguing.models.functional import split_weights
 
@@ -75,15 +75,15 @@ def test_one_row_that_does_not_fit_is_an_error() -> None:
         run_on_rows(program, (), ROWS)
 
 
-def test_lanes_are_as_few_as_fit(little_memory: None) -> None:
-    assert num_lanes(120) == 4
-    assert num_lanes(10_000) == 1
-    assert num_lanes() == 16
+def test_slots_are_as_few_as_fit(little_memory: None) -> None:
+    assert num_slots(120) == 4
+    assert num_slots(10_000) == 1
+    assert num_slots() == 16
 
 
-def test_large_rows_share_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_rows_share_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_rows, "_free_memory", lambda: float("inf"))
-    assert [num_lanes(size) for size in (0, 2**20, 2**27, 2**40)] == [16, 16, 8, 4]
+    assert [num_slots(size) for size in (0, 2**20, 2**27, 2**40)] == [16, 16, 8, 4]
 
 
 def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from intriguing.distribution.compilation import compile_for_loops
-from intriguing.distribution.map_rows import num_lanes, run_on_rows
+from intriguing.distribution.map_rows import num_slots, run_on_rows
 from intriguing.distribution.strategy import strategy_for, writes_files
 
 
@@ -145,7 +145,7 @@ def test_elsewhere_every_loop_is_compiled(monkeypatch):
     assert compile_for_loops(False) is True
 
 
-def test_there_is_at_least_one_lane_and_an_accelerator_has_more(monkeypatch):
-    on_this_cpu = num_lanes()
+def test_there_is_at_least_one_slot_and_an_accelerator_has_more(monkeypatch):
+    on_this_cpu = num_slots()
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name=f"/device:{kind}:0")])
-    assert 1 <= on_this_cpu < num_lanes()
+    assert 1 <= on_this_cpu < num_slots()

@@ -1,4 +1,4 @@
-"""Claims about rows that take turns in lanes, with a step that only counts."""
+"""Claims about rows that take turns in slots, with a step that only counts."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.optimize.active_rows import run_in_lanes
+from intriguing.optimize.active_rows import run_in_slots
 
 NEEDED = [3, 1, 7, 2, 2, 11, 1]  # steps, row by row; at least one: a row is asked after its first step
 NAMES = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0]
@@ -18,10 +18,10 @@ class Row(NamedTuple):
 
 
 class Count(NamedTuple):
-    remaining: tf.Tensor  # [lanes] int32
-    num_steps: tf.Tensor  # [lanes] int32
-    name: tf.Tensor  # [lanes, 2], as it was at the beginning
-    seen: tf.Tensor  # [lanes] bool: every step was shown the row that the state began with
+    remaining: tf.Tensor  # [slots] int32
+    num_steps: tf.Tensor  # [slots] int32
+    name: tf.Tensor  # [slots, 2], as it was at the beginning
+    seen: tf.Tensor  # [slots] bool: every step was shown the row that the state began with
 
 
 def rows_that_need(needed):
@@ -39,10 +39,10 @@ def count_down(shared, rows, state):
     return state, state.remaining <= 0
 
 
-def run(rows, num_lanes, *, jit_compile, step=count_down, **options):
+def run(rows, num_slots, *, jit_compile, step=count_down, **options):
     program = tf.function(
-        lambda rows: run_in_lanes(
-            rows, shared=(), begin=begin, step=step, result=lambda state: state, num_lanes=num_lanes, jit_compile=jit_compile,
+        lambda rows: run_in_slots(
+            rows, shared=(), begin=begin, step=step, result=lambda state: state, num_slots=num_slots, jit_compile=jit_compile,
             **options,
         ),
         autograph=False,
@@ -51,46 +51,46 @@ def run(rows, num_lanes, *, jit_compile, step=count_down, **options):
 
 
 compiled_or_not = pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "XLA"])
-in_lanes = pytest.mark.parametrize("num_lanes", [1, 3, len(NEEDED)])
+in_slots = pytest.mark.parametrize("num_slots", [1, 3, len(NEEDED)])
 
 
 @compiled_or_not
-@in_lanes
-def test_results_come_in_the_order_of_the_rows(num_lanes, jit_compile):
+@in_slots
+def test_results_come_in_the_order_of_the_rows(num_slots, jit_compile):
     rows = rows_that_need(NEEDED)
-    np.testing.assert_array_equal(run(rows, num_lanes, jit_compile=jit_compile).name, rows.name)
+    np.testing.assert_array_equal(run(rows, num_slots, jit_compile=jit_compile).name, rows.name)
 
 
 @compiled_or_not
-@in_lanes
-def test_each_row_is_stepped_exactly_as_often_as_it_needs(num_lanes, jit_compile):
-    results = run(rows_that_need(NEEDED), num_lanes, jit_compile=jit_compile)
+@in_slots
+def test_each_row_is_stepped_exactly_as_often_as_it_needs(num_slots, jit_compile):
+    results = run(rows_that_need(NEEDED), num_slots, jit_compile=jit_compile)
     assert results.num_steps.numpy().tolist() == NEEDED
     assert results.remaining.numpy().tolist() == [0] * len(NEEDED)
 
 
-@in_lanes
-def test_every_step_sees_the_row_that_its_state_belongs_to(num_lanes):
-    assert run(rows_that_need(NEEDED), num_lanes, jit_compile=True).seen.numpy().all()
+@in_slots
+def test_every_step_sees_the_row_that_its_state_belongs_to(num_slots):
+    assert run(rows_that_need(NEEDED), num_slots, jit_compile=True).seen.numpy().all()
 
 
-@pytest.mark.parametrize("num_lanes", [1, 3, 7])
-def test_rows_that_are_finished_at_once_are_finished_all_together(num_lanes):
-    assert run(rows_that_need([1] * 7), num_lanes, jit_compile=True).num_steps.numpy().tolist() == [1] * 7
+@pytest.mark.parametrize("num_slots", [1, 3, 7])
+def test_rows_that_are_finished_at_once_are_finished_all_together(num_slots):
+    assert run(rows_that_need([1] * 7), num_slots, jit_compile=True).num_steps.numpy().tolist() == [1] * 7
 
 
 def test_a_single_row_is_a_batch_too():
     assert run(rows_that_need([4]), 1, jit_compile=True).num_steps.numpy().tolist() == [4]
 
 
-@in_lanes
-def test_the_order_in_which_rows_need_time_does_not_matter(num_lanes):
+@in_slots
+def test_the_order_in_which_rows_need_time_does_not_matter(num_slots):
     for needed in (sorted(NEEDED), sorted(NEEDED, reverse=True)):
-        assert run(rows_that_need(needed), num_lanes, jit_compile=True).num_steps.numpy().tolist() == needed
+        assert run(rows_that_need(needed), num_slots, jit_compile=True).num_steps.numpy().tolist() == needed
 
 
 def test_a_batch_does_not_wait_for_its_slowest_row():
-    """One row of eleven steps and six of two share two lanes: twelve steps, where two at a time in lockstep take seventeen."""
+    """One row of eleven steps and six of two share two slots: twelve steps, where two at a time in lockstep take seventeen."""
     taken = tf.Variable(0)
 
     def counted(shared, rows, state):
@@ -103,8 +103,8 @@ def test_a_batch_does_not_wait_for_its_slowest_row():
 
 
 @compiled_or_not
-def test_a_lane_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_compile):
-    """The rows end one after another; a lane that has no next one counts on below zero, and divides by it."""
+def test_a_slot_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_compile):
+    """The rows end one after another; a slot that has no next one counts on below zero, and divides by it."""
 
     def risky(shared, rows, state):
         state, finished = count_down(shared, rows, state)
@@ -119,8 +119,8 @@ def test_a_lane_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_com
 
 def test_the_kept_result_may_be_another_structure_than_the_state():
     rows = rows_that_need(NEEDED)
-    kept = run_in_lanes(
-        rows, shared=(), begin=begin, step=count_down, num_lanes=3,
+    kept = run_in_slots(
+        rows, shared=(), begin=begin, step=count_down, num_slots=3,
         result=lambda state: {"steps": state.num_steps, "name": state.name},
     )  # fmt: skip
     assert kept["steps"].numpy().tolist() == NEEDED
@@ -142,8 +142,8 @@ def test_what_all_rows_share_reaches_every_step(jit_compile):
 
     rows = rows_that_need(NEEDED)
     program = tf.function(
-        lambda shared, rows: run_in_lanes(
-            rows, shared=shared, begin=begin, step=count_faster, result=lambda state: state.num_steps, num_lanes=2,
+        lambda shared, rows: run_in_slots(
+            rows, shared=shared, begin=begin, step=count_faster, result=lambda state: state.num_steps, num_slots=2,
             jit_compile=jit_compile,
         ),
         autograph=False,

@@ -17,7 +17,7 @@ RTOL_DISTANCE = 1e-4  # a residual of 1e-5 of the distance, in up to nine constr
 ATOL_RESIDUAL = 5e-5  # 1e-5 of distances of up to two, and the rounding of sums of forty products of order one
 ATOL_ROUNDING = 1e-5  # of float32 slacks of order ten, as lengths
 ATOL_BATCH = 1e-4  # products of one row and of many are added in another order; a further Newton step may then be taken
-NEVER_MET = 1e9  # as the walk along the boundary writes for a plane that it has forgotten
+ALWAYS_MET = 1e9  # as the boundary search writes for a constraint that it has removed
 
 
 class Problem(NamedTuple):
@@ -142,7 +142,7 @@ def test_a_plane_that_is_far_away_is_ignored(normal):
     alone = solved(Problem(problem.center, problem.normals[:, :1], problem.offsets[:, :1]))
     normals, offsets = problem.normals.copy(), problem.offsets.copy()
     normals[:, 1:] *= normal
-    offsets[:, 1:] = NEVER_MET
+    offsets[:, 1:] = ALWAYS_MET
     found = solved(Problem(problem.center, normals, offsets))
     np.testing.assert_allclose(found.position, alone.position, atol=ATOL_BATCH)
     np.testing.assert_array_equal(found.multipliers[:, 1:], 0.0)

@@ -177,7 +177,7 @@ class UnitMeanings(_WithArrays):
 
 
 class SpectralBounds(_WithArrays):
-    """What is certain of a network, beside what an attack on it found.
+    """Certified distortions of a network, and those of an attack on it.
 
     bounds.json     name of the network, a bound of its Lipschitz constant, and for each layer its norm from both sides
     bounds.npz      ids, certified, by_product, attacked: distortions, image by image; NaN where the attack failed

@@ -1,4 +1,4 @@
-"""Bounds a trained network layer by layer, and puts what is certain of each image beside what an attack finds.
+"""Bounds a trained network layer by layer, and compares the certified distortion of each image with that of an attack.
 
 python -m launch.bound_spectra --trained_model=runs/mine/train_FC100-100-10 --workdir=runs/mine --num_images=256
 
@@ -37,14 +37,14 @@ def main() -> None:
     attacker = attack_flags.attack_step(workdir, trained, subset)
     analyzer = SpectralAnalyzer(f"spectra_{name}", workdir, model=trained, distorted=attacker)
     reporter = Reporter(
-        f"report_spectra_{name}", workdir, title=f"What is certain of {title}", facts={},
+        f"report_spectra_{name}", workdir, title=f"Certified distortion of {title}", facts={},
         **{**NO_PARTS, "subsets": [subset], "spectral_bounds": [analyzer]},
     )  # fmt: skip
     run([attacker, analyzer, reporter])
     if writes_files():
         found = attacker.output.attack()
         show_accuracy(found["name"], Proportion(*found["clean_accuracy"]), found["num_classes"])
-        for table in ("table_5", "sandwich"):
+        for table in ("table_5", "certificates"):
             print((reporter.output.uri / "tables" / f"{table}.txt").read_text())
         print(f"Open {(reporter.output.uri / 'index.html').resolve()}")
 

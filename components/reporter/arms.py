@@ -77,7 +77,7 @@ def seed_table(arms: Arms) -> Table:
                     "Mended": pair.mended,
                     "p": pair.p_value,
                     "Least distortion": mean_of(network.distortion),
-                    "Certain": mean_of(network.certified),
+                    "Certified": mean_of(network.certified),
                 }
             )
     title = f"Every network, against that of {arms.first} of the same seed."
@@ -96,7 +96,7 @@ def robustness_table(arms: Arms) -> Table:
                 "Least distortion": arms.distortion(name),
                 "Times the first": arms.ratio(name) if compared else None,
                 "Fooled by the first's": Proportion(*map(sum, zip(*transferred))) if compared else None,
-                "Certain": Estimate.of(mean_of(network.certified) for network in networks),
+                "Certified": Estimate.of(mean_of(network.certified) for network in networks),
                 "Found": Proportion(
                     sum(int(network.found.sum()) for network in networks),
                     sum(network.found.size for network in networks),
@@ -112,7 +112,7 @@ def robustness_table(arms: Arms) -> Table:
             f"Images of {arms.tested_on}, the same ones and the same classes for all arms of a seed. Least distortion: "
             "average over images that the network classified correctly before. Times the first: image "
             f"by image, geometric mean. Fooled by the first's: errors on images made against {arms.first} of the same seed, of "
-            "those whose originals were right. Certain: average distortion below which that class is impossible. Found: share "
+            "those whose originals were right. Certain: mean certified distortion of that class. Found: share "
             "of attacks that succeeded.",
         ),
     )

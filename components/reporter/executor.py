@@ -108,7 +108,7 @@ def _spectra(input_dict: Artifacts) -> _Part:
     tables, certified = [spectra.layer_table(networks)], [network for network in networks if network.has_images]
     if not certified:
         return _Part("", [spectra.spectral_section(tables, {})], tables, [], {})
-    tables, figures = [*tables, spectra.sandwich_table(certified)], spectra.sandwich_figures(certified)
+    tables, figures = [*tables, spectra.certificate_table(certified)], spectra.certificate_figures(certified)
     section = spectra.spectral_section(tables, figures)
     return _Part(spectra.spectral_lead(certified), [section], [*tables, spectra.image_table(certified)], [], figures)
 
@@ -165,7 +165,7 @@ def _lead(experiment: Experiment) -> str:
 
 def _figures(experiment: Experiment, transfer: Table) -> Figures:
     names = list(experiment.arrays)
-    row_names = [str(row["Made for"]) for row in transfer.rows]
+    row_names = [str(row["Source model"]) for row in transfer.rows]
     columns = experiment.rates["networks"]
     rows = list(experiment.changed("distorted", "noise"))
     rates = np.array([[experiment.transfer(row, name).rate for name in columns] for row in rows])
@@ -213,7 +213,7 @@ def _gallery(experiment: Experiment, name: str) -> tuple[bytes, str]:
     figure = adversarial_gallery(
         arrays["images"][rows], arrays["distorted"][rows],
         labels=arrays["labels"][rows].tolist(), answers=arrays["targets"][rows].tolist(),
-        title=f"Nearest images that {name} takes for a random wrong class",
+        title=f"Nearest images that {name} classifies as a random wrong class",
     )  # fmt: skip
     return to_png(figure), f"Figure 7 for {name}: strictly the first images of the random sample, no selection."
 

@@ -89,7 +89,7 @@ def photograph_figures(attacks: Sequence[Attack]) -> dict[str, tuple[bytes, str]
             gallery = adversarial_gallery(
                 attack.arrays["images"][rows], attack.arrays["distorted"][rows],
                 labels=[_shown_name(attack, row) for row in rows],
-                answers=[_target(attack)] * len(rows), title=f"{attack.title}: all taken for {_target(attack)}",
+                answers=[_target(attack)] * len(rows), title=f"{attack.title}: all classified as {_target(attack)}",
                 num_images=_SHOWN, magnification=_MAGNIFICATION,
             )  # fmt: skip
             caption = f"Figure 5: strictly the first of the random sample. Differences times {_MAGNIFICATION:g}, around gray."
@@ -108,7 +108,7 @@ def photograph_lead(attacks: Sequence[Attack]) -> str:
     if not found.any():
         return f"None of {len(found)} photographs was reached within the budget of the search."
     return (
-        f"{int(found.sum())} of {len(found)} photographs are taken for {_target(first)} after a change of "
+        f"{int(found.sum())} of {len(found)} photographs are classified as {_target(first)} after a change of "
         f"{first.distortions().mean():.5f} on average; the paper found {PAPERS_DISTORTION} for AlexNet. Saved as PNG files, "
         f"{int(survived.sum())} of them still are."
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.artifacts import SpectralBounds
-from intriguing.reporting import Cell, Mean, Section, Table, sandwich, to_png
+from intriguing.reporting import Cell, Mean, Section, Table, certified_versus_attack, to_png
 
 _ROUNDING = 1e-5  # a layer that stretches by no more than this moves values only
 
@@ -50,7 +50,7 @@ def read(artifacts: Sequence[SpectralBounds]) -> list[BoundedNetwork]:
 
 def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
     """Table 5 for every network: each layer that has weights or stretches, and the bound up to it."""
-    columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Slope", "Bound so far")
+    columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Slope", "Cumulative bound")
     rows: list[dict[str, Cell]] = []
     for network in networks:
         for layer in network.bounds["layers"]:
@@ -63,11 +63,11 @@ def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
                         "Lower bound": layer["lower"],
                         "Upper bound": layer["upper"],
                         "Slope": layer["slope"],
-                        "Bound so far": layer["so_far"],
+                        "Cumulative bound": layer["so_far"],
                     }
                 )
         if network.bounds["upper"] != network.bounds["layers"][-1]["so_far"]:  # branches meet at its end
-            output = {"Layer": f"{network.name}, output", "Size": "branches", "Bound so far": network.bounds["upper"]}
+            output = {"Layer": f"{network.name}, output", "Size": "branches", "Cumulative bound": network.bounds["upper"]}
             rows.append({column: output.get(column) for column in columns})
     return Table(
         name="table_5",
@@ -77,13 +77,14 @@ def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
         notes=(
             "Operator norms in L2, before the activation function, whose own Lipschitz constant is the slope. The lower bound "
             "is attained by a change of the input, the upper one is proved. The paper prints such upper bounds for AlexNet.",
-            "Bounds so far are products along a chain; where branches meet they add up, or, side by side, their squares do.",
+            "Cumulative bounds are products along a chain. Where branches are added, their bounds are added; where they are "
+            "concatenated, the squares of their bounds are.",
         ),
     )
 
 
-def sandwich_table(networks: Sequence[BoundedNetwork]) -> Table:
-    """A row for every network: what is certain, what was found, and how far they are apart."""
+def certificate_table(networks: Sequence[BoundedNetwork]) -> Table:
+    """A row for every network: certified distortion, attack distortion, and their ratio."""
     rows = []
     for network in networks:
         ratios = network.ratios()
@@ -91,15 +92,15 @@ def sandwich_table(networks: Sequence[BoundedNetwork]) -> Table:
             {
                 "Model": network.name,
                 "Lipschitz bound": network.bounds["upper"],
-                "Certain by the product": Mean.of(network.arrays["by_product"]),
-                "Certain": Mean.of(network.arrays["certified"]),
-                "Found by the attack": Mean.of(network.arrays["attacked"]),
-                "Certain / found": network.share(),
+                "Certified by the product": Mean.of(network.arrays["by_product"]),
+                "Certified": Mean.of(network.arrays["certified"]),
+                "Attack": Mean.of(network.arrays["attacked"]),
+                "Certified / attack": network.share(),
                 "Largest ratio": float(np.nanmax(ratios)) if np.isfinite(ratios).any() else None,
             }
         )
     return Table(
-        name="sandwich",
+        name="certificates",
         title="No distortion below the first can change an answer; one of the second does.",
         columns=tuple(rows[0]),
         rows=tuple(rows),
@@ -115,10 +116,10 @@ def image_table(networks: Sequence[BoundedNetwork]) -> Table:
     rows: list[Mapping[str, Cell]] = [
         {
             "Example": f"{network.name}, {example.decode()}",
-            "Certain by the product": float(by_product),
-            "Certain": float(certified),
-            "Found by the attack": float(attacked),
-            "Certain / found": float(ratio),
+            "Certified by the product": float(by_product),
+            "Certified": float(certified),
+            "Attack": float(attacked),
+            "Certified / attack": float(ratio),
         }
         for network in networks
         for example, by_product, certified, attacked, ratio in zip(
@@ -126,20 +127,20 @@ def image_table(networks: Sequence[BoundedNetwork]) -> Table:
         )
     ]
     title = "Certified and attacked distortion, image by image."
-    return Table(name="sandwich_images", title=title, columns=tuple(rows[0]), rows=tuple(rows))
+    return Table(name="certificates_images", title=title, columns=tuple(rows[0]), rows=tuple(rows))
 
 
-def sandwich_figures(networks: Sequence[BoundedNetwork]) -> dict[str, tuple[bytes, str]]:
+def certificate_figures(networks: Sequence[BoundedNetwork]) -> dict[str, tuple[bytes, str]]:
     """Draws both sides for every network."""
     figures = {}
     for number, network in enumerate(networks, start=1):
         arrays, bounds = network.arrays, network.bounds
         goal = "a random wrong class" if bounds["targeted"] else "any wrong class"
-        figure = sandwich(
+        figure = certified_versus_attack(
             arrays["certified"], arrays["by_product"], arrays["attacked"], title=f"{network.name}: how near is {goal}?"
         )
         caption = f"{network.name} on {bounds['dataset']} {bounds['subset']}: the nearest error lies on the gray line."
-        figures[f"sandwich_{number}"] = (to_png(figure), caption)
+        figures[f"certificates_{number}"] = (to_png(figure), caption)
     return figures
 
 
@@ -149,13 +150,13 @@ def spectral_lead(networks: Sequence[BoundedNetwork]) -> str:
     if not known:
         return ""
     shares = " to ".join(dict.fromkeys(f"{100 * share:.2g}" for share in (min(known), max(known))))
-    return f"No attack came nearer than its certificate: what is certain reaches {shares} % of the distortion that was found."
+    return f"No attack is nearer than its certificate. The certified distortion is {shares} % of the distortion that was found."
 
 
 def spectral_section(tables: Sequence[Table], figures: Mapping[str, tuple[bytes, str]]) -> Section:
     """Puts it all under one heading."""
     return Section(
-        title="What is certain",
+        title="Certified and attack distortion",
         paragraphs=(
             "An attack shows an image that fools a network; it cannot show that there is none nearer. The norms of the layers "
             "can: their product bounds how fast two logits approach, everywhere. That bound is loose. Around one image more "

@@ -156,7 +156,7 @@ def _transfer_row(experiment: Experiment, row: Mapping[str, Any], count: str, na
     rates = {network: experiment.transfer(row, network, count) for network in experiment.rates["networks"]}
     # JSON has no NaN: None stands for the average of nothing.
     mean, std = (np.nan if row[key] is None else row[key] for key in ("mean_distortion", "std_distortion"))
-    return {"Made for": name, **rates, "Av. distortion": Mean(mean, std, row["num_images"])}
+    return {"Source model": name, **rates, "Av. distortion": Mean(mean, std, row["num_images"])}
 
 
 def _table_2_name(row: Mapping[str, Any]) -> str:

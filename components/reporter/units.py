@@ -82,12 +82,12 @@ def unit_table(tests: Sequence[UnitTest]) -> Table:
         row[_WORDS[test.measure]] = "all or nothing" if effect is None else f"{effect:+.2f} {test.verdict}".strip()
     return Table(
         name="units",
-        title="How much more coherent the natural basis is than Haar-random bases of the same space.",
+        title="Selectivity of the natural basis, compared with Haar-random bases of the same space.",
         columns=("Feature space", "Units", *_WORDS.values()),
         rows=tuple(rows.values()),
         notes=(
             "Differences of means over the directions of a basis, in standard deviations of random directions; positive where "
-            "the natural basis is more coherent. More, less: significantly so, by the place of its mean among those of random "
+            "the natural basis is more selective. More, less: significantly so, by the place of its mean among those of random "
             f"bases, at a share of false discoveries (Benjamini and Hochberg) of {SIGNIFICANT:g}.",
             *_note_on_constants(tests),
         ),
@@ -139,8 +139,8 @@ def unit_summary(tests: Sequence[UnitTest]) -> str:
         verdicts = [test.verdict for test in tests if test.weights == weights]
         subject = {_TRAINED: "On trained networks", _PIXELS: "On raw pixels"}.get(weights, f"With {weights}")
         sentences.append(
-            f"{subject}, single units are more coherent than random directions in {verdicts.count(MORE)} of {len(verdicts)} "
-            f"comparisons, less coherent in {verdicts.count(LESS)}."
+            f"{subject}, single units are more selective than random directions in {verdicts.count(MORE)} of {len(verdicts)} "
+            f"comparisons, less selective in {verdicts.count(LESS)}."
         )
     return " ".join(sentences)
 
@@ -164,12 +164,13 @@ def unit_section(table: Table, tests: Sequence[UnitTest], figures: Mapping[str, 
     return Section(
         title="Do single units mean more than random directions?",
         paragraphs=(
-            "The paper shows the images that most excite single units, and random directions, and finds both alike in meaning. "
-            "Here both are measured, on held-out images with their labels: how many of the top images of a direction share a "
-            "label, the entropy of those labels, how far one class stands out in its mean, and how well one class can be told "
-            "by the direction alone. The natural basis is compared with Haar-random bases of the same space, after each unit "
-            "was brought to the same variance; the controls are the same network with random weights, and the raw pixels. "
-            "Class selectivity favors whatever answers in one direction only, as raw pixels show; read it beside its controls.",
+            "The paper shows the images that most excite single units and random directions, and finds both equally "
+            "meaningful. Here four measures of selectivity are computed on held-out images with their labels: how many of the "
+            "top images of a direction share a label, the entropy of those labels, how far one class stands out in its mean, "
+            "and how well the direction alone separates one class from the others. The natural basis is compared with "
+            "Haar-random bases of the same space, after each unit is scaled to the same variance. The controls are the same "
+            "network with random weights, and the raw pixels. Class selectivity favors features that respond on one side "
+            "only, as raw pixels show; compare it with its controls.",
             unit_summary(tests),
         ),
         tables=(table,),

@@ -1,1 +1,1 @@
-"""Bounds a network layer by layer, and puts what is certain beside what an attack found."""
+"""Bounds a network layer by layer, and compares certified distortions with those of an attack."""

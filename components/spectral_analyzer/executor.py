@@ -42,7 +42,7 @@ class SpectralAnalyzerExecutor(Executor):
             raise ValueError(f"the images must have been made against {name!r}; received some made against {attack['name']!r}.")
         certificates = self._certify(model, arrays, PixelBox(*attack["pixel_box"]))
         attacked = np.where(arrays["succeeded"], arrays["distortion"], np.nan)
-        check_sandwich(name, certificates["certified"], attacked, arrays["ids"])
+        check_certificates(name, certificates["certified"], attacked, arrays["ids"])
         about = {"dataset": attack["dataset"], "subset": attack["subset"], "targeted": _targeted(arrays)}
         return about, {"ids": arrays["ids"], "attacked": attacked, **certificates}
 
@@ -59,8 +59,8 @@ def _targeted(arrays: dict[str, np.ndarray]) -> bool:
     return bool((arrays["targets"] >= 0).all())
 
 
-def check_sandwich(name: str, certified: np.ndarray, attacked: np.ndarray, ids: np.ndarray) -> None:
-    """Compares what is certain with what was found.
+def check_certificates(name: str, certified: np.ndarray, attacked: np.ndarray, ids: np.ndarray) -> None:
+    """Compares certified with attack distortions.
 
     Raises:
         ArithmeticError: If an attack found an image nearer than is possible, so that one of the two must be wrong.

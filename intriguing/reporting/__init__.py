@@ -1,7 +1,7 @@
 """Results for people and machines: tables, figures and one self-contained page; knows NumPy arrays, not tensors."""
 
 from intriguing.reporting.arm_figures import RoundCurves, round_curves, seed_dots
-from intriguing.reporting.bound_figures import sandwich
+from intriguing.reporting.bound_figures import certified_versus_attack
 from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
 from intriguing.reporting.galleries import adversarial_gallery, noise_panel
 from intriguing.reporting.page import Section, render_page
@@ -23,6 +23,7 @@ __all__ = [
     "Section",
     "Table",
     "adversarial_gallery",
+    "certified_versus_attack",
     "direction_galleries",
     "distortion_distributions",
     "effect_sizes",
@@ -32,7 +33,6 @@ __all__ = [
     "render_page",
     "rotation_curves",
     "round_curves",
-    "sandwich",
     "seed_dots",
     "to_csv",
     "to_json",

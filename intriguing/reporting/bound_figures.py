@@ -1,4 +1,4 @@
-"""What is certain and what was found, image by image: the two sides between which the nearest error lies."""
+"""Certified and attack distortion of each image: the least distortion lies between them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 from intriguing.reporting.style import BLUE, FAINT, PALE, SMALL_SIZE, VERMILION, blank_figure, tidy
 
 
-def sandwich(certified: npt.ArrayLike, by_product: npt.ArrayLike, attacked: npt.ArrayLike, *, title: str) -> Figure:
+def certified_versus_attack(
+    certified: npt.ArrayLike, by_product: npt.ArrayLike, attacked: npt.ArrayLike, *, title: str
+) -> Figure:
     """Shows every image as a column: no error below the certificate, one at the attack, and the unknown in between.
 
     Args:
-        certified: Float `[images]`, distortions up to which the answer is certain, in pixel units; 0 where it was wrong.
+        certified: Float `[images]`, certified distortions, in pixel units; 0 where the prediction is wrong.
         by_product: Float `[images]`, the same by the product of norms alone.
         attacked: Float `[images]`, distortions found; NaN where none was.
         title: One line above.
@@ -35,8 +37,8 @@ def sandwich(certified: npt.ArrayLike, by_product: npt.ArrayLike, attacked: npt.
     axes.vlines(places, below, above, color=PALE, linewidth=max(0.6, 300 / len(order)), zorder=0)
     for values, color, marker, label in (
         (above, VERMILION, "v", "found by the attack"),
-        (below, BLUE, "^", "certain"),
-        (product, FAINT, ".", "certain by the product of norms"),
+        (below, BLUE, "^", "certified"),
+        (product, FAINT, ".", "certified by the product of norms"),
     ):
         axes.plot(places, values, marker, color=color, markersize=3.5, markeredgewidth=0, label=label)
     if np.isfinite([below, product, above]).any():

@@ -47,8 +47,8 @@ def transfer_heat_map(
 
     Args:
         rates: Float `[rows, columns]` in [0, 1]; NaN where nothing was measured.
-        row_names: The models the images were made for.
-        column_names: The models the images were fed to.
+        row_names: The source models.
+        column_names: The evaluated models.
         title: One line above.
         published: As `rates`, NaN where absent: the paper's numbers, in brackets beneath ours.
 
@@ -159,7 +159,7 @@ def _frame_heat_map(axes: Axes, row_names: Sequence[str], column_names: Sequence
     axes.xaxis.set_label_position("top")
     axes.set_xticks(range(len(column_names)), column_names, rotation=35, ha="left", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(row_names)), row_names, parse_math=False)
-    tidy(axes, xlabel="fed to", ylabel="made for")
+    tidy(axes, xlabel="evaluated model", ylabel="source model")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 

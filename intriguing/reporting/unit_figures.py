@@ -50,8 +50,8 @@ def direction_galleries(
 ) -> Figure:
     """Shows the images that most excite each direction, units on the left, random directions on the right.
 
-    These are figures 1 to 4 of the paper, so arranged that a reader may judge whether one side is more coherent. A side without
-    rows is left out.
+    These are figures 1 to 4 of the paper, arranged so that a reader can judge whether one side is more selective. A side
+    without rows is left out.
 
     Args:
         natural: The units.
@@ -90,7 +90,7 @@ def effect_sizes(
     title: str,
     groups: Sequence[str] | None = None,
 ) -> Figure:
-    """Shows how much more coherent natural units are than random directions: a dot and a 95 % interval per row.
+    """Shows how much more selective natural units are than random directions: a dot and a 95 % interval per row.
 
     The dot is filled where the difference is significant and hollow where it is not; the numbers stand in the margin.
 
@@ -238,7 +238,7 @@ def _frame_effects(axes: Axes, intervals: np.ndarray) -> None:
     axes.set_xlim(shown.min() - margin, shown.max() + margin)
     axes.set_ylim(len(intervals) - 0.4, -0.6)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
-    tidy(axes, xlabel="natural basis more coherent than random →\n(standard deviations of random directions)")
+    tidy(axes, xlabel="natural basis more selective than random →\n(standard deviations of random directions)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 

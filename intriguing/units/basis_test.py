@@ -1,4 +1,4 @@
-"""Is the natural basis more coherent than a random one? The paper's first claim as a test, with an effect and an error rate."""
+"""A statistical test of whether the natural basis is more selective than random bases, with an effect and an error rate."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class BasisTest(NamedTuple):
 
     natural: tf.Tensor  # mean over the directions of the natural basis
     random: tf.Tensor  # mean over the directions of all random bases
-    effect: tf.Tensor  # (natural - random) in standard deviations of single random directions; positive: more coherent
+    effect: tf.Tensor  # (natural - random) in standard deviations of single random directions; positive: more selective
     effect_lower: tf.Tensor  # lower end of its 95 % interval
     effect_upper: tf.Tensor
-    p_more: tf.Tensor  # share of bases, the natural one included, that are at least as coherent; small: it is more coherent
-    p_less: tf.Tensor  # share that are at most as coherent; small: the natural basis is less coherent
+    p_more: tf.Tensor  # share of bases, the natural one included, that are at least as coherent; small: it is more selective
+    p_less: tf.Tensor  # share that are at most as coherent; small: the natural basis is less selective
     tail_more: tf.Tensor  # as p_more, if the means of bases are normally distributed
     tail_less: tf.Tensor  # as p_less, likewise
 

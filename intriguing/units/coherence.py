@@ -13,7 +13,7 @@ _DIRECTIONS_AT_ONCE = 4096  # histograms of more would be held in memory twice
 
 
 class Coherence(NamedTuple):
-    """Four measures of every direction. A larger value is more coherent, but for the entropy."""
+    """Four measures of every direction. A larger value is more selective, but for the entropy."""
 
     purity: tf.Tensor  # [directions], share of the top images that have the commonest attribute among them, in [0, 1]
     label_entropy: tf.Tensor  # [directions], entropy of the attributes of the top images, in bits

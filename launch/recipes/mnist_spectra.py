@@ -18,7 +18,7 @@ from launch.recipes import mnist
 
 RECIPE = dataclasses.replace(
     mnist.RECIPE,
-    title="What is certain, and what was found, on MNIST",
+    title="Certified and attack distortion on MNIST",
     networks=(
         *mnist.RECIPE.networks,
         Network(name="ConvNet", model="ConvNet", training=MinibatchTraining(num_epochs=4, batch_size=50)),

@@ -62,7 +62,7 @@ def test_the_table_counts_what_was_found_and_what_a_file_keeps(attacks: list[pho
 
 def test_the_lead_says_it_in_numbers(attacks: list[photographs.Attack]) -> None:
     lead = photographs.photograph_lead(attacks)
-    assert "3 of 4 photographs are taken for class 1, ostrich after a change of 0.01000 on average" in lead
+    assert "3 of 4 photographs are classified as class 1, ostrich after a change of 0.01000 on average" in lead
     assert "0.006508 for AlexNet. Saved as PNG files, 1 of them still are." in lead
 
 

@@ -122,7 +122,7 @@ def test_the_page_is_one_self_contained_file(workdir: Path) -> None:
         (
             "table_2",
             ["FC10(1e-2)", "FC100-100-10", "Gaussian noise, stddev=0.1", "Gaussian noise, stddev=0.3"],
-            ["Made for", "FC10(1e-2)", "FC100-100-10", "Av. distortion"],
+            ["Source model", "FC10(1e-2)", "FC100-100-10", "Av. distortion"],
         ),
         (
             "table_3",
@@ -139,7 +139,7 @@ def test_the_page_is_one_self_contained_file(workdir: Path) -> None:
                 "Distorted for FC100-100-10' amplified to stddev=0.1",
                 "Gaussian noise with stddev=0.1",
             ],
-            ["Made for", "FC100-100-10", "FC100-100-10'", "Av. distortion"],
+            ["Source model", "FC100-100-10", "FC100-100-10'", "Av. distortion"],
         ),
     ],
     ids=TABLES,
@@ -157,7 +157,7 @@ def test_a_table_has_the_rows_and_columns_of_the_paper_in_both_formats(
 
 
 def test_certificates_stand_beside_the_attacks_on_the_same_images(workdir: Path) -> None:
-    rows = _table(workdir, "sandwich")["rows"]
+    rows = _table(workdir, "certificates")["rows"]
     assert [row["Model"] for row in rows] == ["FC10(1e-2)", "FC100-100-10"]
     for folder in ("FC10_1e-2", "FC100-100-10"):
         bounds, attack = (kind(workdir / f"{step}_{folder}").arrays() for kind, step in
@@ -165,7 +165,7 @@ def test_certificates_stand_beside_the_attacks_on_the_same_images(workdir: Path)
         np.testing.assert_array_equal(bounds["ids"], attack["ids"])
         assert (bounds["certified"] <= np.where(attack["succeeded"], attack["distortion"], np.inf)).all()
     assert len(_table(workdir, "table_5")["rows"]) == 4
-    assert len(_table(workdir, "sandwich_images")["rows"]) == 2 * NUM_IMAGES
+    assert len(_table(workdir, "certificates_images")["rows"]) == 2 * NUM_IMAGES
 
 
 def test_the_units_of_a_network_stand_beside_its_controls(workdir: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_study_of_units_alone_has_a_report_of_its_own(digits_dir: Path, tmp_pa
     run(steps)
     assert {path.stem for path in (tmp_path / "report" / "tables").iterdir()} == {"units", "units_details"}
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "Units alone" in page and "single units are more coherent" in page and "Table 1" not in page
+    assert "Units alone" in page and "single units are more selective" in page and "Table 1" not in page
 
 
 def test_both_formats_of_a_table_hold_the_same_numbers(workdir: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_diagonal_is_100_percent_of_the_images_whose_attack_succeeded(
 ) -> None:
     table = _table(workdir, name)
     for row, network, attack in zip(table["rows"], table["columns"][1:-1], attacks, strict=False):
-        assert row["Made for"].endswith(network)
+        assert row["Source model"].endswith(network)
         assert row[network]["rate"] == 1.0
         assert row[network]["num_events"] == DistortedImages(workdir / attack).arrays()["succeeded"].sum() > 0
 

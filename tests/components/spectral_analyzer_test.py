@@ -110,12 +110,12 @@ def test_the_tables_tell_layers_both_sides_and_every_image(tmp_path: Path, netwo
     assert [(row["Layer"], row["Size"], row["Stride"]) for row in layers.rows] == [
         ("toy, conv1", "5 x 5 x 1 x 2", "4 x 4"), ("toy, logits", "72 x 10", None),
     ]  # fmt: skip
-    assert layers.rows[-1]["Bound so far"] == pytest.approx(networks[0].bounds["upper"])
-    (row,) = spectra.sandwich_table(networks).rows
-    assert row["Found by the attack"].num == NUM_IMAGES - 1
-    assert row["Certain / found"] == pytest.approx(networks[0].arrays["certified"][1:].mean() / 10.0, rel=1e-5)
+    assert layers.rows[-1]["Cumulative bound"] == pytest.approx(networks[0].bounds["upper"])
+    (row,) = spectra.certificate_table(networks).rows
+    assert row["Attack"].num == NUM_IMAGES - 1
+    assert row["Certified / attack"] == pytest.approx(networks[0].arrays["certified"][1:].mean() / 10.0, rel=1e-5)
     assert len(spectra.image_table(networks).rows) == NUM_IMAGES
-    assert "reaches" in spectra.spectral_lead(networks)
+    assert "No attack is nearer than its certificate" in spectra.spectral_lead(networks)
 
 
 def test_branches_are_joined_and_not_multiplied(tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_branches_are_joined_and_not_multiplied(tmp_path: Path) -> None:
     logits = keras.layers.Add()([keras.layers.Dense(10, name="left")(flat), keras.layers.Dense(10, name="right")(flat)])
     network = trained_model(tmp_path / "train_branches", keras.Model(images, logits), name="toy")
     left, right, output = spectra.layer_table(spectra.read([_bounds(tmp_path, network)])).rows
-    assert (left["Bound so far"], right["Bound so far"]) == (left["Upper bound"], right["Upper bound"])
+    assert (left["Cumulative bound"], right["Cumulative bound"]) == (left["Upper bound"], right["Upper bound"])
     assert output["Layer"] == "toy, output"
-    assert output["Bound so far"] == pytest.approx(left["Upper bound"] + right["Upper bound"])
+    assert output["Cumulative bound"] == pytest.approx(left["Upper bound"] + right["Upper bound"])
 
 
 def test_layers_of_a_model_inside_the_model_are_described(tmp_path: Path) -> None:
@@ -160,4 +160,4 @@ def test_nothing_is_said_of_attacks_that_all_failed() -> None:
     nothing: dict[str, Any] = {"certified": np.zeros(2), "by_product": np.zeros(2), "attacked": np.full(2, np.nan)}
     network = spectra.BoundedNetwork({"name": "toy", "upper": 1.0}, {**nothing, "ids": np.array([b"a", b"b"])})
     assert spectra.spectral_lead([network]) == ""
-    assert spectra.sandwich_table([network]).rows[0]["Certain / found"] is None
+    assert spectra.certificate_table([network]).rows[0]["Certified / attack"] is None

@@ -172,7 +172,7 @@ def test_transfer_of_saved_images_is_measured_between_model_files(
     assert finished.code == 0, finished.err
     assert "bytes classifies 4 of 4 (95 % interval: 51 % to 100 %) clean images correctly.\n" in finished.out
     rows = json.loads((tmp_path / "runs" / "transfer.json").read_text())["rows"]
-    assert [row["Made for"] for row in rows] == ["Distorted for saved", "Gaussian noise with stddev=0.1"]
+    assert [row["Source model"] for row in rows] == ["Distorted for saved", "Gaussian noise with stddev=0.1"]
     assert rows[0]["bytes"]["num_events"] == rows[0]["other"]["num_events"] == 2, "the bright ones are dark now"
     arrays = DistortedImages(tmp_path / "runs" / "images_saved").arrays()
     change = np.sqrt(np.mean((arrays["distorted"] - arrays["images"]) ** 2, axis=(1, 2, 3)))

@@ -167,7 +167,7 @@ def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
     steps = photograph_pipeline(study, workdir=tmp_path, seed=0, photographs=folder, weights=weights, facts={})
     run(steps)
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "2 of 2 photographs are taken for class 9, n01518878" in page
+    assert "2 of 2 photographs are classified as class 9, n01518878" in page
     meanings = UnitMeanings(tmp_path / "units_SqueezeNet").units()
     assert [layer["layer"] for layer in meanings["layers"]] == ["fire9, max", "conv_final, mean"]
     assert "fish" in meanings["attributes"] and "fire9, max" in page

@@ -60,7 +60,7 @@ def test_train_attack_and_measure_transfer_read_each_others_files(script: Script
     assert "Distorted for twin" in measured.out
     assert f"Written to {tmp_path / 'transfer.csv'} {tmp_path / 'transfer.json'}" in measured.out
     rows = json.loads((tmp_path / "transfer.json").read_text())["rows"]
-    assert [row["Made for"] for row in rows] == [
+    assert [row["Source model"] for row in rows] == [
         "Distorted for linear",
         "Distorted for twin",
         "Distorted for linear amplified to stddev=0.3",
@@ -129,9 +129,9 @@ def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, t
     assert finished.code == 0, finished.err
     page = tmp_path / "report_spectra_linear" / "index.html"
     assert finished.out.endswith(f"Open {page}\n")
-    assert "linear, logits" in finished.out and "Certain" in finished.out
+    assert "linear, logits" in finished.out and "Certified" in finished.out
     assert "What is certain of linear" in page.read_text()
-    assert {path.stem for path in (page.parent / "tables").glob("*.csv")} == {"table_5", "sandwich", "sandwich_images"}
+    assert {path.stem for path in (page.parent / "tables").glob("*.csv")} == {"table_5", "certificates", "certificates_images"}
     assert script("bound_spectra", *arguments).err.count("reused") == 4
 
 

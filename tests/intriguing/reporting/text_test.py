@@ -20,9 +20,9 @@ def _table():
 
 
 def _transfer_table(models=MODELS, published=()):
-    columns = ("Made for", *models, "Av. distortion")
+    columns = ("Source model", *models, "Av. distortion")
     rows = tuple(
-        {"Made for": name} | {model: Proportion(74, 256) for model in models} | {"Av. distortion": Mean(0.062, 0.01, 256)}
+        {"Source model": name} | {model: Proportion(74, 256) for model in models} | {"Av. distortion": Mean(0.062, 0.01, 256)}
         for name in (*models, "Gaussian noise, stddev=0.1")
     )
     return Table(name="table_2", title="Transfer.", columns=columns, rows=rows, published=published)
@@ -55,7 +55,7 @@ def test_text_continues_below_when_too_wide():
     text = to_text(_transfer_table(models), width=100)
     assert max(map(len, text.splitlines())) <= 100
     assert text.count("28.9 %") == 21 * 20
-    assert text.count("Made for") > 1
+    assert text.count("Source model") > 1
 
 
 def test_text_aligns_digits_under_digits():

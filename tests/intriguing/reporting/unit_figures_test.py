@@ -190,7 +190,7 @@ def test_zero_is_marked_and_always_in_view():
 
 def test_the_axis_tells_the_direction_and_the_unit():
     label = _effects().axes[0].get_xlabel()
-    assert label == "natural basis more coherent than random →\n(standard deviations of random directions)"
+    assert label == "natural basis more selective than random →\n(standard deviations of random directions)"
 
 
 def test_missing_effects_leave_their_row_empty_with_a_dash():

@@ -90,7 +90,9 @@ def minimize_distortion(
             other; or if it is called inside a `tf.function` or `strategy.run`.
 
     Example:
-        >>> results = minimize_distortion(model, images, targets=(labels + 1) % 10)
+        >>> results = minimize_distortion(model, images[:8], labels=labels[:8])
+        >>> int(tf.math.count_nonzero(results.succeeded))
+        8
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199

@@ -33,6 +33,11 @@ def add_gaussian_noise(
 
     Returns:
         A `NoisyImages`.
+
+    Example:
+        >>> noisy = add_gaussian_noise(tf.constant(images), standard_deviation=0.1, seed=0)
+        >>> bool(tf.reduce_all((noisy.images >= 0.0) & (noisy.images <= 1.0)))
+        True
     """
     images = tf.convert_to_tensor(images)
     noise = standard_deviation * tf.random.stateless_normal(tf.shape(images), seed=(seed, 0))

@@ -147,6 +147,10 @@ def search_named(name: str) -> DistortionSearch:
 
     Raises:
         ValueError: If there is no such search, the message offering the nearest name.
+
+    Example:
+        >>> search_named("fast").max_evaluations
+        400
     """
     check_name(name, SEARCHES, "search")
     return SEARCHES[name]
@@ -159,5 +163,11 @@ def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearc
         num_values: Numbers that an image is made of; from 2**15 on it is a photograph, as one of 105x105 pixels in colors.
         bytes_per_image: What all tensors of the network take that depend on one image; from 2**24 on every evaluation is dear,
             as of a MobileNet at 96 pixels.
+
+    Example:
+        >>> default_search(28 * 28) == DistortionSearch()
+        True
+        >>> default_search(224 * 224 * 3) == PHOTOGRAPH_SEARCH
+        True
     """
     return PHOTOGRAPH_SEARCH if num_values >= _LARGE or bytes_per_image >= _DEAR else DistortionSearch()

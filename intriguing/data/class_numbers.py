@@ -34,6 +34,13 @@ def numbering_of(
 
     Raises:
         ValueError: If the folder has other classes than the network; the message says what to do.
+
+    Example:
+        >>> for name in ("cat", "dog"):
+        ...     (folder / "pets" / "test" / name).mkdir(parents=True)
+        ...     (folder / "pets" / "test" / name / "1.png").touch()
+        >>> numbering_of(folder / "pets", class_names=("dog", "cat"))
+        (('dog', 'cat'), True)
     """
     found = list_images(folder).class_names
     known = tuple(class_names)

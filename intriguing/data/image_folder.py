@@ -68,6 +68,12 @@ def content_of(folder: Path) -> str:
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: As `list_images`.
+
+    Example:
+        >>> (folder / "photographs" / "test" / "cat").mkdir(parents=True)
+        >>> (folder / "photographs" / "test" / "cat" / "1.png").touch()
+        >>> content_of(folder / "photographs") == content_of(folder / "photographs")
+        True
     """
     listing = list_images(folder)
     digest = hashlib.sha256("\0".join(listing.class_names).encode())

@@ -42,13 +42,23 @@ def load_examples(card: DatasetCard, subset: str) -> Examples:
 
     Raises:
         ValueError: If the subset is not one of the data set.
+
+    Example:
+        >>> examples = load_examples(card, "train[:100]")
+        >>> examples.images.shape
+        TensorShape([100, 28, 28, 1])
     """
     images, labels = _read(card, subset)
     return Examples(_pixels(card, images), labels, tf.constant(_ids(card, subset)))
 
 
 def load_labels(card: DatasetCard, subset: str) -> np.ndarray:
-    """Returns the labels of a whole subset, int32 `[examples]`, in the order in which TFDS keeps it."""
+    """Returns the labels of a whole subset, int32 `[examples]`, in the order in which TFDS keeps it.
+
+    Example:
+        >>> load_labels(card, "train[:100]").shape
+        (100,)
+    """
     if card.folder is not None:
         return np.array([file.label for file in _listed(card, subset)], np.int32)
     _, labels = _read(card, subset)
@@ -56,7 +66,12 @@ def load_labels(card: DatasetCard, subset: str) -> np.ndarray:
 
 
 def load_ids(card: DatasetCard, subset: str) -> np.ndarray:
-    """Returns the ids of the examples of a subset, bytes `[examples]`, in the same order; no image is decoded."""
+    """Returns the ids of the examples of a subset, bytes `[examples]`, in the same order; no image is decoded.
+
+    Example:
+        >>> len(set(load_ids(card, "train[:100]")))
+        100
+    """
     return _ids(card, subset)
 
 
@@ -74,6 +89,10 @@ def sample_examples(card: DatasetCard, subset: str, *, num_images: int, seed: in
 
     Raises:
         ValueError: If the subset holds fewer examples, or `num_images` is not positive.
+
+    Example:
+        >>> sample_examples(card, "train", num_images=10, seed=0).images.shape
+        TensorShape([10, 28, 28, 1])
     """
     size = num_examples(card, subset)
     if not 1 <= num_images <= size:
@@ -103,6 +122,11 @@ def random_targets(labels: tf.Tensor, num_classes: int, *, seed: int) -> tf.Tens
 
     Raises:
         ValueError: If there is no wrong class.
+
+    Example:
+        >>> targets = random_targets(tf.constant(labels, tf.int32), 10, seed=0)
+        >>> bool(tf.reduce_any(targets == labels))
+        False
     """
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, so that there is a wrong class; received {num_classes}.")
@@ -131,6 +155,11 @@ def batches(card: DatasetCard, subset: str, *, batch_size: int, shuffle_seed: in
 
     Raises:
         ValueError: If `batch_size` is not positive or exceeds the subset.
+
+    Example:
+        >>> shapes = {tuple(batch[0].shape) for batch in batches(card, "train[:100]", batch_size=50).take(2)}
+        >>> shapes
+        {(50, 28, 28, 1)}
     """
     size = num_examples(card, subset)
     if not 1 <= batch_size <= size:

@@ -22,8 +22,8 @@ def disjoint_halves(card: DatasetCard, split: str) -> tuple[str, str]:
         split: A split, or one contiguous slice of a split.
 
     Example:
-        >>> disjoint_halves(dataset_card("mnist"), "train")
-        ('train[:30000]', 'train[30000:]')
+        >>> disjoint_halves(card, "train")
+        ('train[:2000]', 'train[2000:]')
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.2. https://arxiv.org/abs/1312.6199
@@ -45,6 +45,10 @@ def disjoint_subsets(card: DatasetCard, split: str, num_subsets: int) -> tuple[s
 
     Raises:
         ValueError: If the split is unknown or not contiguous, or holds fewer examples than `num_subsets`.
+
+    Example:
+        >>> disjoint_subsets(card, "train", 4)
+        ('train[:1000]', 'train[1000:2000]', 'train[2000:3000]', 'train[3000:]')
     """
     size = num_examples(card, split)
     if not 1 <= num_subsets <= size:
@@ -62,17 +66,30 @@ def num_examples(card: DatasetCard, subset: str) -> int:
 
     Raises:
         ValueError: If the split is unknown, or the expression malformed, beyond the data or empty.
+
+    Example:
+        >>> num_examples(card, "train[:25%]")
+        1000
     """
     return sum(stop - start for _, start, stop in _ranges(card, subset))
 
 
 def num_shared_examples(card: DatasetCard, first: str, second: str) -> int:
-    """Returns how many examples of the data set lie in both subsets."""
+    """Returns how many examples of the data set lie in both subsets.
+
+    Example:
+        >>> num_shared_examples(card, "train[:1000]", "train[900:]")
+        100
+    """
     return int(sum(np.count_nonzero(shared) for shared in _shared(card, first, second).values()))
 
 
 def check_disjoint(card: DatasetCard, *subsets: str) -> None:
-    """Raises a `ValueError`, which names the way out, if two of the subsets share an example."""
+    """Raises a `ValueError`, which names the way out, if two of the subsets share an example.
+
+    Example:
+        >>> check_disjoint(card, "train[:50%]", "train[50%:]")
+    """
     for first, second in itertools.combinations(subsets, 2):
         num_shared = num_shared_examples(card, first, second)
         if num_shared:

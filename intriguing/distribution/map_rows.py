@@ -47,6 +47,11 @@ def run_on_rows(
 
     Raises:
         tf.errors.ResourceExhaustedError: If not even one row for each replica fits.
+
+    Example:
+        >>> program = tf.function(lambda weights, rows: rows @ weights)
+        >>> run_on_rows(program, tf.eye(3), tf.ones([5, 3])).shape
+        TensorShape([5, 3])
     """
     num_rows = int(tf.nest.flatten(rows)[0].shape[0])
     whole = _padded_size(num_rows, sizes)

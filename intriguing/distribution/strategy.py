@@ -25,6 +25,10 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
     Raises:
         ValueError: If a name is unknown, or the two do not go together.
         RuntimeError: If the devices cannot be found; the message says what was looked for.
+
+    Example:
+        >>> with strategy_for("cpu", strategy="one_device").scope():
+        ...     results = minimize_distortion(model, images[:4], labels=labels[:4], search="training")
     """
     _check_names(accelerator, strategy, tpu)
     if accelerator == "tpu":
@@ -45,7 +49,12 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
 
 
 def writes_files() -> bool:
-    """True where results are to be saved: everywhere but on the workers that are not the chief."""
+    """True where results are to be saved: everywhere but on the workers that are not the chief.
+
+    Example:
+        >>> writes_files()
+        True
+    """
     resolver = tf.distribute.get_strategy().cluster_resolver
     if resolver is None or not resolver.cluster_spec().jobs:
         return True

@@ -31,6 +31,10 @@ def predict(classifier: Classifier, images: Any, *, batch_size: int = 1000) -> t
         TypeError: If the images are not floating point, or the classifier does not compute with TensorFlow.
         ValueError: If the classifier does not take such images, a pixel is NaN or infinite, the classifier returns NaN for
             every image, or `batch_size` is not positive.
+
+    Example:
+        >>> bool(tf.reduce_all(predict(model, images) == labels))
+        True
     """
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be a positive integer; received {batch_size!r}.")

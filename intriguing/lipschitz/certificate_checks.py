@@ -25,6 +25,9 @@ def check_certifiable(model: Any) -> None:
     Raises:
         TypeError: As `certified_distortion`.
         ValueError: As `certified_distortion`.
+
+    Example:
+        >>> check_certifiable(model)
     """
     checked_model(model)
 

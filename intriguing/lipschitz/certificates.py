@@ -77,9 +77,10 @@ def certified_distortion(
         TypeError: If the model is not a Keras model, images are not floating point, or classes no integers.
 
     Example:
-        >>> certified = certified_distortion(model, images, labels)
-        >>> attacked = minimize_distortion(model, images, labels=labels)
+        >>> certified = certified_distortion(model, images[:8], labels[:8])
+        >>> attacked = minimize_distortion(model, images[:8], labels=labels[:8])
         >>> bool(tf.reduce_all(certified.distortion <= attacked.distortion))
+        True
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3, for the product. Zhang et al., Efficient

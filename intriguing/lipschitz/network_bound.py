@@ -60,6 +60,11 @@ def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = 
             activation function, and the message names it and says how to register one; if a layer has no bound; or if a weight
             is NaN or infinite.
 
+    Example:
+        >>> bound = lipschitz_bound(model)
+        >>> [layer.name for layer in bound.layers if layer.norm.upper != 1.0]
+        ['hidden1', 'hidden2', 'logits']
+
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3.
     """
@@ -86,6 +91,9 @@ def check_bounded(model: keras.Model | LayerGraph) -> None:
     Raises:
         TypeError: As `lipschitz_bound`.
         ValueError: As `lipschitz_bound`.
+
+    Example:
+        >>> check_bounded(model)
     """
     graph = model if isinstance(model, LayerGraph) else layer_graph(model)
     if None in graph.shapes[0]:

@@ -92,6 +92,12 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
         ValueError: If there is no rule for layers of this class, and the message says how to register one; if the layer is
             not built, or not for this shape; if a weight is NaN or infinite; or if no bound exists for layers of this class.
 
+    Example:
+        >>> norm = operator_norm(model.layers[-1], (100,))
+        >>> exact = float(np.linalg.norm(model.layers[-1].kernel, 2))
+        >>> norm.lower <= exact * (1 + 1e-5) and exact <= norm.upper * (1 + 1e-5)
+        True
+
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.3; its equation (1) has the wrong exponent and
         power of the stride, and samples too few frequencies. Sedghi, Gupta, Long, The singular values of convolutional layers,

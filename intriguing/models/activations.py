@@ -36,6 +36,10 @@ def activations_at(model: keras.Model, layer_name: str, *, before_activation: bo
         ValueError: If there is no such layer, the message offering the nearest name; if it is used more than once or has
             several outputs; if it has no activation function to stop before, or cannot be computed without it; or if the model
             is subclassed or not built, so that it is not known how its layers are wired.
+
+    Example:
+        >>> activations_at(model, "hidden1")(images).shape
+        TensorShape([200, 100])
     """
     path = find_path(model, layer_name)
     return _before_activation(path, layer_name) if before_activation else model_below(path)
@@ -57,6 +61,10 @@ def features_at(
 
     Raises:
         ValueError: As `activations_at`, and if `pooling` is unknown, or not named for a layer with spatial axes.
+
+    Example:
+        >>> features_at(convnet(), "conv2", pooling="max")(np.zeros([2, 28, 28, 1], np.float32)).shape
+        TensorShape([2, 32])
     """
     if pooling is not None:
         check_name(pooling, POOLINGS, "pooling")

@@ -133,6 +133,11 @@ def split_weights(
     Raises:
         ValueError: If the output is not `[batch, classes]`, or the classifier does not take such images.
         TypeError: If `classifier` is not callable, or does not compute with TensorFlow.
+
+    Example:
+        >>> architecture, weights = split_weights(model, (6, 6, 1))
+        >>> architecture.apply(weights, tf.constant(images)).shape
+        TensorShape([200, 10])
     """
     if not callable(classifier):
         raise TypeError(

@@ -48,6 +48,11 @@ def load_model_file(path: str | os.PathLike[str]) -> keras.Model:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no model, or if it holds layers that cannot be loaded safely, or that are not known here.
+
+    Example:
+        >>> model.save(folder / "mine.keras")
+        >>> load_model_file(folder / "mine.keras").count_params() == model.count_params()
+        True
     """
     path = Path(path).expanduser()
     check_model_file(path)
@@ -172,7 +177,9 @@ def application(name: str, *, weights: str | None = "imagenet") -> tuple[keras.M
         ConnectionError: If the weights cannot be downloaded.
 
     Example:
-        >>> model = on_pixels(*application("MobileNetV2"))
+        >>> network, preprocessing = application("MobileNetV2", weights=None)
+        >>> on_pixels(network, preprocessing).input_shape
+        (None, 224, 224, 3)
     """
     check_name(name, application_names(), "network of keras.applications")
     constructor: Callable[..., Any] = getattr(keras.applications, name)

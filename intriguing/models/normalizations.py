@@ -30,7 +30,8 @@ class LocalResponseNormalization(keras.Layer):
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> LocalResponseNormalization()(activations)  # as in the network of Krizhevsky et al.
+        >>> LocalResponseNormalization()(tf.ones([1, 5, 5, 8])).shape  # as in the network of Krizhevsky et al.
+        TensorShape([1, 5, 5, 8])
 
     References:
         Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, 2012, section 3.3.

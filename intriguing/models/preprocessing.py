@@ -158,9 +158,9 @@ def on_pixels(
             if it computes different outputs from the same images.
 
     Example:
-        >>> resnet = keras.applications.ResNet50()
-        >>> model = on_pixels(resnet, PixelScaling.of(keras.applications.resnet.preprocess_input))
-        >>> results = minimize_distortion(model, images, labels=labels)
+        >>> network = keras.applications.MobileNetV2(weights=None)
+        >>> on_pixels(network, PixelScaling.of(keras.applications.mobilenet_v2.preprocess_input)).input_shape
+        (None, 224, 224, 3)
     """
     shape = _checked_shape(model, image_shape)
     _check_channels(scaling, shape)

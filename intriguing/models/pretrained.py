@@ -58,8 +58,8 @@ def load_state_dict(model: keras.Model, path: _Path, *, names: Mapping[str, str]
         TypeError: If weights are not floating point.
 
     Example:
-        >>> model = alexnet_one_weird_trick()
-        >>> load_state_dict(model, "alexnet-owt-7be5be79.pth", names=ONE_WEIRD_TRICK_IN_TORCHVISION)
+        >>> network = alexnet_one_weird_trick()  # doctest: +SKIP
+        >>> load_state_dict(network, "alexnet-owt-7be5be79.pth", names=ONE_WEIRD_TRICK_IN_TORCHVISION)  # doctest: +SKIP
 
     References:
         PyTorch, torch.load and torch.nn.Module.state_dict. https://docs.pytorch.org/docs/stable/notes/serialization.html
@@ -96,8 +96,8 @@ def load_arrays(model: keras.Model, path: _Path, *, channel_order: str = "RGB", 
         TypeError: If weights are not floating point.
 
     Example:
-        >>> model = squeezenet()
-        >>> load_arrays(model, "squeezenet_v1.0_imagenet.npz", channel_order="BGR")
+        >>> save_arrays(model, folder / "weights.npz")
+        >>> load_arrays(build("FC100-100-10", image_shape=(6, 6, 1)), folder / "weights.npz")
 
     References:
         NumPy, numpy.lib.format. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
@@ -122,6 +122,10 @@ def save_arrays(model: keras.Model, path: _Path) -> None:
     Args:
         model: A functional or sequential network.
         path: Of the new file, which ends in `.npz`.
+
+    Example:
+        >>> save_arrays(model, folder / "saved.npz")
+        >>> load_arrays(model, folder / "saved.npz")
 
     References:
         NumPy, numpy.lib.format. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html

@@ -65,6 +65,13 @@ def bisect_on_c(
 
     Returns:
         The last `Bracket` and the last state.
+
+    Example:
+        >>> def attempt(c, in_work, state):
+        ...     return c <= 3.0, state
+        >>> bracket, _ = bisect_on_c(attempt, initial_c=tf.ones([1]), state=(), in_work=tf.constant([True]))
+        >>> bool(bracket.succeeded_at[0] <= 3.0 < bracket.failed_at[0])
+        True
     """
     start = Bracket(initial_c, tf.zeros_like(initial_c), tf.fill(tf.shape(initial_c), float("inf")))
 

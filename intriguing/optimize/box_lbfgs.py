@@ -74,6 +74,12 @@ def minimize_in_box(
     Returns:
         A `BoxMinimum`. `finished` reports the budget; whether the minimum serves its purpose is for the caller to judge.
 
+    Example:
+        >>> def squared_distance(x):
+        ...     return tf.reduce_sum((x - 2.0) ** 2, axis=1), 2.0 * (x - 2.0)
+        >>> minimize_in_box(squared_distance, tf.zeros([1, 3]), pixel_box=PixelBox(0.0, 1.0)).position.numpy()
+        array([[1., 1., 1.]], dtype=float32)
+
     References:
         Bertsekas, Projected Newton methods for optimization problems with simple constraints, 1982, for the pinned set.
     """

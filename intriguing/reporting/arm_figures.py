@@ -35,6 +35,11 @@ def seed_dots(errors: Mapping[str, Sequence[float]], *, title: str, published: M
 
     Raises:
         ValueError: If there is no row.
+
+    Example:
+        >>> figure = seed_dots({"weight decay": [0.016, 0.017], "pools": [0.013, 0.014]}, title="Test error")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     published = published or {}
     if not errors:
@@ -70,6 +75,13 @@ def round_curves(trainings: Sequence[RoundCurves], *, title: str) -> Figure:
 
     Raises:
         ValueError: If there is no training.
+
+    Example:
+        >>> epochs = np.arange(1, 4)
+        >>> curves = RoundCurves(epochs, {"clean": [0.3, 0.2, 0.1], "images": [0.9, 0.8, 0.7]}, {"images": [0.04, 0.05, 0.06]})
+        >>> figure = round_curves([curves], title="Pools")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     if not trainings:
         raise ValueError("trainings must hold at least one; received none.")

@@ -22,6 +22,11 @@ def certified_versus_attack(
 
     Raises:
         ValueError: If the three are not of one length, or there is no image.
+
+    Example:
+        >>> figure = certified_versus_attack([0.02, 0.03], [0.01, 0.01], [0.05, 0.06], title="FC100-100-10")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     columns = [np.asarray(values, np.float64).ravel() for values in (certified, by_product, attacked)]
     if len({len(values) for values in columns}) != 1 or not len(columns[0]):

@@ -29,7 +29,13 @@ _RATE_COLORS = LinearSegmentedColormap.from_list("rate", ("#ffffff", "#bcd2e4", 
 
 
 def to_png(figure: Figure, dpi: int = FIGURE_DPI) -> bytes:
-    """Draws the figure; the same figure gives the same bytes."""
+    """Draws the figure; the same figure gives the same bytes.
+
+    Example:
+        >>> figure = training_curves({"FC10": [1.0, 0.5, 0.25]}, title="Training")
+        >>> to_png(figure)[1:4]
+        b'PNG'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
@@ -54,6 +60,11 @@ def transfer_heat_map(
 
     Raises:
         ValueError: If a shape disagrees with the names.
+
+    Example:
+        >>> figure = transfer_heat_map([[1.0, 0.2], [0.3, 1.0]], ["A", "B"], ["A", "B"], title="Transfer")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     ours = _matrix("rates", rates, row_names, column_names)
     paper = np.full_like(ours, np.nan) if published is None else _matrix("published", published, row_names, column_names)
@@ -79,6 +90,11 @@ def distortion_distributions(
 
     Raises:
         ValueError: If there is no model.
+
+    Example:
+        >>> figure = distortion_distributions({"FC10": [0.05, 0.06, np.nan]}, title="Distortion")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     if not distortions:
         raise ValueError("distortions must hold at least one model; received none. Attack a model first.")
@@ -107,6 +123,11 @@ def training_curves(histories: Mapping[str, Sequence[float]], *, title: str, ste
 
     Raises:
         ValueError: If there is no history.
+
+    Example:
+        >>> figure = training_curves({"FC10": [1.0, 0.5, 0.25]}, title="Training")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     if not histories:
         raise ValueError("histories must hold at least one model; received none. Train a model first.")

@@ -52,6 +52,11 @@ def adversarial_gallery(
 
     Raises:
         ValueError: If there is no image, or the numbers of images disagree.
+
+    Example:
+        >>> figure = adversarial_gallery(images[:2], images[2:4], labels=[7, 4], answers=[6, 8], title="FC10")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     before, after = _image_pairs(originals, distorted, labels, answers, num_images)
     blocks = [slice(i, i + _COLUMNS_PER_BLOCK) for i in range(0, len(before), _COLUMNS_PER_BLOCK)]
@@ -89,6 +94,11 @@ def noise_panel(
 
     Raises:
         ValueError: If there is no image, or the numbers of images disagree.
+
+    Example:
+        >>> figure = noise_panel(images[:2], images[2:4], labels=[7, 4], answers=[7, 4], title="FC10", accuracy=0.9)
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     before, after = _image_pairs(originals, noisy, labels, answers, num_images)
     num_rows, num_pairs = -(-len(before) // _PAIRS_PER_ROW), min(len(before), _PAIRS_PER_ROW)

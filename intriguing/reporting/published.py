@@ -88,6 +88,10 @@ def published_rows(
 
     Raises:
         ValueError: If the table is unknown.
+
+    Example:
+        >>> published_rows("table_1", ["FC100-100-10"])[0]["Test error"]
+        0.0164
     """
     known = _known_table(table_name)
     wanted = None if columns is None else set(columns)
@@ -96,7 +100,12 @@ def published_rows(
 
 
 def published_matrix(table_name: str, row_names: Iterable[str], column_names: Iterable[str]) -> np.ndarray:
-    """Looks up what the paper prints as a float64 `[rows, columns]`, NaN where it prints nothing."""
+    """Looks up what the paper prints as a float64 `[rows, columns]`, NaN where it prints nothing.
+
+    Example:
+        >>> published_matrix("table_2", ["FC100-100-10"], ["FC200-200-10"])
+        array([[0.066]])
+    """
     known, columns = _known_table(table_name), tuple(column_names)
     rows = [[known.get(row, {}).get(column, np.nan) for column in columns] for row in row_names]
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))

@@ -111,6 +111,11 @@ def to_csv(table: Table) -> str:
     A `Proportion` or an `Estimate` fills "<column>", "<column> lower", "<column> upper", "<column> n"; a `Mean` fills
     "<column>", "<column> std", "<column> n"; a published number fills "<column> paper". None and NaN leave the field empty.
     Line breaks in texts become spaces, and a text that a spreadsheet would run as a formula gets a leading apostrophe.
+
+    Example:
+        >>> rows = ({"Model": "A", "Test error": 0.25},)
+        >>> to_csv(Table(name="errors", title="Errors.", columns=("Model", "Test error"), rows=rows))
+        'Model,Test error\\nA,0.25\\n'
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -127,6 +132,12 @@ def to_json(table: Table) -> str:
     A `Proportion` becomes `{"rate", "lower", "upper", "num_events", "num_trials"}`, a `Mean` `{"mean", "std", "num"}`, an
     `Estimate` `{"value", "lower", "upper", "num"}`; a published number joins as "paper", for which a plain cell becomes
     `{"value", "paper"}`.
+
+    Example:
+        >>> rows = ({"Model": "A", "Test error": 0.25},)
+        >>> table = Table(name="errors", title="Errors.", columns=("Model", "Test error"), rows=rows)
+        >>> '"Test error": 0.25' in to_json(table)
+        True
     """
     document = {
         "name": table.name,
@@ -139,7 +150,14 @@ def to_json(table: Table) -> str:
 
 
 def write_table(table: Table, directory: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Writes `<name>.csv` and `<name>.json` into the directory, made if need be, and returns both paths."""
+    """Writes `<name>.csv` and `<name>.json` into the directory, made if need be, and returns both paths.
+
+    Example:
+        >>> rows = ({"Model": "A", "Test error": 0.25},)
+        >>> table = Table(name="errors", title="Errors.", columns=("Model", "Test error"), rows=rows)
+        >>> sorted(path.name for path in write_table(table, folder))
+        ['errors.csv', 'errors.json']
+    """
     csv_path, json_path = (Path(directory) / f"{table.name}.{ending}" for ending in ("csv", "json"))
     write_whole(csv_path, to_csv(table))
     write_whole(json_path, to_json(table))
@@ -147,7 +165,13 @@ def write_table(table: Table, directory: str | os.PathLike[str]) -> tuple[Path, 
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Writes a file whole or not at all: a reader, or an interrupted run, never sees half of it."""
+    """Writes a file whole or not at all: a reader, or an interrupted run, never sees half of it.
+
+    Example:
+        >>> write_whole(folder / "note.txt", "whole")
+        >>> (folder / "note.txt").read_text()
+        'whole'
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are private to the user, and os.replace would keep that.

@@ -22,6 +22,12 @@ def to_text(table: Table, *, width: int = 110) -> str:
     Args:
         table: What to show.
         width: Characters per line.
+
+    Example:
+        >>> rows = ({"Model": "A", "Test error": 0.25},)
+        >>> table = Table(name="errors", title="Errors.", columns=("Model", "Test error"), rows=rows)
+        >>> "Test error" in to_text(table)
+        True
     """
     columns = [_text_column(table, column) for column in table.columns]
     panels = [_panel(panel) for panel in _packed(columns, width)]

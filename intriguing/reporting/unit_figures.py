@@ -61,6 +61,12 @@ def direction_galleries(
 
     Raises:
         ValueError: If there is no row, a row has no image, or its images are not `[n, height, width, 1 or 3]` in [0, 1].
+
+    Example:
+        >>> row = GalleryRow("unit 17", images[:5], "9 of 10 are '3'")
+        >>> figure = direction_galleries([row], [row._replace(name="random direction 1")], title="hidden1")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     if not natural and not random:
         raise ValueError("natural and random must hold at least one row together; received none. Rank images by a unit first.")
@@ -105,6 +111,11 @@ def effect_sizes(
 
     Raises:
         ValueError: If there is no row, lengths disagree, or an interval is upside down.
+
+    Example:
+        >>> figure = effect_sizes(["hidden1"], [1.6], [1.1], [2.1], significant=[True], title="Purity")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     columns = {"effects": effects, "lower": lower, "upper": upper, "significant": significant, "groups": groups}
     intervals = _checked_intervals(names, {name: np.asarray(column) for name, column in columns.items() if column is not None})
@@ -129,6 +140,12 @@ def rotation_curves(curves: Mapping[str, Curve], *, measure: str, title: str) ->
 
     Raises:
         ValueError: If there is no curve, or the lengths within one disagree.
+
+    Example:
+        >>> curve = Curve(np.array([0.0, 1.0]), np.array([0.9, 0.7]), np.array([0.8, 0.6]), np.array([1.0, 0.8]))
+        >>> figure = rotation_curves({"hidden1": curve}, measure="Purity", title="FC100-100-10")
+        >>> to_png(figure)[1:4]
+        b'PNG'
     """
     if not curves:
         raise ValueError("curves must hold at least one layer; received none. Measure a turned basis first.")

@@ -44,6 +44,10 @@ def student_quantile(degrees: int, *, inside: float = 0.95) -> float:
     Args:
         degrees: Of freedom, at least 1.
         inside: The probability, in (0, 1).
+
+    Example:
+        >>> round(student_quantile(9), 3)
+        2.262
     """
     if degrees < 1 or not 0.0 < inside < 1.0:
         raise ValueError(f"degrees must be at least 1 and inside lie in (0, 1); received {degrees} and {inside}.")

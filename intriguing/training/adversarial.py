@@ -146,6 +146,14 @@ def fit_adversarially(
             the labels do not fit together; labels are checked in every batch.
         TypeError: If the labels are not integers, or the weights of the model not float32.
 
+    Example:
+        >>> batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(50).repeat()
+        >>> minibatches = MinibatchTraining(num_epochs=1)
+        >>> settings = AdversarialTraining(minibatches=minibatches, pools=(LayerPool(size=16),), rounds_per_epoch=1)
+        >>> record = fit_adversarially(build("FC10(1)", image_shape=(6, 6, 1)), batches, steps_per_epoch=4, settings=settings)
+        >>> len(record.rounds)
+        1
+
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4. https://arxiv.org/abs/1312.6199
     """

@@ -64,7 +64,8 @@ class PooledModel(keras.Model):
     Example:
         >>> pooled = PooledModel(model, pools=(LayerPool(layer="images"), LayerPool(layer="hidden1")))
         >>> pooled.compile("adam", metrics=["accuracy"])
-        >>> pooled.fit(images, labels, epochs=20, callbacks=[RenewPools(images, labels)])
+        >>> renewal = RenewPools(images, labels, rounds_per_epoch=1)
+        >>> history = pooled.fit(images, labels, epochs=2, verbose=0, callbacks=[renewal])
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4. https://arxiv.org/abs/1312.6199

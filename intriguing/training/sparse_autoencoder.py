@@ -67,6 +67,14 @@ def fit_on_autoencoder(
 
     Returns:
         The record of the autoencoder's losses; `converged` is that of the softmax.
+
+    Example:
+        >>> batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(50).repeat()
+        >>> classifier = classifier_on_autoencoder(8, image_shape=(6, 6, 1))
+        >>> settings = AutoencoderTraining(
+        ...     features=MinibatchTraining(num_epochs=1), softmax=FullBatchTraining(max_iterations=10)
+        ... )
+        >>> record = fit_on_autoencoder(classifier, batches, images, labels, steps_per_epoch=4, settings=settings)
     """
     num_units = classifier.get_layer("encoder").units
     autoencoder = sparse_autoencoder(

@@ -126,6 +126,11 @@ def norm_bound(kernel: Any, *, strides: int | Sequence[int] = 1) -> tf.Tensor:
     Raises:
         ValueError: If the kernel has another rank, or the strides another number.
 
+    Example:
+        >>> kernel = tf.random.stateless_normal([100, 10], seed=[0, 0])
+        >>> bool(norm_bound(kernel) >= np.linalg.norm(kernel, 2))
+        True
+
     References:
         Delattre et al., Efficient bound of Lipschitz constant for convolutional layers by Gram iteration, 2023.
         https://arxiv.org/abs/2305.16173

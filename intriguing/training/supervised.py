@@ -134,6 +134,13 @@ def fit_minibatches(
         ValueError: If a batch cannot be divided among the replicas, or if there is no kernel for the spectral penalty; without
             a `loss`, also if the model, the images and the labels do not fit together; labels are checked in every batch.
         TypeError: If the labels are not integers, or the weights of the model not float32.
+
+    Example:
+        >>> batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(50).repeat()
+        >>> settings = MinibatchTraining(num_epochs=2, batch_size=50)
+        >>> record = fit_minibatches(build("FC10(1)", image_shape=(6, 6, 1)), batches, steps_per_epoch=4, settings=settings)
+        >>> len(record.losses)
+        2
     """
     strategy = tf.distribute.get_strategy()
     check_divides(settings.batch_size)
@@ -220,6 +227,11 @@ def fit_full_batch(
     Raises:
         ValueError: If the model, the images and the labels do not fit together.
         TypeError: If the labels are not integers, or the weights of the model not float32.
+
+    Example:
+        >>> record = fit_full_batch(build("FC10(1)", image_shape=(6, 6, 1)), tf.constant(images), tf.constant(labels))
+        >>> record.converged
+        True
 
     References:
         Szegedy et al., 2014, section 4.2: each model was trained with L-BFGS until convergence.

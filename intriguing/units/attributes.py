@@ -28,6 +28,9 @@ def attributes_of_classes(labels: np.ndarray, class_names: Sequence[str]) -> Att
     Raises:
         TypeError: If the labels are not integers.
         ValueError: If a label is not the number of a class.
+
+    Example:
+        >>> attributes = attributes_of_classes(labels, class_names)
     """
     labels = class_numbers(labels, "labels", num_classes=len(class_names))
     if labels.size and not (labels.min() >= 0 and labels.max() < len(class_names)):
@@ -77,7 +80,9 @@ def attributes_of_kinds(labels: np.ndarray, kinds: Mapping[str, Sequence[tuple[i
         ValueError: If a label is of no kind.
 
     Example:
-        >>> attributes_of_kinds(labels, {"fish": [(0, 6), (389, 397)], "other animal": [(0, 397)], "thing": [(398, 999)]})
+        >>> kinds = {"fish": [(0, 6), (389, 397)], "other animal": [(0, 397)], "thing": [(398, 999)]}
+        >>> attributes_of_kinds(np.array([1, 388, 970]), kinds).names
+        ('fish', 'other animal', 'thing')
     """
     labels = class_numbers(labels, "labels")
     belongs = np.array(
@@ -100,6 +105,10 @@ def attributes_from_table(ids: Sequence[str], table: Mapping[str, Mapping[str, s
 
     Raises:
         ValueError: If an id is missing or has no entry in a column, or if there are too many combinations of attributes.
+
+    Example:
+        >>> table = {"a": {"color": "red"}, "b": {"color": "blue"}}
+        >>> attributes = attributes_from_table(["a", "b", "a"], table)
     """
     columns = _complete_columns(ids, table)
     names: list[str] = []

@@ -45,6 +45,13 @@ def measure_coherence(record: DirectionRecord, of_group: tf.Tensor) -> Measured:
     Returns:
         A `Measured`; without NaN, also where a direction is constant: its selectivity is 0, its area 0.5.
 
+    Example:
+        >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
+        >>> record = record_directions(features_at(model, "hidden1"), examples, None, num_groups=10)
+        >>> measured = measure_coherence(record, tf.eye(10, dtype=tf.bool))
+        >>> measured.coherence.purity.shape
+        TensorShape([100])
+
     References:
         Morcos et al., On the importance of single directions for generalization, 2018, appendix A.1.
     """

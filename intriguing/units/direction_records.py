@@ -65,6 +65,13 @@ def record_directions(
         ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, if a feature is not finite, if a group
             is out of range or there is none, or if the histograms would have 2**31 bins.
         TypeError: If images are not floating point, or groups not integers.
+
+    Example:
+        >>> features = features_at(model, "hidden1")
+        >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
+        >>> record = record_directions(features, examples, None, num_groups=10)
+        >>> record.top_examples.shape
+        TensorShape([100, 10])
     """
     if not 1 <= num_top <= _MOST_TOP_IMAGES:
         raise ValueError(f"num_top must be from 1 to {_MOST_TOP_IMAGES}; received {num_top}.")

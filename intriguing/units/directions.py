@@ -17,6 +17,11 @@ def random_directions(num_directions: int, num_features: int, *, seed: int) -> t
 
     Returns:
         Float32 `[num_directions, num_features]`, of length one.
+
+    Example:
+        >>> directions = random_directions(5, 100, seed=0)
+        >>> bool(tf.reduce_all(tf.abs(tf.norm(directions, axis=1) - 1.0) < 1e-5))
+        True
     """
     return tf.math.l2_normalize(_normal([num_directions, num_features], seed), axis=1)
 
@@ -34,6 +39,11 @@ def haar_bases(num_bases: int, num_features: int, *, seed: int) -> tf.Tensor:
 
     Returns:
         Float32 `[num_bases, num_features, num_features]`; the rows of a basis are its directions.
+
+    Example:
+        >>> bases = haar_bases(3, 20, seed=0)
+        >>> bool(tf.reduce_all(tf.abs(tf.matmul(bases, bases, transpose_a=True) - tf.eye(20)) < 1e-5))
+        True
 
     References:
         Mezzadri, How to generate random matrices from the classical compact groups, Notices of the AMS 54, 2007.
@@ -55,6 +65,11 @@ def fractional_rotations(bases: tf.Tensor, alphas: tf.Tensor) -> tf.Tensor:
 
     Returns:
         Float32 `[alphas, bases, n, n]`, orthogonal.
+
+    Example:
+        >>> bases = haar_bases(3, 20, seed=0)
+        >>> fractional_rotations(bases, tf.constant([0.0, 0.5, 1.0])).shape
+        TensorShape([3, 3, 20, 20])
 
     References:
         Bau et al., Network Dissection, 2017, section 3.2, for the use of it.

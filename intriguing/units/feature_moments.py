@@ -33,6 +33,11 @@ def feature_moments(features: Classifier, examples: ExampleSource) -> FeatureMom
 
     Raises:
         ValueError: If there is no image, or a feature is not finite.
+
+    Example:
+        >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
+        >>> feature_moments(features_at(model, "hidden1"), examples).mean.shape
+        TensorShape([100])
     """
     architecture, weights, first, chunks = opened(features, examples)
     # Moments about a typical image: about zero, a large mean would drown a small variance in single precision.
@@ -59,6 +64,13 @@ def feature_covariance(features: Classifier, examples: ExampleSource, units: tf.
 
     Returns:
         Float32 `[units, units]`.
+
+    Example:
+        >>> features = features_at(model, "hidden1")
+        >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
+        >>> moments = feature_moments(features, examples)
+        >>> feature_covariance(features, examples, tf.range(20), moments.mean).shape
+        TensorShape([20, 20])
     """
     architecture, weights, first, chunks = opened(features, examples)
     program = _compiled_products(architecture, architecture.jit_compile)

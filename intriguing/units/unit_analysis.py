@@ -115,6 +115,12 @@ def analyze_units(
             if groups are out of range or not as many as the images.
         TypeError: If images are not floating point, if they can be read only once, or if groups are not integers.
 
+    Example:
+        >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
+        >>> analysis = analyze_units(features_at(model, "hidden1"), examples, attributes_of_classes(labels, class_names))
+        >>> len(analysis.tests) == len(MEASURES)
+        True
+
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 3. Bau et al., Network Dissection, 2017, section
         3.2, who turned the basis of a layer and counted concepts.

@@ -64,6 +64,10 @@ def alexnet(
     Raises:
         ValueError: If images are too small or have no colors.
 
+    Example:
+        >>> alexnet().count_params()
+        60965224
+
     References:
         Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, 2012, sections 3 to 5.
     """
@@ -127,6 +131,10 @@ def alexnet_one_weird_trick(
 
     Raises:
         ValueError: If images have another size, or no colors.
+
+    Example:
+        >>> alexnet_one_weird_trick().count_params()
+        61100840
 
     References:
         Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014. https://arxiv.org/abs/1404.5997

@@ -23,6 +23,11 @@ def sparse_autoencoder(
 
     Returns:
         A Keras model from images to the pair (reconstruction `[batch, pixels]`, activations `[batch, num_units]`).
+
+    Example:
+        >>> pixels, units = sparse_autoencoder(400)(np.zeros([2, 28, 28, 1], np.float32))
+        >>> units.shape
+        TensorShape([2, 400])
     """
     images = keras.Input(tuple(image_shape), name="images")
     pixels = keras.layers.Flatten(name="pixels")(images)
@@ -58,6 +63,10 @@ def classifier_on_autoencoder(
 
     Returns:
         A built Keras model from images to logits `[batch, num_classes]`.
+
+    Example:
+        >>> classifier_on_autoencoder(400)(np.zeros([2, 28, 28, 1], np.float32)).shape
+        TensorShape([2, 10])
     """
     encoder = _encoder(num_units, seed)
     encoder.trainable = False

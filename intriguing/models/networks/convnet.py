@@ -20,6 +20,10 @@ def convnet(
 
     Returns:
         A built Keras model from images to logits `[batch, num_classes]`.
+
+    Example:
+        >>> convnet()(np.zeros([2, 28, 28, 1], np.float32)).shape
+        TensorShape([2, 10])
     """
 
     def initializer(index: int) -> keras.Initializer:

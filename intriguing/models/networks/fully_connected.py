@@ -36,6 +36,11 @@ def fully_connected(
 
     Raises:
         ValueError: If there is not one lambda, or not one share of dropout, for each layer.
+
+    Example:
+        >>> network = fully_connected((100, 100, 10), weight_decay=(1e-5, 1e-5, 1e-6))
+        >>> [layer.name for layer in network.layers if layer.weights]
+        ['hidden1', 'hidden2', 'logits']
     """
     if len(weight_decay) != len(widths):
         raise ValueError(

@@ -63,8 +63,8 @@ def squeezenet(
         ValueError: If images are too small or have no colors.
 
     Example:
-        >>> model = squeezenet()
-        >>> load_arrays(model, "squeezenet_v1.0_imagenet.npz", channel_order="BGR")
+        >>> squeezenet().count_params()
+        1248424
 
     References:
         Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters, 2016. https://arxiv.org/abs/1602.07360
@@ -89,6 +89,10 @@ def squeezenet_torchvision(
 
     Raises:
         ValueError: If images are too small or have no colors.
+
+    Example:
+        >>> squeezenet_torchvision().count_params()
+        1248424
 
     References:
         torchvision.models.squeezenet1_0. https://github.com/pytorch/vision

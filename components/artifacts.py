@@ -1,4 +1,4 @@
-"""What flows between steps: typed folders, each with a manifest that tells how it came about and proves that it is whole."""
+"""Artifacts that steps exchange: typed folders, each with a manifest of its origin and of the digests of its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study as a pipeline: what is trained on what, attacked how, and shown to whom."""
+"""The study as a pipeline: networks, subsets, attacks, transfer and the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an image was moved: the root-mean-square pixel change, the paper's measure of distortion."""
+"""Distortion: the root-mean-square pixel change, as in the paper."""
 
 from __future__ import annotations
 

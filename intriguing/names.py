@@ -1,4 +1,4 @@
-"""Names that people type: an unknown one is answered with the nearest known one."""
+"""Checks of names that users type; the error message suggests the nearest known name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The box of legal pixel values: the one definition of what an image may be."""
+"""The pixel box, which holds the legal pixel values, and checks of images."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The front door: one script for each thing a person wants done."""
+"""Scripts, one for each task."""

@@ -1,4 +1,4 @@
-"""The flags that every script has, declared once: where to run, where to write, and the seed."""
+"""Flags of every script: accelerator and strategy, workdir, and seed."""
 
 from __future__ import annotations
 

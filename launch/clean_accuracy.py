@@ -1,4 +1,4 @@
-"""What scripts print of the accuracy of a network before anything is changed: a wrong scale of pixels shows there."""
+"""Prints the accuracy of a network on clean images, and warns if it is near chance."""
 
 from __future__ import annotations
 

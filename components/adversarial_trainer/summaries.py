@@ -1,4 +1,4 @@
-"""What training against pools tells TensorBoard, round by round."""
+"""TensorBoard summaries of adversarial training, round by round."""
 
 from __future__ import annotations
 

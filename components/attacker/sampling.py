@@ -1,4 +1,4 @@
-"""Which images are attacked, and what they shall be classified as."""
+"""Draws the images that are attacked, and their target classes."""
 
 from __future__ import annotations
 

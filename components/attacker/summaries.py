@@ -1,4 +1,4 @@
-"""What an attack tells TensorBoard: c, distortion and evaluations, batch by batch."""
+"""TensorBoard summaries of an attack: c, distortion and evaluations of every batch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Brings models that were trained elsewhere."""
+"""Imports models that were trained elsewhere."""

@@ -1,1 +1,1 @@
-"""Shows the study to people."""
+"""Writes the report of a study."""

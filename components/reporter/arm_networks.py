@@ -1,4 +1,4 @@
-"""The networks of ways to train that are compared: read once, averaged over seeds, and paired image by image."""
+"""The networks of training variants: read once, averaged over seeds, and paired image by image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reporter says of ways to train, compared over seeds: errors, distances, and what the pools did along the rounds."""
+"""Section of the report: training variants compared over seeds."""
 
 from __future__ import annotations
 

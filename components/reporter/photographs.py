@@ -1,4 +1,4 @@
-"""What the reporter says of photographs that were all driven to one class: how near, how it looks, and what a file keeps."""
+"""Section of the report: photographs classified as one target class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reporter says of bounds: Table 5's form for every network, and certificates beside attacks."""
+"""Section of the report: bounds of layers, and certified distortions beside attacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reporter knows of the study: artifacts read once, and the paper's four tables built from them."""
+"""The artifacts of a study, read once, and the four tables of the paper."""
 
 from __future__ import annotations
 

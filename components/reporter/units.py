@@ -1,4 +1,4 @@
-"""What the reporter says of units and directions: the tests as tables and figures, and the galleries."""
+"""Section of the report: units and random directions, as tables, figures and galleries."""
 
 from __future__ import annotations
 

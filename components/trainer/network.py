@@ -1,4 +1,4 @@
-"""A network before and after training, whichever way it is trained: built as a step says, and saved with its errors."""
+"""Builds the network of a training step, and saves it with its errors."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Counts how often changed images fool networks."""
+"""Counts the errors of networks on distorted images."""

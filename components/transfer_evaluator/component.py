@@ -1,4 +1,4 @@
-"""TransferEvaluator: every network on every set of changed images, and on clean subsets."""
+"""TransferEvaluator: every network on every set of distorted images, and on clean subsets."""
 
 from __future__ import annotations
 

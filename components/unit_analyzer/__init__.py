@@ -1,1 +1,1 @@
-"""Asks of the layers of a network whether single units mean more than random directions."""
+"""Compares single units of the layers of a network with random directions."""

@@ -1,4 +1,4 @@
-"""The least distorted image that a classifier gets wrong, and the noise to compare it with."""
+"""Minimum-distortion adversarial examples, and Gaussian noise to compare them with."""
 
 from intriguing.attack._minimize_distortion import minimize_distortion
 from intriguing.attack.boundary_search import BoundarySearch

@@ -1,4 +1,4 @@
-"""The control experiment: random noise, to set beside a perturbation of equal size."""
+"""Gaussian noise of a given standard deviation, the control for a perturbation of the same size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of the wanted class that are found without a gradient, where a search found none.
+"""Images of the wanted class that are found without gradients, for images that the gradient search did not find.
 
 A network is no safer where its gradient vanishes or leads into a local minimum. On the straight line from an image to any
 image of an accepted class there is a boundary, which bisection finds with forward passes alone. A search goes on from there.

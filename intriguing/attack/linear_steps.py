@@ -1,4 +1,4 @@
-"""The first steps of a search: from the clean image toward the decision boundary, by a linear model of the network.
+"""The first steps of a search: from the clean image to the decision boundary, by a linear model of the network.
 
 A step follows the gradient of the margin between the wanted class and its strongest rival, to where the linear model of that
 margin is zero, and slightly farther. Its length has an upper limit, because the model is wrong far from its point. After a step

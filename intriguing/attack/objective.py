@@ -1,4 +1,4 @@
-"""The paper's penalty function, `c * |r|**2 + loss`, as a value and a gradient of flat pixels."""
+"""The penalty function of the paper, `c * |r|**2 + loss`, as a value and a gradient of flat pixels."""
 
 from __future__ import annotations
 

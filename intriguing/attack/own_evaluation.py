@@ -1,4 +1,4 @@
-"""What the caller's own object computes, outside of every compiled program. It decides what succeeded.
+"""Evaluates the caller's classifier itself, outside of all compiled programs. It decides which images succeeded.
 
 A search runs in a compiled program, which may round differently, and in low precision does. An image counts as found only if
 the object that the caller passed gives it the wanted class.

@@ -1,4 +1,4 @@
-"""What a search is asked for the images of one replica, and what it has found so far."""
+"""The goal of a search for the images of one replica, and its progress."""
 
 from __future__ import annotations
 

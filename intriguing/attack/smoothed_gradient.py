@@ -1,4 +1,4 @@
-"""A way to the decision boundary for networks full of kinks, where one gradient says little of what lies a step away.
+"""Descent to the decision boundary along averaged gradients, for networks with many kinks.
 
 Each step costs a gradient. It is that of a smooth margin, in which all rivals have a part and ever fewer the nearer the end. It
 turns the direction of the perturbation by ever smaller shares, so that the direction becomes a mean over the kinks on the way.

@@ -1,4 +1,4 @@
-"""The catalog: one card per image-classification data set, of TFDS, prepared on first use, or a folder of images."""
+"""Descriptions of image-classification data sets: of TFDS, prepared on first use, or folders of images."""
 
 from __future__ import annotations
 

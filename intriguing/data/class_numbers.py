@@ -1,4 +1,4 @@
-"""Which output of a network a folder of images means: by name where the names are known."""
+"""Maps the classes of a folder of images to the outputs of a network, by name where the names are known."""
 
 from __future__ import annotations
 

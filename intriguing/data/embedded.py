@@ -1,4 +1,4 @@
-"""`mnist_5k`: five thousand real handwritten digits which a PyPI package carries, for machines without a network."""
+"""`mnist_5k`: 5,000 handwritten digits from a PyPI package, for machines without a network."""
 
 from __future__ import annotations
 

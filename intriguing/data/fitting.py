@@ -1,4 +1,4 @@
-"""Photographs of any size, brought to the size that a network takes before anything else is done with them."""
+"""Scales and crops images of any size to the size that a network takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The input layer: subsets of a data set as tensors, whole, sampled, or in batches of fixed shape."""
+"""Subsets of a data set as tensors: whole, sampled, or in batches of fixed shape."""
 
 from __future__ import annotations
 

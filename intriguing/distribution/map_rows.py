@@ -1,4 +1,4 @@
-"""Programs on rows: divided among the replicas, filled up to a few sizes, and worked on in parts that fit into memory."""
+"""Programs on rows: divided among replicas, padded to a few sizes, and run in parts that fit into memory."""
 
 from __future__ import annotations
 

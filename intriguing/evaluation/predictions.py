@@ -1,4 +1,4 @@
-"""What a classifier answers, in fixed batches, under any strategy."""
+"""Predictions of a classifier, in batches of fixed size, under any strategy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transfer: how often images made to fool one network fool another."""
+"""Transfer: error rates of a network on images that were distorted for another network."""
 
 from __future__ import annotations
 

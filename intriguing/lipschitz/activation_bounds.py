@@ -1,4 +1,4 @@
-"""How far an activation function departs from a straight line when its input moves no farther than some interval: enclosures.
+"""Linear enclosures of activation functions on intervals.
 
 For every change d that keeps `z + d` in the interval, `f(z + d) - f(z) - slope(z) * d` lies between
 `low * d**2 / 2 - low_slack * |d|` and `high * d**2 / 2 + high_slack * |d|`. A smooth function has its derivative for a slope,

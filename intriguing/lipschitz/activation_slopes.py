@@ -1,4 +1,4 @@
-"""The Lipschitz constants of activation functions, whether they stand in a layer, are one, or are an operation."""
+"""Lipschitz constants of activation functions: of a layer, as a layer, or as an operation."""
 
 from __future__ import annotations
 

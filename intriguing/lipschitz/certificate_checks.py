@@ -1,4 +1,4 @@
-"""What must be true of a model, of images and of classes before a certificate is computed."""
+"""Checks of the model, images and classes before a certificate is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distortions that provably change no answer: the other side of every attack.
+"""Certified distortions: no image within them is classified otherwise.
 
 The product of the norms is a bound everywhere, and loose. Around one image the network is known better. Along its last layers,
 each activation function is enclosed between two parabolas over the interval that its input can reach inside a ball; the linear

@@ -1,4 +1,4 @@
-"""The last layers of a network as matrices and activation functions, as far back as they are small enough for it."""
+"""The last layers of a network as matrices and activation functions, as far as they are small enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be true of a layer before its norm is computed; what is not is told in our words."""
+"""Checks of a layer before its norm is computed."""
 
 from __future__ import annotations
 

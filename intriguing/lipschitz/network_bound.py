@@ -1,4 +1,4 @@
-"""How much a whole network can stretch a change of its input: the norms of its layers, multiplied along its graph.
+"""Lipschitz bound of a network: the norms of its layers, multiplied along its graph.
 
 The bound is loose, and the paper says so; but it holds for every image, and a small one is a guarantee.
 """

@@ -1,4 +1,4 @@
-"""The most by which layers that divide by the energy of their inputs can stretch a change of them, with proofs.
+"""Lipschitz constants of layers that divide by the energy of their inputs, with proofs.
 
 Keras's `LayerNormalization`, `GroupNormalization` and `RMSNormalization` are steepest where the energy is zero: there they
 divide by the root of epsilon.

@@ -1,4 +1,4 @@
-"""What operations of `keras.ops`, and layers with several inputs, do to bounds: sums, products by constants, reshapes."""
+"""Bounds of operations of `keras.ops` and of layers with several inputs: sums, products by constants, reshapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator norm of a layer, from both sides: the most by which it can stretch a change of its input, in L2.
+"""The L2 operator norm of a layer, bounded from both sides.
 
 A layer has a rule, by its class. This file holds the rules, and finds the one of a layer; the rules for Keras's layers stand in
 `linear_norms`, `pooling_norms`, `scale_norms`, `normalization_norms` and `wrapper_norms`.

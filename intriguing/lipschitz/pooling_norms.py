@@ -1,4 +1,4 @@
-"""The norms of layers that gather or spread places: pooling, upsampling, resizing and cropping."""
+"""Norms of pooling, upsampling, resizing and cropping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The norms of layers that scale values, move them, or leave them alone in inference."""
+"""Norms of layers that scale or shift values, or do nothing in inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The largest singular value from both sides: a vector that is stretched a lot, and a proof that none is stretched by more.
+"""The largest singular value, bounded from both sides: by a vector that attains the lower bound, and by a proof.
 
 In double precision, because it is a proof. TensorFlow factorizes and multiplies stacks of matrices, since it shares them out
 among the cores. NumPy shares out each matrix, and on a busy machine that was measured to take a hundred times as long.

@@ -1,4 +1,4 @@
-"""The norms of layers that wrap a layer, and the layers that have none."""
+"""Norms of layers that wrap another layer, and of layers without weights."""
 
 from __future__ import annotations
 

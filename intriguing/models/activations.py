@@ -1,4 +1,4 @@
-"""The feature map phi of the paper: what a named layer makes of an image."""
+"""The feature map phi of the paper: a model from images to the output of a named layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From colors in [0, 1] to the numbers that networks for photographs were trained on, as a layer inside the network.
+"""A layer that maps colors in [0, 1] to the numbers that a network for photographs was trained on.
 
 An attack then moves pixels in [0, 1], whatever the network makes of them, and gradients and spectral bounds are per such pixel.
 The order is always red, green, blue. Networks of Caffe take blue first: the kernel of their first layer is turned around when

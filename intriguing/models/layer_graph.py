@@ -1,4 +1,4 @@
-"""The graph of a functional or sequential Keras model as one list of steps, with the models inside it taken apart.
+"""The graph of a functional or sequential Keras model as a list of steps, with nested models flattened.
 
 Keras keeps the graph in attributes that are not public: `_keras_history` of a tensor names the call that made it, and
 `_inbound_nodes` of an operation lists its calls. `layer.input` and `layer.output` belong to the first of these calls, which may

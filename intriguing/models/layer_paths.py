@@ -1,4 +1,4 @@
-"""Finds a layer in a model by name, also in nested models, and makes models of what lies below it or above it."""
+"""Finds a layer by name, also in nested models, and builds models of the layers below it or above it."""
 
 from __future__ import annotations
 

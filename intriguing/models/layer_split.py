@@ -1,4 +1,4 @@
-"""A network cut in two at one layer: what lies below, what lies above, and the values that pass between the two."""
+"""A network split at one layer: the lower part, the upper part, and the values between them."""
 
 from __future__ import annotations
 

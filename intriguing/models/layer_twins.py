@@ -1,4 +1,4 @@
-"""Layers without their activation function, and configurations without what only training needs.
+"""Copies of layers without their activation function, and configurations without what only training needs.
 
 Initializers, regularizers, constraints and activation functions may be any callables of the caller, which Keras cannot write
 into a configuration or cannot read back from one. So they are left out before a configuration is written.

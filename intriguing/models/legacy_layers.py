@@ -1,4 +1,4 @@
-"""Model files that Keras 2 wrote, in HDF5: what is in them, and their layers in the terms of Keras 3."""
+"""Model files that Keras 2 wrote in HDF5, and their layers in the terms of Keras 3."""
 
 from __future__ import annotations
 

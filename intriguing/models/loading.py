@@ -1,4 +1,4 @@
-"""Models that a user brings: from a `.keras` file, read in safe mode, or by a name of `keras.applications`."""
+"""Loads models: from a `.keras` file, in safe mode, or by a name of `keras.applications`."""
 
 from __future__ import annotations
 

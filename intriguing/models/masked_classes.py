@@ -1,4 +1,4 @@
-"""Classes that a network rules out by a huge negative logit, such as -1e9: they cannot win, and say nothing about rounding."""
+"""Classes that a network masks by a huge negative logit, such as -1e9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that divide by how strong the values around are: across channels, and over a whole image."""
+"""Layers that divide by the energy of their inputs: across channels, and over a whole image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any classifier as a network of the pixels that an attack moves: what its images go through first becomes part of it."""
+"""Preprocessing as a part of the network, so that any classifier takes pixels in [0, 1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Existing weights for networks that are built here: from a PyTorch state dict, or from a plain file of named arrays.
+"""Loads existing weights: from a PyTorch state dict, or from a file of named arrays.
 
 A file is read once. What was hashed is what is loaded, nothing in it is run, and a network takes all of it or stays as it was.
 """

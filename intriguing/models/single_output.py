@@ -1,4 +1,4 @@
-"""How one output decides between two classes, as the operations behind it show.
+"""Determines whether one output is a logit or a probability, from the operations that compute it.
 
 A logit names class 1 where it is positive, a probability where it exceeds 0.5. The values alone do not tell the two apart: a
 logit can lie in [0, 1] by chance. So the range of the output is followed through the operations that it comes from.

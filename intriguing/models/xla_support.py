@@ -1,4 +1,4 @@
-"""Whether XLA compiles a classifier and its gradient. Some operations only run in TensorFlow itself, as those of Python."""
+"""Whether XLA compiles a classifier and its gradient. Some operations run in TensorFlow only, such as Python functions."""
 
 from __future__ import annotations
 

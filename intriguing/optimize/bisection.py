@@ -1,4 +1,4 @@
-"""The search for the largest c that still succeeds: bracket, then halve, per image. Knows numbers, not images.
+"""Bisection for the largest c that succeeds, for every row of a batch.
 
 The paper asks for the minimum c, but in `c * |r|**2 + loss` a small c reaches the target and a large one fails: the nearest
 image belongs to the largest c that succeeds.

@@ -1,4 +1,4 @@
-"""Batches as rows that are replaced one by one."""
+"""Replaces and repeats rows of batches."""
 
 from __future__ import annotations
 

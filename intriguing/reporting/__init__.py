@@ -1,4 +1,4 @@
-"""Results for people and machines: tables, figures and one self-contained page; knows NumPy arrays, not tensors."""
+"""Tables, figures and a self-contained page of results, from NumPy arrays."""
 
 from intriguing.reporting.arm_figures import RoundCurves, round_curves, seed_dots
 from intriguing.reporting.bound_figures import certified_versus_attack

@@ -1,4 +1,4 @@
-"""Ways to train, compared over seeds: the error of each network, and what its pools did along the rounds."""
+"""Figures that compare training variants over seeds: errors, and the progress of their pools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as charts: every function returns a Matplotlib figure of its own and leaves no global state behind.
+"""Charts of results. Every function returns a Matplotlib figure and changes no global state.
 
 Color carries nothing alone: rates darken steadily and are written out, curves differ in dash, too.
 """

@@ -1,4 +1,4 @@
-"""Images as pictures: each beside what became of it, with the classifier's answer; wrong answers are written as such.
+"""Galleries of images beside their distorted or noisy versions, with predictions.
 
 Every function returns a Matplotlib figure of its own and leaves no global state behind.
 """

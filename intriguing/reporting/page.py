@@ -1,4 +1,4 @@
-"""Results as one HTML page that needs nothing else: no server, no script, no request, the pictures inside."""
+"""A self-contained HTML page of results, without server, script or request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers that the paper prints, keyed by table, row and column, to be put beside our own.
+"""The numbers of the paper, by table, row and column.
 
 Rates are shares in [0, 1] and distortions root-mean-square pixel changes, as our cells. Tables 2 and 4 appear to rest on about
 256 attacked images (their percentages are multiples of 1/256), that is two to three percentage points of standard error in the

@@ -1,4 +1,4 @@
-"""One look for every picture: the inks, the sizes of type, the blank figure on which each begins, and its axes."""
+"""The style of all figures: colors, font sizes, blank figures and axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as tables: one object, written as CSV and JSON; how a single cell reads to the eye is decided here, too."""
+"""Tables of results, written as CSV and JSON, and the format of their cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results in a terminal: a table as aligned text, nothing cut off."""
+"""Tables as aligned text for a terminal."""
 
 from __future__ import annotations
 

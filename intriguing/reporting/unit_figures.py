@@ -1,4 +1,4 @@
-"""Natural units against random directions: the images that excite them, the difference in numbers, and the way between.
+"""Figures that compare units with random directions: galleries, effect sizes, and the way between both bases.
 
 Every figure leaves no global state behind. Color carries nothing alone: groups differ in their dots, curves in dash, too.
 """

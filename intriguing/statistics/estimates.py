@@ -1,4 +1,4 @@
-"""A number that was measured several times, as with networks of several seeds: its average, and how far the truth may be."""
+"""The mean of repeated measurements, such as of networks of several seeds, with Student's interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A share counted on a sample, and how far the truth may be from it."""
+"""A proportion of a sample with Wilson's interval, and McNemar's test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training against adversarial pools at chosen layers: fit, attack, renew the pools, fit again."""
+"""Training with adversarial pools at chosen layers: fit, attack, renew the pools, fit again."""
 
 from __future__ import annotations
 

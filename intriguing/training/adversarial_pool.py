@@ -1,4 +1,4 @@
-"""Pools of adversarial examples, one for a layer: activations that the layers above get wrong, of which a part is renewed."""
+"""Pools of adversarial activations, one for each layer, of which a part is renewed at a time."""
 
 from __future__ import annotations
 

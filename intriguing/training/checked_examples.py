@@ -1,4 +1,4 @@
-"""Checks of what training is given, before time is spent: images, labels, and the outputs of the model."""
+"""Checks of images, labels and outputs of the model before training begins."""
 
 from __future__ import annotations
 

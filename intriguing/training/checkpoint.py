@@ -1,4 +1,4 @@
-"""Everything that training holds, in one file that is whole or not there, so that a killed run goes on where it was."""
+"""The state of a training in one file, written atomically, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 

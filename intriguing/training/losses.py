@@ -1,4 +1,4 @@
-"""The cross-entropy of a classifier that returns logits or probabilities: training decides here, and nowhere else, which."""
+"""The cross-entropy of a classifier that returns logits or probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of a minibatch of clean images and of examples drawn from pools, each of which trains the layers above its own."""
+"""The loss of a minibatch of clean images and of examples from pools, which train the layers above their own."""
 
 from __future__ import annotations
 

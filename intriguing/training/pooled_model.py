@@ -1,4 +1,4 @@
-"""Training against adversarial pools through `fit`: a model that carries its pools, and a callback that renews them."""
+"""Training with adversarial pools through `fit`: a model that holds its pools, and a callback that renews them."""
 
 from __future__ import annotations
 

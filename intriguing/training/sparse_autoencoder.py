@@ -1,4 +1,4 @@
-"""The paper's AE network: an autoencoder without labels, then a softmax on its frozen units."""
+"""Training of the AE network: an autoencoder without labels, then a softmax on its frozen units."""
 
 from __future__ import annotations
 

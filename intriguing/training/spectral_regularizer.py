@@ -1,4 +1,4 @@
-"""A penalty on the operator norm of a layer, as the paper suggests where it bounds a network by the product of its layers.
+"""A penalty on the operator norm of a layer, as section 4.3 of the paper suggests.
 
 What is penalized is a proved upper bound, and a differentiable one, cheap enough for every step of training. It sees the kernel
 alone; `lipschitz.operator_norms` knows the grid as well, and is sharper for convolutions, once, on the host.

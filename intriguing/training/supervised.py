@@ -1,4 +1,4 @@
-"""Training by one compiled loop for every strategy: minibatches, or the paper's full-batch L-BFGS until convergence.
+"""Supervised training under every strategy: minibatches with Adam, or full-batch L-BFGS until convergence.
 
 Keras's `fit` fails under MultiWorkerMirroredStrategy, and variables inside XLA programs fail under MirroredStrategy. Here the
 weights travel through `stateless_call` as tensors; gradients are averaged over the replicas in between.

@@ -1,4 +1,4 @@
-"""What is known of the images: their classes, or any table of attributes by example id."""
+"""Attributes of images: their classes, or any table of attributes by example id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the images that excite a direction have in common, told by their attributes."""
+"""Selectivity of directions: what the images that excite a direction have in common."""
 
 from __future__ import annotations
 

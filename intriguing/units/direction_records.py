@@ -1,4 +1,4 @@
-"""One pass over images, and what it leaves of every direction of a feature space: its top images and its answer to each group.
+"""One pass over images that records, for every direction, its top images and its statistics for each group.
 
 What is kept grows with the number of directions, not with the number of images.
 """

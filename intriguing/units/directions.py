@@ -1,4 +1,4 @@
-"""Directions of a feature space: random ones, whole random bases, and bases between the natural one and a random one."""
+"""Random directions, Haar-random bases, and bases between the natural one and a random one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images with their groups in every form in which users have them: arrays, or data sets of batches or of single images."""
+"""Batches of images with their groups, from arrays or from data sets of batches or single images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pass over images begins with, whatever it looks for in their features, and how what it found is put together."""
+"""Passes over images that compute features, and the combination of their results."""
 
 from __future__ import annotations
 

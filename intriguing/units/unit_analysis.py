@@ -1,4 +1,4 @@
-"""The paper's question to one layer, answered: are single units more meaningful than random directions of their space?"""
+"""Compares the single units of a layer with random bases of the same space."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Everything that determines the numbers of a report, one module a study."""
+"""Recipes: all settings that determine the numbers of a report, one module a study."""

@@ -1,4 +1,4 @@
-"""Krizhevsky's network, and the one that torchvision ships under that name."""
+"""The network of Krizhevsky et al., and AlexNet of torchvision."""
 
 from __future__ import annotations
 

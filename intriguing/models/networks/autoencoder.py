@@ -1,4 +1,4 @@
-"""The paper's "AE" network: a softmax on the units of a sparse autoencoder that was trained without labels and then frozen."""
+"""The "AE" network of the paper: a softmax layer on the units of a sparse autoencoder that was trained without labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small convolutional network for digits; the paper had none, and expected it to behave like the others."""
+"""A small convolutional network for digits, which the paper does not have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's "FC" networks: sigmoid layers under a softmax, named after their widths."""
+"""The "FC" networks of the paper: sigmoid layers and a softmax, named after their widths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SqueezeNet 1.0: right as often as AlexNet, with a fiftieth of its weights; the network for photographs of small machines."""
+"""SqueezeNet 1.0: the accuracy of AlexNet with a fiftieth of its weights."""
 
 from __future__ import annotations
 

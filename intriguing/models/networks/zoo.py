@@ -1,4 +1,4 @@
-"""The paper's names mapped to constructors."""
+"""Builds the networks by the names that the paper gives them."""
 
 from __future__ import annotations
 

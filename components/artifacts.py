@@ -84,7 +84,7 @@ class Artifact:
 class Subset(Artifact):
     """A slice of a data set; the pixels stay with TFDS, or in their folder.
 
-    subset.json     dataset, data_dir, size that images are brought to, content of a folder, split expression, number of
+    subset.json     dataset, data_dir, size to which images are scaled, content of a folder, split expression, number of
                     examples, image shape, number of classes
     """
 

@@ -137,7 +137,7 @@ def study_pipeline(
     first = wire.subset("subset_P1", "train[:50%]", "train[50%:]")
     second = wire.subset("subset_P2", "train[50%:]", "train[:50%]")
 
-    # Tables 1 and 2: networks trained on everything, attacked on training images, each shown the images made for the others.
+    # Tables 1 and 2: networks trained on everything, attacked on training images, and evaluated on the images that were distorted for the others.
     models = [wire.trained(network, train) for network in study.networks]
     attacks = [wire.attacked(model, train) for model in models]
     cross_model = [
@@ -269,7 +269,7 @@ class _Wiring:
         models = [self.trained(arm, train, f"_seed{self.seed}") for arm in study.arms]
         attacks = [self.attacked(model, test, study) for model in models if study.robustness]
         bounds = [self.bounded(model, attack) for model, attack in zip(models, attacks)]
-        # Images made for the first arm are shown to all.
+        # All training variants are evaluated on the images that were distorted for the baseline.
         rates = self.compared(
             f"errors_of_arms_seed{self.seed}", models, attacks[:1], [test], amplify_to=[], noise=[], unclipped_noise=[]
         )

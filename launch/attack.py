@@ -3,7 +3,7 @@
     python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=mnist_5k --subset=test --workdir=runs/mine
     python -m launch.attack --model=mine.keras --dataset=FOLDER --subset=test --num_images=16
 
-The second takes a model that was trained elsewhere, and images of a folder split/class/image, brought to the model's size.
+The second takes a model that was trained elsewhere, and images of a folder split/class/image, scaled to the model's size.
 """
 
 from __future__ import annotations

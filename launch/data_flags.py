@@ -37,7 +37,7 @@ def subset_step(
 
     Args:
         workdir: Folder of the step.
-        image_shape: That of the model, which images of a folder are brought to unless the flags say otherwise.
+        image_shape: That of the model, to which images of a folder are scaled unless the flags say otherwise.
         num_classes: Outputs of the model, if there is one.
         class_names: Their names, if known.
 

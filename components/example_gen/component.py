@@ -10,7 +10,7 @@ from components.example_gen.executor import ExampleGenExecutor
 class ExampleGen(Component[Subset]):
     """Parameters: data set and folders, the split expression, and expressions that it must be disjoint from.
 
-    Then the size that images are brought to, [] for their own, and of what size it is the middle, 0 for its own; and `content`,
+    Then the size to which images are scaled, [] for their own, and of what size it is the middle, 0 for its own; and `content`,
     which changes whenever the images of a folder do.
     """
 

@@ -22,7 +22,9 @@ class Trained(NamedTuple):
     distortion: np.ndarray  # [images], NaN where nothing was found or the image was wrong before; empty if not attacked
     found: np.ndarray  # [images] bool; empty likewise
     certified: np.ndarray  # [images]; empty likewise
-    transferred: Proportion | None  # errors on images made for the first arm, of those that it got right; None likewise
+    transferred: (
+        Proportion | None
+    )  # errors on images distorted for the baseline, of those that it classified correctly; None likewise
 
     @property
     def name(self) -> str:

@@ -105,7 +105,7 @@ def robustness_table(arms: Arms) -> Table:
         )
     return Table(
         name="arm_robustness",
-        title="How near a random wrong class is, and how often the images made for the first arm fool the others.",
+        title="Distortion to a random wrong class, and error rates on the images that were distorted for the baseline.",
         columns=tuple(rows[0]),
         rows=tuple(rows),
         notes=(

@@ -24,7 +24,7 @@ from intriguing.pixels import PixelBox
 
 _STRETCH, _MOST_LOOKS = 1.1, 24  # from look to look until one succeeds
 _CLOSE, _CLOSE_LEVELS = 1.002, 1.012  # longer than too short, in the end
-_LEAST_SLOPE = 0.2  # of the gradient along the direction: less would promise too long a step
+_LEAST_SLOPE = 0.2  # of the gradient along the direction: a smaller one would make the step too long
 _BEYOND, _LEAST_BEYOND, _MOST_BEYOND = 0.01, 0.002, 0.2  # of the distance: so far behind the boundary a step aims
 _PATIENCE = 1.1  # by this factor it aims farther after a step that ended before the boundary, and less far after another
 _STRIDE = 0.2  # of the distance: its largest change in one step

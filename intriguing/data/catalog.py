@@ -76,7 +76,7 @@ def dataset_card(
             `split/class/image`, in which the classes are numbered in the order of their names.
         data_dir: Where TFDS keeps its data sets; its own default if None.
         manual_dir: Folder with the source files under their original names; they are fetched from the network if None.
-        image_size: Height and width that images are brought to. Needed for a folder, and where images have no fixed shape.
+        image_size: Height and width to which images are scaled. Needed for a folder, and where images have no fixed shape.
         shorter_side: As in `ImageFitting`; only together with `image_size`.
         num_channels: Of the images of a folder: 3 for colors, 1 for their brightness. A set of TFDS has its own.
         class_names: Of a folder: names that its classes are numbered by, such as those of a network's outputs in their order,
@@ -134,8 +134,8 @@ def _folder_builder(folder: Path, fitting: ImageFitting | None, num_channels: in
     builder = ImageFolder(folder, num_channels=num_channels, class_names=class_names)
     if fitting is None:
         raise ValueError(
-            f"images of a folder such as {str(folder)!r} have sizes of their own. Pass image_size, the height and width that "
-            "they are brought to, or --image_size to a script."
+            f"images of a folder such as {str(folder)!r} have sizes of their own. Pass image_size, the height and width to "
+            "which they are scaled, or --image_size to a script."
         )
     return builder
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 OF_LOGIT, OF_PROBABILITY = 0.0, 0.5  # thresholds
 AMBIGUOUS = (
     "the classifier returns one output in [0, 1] for every image, and the operations that it comes from do not tell whether it "
-    "is a probability p or a logit z. It is taken for a probability: class 1 is predicted where p > 0.5. Pass a classifier "
+    "is a probability p or a logit z. It is treated as a probability: class 1 is predicted where p > 0.5. Pass a classifier "
     "that returns two outputs: [0, z] for a logit, or [log(1 - p), log(p)] for a probability."
 )
 _ROUNDING = 1e-6  # by which the range of a probability may exceed [0, 1]: one sixth of six is not exactly one

@@ -119,10 +119,10 @@ def fit_adversarially(
 ) -> AdversarialRecord:
     """Trains `model` in place, under the current strategy, on clean images and on pools of adversarial examples.
 
-    The pools are empty in the first round. Before each other one every layer's pool is renewed in part: the next images of
-    `batches` are brought to that layer, and the attack moves their activations, within their range, to the nearest ones that
-    the layers above get wrong; their labels stay. An example keeps its activations while the layers below it change, until it
-    is replaced.
+    The pools are empty in the first round. Before every other round a part of each pool is renewed: the next images of
+    `batches` are evaluated up to that layer, and the attack moves their activations, within their range, to the nearest ones
+    that the layers above misclassify; their labels stay. An example keeps its activations while the layers below it change,
+    until it is replaced.
 
     Args:
         model: Functional or sequential, built inside the scope of the strategy, from images to logits or probabilities of

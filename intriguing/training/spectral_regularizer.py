@@ -167,7 +167,7 @@ def _matrix_bound(matrix: tf.Tensor) -> tf.Tensor:
 
 
 def _gram_and_error(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the Gram matrix of the rows, and how far rounding may have brought its norm below that of the true one.
+    """Returns the Gram matrix of the rows, and by how much rounding may have lowered its norm.
 
     A sum of n products errs by n roundings of their absolute values at most, and those sum up to the trace; 1.02 is for the
     rounding of the trace itself, and the smallest number for products that are none in single precision.

@@ -9,7 +9,7 @@ pools 1.33 and 1.35 times as far from a wrong class as the first, and pools at e
 images.
 
 The settings were chosen on the last 10,000 training images by the recipe `mnist_adversarial_search`. The paper prints
-1.6 % with weight decay, about 1.3 % with dropout, and below 1.2 % with pools at every layer; pools of images alone brought it
+1.6 % with weight decay, about 1.3 % with dropout, and below 1.2 % with pools at every layer; pools of images alone gave
 no improvement.
 """
 

@@ -1,4 +1,4 @@
-"""What ExampleGen promises: a description from which the same data set can be read again, and which goes stale with it."""
+"""ExampleGen describes a data set so that it can be read again; the description is stale when the data change."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ NO_SCALING: dict[str, Any] = {}
 
 def _imported(workdir: Path, **told: Any) -> TrainedModel:
     defaults = {
-        "name": "brought", "weights": "", "weights_channel_order": "RGB", "files": {}, "image_shape": [], "scaling": NO_SCALING,
+        "name": "imported", "weights": "", "weights_channel_order": "RGB", "files": {}, "image_shape": [], "scaling": NO_SCALING,
         "probabilities": False, "seed": 0,
     }  # fmt: skip
     importer = ModelImporter("model_brought", workdir, **{**defaults, **told})
@@ -43,7 +43,7 @@ def test_a_file_is_scaled_as_told_and_gets_the_size_of_the_images(model_file: Pa
     expected = keras.saving.load_model(model_file)((255 * images - [1.0, 2.0, 3.0])[..., ::-1].astype(np.float32))
     np.testing.assert_allclose(trained.load()(images), expected, rtol=1e-4)
     told = trained.training()
-    assert (told["name"], told["image_shape"], told["num_classes"]) == ("brought", [5, 6, 3], 4)
+    assert (told["name"], told["image_shape"], told["num_classes"]) == ("imported", [5, 6, 3], 4)
 
 
 def test_a_network_of_the_zoo_gets_the_weights_of_a_file(tmp_path: Path) -> None:

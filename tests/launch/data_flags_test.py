@@ -1,4 +1,4 @@
-"""What the flags of data sets promise: a step for a name of TFDS or a folder, or one line that says what to do."""
+"""The flags of data sets give a step for a name of TFDS or a folder, or one line that says what to do."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_network_is_trained_on_a_folder(script: Script, folder: Path, tmp_path
     assert "% of 5. Trained model:" in finished.out
     assert "reused" in script("train", *arguments, "--image_size=3").err
     for more, message in (
-        ((), "have sizes of their own. Pass image_size, the height and width that they are brought to, or --image_size"),
+        ((), "have sizes of their own. Pass image_size, the height and width to which they are scaled, or --image_size"),
         (("--image_size=3", "--subset=test"), "unknown split of my pictures 'test'"),
         (("--image_size=3", "--dataset=./nowhere"), "there is no folder "),
         (("--image_size=0",), "at least one pixel a side; received a size of 0x0"),

@@ -113,7 +113,7 @@ def test_a_start_where_the_wanted_class_wins_is_kept():
 
 
 def test_steps_grow_until_they_cross_a_kink():
-    """The margin rises by a tenth of what its gradient promises, wherever the gradient is taken."""
+    """The margin increases by a tenth of what its gradient predicts, at every point."""
 
     @tf.custom_gradient
     def promising(margin):

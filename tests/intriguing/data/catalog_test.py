@@ -1,4 +1,4 @@
-"""What the catalog promises: a true card, or an error that says what to do."""
+"""The catalog returns a correct card, or an error that says what to do."""
 
 from __future__ import annotations
 

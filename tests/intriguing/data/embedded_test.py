@@ -1,4 +1,4 @@
-"""What mnist_5k promises: real digits, balanced, always the same, without a network."""
+"""mnist_5k holds real digits, balanced, always the same, and needs no network."""
 
 from __future__ import annotations
 

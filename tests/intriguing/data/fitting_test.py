@@ -1,4 +1,4 @@
-"""What fitting promises: the middle of the scaled image, and untouched bytes where nothing is to be scaled."""
+"""Fitting returns the center of the scaled image, and unchanged bytes where nothing is scaled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder of images promises: a data set as those of TFDS, or an error that names the file."""
+"""A folder of images is a data set like those of TFDS, or an error names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the input layer promises: exact pixels, fixed shapes, and numbers that depend on the seed alone."""
+"""The input layer returns exact pixels and fixed shapes; random numbers depend on the seed alone."""
 
 from __future__ import annotations
 

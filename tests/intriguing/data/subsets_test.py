@@ -1,4 +1,4 @@
-"""What subsets promise: to share no example, proven by the ids that TFDS gives to examples."""
+"""Subsets share no example, as the ids that TFDS gives to examples show."""
 
 from __future__ import annotations
 

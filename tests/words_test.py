@@ -1,0 +1,40 @@
+"""Texts of the project use the terms of the field: the old words of the glossary in the conventions are gone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FOLDERS = ("intriguing", "components", "launch", "tests", "docs")
+SUFFIXES = (".py", ".md", ".html")
+OLD_WORDS = re.compile(
+    r"\blanes?\b|_lanes?\b|\bwalk(s|ed|ing|er)?\b|\btaken for\b|\bvalleys?\b|\blinear world\b|sandwich|\bfed to\b"
+    r"|\bmade for\b|\bbrought\b|\barrives?\b|\barrived\b|\bpromise[sd]?\b",
+    re.IGNORECASE,
+)
+ALLOWED = re.compile(
+    r"ast\.walk|os\.walk|made for images of|was made for|were not made for"
+)  # functions; what a network is made for
+NOT_SEARCHED = {REPOSITORY / "tests" / "words_test.py"}
+
+
+def _texts() -> list[Path]:
+    paths = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*")) if path.suffix in SUFFIXES]
+    return [REPOSITORY / "README.md", *(path for path in paths if path not in NOT_SEARCHED)]
+
+
+def test_old_words_are_found() -> None:
+    for text in ("a lane", "num_lanes", "The walk", "is taken for a dog", "a valley", "Sandwich", "fed to others"):
+        assert OLD_WORDS.search(text), text
+    assert not OLD_WORDS.search("planes and constraints")
+
+
+def test_no_text_uses_old_words() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
+        for path in _texts()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if OLD_WORDS.search(ALLOWED.sub("", line))
+    ]
+    assert found == []

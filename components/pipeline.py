@@ -137,7 +137,7 @@ def study_pipeline(
     first = wire.subset("subset_P1", "train[:50%]", "train[50%:]")
     second = wire.subset("subset_P2", "train[50%:]", "train[:50%]")
 
-    # Tables 1 and 2: networks trained on everything, attacked on training images, and evaluated on the images that were distorted for the others.
+    # Tables 1 and 2: networks trained on everything, attacked on training images, and evaluated on the distorted images of all.
     models = [wire.trained(network, train) for network in study.networks]
     attacks = [wire.attacked(model, train) for model in models]
     cross_model = [

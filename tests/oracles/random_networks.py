@@ -37,5 +37,5 @@ def lengths(model, distortions):
 
 
 def chain_of(activation, depth):
-    made = [layers.LeakyReLU(0.2) if activation == "leaky layer" else layers.Activation(activation) for _ in range(depth)]
-    return [layer for activate in made for layer in (layers.Dense(12), activate)] + [layers.Dense(4)]
+    chosen = [layers.LeakyReLU(0.2) if activation == "leaky layer" else layers.Activation(activation) for _ in range(depth)]
+    return [layer for activate in chosen for layer in (layers.Dense(12), activate)] + [layers.Dense(4)]

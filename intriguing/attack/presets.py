@@ -19,7 +19,7 @@ _LEAST_BUDGET = 20  # below, there is not even a first look at the image and at 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistortionSearch:
-    """Budgets and tolerances of a search for the least distortion. The named searches of this module leave nothing to tune.
+    """Budgets and tolerances of a search for the least distortion. The named searches need no tuning.
 
     Attributes:
         pixel_box: The legal pixel values; every image returned lies inside, exactly.
@@ -157,12 +157,12 @@ def search_named(name: str) -> DistortionSearch:
 
 
 def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearch:
-    """Returns the search that is meant where none is named: `DistortionSearch()`, or `PHOTOGRAPH_SEARCH` where images are dear.
+    """Returns the search that is used if none is named: `DistortionSearch()`, or `PHOTOGRAPH_SEARCH` for expensive networks.
 
     Args:
-        num_values: Numbers that an image is made of; from 2**15 on it is a photograph, as one of 105x105 pixels in colors.
-        bytes_per_image: What all tensors of the network take that depend on one image; from 2**24 on every evaluation is dear,
-            as of a MobileNet at 96 pixels.
+        num_values: Numbers of an image. An image with 2**15 or more counts as a photograph, such as 105x105 color pixels.
+        bytes_per_image: Bytes of all tensors of the network that depend on one image. From 2**24 on, evaluations count as
+            expensive, such as those of a MobileNet at 96 pixels.
 
     Example:
         >>> default_search(28 * 28) == DistortionSearch()

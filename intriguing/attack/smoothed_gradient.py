@@ -1,9 +1,10 @@
 """Descent to the decision boundary along averaged gradients, for networks with many kinks.
 
-Each step costs a gradient. It is that of a smooth margin, in which all rivals have a part and ever fewer the nearer the end. It
-turns the direction of the perturbation by ever smaller shares, so that the direction becomes a mean over the kinks on the way.
-How far to go in that direction is told by the same gradient: to where the margin vanishes if the network is linear, and a bit
-farther; by ever more while the steps end before the boundary, and ever less while they end behind it.
+Each step costs one gradient, of a smooth margin that includes all rivals and approaches the margin to the strongest one toward
+the end. The gradient changes the direction of the perturbation by decreasing shares, so that the direction becomes an average
+over the kinks along the path. The same gradient determines the length of the step: to where the margin vanishes if the network
+is linear, and slightly farther. This overshoot increases while steps end before the boundary, and decreases while they end
+behind it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _TINY = 1e-20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SmoothDescent:
-    """How many steps, and how they grow calm.
+    """Settings of the descent along averaged gradients.
 
     Attributes:
         num_steps: Gradients per image, fewer where the budget is smaller.

@@ -11,7 +11,7 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "tpu")
 
 
 def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """Chooses the `tf.distribute` strategy that everything else runs under, when a caller opens its scope.
+    """Returns a `tf.distribute` strategy. Programs run under it if they are called in its scope.
 
     Args:
         accelerator: "cpu", "gpu" or "tpu".
@@ -49,7 +49,7 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
 
 
 def writes_files() -> bool:
-    """True where results are to be saved: everywhere but on the workers that are not the chief.
+    """Returns whether this process saves results: True everywhere but on workers that are not the chief.
 
     Example:
         >>> writes_files()

@@ -43,18 +43,18 @@ def certified_distortion(
     model: keras.Model, images: Any, labels: Any, targets: Any = None, *, bounds: tuple[float, float] | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> CertifiedDistortion:  # fmt: skip
-    """Tells, for each image, up to which distortion its answer is certain to stay.
+    """Computes, for each image, a distortion within which no image is classified otherwise.
 
-    No image nearer than that has `logits[target] >= logits[label]`, or, without targets, any other class in place of the
-    target. For a linear classifier this is the exact distance of the nearest such image, pixels being free. For other networks
-    it is below; how far below is told by an attack, which comes from the other side.
+    No image within that distortion has `logits[target] >= logits[label]`; without targets, this holds for every class other
+    than the label. For a linear classifier and unbounded pixels it is the exact distance of the nearest such image. For other
+    networks it is a lower bound of that distance, and an attack gives an upper bound.
 
-    The proof is one in exact arithmetic, carried out in double precision with room for rounding. For what is computed in single
-    precision, the answers and what the earlier layers pass on to the last ones, 64 units in the last place are allowed: of the
-    largest logit, and of the length of what is passed on. Where probabilities decide, the largest logit counts as 1 at least:
-    below that, single precision may not tell two probabilities apart. Half precision is refused: it rounds each number by up to
-    2**-11 (float16) or 2**-8 (bfloat16) of itself, and sums of some hundred products by as much as they are.
-    TensorFloat-32, in which recent GPUs multiply by default, is no single precision: turn it off with
+    The proof holds in exact arithmetic; it is computed in double precision with margins for rounding. The network itself
+    computes in single precision: rounding errors of up to 64 units in the last place are allowed for, relative to the largest
+    logit, and to the norm of the activations that the earlier layers pass to the last ones. If probabilities decide, the
+    largest logit counts as at least 1, since two probabilities may be equal in single precision below that. Half precision is
+    refused: it rounds each number by up to 2**-11 (float16) or 2**-8 (bfloat16) of its size. TensorFloat-32, in which recent
+    GPUs multiply by default, is less than single precision: turn it off with
     `tf.config.experimental.enable_tensor_float_32_execution(False)`.
 
     Args:
@@ -62,8 +62,8 @@ def certified_distortion(
             at its end is left out, as by `logits_of`. One output unit, linear or with a sigmoid, decides between two classes:
             class 1 where its value before the sigmoid, z, is positive; its logits are `[0, z]`.
         images: Float32 `[batch, ...]` of the model's input shape.
-        labels: Int `[batch]`, the answers to be guarded.
-        targets: Int `[batch]`, the classes not to be reached; every other class if omitted.
+        labels: Int `[batch]`, the classes that the images have.
+        targets: Int `[batch]`, the classes that no image within the distortion has; every other class if omitted.
         bounds: The least and the largest pixel value. If given, images outside of them do not count, and `images` must lie
             within them. If omitted, pixels may have any value.
         report: Called as `report(done, total)` after some images, when there are many.

@@ -1,11 +1,16 @@
 """The norms of linear layers with a kernel: dense layers, and convolutions of all kinds.
 
-From below, a change that is stretched by so much; from above, a proof that none is stretched by more. A convolution with zero
-padding and strides is a part of one on a torus that is large enough for nothing to wrap around. There it falls into a small
-matrix for each frequency, and a bound holds if a Cholesky factorization finds `bound**2 - A A^H` positive definite at every
-frequency. A layer that is small enough is one such matrix itself.
+The lower bound is attained by a vector, and the upper bound is proved. A convolution with zero padding and strides is a part of
+a circular convolution on a torus that is so large that nothing wraps around. The Fourier transform decomposes the latter into a
+small matrix A for each frequency. A bound holds if a Cholesky factorization finds `bound**2 - A A^H` positive definite at every
+frequency. A layer that is small enough is unrolled to one such matrix.
 
-All this is done once, on the host and in double precision, because it is a proof.
+The computation is done once, on the host and in double precision, because it is a proof.
+
+References:
+    Sedghi, Gupta, Long, The singular values of convolutional layers, 2019, for the decomposition by frequencies. Delattre,
+    Barthelemy, Araujo, Allauzen, Efficient bound of Lipschitz constant for convolutional layers by Gram iteration, 2023, for
+    bounds of zero-padded convolutions by circular ones.
 """
 
 from __future__ import annotations

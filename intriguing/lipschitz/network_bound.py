@@ -41,7 +41,7 @@ class SpectralBound(NamedTuple):
 
 
 def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = lambda done, total: None) -> SpectralBound:
-    """Bounds by how much the output of a network changes, per change of its input, both in L2, whatever the input.
+    """Computes an upper bound of the Lipschitz constant of a network, in the L2 norm of its input and output.
 
     Along a chain the norms of the layers and the slopes of their activation functions are multiplied. Where branches meet, the
     bounds of the branches are added for a sum, and joined by their squares for a concatenation or a maximum.

@@ -75,7 +75,7 @@ def refuse_norm(*kinds: type, reason: str) -> None:
 
 
 def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNorm:
-    """Bounds the L2 operator norm of what a layer does before its activation function, in inference.
+    """Bounds the L2 operator norm of a layer in inference, without its activation function.
 
     For a layer that is not affine, such as max pooling or layer normalization, it is the least Lipschitz constant.
 

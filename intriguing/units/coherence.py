@@ -22,7 +22,7 @@ class Coherence(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Directions with their coherence, and the attribute that each is about."""
+    """Directions with their selectivity, and the attribute that each is selective for."""
 
     coherence: Coherence
     top_attribute: tf.Tensor  # [directions] int32, the commonest among the top images
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
 
 
 def measure_coherence(record: DirectionRecord, of_group: tf.Tensor) -> Measured:
-    """Measures how coherent directions are.
+    """Measures how selective directions are.
 
     Class selectivity follows Morcos et al., `(m - m_rest) / (m + m_rest)`, m being the mean projection of the attribute with
     the largest one and m_rest that of all other images. It needs values that are not negative, so that projections are counted

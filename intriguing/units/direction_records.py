@@ -44,7 +44,7 @@ class DirectionRecord(NamedTuple):
 def record_directions(
     features: Classifier, examples: ExampleSource, projections: Projections | None, *, num_groups: int, num_top: int = 10
 ) -> DirectionRecord:
-    """Projects the features of all images on directions and keeps, of each direction, what its coherence is told by.
+    """Projects the features of all images on directions and records the statistics of each direction.
 
     The rows are divided among the replicas of the `tf.distribute` strategy in whose scope it is called; the record does not
     depend on their number, nor on the batches of the data.

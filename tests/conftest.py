@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from intriguing.distribution import compilation, compilation_cache
 from intriguing.distribution.compilation_cache import enable_cache
+from intriguing.distribution.strategy import strategy_for
 
 # The workers of pytest-xdist and the scripts that tests start inherit the variable, and share their compiled programs.
 if "INTRIGUING_XLA_CACHE" not in os.environ:
@@ -43,7 +44,7 @@ def fixed_seed():
 @pytest.fixture(scope="session")
 def two_replicas():
     """A mirrored strategy over the two logical CPUs."""
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return strategy_for("cpu", strategy="mirrored")
 
 
 @pytest.fixture

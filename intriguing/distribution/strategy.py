@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import tensorflow as tf
@@ -44,7 +45,7 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
         return _multi_worker_strategy(accelerator)
     devices = [device.name for device in tf.config.list_logical_devices(accelerator.upper())]
     if strategy == "mirrored" or (strategy == "auto" and len(devices) > 1):
-        return tf.distribute.MirroredStrategy(devices)
+        return _mirrored_strategy(tuple(devices))
     return tf.distribute.OneDeviceStrategy(devices[0])
 
 
@@ -65,6 +66,12 @@ def writes_files() -> bool:
 def num_replicas() -> int:
     """Devices among which the current strategy divides the rows of a batch."""
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+@functools.cache
+def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """Returns one strategy for the same devices: TensorFlow would give the collectives of a second one the same keys."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def computes_on_cpu() -> bool:

@@ -130,7 +130,7 @@ def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, t
     page = tmp_path / "report_spectra_linear" / "index.html"
     assert finished.out.endswith(f"Open {page}\n")
     assert "linear, logits" in finished.out and "Certified" in finished.out
-    assert "What is certain of linear" in page.read_text()
+    assert "Certified distortion of linear" in page.read_text()
     assert {path.stem for path in (page.parent / "tables").glob("*.csv")} == {"table_5", "certificates", "certificates_images"}
     assert script("bound_spectra", *arguments).err.count("reused") == 4
 

@@ -73,6 +73,22 @@ def test_auto_takes_every_device_and_one_device_takes_one():
     assert strategy_for(strategy="one_device").num_replicas_in_sync == 1
 
 
+def test_two_calls_return_one_mirrored_strategy_whose_collectives_do_not_collide():
+    first, second = strategy_for(strategy="mirrored"), strategy_for("cpu")
+    assert first is second
+
+    @tf.function
+    def gathered():
+        return first.gather(first.run(lambda: tf.constant([1, 2])), axis=0)
+
+    @tf.function
+    def reduced():
+        return second.reduce("SUM", second.run(lambda: tf.constant([1.0, 2.0])), axis=None)
+
+    assert gathered().numpy().tolist() == [1, 2, 1, 2]
+    assert reduced().numpy().tolist() == [2.0, 4.0]
+
+
 @pytest.mark.parametrize(
     ("jobs", "task", "writes"),
     [

@@ -14,9 +14,9 @@ _TEMPLATES = "*.html"  # packages read their templates at run time, without an i
 def source_files(package: str, root: Path) -> set[Path]:
     """Returns the files whose change can change the result of a step.
 
-    Imports are read from the source code, at every level of it: an import inside a function counts. If a module is imported,
-    the `__init__.py` of its package counts, too, since Python runs it. Only the `__init__.py` of the top level does not: it
-    imports the whole library.
+    Imports are read from the source code, also those inside functions. With a module, the `__init__.py` of its package counts,
+    since Python runs it. The `__init__.py` of the top level imports the whole library: it counts only if the package itself or
+    one of its own names is imported, as in `from intriguing import minimize_distortion`.
 
     Args:
         package: Name of the package of the step, such as "components.trainer". All of its modules count.
@@ -37,7 +37,7 @@ def source_files(package: str, root: Path) -> set[Path]:
 
 @functools.cache
 def _imported_names(source: bytes) -> tuple[str, ...]:
-    """Returns what is imported, as `package.module.name`; for a name of a module, the last part is no module."""
+    """Returns the imported names, such as "package.module" or "package.module.function"."""
     return tuple(_names_in(ast.parse(source)))
 
 
@@ -54,9 +54,6 @@ def _files_of(name: str, root: Path) -> Iterator[Path]:
     first, *parts = name.split(".")
     if first not in _TOP_LEVEL:
         return
-    folder = root / first
-    for part in parts:
-        folder /= part
-        for path in (folder.with_suffix(".py"), folder / "__init__.py"):
-            if path.is_file():
-                yield path
+    folders = [root.joinpath(first, *parts[: depth + 1]) for depth in range(len(parts))]
+    files = [path for folder in folders for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()]
+    yield from files or [root / first / "__init__.py"]

@@ -1,4 +1,4 @@
-"""The flags of the scripts that search for the least distortion: which search, and what it may spend."""
+"""Flags of the scripts that search for the least distortion: the search and its budget."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from components.settings import to_parameters
 from intriguing.attack import SEARCHES, DistortionSearch, search_named
 
 _SEARCH = flags.DEFINE_enum(
-    "search", None, list(SEARCHES), "How to search. All but szegedy_lbfgs end at the decision boundary; that one "
-    "is L-BFGS on cross-entropy alone, and ends farther out. If omitted, training for pools; else the library chooses.",
+    "search", None, list(SEARCHES), "Name of the search. szegedy_lbfgs is the method of the paper, L-BFGS on "
+    "cross-entropy; the others search along the decision boundary and find nearer images. If omitted: training for pools; "
+    "otherwise the library chooses.",
 )  # fmt: skip
-_NUM_LEVELS = flags.DEFINE_integer(
-    "quantization_levels", None, "Values that a pixel may have: 256 for images that survive being saved as PNG.", lower_bound=2
+_QUANTIZATION_LEVELS = flags.DEFINE_integer(
+    "quantization_levels",
+    None,
+    "Number of values that a pixel may have: 256 for images that are saved as PNG files.",
+    lower_bound=2,
 )
-_MAX_EVALUATIONS = flags.DEFINE_integer("max_evaluations", None, "Gradients per image at most; the search's own if omitted.")
+_MAX_EVALUATIONS = flags.DEFINE_integer(
+    "max_evaluations", None, "Gradient evaluations per image at most. If omitted, that of the search."
+)
 
 
 def search(*, otherwise: str) -> DistortionSearch:
@@ -31,5 +37,5 @@ def parameters() -> dict[str, Any]:
 
 
 def _changes() -> dict[str, Any]:
-    told = {"max_evaluations": _MAX_EVALUATIONS.value, "quantization_levels": _NUM_LEVELS.value}
-    return {name: value for name, value in told.items() if value is not None}
+    values = {"max_evaluations": _MAX_EVALUATIONS.value, "quantization_levels": _QUANTIZATION_LEVELS.value}
+    return {name: value for name, value in values.items() if value is not None}

@@ -89,7 +89,7 @@ def class_number(text: str, class_names: Sequence[str], num_classes: int) -> int
 
 
 def targets_of(examples: Examples, card: DatasetCard, parameters: Parameters) -> np.ndarray:
-    """Returns the class that each image shall be classified as, int32 `[images]`; -1 where any wrong one will do."""
+    """Returns the target class of each image, int32 `[images]`; -1 if any wrong class is a success."""
     if parameters["targeted"] and parameters["target"] < 0:
         targets: np.ndarray = random_targets(examples.labels, card.num_classes, seed=parameters["seed"]).numpy()
         return targets

@@ -24,7 +24,7 @@ class Trained(NamedTuple):
     certified: np.ndarray  # [images]; empty likewise
     transferred: (
         Proportion | None
-    )  # errors on images distorted for the baseline, of those that it classified correctly; None likewise
+    )  # errors on distorted images of the baseline, of those it classified correctly; None likewise
 
     @property
     def name(self) -> str:

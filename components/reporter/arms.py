@@ -112,7 +112,7 @@ def robustness_table(arms: Arms) -> Table:
             f"Images of {arms.tested_on}, the same ones and the same classes for all arms of a seed. Least distortion: "
             "average over images that the network classified correctly before. Times the first: image "
             f"by image, geometric mean. Fooled by the first's: errors on images made against {arms.first} of the same seed, of "
-            "those whose originals were right. Certain: mean certified distortion of that class. Found: share "
+            "those whose originals were right. Certified: mean certified distortion of that class. Found: share "
             "of attacks that succeeded.",
         ),
     )

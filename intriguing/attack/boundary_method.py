@@ -65,7 +65,7 @@ class BoundaryMethod:
         share = tf.where(in_work, (self.search.max_evaluations - 1 - spent) // num_candidates, 0)
         fruitless = share - self.search.reserved_evaluations // num_candidates
         share, fruitless = repeat_rows((share, fruitless), num_candidates)
-        points = self._descend_and_walk(self._problem(starts.wanted, starts.position, share, fruitless))
+        points = self._descend_and_search(self._problem(starts.wanted, starts.position, share, fruitless))
         point, searched = _best_of(points, num_candidates)
         nearer = in_work & (point.length**2 < progress.squared_length)
         refined = progress._replace(
@@ -119,7 +119,7 @@ class BoundaryMethod:
             quantization_levels=search.quantization_levels, num_rows=num_rows, jit_compile=jit_compile, **settings,
         )  # fmt: skip
 
-    def _descend_and_walk(self, problem: BoundaryProblem) -> BoundaryPoint:
+    def _descend_and_search(self, problem: BoundaryProblem) -> BoundaryPoint:
         """Returns the nearest point of the boundary search, or of the descent if there is one and it was nearer."""
         num_rivals = self.goal.num_classes - 1 if self.goal.targeted else 1
         run = functools.partial(self._run, jit_compile=self.jit_compile)

@@ -175,7 +175,7 @@ class _Searcher:
         return BoundaryPoint(self._legal(state.nearest), state.length, state.num_evaluations, converged)
 
     def _legal(self, points: tf.Tensor) -> tf.Tensor:
-        """The image that a point stands for."""
+        """Returns the legal image at a point: within the box, and rounded to levels."""
         return self.pixel_box.legal(points, self.quantization_levels)
 
     def _all_converged(self, state: _State) -> tf.Tensor:
@@ -288,7 +288,7 @@ class _Searcher:
         """Returns the first point on the ray from the clean image at which the wanted class wins, and whether there is one.
 
         Otherwise it is the point where the margin is largest. The points lie around the end of `direction`, within a share of
-        its length: half of the share `moved` that the step went.
+        its length: half of the share `moved` by which the step moved.
         """
         slots, n = direction.shape
         width = tf.clip_by_value(0.5 * moved, _NARROWEST_SCALE, _WIDEST_SCALE)
@@ -306,12 +306,12 @@ class _Searcher:
     @staticmethod
     def _keep(state: _State, point: tf.Tensor, length: tf.Tensor) -> _State:
         """Keeps a success `[slots, n]` where it is nearer than those before; `length` is infinite where it is none."""
-        nearer, nearer_of_walk = length < state.length, length < state.length_of_run
+        nearer, nearer_of_run = length < state.length, length < state.length_of_run
         return state._replace(
             nearest=replace_rows(nearer, point, state.nearest),
             length=tf.where(nearer, length, state.length),
-            nearest_of_run=replace_rows(nearer_of_walk, point, state.nearest_of_run),
-            length_of_run=tf.where(nearer_of_walk, length, state.length_of_run),
+            nearest_of_run=replace_rows(nearer_of_run, point, state.nearest_of_run),
+            length_of_run=tf.where(nearer_of_run, length, state.length_of_run),
         )
 
     def _next_run(self, problem: BoundaryProblem, noise: tf.Tensor, state: _State, converged: tf.Tensor) -> _State:

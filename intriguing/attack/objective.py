@@ -96,7 +96,7 @@ def _scale(largest: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale
     return LogitScale(factor, factor * largest, tf.fill(tf.shape(factor), rounding_margin(rounding)))
 
 
-def alike(logits: tf.Tensor, rounding: float) -> tf.Tensor:
+def has_constant_logits(logits: tf.Tensor, rounding: float) -> tf.Tensor:
     """Returns a bool `[batch]`: no logit exceeds another by more than rounding can take back."""
     return _spread(logits) <= rounding_margin(rounding) * largest_in_play(logits)
 

@@ -28,8 +28,8 @@ class SearchStatus(enum.IntEnum):
 
 
 _SENTENCES = {
-    SearchStatus.NOT_FOUND: "not found within the budget",
-    SearchStatus.INITIALLY_ADVERSARIAL: "misclassified as wanted before the search",
+    SearchStatus.NOT_FOUND: "not found",
+    SearchStatus.INITIALLY_ADVERSARIAL: "classified as wanted before the search",
     SearchStatus.CONVERGED: "found, converged",
     SearchStatus.BUDGET_SPENT: "found, budget exhausted before convergence",
     SearchStatus.LINE_SEARCH_FAILED: "found, line search failed",
@@ -65,7 +65,7 @@ class DistortionResults(NamedTuple):
         num_evaluations: Int32 `[batch]`, gradient evaluations made while this image was searched, at most `max_evaluations`.
             L-BFGS makes the same number in a line search for all images of a batch.
         c: Float32 `[batch]`, the weight in `c * sum(r**2) + loss` at which the gradients of both terms are equally long; NaN
-            where not succeeded, infinite for images that are misclassified as wanted before the search.
+            where not succeeded, infinite for images that are classified as wanted before the search.
     """
 
     distorted: tf.Tensor
@@ -90,7 +90,7 @@ class DistortionResults(NamedTuple):
     def __str__(self) -> str:
         arrays = self.to_numpy()
         number, found = len(arrays.status), arrays.succeeded
-        lines = [f"{np.count_nonzero(found)} of {_counted(number, 'image')} succeeded."]
+        lines = [f"{np.count_nonzero(found)} of {number} images succeeded."]
         for status in SearchStatus:
             if count := np.count_nonzero(arrays.status == status):
                 lines.append(f"  {count:{len(str(number))}} {status.sentence}")
@@ -100,10 +100,6 @@ class DistortionResults(NamedTuple):
             mean, most = np.mean(arrays.num_evaluations), np.max(arrays.num_evaluations)
             lines.append(f"Gradient evaluations per image: mean {mean:.0f}, at most {most}.")
         return "\n".join(lines)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _summary(values: Any) -> str:

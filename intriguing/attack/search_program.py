@@ -112,10 +112,10 @@ def _search(
     clean = goal.clean
     finite = tf.reduce_all(tf.math.is_finite(at_clean.logits), axis=1)
     already_there = goal.reached(at_clean.logits)
-    alike = objective.alike(at_clean.logits, goal.rounding)
+    constant = objective.has_constant_logits(at_clean.logits, goal.rounding)
     # A start that is another image may lie where there is a gradient.
     no_gradient = tf.reduce_all(at_clean.gradient == 0.0, axis=1) & tf.reduce_all(start == clean, axis=1)
-    in_work = finite & ~already_there & ~alike & ~no_gradient & (spent < search.max_evaluations)
+    in_work = finite & ~already_there & ~constant & ~no_gradient & (spent < search.max_evaluations)
     logits = goal.logits(search.pixel_box.legal(start, search.quantization_levels))
     first = _first_look(goal, start, logits, spent, already_there, search)
     if search.boundary_search is None:
@@ -128,7 +128,7 @@ def _search(
     succeeded = finite & goal.reached(logits)
     distorted = replace_rows(succeeded, progress.nearest, clean)
     failed = _choose(
-        (~finite, SearchStatus.NOT_FINITE), (alike, SearchStatus.CONSTANT_LOGITS), (no_gradient, SearchStatus.NO_GRADIENT),
+        (~finite, SearchStatus.NOT_FINITE), (constant, SearchStatus.CONSTANT_LOGITS), (no_gradient, SearchStatus.NO_GRADIENT),
         otherwise=SearchStatus.NOT_FOUND,
     )  # fmt: skip
     reached = _choose(

@@ -59,10 +59,10 @@ class SmoothDescent:
 
 
 class _State(NamedTuple):
-    point: tf.Tensor  # [slots, n], the present point, before it is clipped to the box and rounded to levels
+    point: tf.Tensor  # [slots, n], the current point, before it is clipped to the box and rounded to levels
     nearest: tf.Tensor  # [slots, n], the nearest success
     length: tf.Tensor  # [slots], its |r|; infinite where there is none
-    beyond: tf.Tensor  # [slots], of the distance: so far behind the boundary the next step aims
+    beyond: tf.Tensor  # [slots], how far behind the boundary the next step ends, as a share of the distance
     step: tf.Tensor  # [slots] int32
 
 

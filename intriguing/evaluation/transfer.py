@@ -10,41 +10,49 @@ from intriguing.statistics.proportions import Proportion
 
 
 class ErrorRates(NamedTuple):
-    """The errors of one network on one set of images."""
+    """The error rates of one network on one set of distorted images."""
 
-    on_all: Proportion  # of all the images
-    on_correct: Proportion  # of those whose clean originals the network got right
+    on_all: Proportion  # of all images
+    on_correct: Proportion  # of those whose originals the network classified correctly
 
 
-def error_rate(answers: Any, labels: Any) -> Proportion:
+def error_rate(predictions: Any, labels: Any) -> Proportion:
     """Counts the predictions that differ from the label.
 
     Args:
-        answers: Integer `[n]`, the predictions.
+        predictions: Integer `[n]`, the predictions.
         labels: Integer `[n]`.
+
+    Raises:
+        TypeError: If classes are not integers.
+        ValueError: If the shapes disagree.
 
     Example:
         >>> rate = error_rate(tf.constant([1, 2, 3, 3]), tf.constant([1, 2, 3, 4]))
         >>> rate.num_events, rate.num_trials
         (1, 4)
     """
-    answers, labels = _integers(answers), _integers(labels)
-    return Proportion(num_events=int(tf.math.count_nonzero(answers != labels)), num_trials=int(labels.shape[0]))
+    predictions, labels = _checked_classes(predictions, labels)
+    return Proportion(num_events=int(tf.math.count_nonzero(predictions != labels)), num_trials=int(labels.shape[0]))
 
 
-def transfer_rates(answers: Any, clean_answers: Any, labels: Any) -> ErrorRates:
+def transfer_rates(predictions: Any, clean_predictions: Any, labels: Any) -> ErrorRates:
     """Counts the errors of a network on distorted images: of all images, and of those that it classified correctly before.
 
     The paper counts all images. Images that were misclassified before the distortion are no evidence of transfer, so both
     rates are returned.
 
     Args:
-        answers: Integer `[n]`, the predictions for the distorted images.
-        clean_answers: Integer `[n]`, the predictions for the original images.
+        predictions: Integer `[n]`, the predictions for the distorted images.
+        clean_predictions: Integer `[n]`, the predictions for the original images.
         labels: Integer `[n]`, the true classes.
 
     Returns:
         An `ErrorRates`.
+
+    Raises:
+        TypeError: If classes are not integers.
+        ValueError: If the shapes disagree.
 
     Example:
         >>> noisy = add_gaussian_noise(tf.constant(images), standard_deviation=0.1, seed=0)
@@ -52,13 +60,20 @@ def transfer_rates(answers: Any, clean_answers: Any, labels: Any) -> ErrorRates:
         >>> rates.on_correct.num_trials
         200
     """
-    answers, clean_answers, labels = _integers(answers), _integers(clean_answers), _integers(labels)
-    correct = clean_answers == labels
+    predictions, clean_predictions, labels = _checked_classes(predictions, clean_predictions, labels)
+    correct = clean_predictions == labels
     return ErrorRates(
-        on_all=error_rate(answers, labels),
-        on_correct=error_rate(tf.boolean_mask(answers, correct), tf.boolean_mask(labels, correct)),
+        on_all=error_rate(predictions, labels),
+        on_correct=error_rate(tf.boolean_mask(predictions, correct), tf.boolean_mask(labels, correct)),
     )
 
 
-def _integers(classes: Any) -> tf.Tensor:
-    return tf.cast(tf.convert_to_tensor(classes), tf.int64)
+def _checked_classes(*given: Any) -> list[tf.Tensor]:
+    """Returns classes `[n]` as int64."""
+    tensors = [tf.convert_to_tensor(classes) for classes in given]
+    shapes = [tensor.shape.as_list() for tensor in tensors]
+    if not all(tensor.dtype.is_integer for tensor in tensors):
+        raise TypeError(f"classes must be integers; received {', '.join(tensor.dtype.name for tensor in tensors)}.")
+    if any(shape != shapes[0] or len(shape) != 1 for shape in shapes):
+        raise ValueError(f"classes must all have one shape, [n]; received {', '.join(map(str, shapes))}.")
+    return [tf.cast(tensor, tf.int64) for tensor in tensors]

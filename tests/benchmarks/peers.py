@@ -66,7 +66,7 @@ CONSTANCY_IMAGES, CONSTANCY_WARM_UPS, CONSTANCY_CALLS = 8, 3, 100
 
 @dataclass(frozen=True)
 class Problem:
-    """Images, and what they shall be classified as."""
+    """Images and their target classes."""
 
     images: np.ndarray  # [images, height, width, channels] float32
     classes: np.ndarray  # [images] int32: targets, or labels

@@ -146,6 +146,16 @@ def test_a_fingerprint_does_not_change_with_a_file_that_the_step_does_not_run(
     assert step_with_code.fingerprint() == before
 
 
+@pytest.mark.parametrize("line", ["import intriguing", "from intriguing import compute_all"])
+def test_a_step_that_imports_the_package_itself_depends_on_the_whole_library(
+    step_with_code: Component, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "components/toy/executor.py").write_text(line)
+    assert {
+        tmp_path / name for name in SOURCES if name.startswith("intriguing/") and name.endswith("__init__.py")
+    } <= source_files("components.toy", tmp_path)
+
+
 @pytest.mark.parametrize("step", ["adversarial_trainer", "reporter"])
 def test_a_step_depends_on_every_first_party_module_that_python_loads_for_it(step: str) -> None:
     root = Path(contract.__file__).parent.parent

@@ -90,7 +90,7 @@ def test_a_masked_class_changes_neither_scale_nor_resolution(mask):
         expected, scale = scale_of(plain), scale_of(masked)
         np.testing.assert_array_equal(scale.factor, expected.factor)
         np.testing.assert_array_equal(scale.resolution(scale.apply(masked)), expected.resolution(expected.apply(plain)))
-    np.testing.assert_array_equal(objective.alike(masked, FLOAT32), [False, True])
+    np.testing.assert_array_equal(objective.has_constant_logits(masked, FLOAT32), [False, True])
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])

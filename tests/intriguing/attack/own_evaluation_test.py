@@ -91,7 +91,7 @@ NOISE = {
     "NumPy": lambda model: lambda images: model(images) + 1e-3 * np.random.default_rng().normal(size=4).astype(np.float32),
     "dropout": lambda model: DropsUnits(),
     "in a function": lambda model: tf.function(lambda images: model(images) + 1e-4 * tf.random.uniform([4])),
-    "in a loop": lambda model: lambda images: model(images) + 1e-4 * _walk(tf.shape(images)[0]),
+    "in a loop": lambda model: lambda images: model(images) + 1e-4 * _random_steps(tf.shape(images)[0]),
     "counts its calls": lambda model: functools.partial(_counting, model, tf.Variable(0.0)),
 }
 
@@ -100,7 +100,7 @@ def _with_generator(model, generator, images):
     return model(images) + 1e-3 * generator.normal([4])
 
 
-def _walk(number):
+def _random_steps(number):
     return tf.while_loop(
         lambda place, _: place < 3, lambda place, sum: (place + 1, sum + tf.random.normal([4])), (0, tf.zeros([4]))
     )[1]

@@ -61,7 +61,7 @@ def test_a_printed_result_counts_images_by_status_and_summarizes_the_distortion(
 
 def test_a_result_without_success_prints_no_distortion():
     printed = str(made_up([SearchStatus.NOT_FOUND], [np.nan], [7]))
-    assert printed.startswith("0 of 1 image succeeded.") and "Distortion" not in printed
+    assert printed.startswith("0 of 1 images succeeded.") and "Distortion" not in printed
 
 
 def test_every_status_has_a_sentence_of_its_own():

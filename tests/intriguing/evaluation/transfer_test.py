@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import pytest
 import tensorflow as tf
 
 from intriguing.evaluation.transfer import error_rate, transfer_rates
@@ -34,3 +36,16 @@ def test_knows_no_rate_among_the_correct_where_none_was_correct():
     rates = transfer_rates(wrong, wrong, LABELS)
     assert rates.on_all.rate == 1.0
     assert rates.on_correct == Proportion(0, 0) and math.isnan(rates.on_correct.rate)
+
+
+def test_takes_integers_of_any_dtype():
+    labels = np.array([0, 1, 2, 3, 4], np.int64)
+    assert error_rate(classes(0, 1, 1, 3, 0), labels) == Proportion(num_events=2, num_trials=5)
+    assert transfer_rates(LABELS, labels.astype(np.uint8), labels) == (Proportion(0, 5), Proportion(0, 5))
+
+
+def test_refuses_scores_and_other_shapes():
+    with pytest.raises(TypeError, match="classes must be integers; received float32, int32"):
+        error_rate(tf.zeros(5), LABELS)
+    with pytest.raises(ValueError, match=r"classes must all have one shape, \[n\]; received \[5\], \[5, 1\]"):
+        error_rate(LABELS, LABELS[:, tf.newaxis])

@@ -156,10 +156,10 @@ def _lead(experiment: Experiment) -> str:
     noisy = [experiment.transfer(noise, name, "on_correct").rate for name in noise["errors"]]
     share = "Every one" if found == total else f"{100 * found / total:.1f} %"
     return (
-        f"{share} of {total} attacks reached its wrong class, at an average pixel change of {min(distances):.3f} to "
-        f"{max(distances):.3f} of the gray scale. Shown to a network that they were not made for, those images turn "
-        f"{100 * np.nanmean(transferred):.0f} % of its right answers wrong; Gaussian noise of standard deviation "
-        f"{noise['amount']:g} turns {100 * np.nanmean(noisy):.1f} %."
+        f"{share} of {total} attacks reached its target class, at a mean distortion of {min(distances):.3f} to "
+        f"{max(distances):.3f}. Of the images that a network other than the source model classified correctly before, it "
+        f"misclassifies {100 * np.nanmean(transferred):.0f} % when they are distorted, and {100 * np.nanmean(noisy):.1f} % "
+        f"with Gaussian noise of standard deviation {noise['amount']:g}."
     )
 
 
@@ -228,7 +228,7 @@ def _noise(experiment: Experiment) -> tuple[bytes, str]:
     )
     figure = noise_panel(
         arrays["images"], noisy.images.numpy(), labels=arrays["labels"].tolist(), answers=row["answers"][name],
-        title=f"Gaussian noise of standard deviation {row['amount']:g}, not clipped, and the answers of {name}",
+        title=f"Gaussian noise of standard deviation {row['amount']:g}, not clipped, and the predictions of {name}",
         accuracy=accuracies[name],
     )  # fmt: skip
     others = ", ".join(f"{other} {100 * accuracy.rate:.0f} %" for other, accuracy in accuracies.items())
@@ -245,19 +245,19 @@ def _sections(tables: Sequence[Table], figures: Figures) -> list[Section]:
     galleries = tuple(figure for name, figure in figures.items() if name.startswith("figure_7"))
     return [
         Section(
-            title="The networks, and how near their errors are",
+            title="Networks and their distortion",
             paragraphs=(
-                "Distortion is the root-mean-square change of a pixel, black being 0 and white 1. Each image is driven to a "
-                "random wrong class inside the pixel box by the paper's method: L-BFGS on c * |r|**2 + cross-entropy, and a "
-                "search for the largest c that succeeds. On the linear networks of MNIST, where the nearest image is known, "
-                "that ends 2 to 17 % beyond it.",
+                "Distortion is the root-mean-square change of a pixel, black being 0 and white 1. The target of each image is "
+                "a random wrong class. The method is that of the paper, inside the pixel box: L-BFGS on c * |r|**2 + "
+                "cross-entropy, and a search for the largest c that succeeds. On the linear networks of MNIST, where the "
+                "nearest image is known, the method ends 2 to 17 % beyond it.",
             ),
             tables=(tables[0],),
             figures=(figures["distortion"],),
         ),
-        Section(title="What it looks like", figures=galleries),
+        Section(title="Distorted images", figures=galleries),
         Section(
-            title="Images made against one network fool others",
+            title="Transfer between models",
             paragraphs=(
                 "All networks are attacked on the same random training images with the same targets. Noise is clipped to the "
                 "pixel box.",
@@ -270,11 +270,11 @@ def _sections(tables: Sequence[Table], figures: Figures) -> list[Section]:
 
 def _section_on_halves(tables: Sequence[Table]) -> Section:
     return Section(
-        title="And networks that saw none of the same examples",
+        title="Transfer between disjoint training sets",
         paragraphs=(
-            "P1 and P2 are disjoint halves of the training set; here test images are distorted. Amplified images keep the "
-            "direction of their perturbation at a root-mean-square length of 0.1, before clipping to the pixel box; the "
-            "last column is what remains.",
+            "P1 and P2 are disjoint halves of the training set; the distorted images are test images. Amplified images keep "
+            "the direction of their perturbation at a distortion of 0.1 before they are clipped to the pixel box; the last "
+            "column is the distortion after clipping.",
         ),
         tables=tuple(tables),
     )
@@ -282,8 +282,8 @@ def _section_on_halves(tables: Sequence[Table]) -> Section:
 
 def _counted_without_earlier_errors(controls: Sequence[Table]) -> Section:
     return Section(
-        title="Counted without the errors that were there before",
-        paragraphs=("An image that a network got wrong from the start says nothing of transfer.",),
+        title="Errors among images classified correctly before",
+        paragraphs=("Images that a network misclassified before the distortion are no evidence of transfer.",),
         tables=tuple(controls),
     )
 

@@ -58,7 +58,7 @@ def photograph_table(attacks: Sequence[Attack]) -> Table:
         )
     return Table(
         name="photographs",
-        title=f"Photographs driven to {_target(attacks[0])}.",
+        title=f"Photographs with the target class {_target(attacks[0])}.",
         columns=tuple(rows[0]),
         rows=tuple(rows),
         notes=(
@@ -117,7 +117,7 @@ def photograph_lead(attacks: Sequence[Attack]) -> str:
 def photograph_section(table: Table, figures: Mapping[str, tuple[bytes, str]]) -> Section:
     """Puts it all under one heading."""
     return Section(
-        title="One class for all photographs",
+        title="One target class for all photographs",
         paragraphs=(
             "Every photograph is driven to the same class, whatever it shows. The second search only accepts images whose "
             "colors are bytes, so that what it finds is still found after the image was saved and opened again.",

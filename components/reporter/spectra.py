@@ -71,7 +71,7 @@ def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
             rows.append({column: output.get(column) for column in columns})
     return Table(
         name="table_5",
-        title="By how much each layer can stretch a change of its input, from both sides; and all layers up to it.",
+        title="Operator norm of each layer, bounded from both sides, and the cumulative bound up to it.",
         columns=columns,
         rows=tuple(rows),
         notes=(
@@ -101,7 +101,7 @@ def certificate_table(networks: Sequence[BoundedNetwork]) -> Table:
         )
     return Table(
         name="certificates",
-        title="No distortion below the first can change an answer; one of the second does.",
+        title="Certified and attack distortion: no smaller distortion than the first changes the prediction; the second does.",
         columns=tuple(rows[0]),
         rows=tuple(rows),
         notes=(
@@ -137,7 +137,10 @@ def certificate_figures(networks: Sequence[BoundedNetwork]) -> dict[str, tuple[b
         arrays, bounds = network.arrays, network.bounds
         goal = "a random wrong class" if bounds["targeted"] else "any wrong class"
         figure = certified_versus_attack(
-            arrays["certified"], arrays["by_product"], arrays["attacked"], title=f"{network.name}: how near is {goal}?"
+            arrays["certified"],
+            arrays["by_product"],
+            arrays["attacked"],
+            title=f"{network.name}: certified and attack distortion to {goal}",
         )
         caption = f"{network.name} on {bounds['dataset']} {bounds['subset']}: the nearest error lies on the gray line."
         figures[f"certificates_{number}"] = (to_png(figure), caption)

@@ -22,7 +22,7 @@ _NEARER = "Amplified images all have the same distortion: those that needed more
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One half of the study: some networks, the images made against each of them, and what each answers on them."""
+    """One experiment of the study: networks, the images distorted for each of them, and the predictions of each for all."""
 
     networks: Mapping[str, Mapping[str, Any]]  # name -> training.json
     arrays: Mapping[str, Mapping[str, np.ndarray]]  # name -> images.npz of the attack on it
@@ -77,11 +77,11 @@ def table_1(experiment: Experiment, train: str, test: str) -> Table:
 
 
 def table_2(experiment: Experiment) -> Table:
-    """Every network on the images made against every other."""
+    """Every network on the images distorted for every other."""
     rows = [_transfer_row(experiment, row, "on_all", _table_2_name(row)) for row in experiment.changed("distorted", "noise")]
     return _table(
         "table_2",
-        "Errors induced in the model of the column by images made against the model of the row.",
+        "Error rates of the evaluated model (column) on images distorted for the source model (row).",
         rows,
         _LEFT_OUT,
         _ALL_DISTORTIONS,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -189,6 +190,44 @@ class SpectralBounds(_WithArrays):
     def bounds(self) -> dict[str, Any]:
         """Returns what bounds.json says."""
         return self.read_json("bounds.json")
+
+
+class ReportSection(Artifact):
+    """One part of a study for people: what its step writes with `components.studies.sections.write_section`.
+
+    section.json    what the page needs to know: `SectionRecord`
+    tables/         each table as CSV, JSON and text
+    figures/        each figure as a PNG file
+    """
+
+    TYPE_NAME = "ReportSection"
+
+    def record(self) -> SectionRecord:
+        """Returns what section.json holds."""
+        return SectionRecord(**self.read_json("section.json"))
+
+    def printed(self) -> list[str]:
+        """Returns the tables that the page shows, as text."""
+        return [(self.uri / "tables" / f"{name}.txt").read_text() for name in self.record().printed]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SectionRecord:
+    """What a page needs to know of a section.
+
+    Attributes:
+        lead: The finding in a sentence or two; "" if there is none.
+        fragments: For each heading of the section, the heading and its HTML.
+        printed: Names of the tables that the page shows, in its order.
+        seconds: From the name of each step that the section reads to the seconds that the step took.
+        machine: On which they ran.
+    """
+
+    lead: str
+    fragments: Sequence[tuple[str, str]]
+    printed: Sequence[str]
+    seconds: Mapping[str, float]
+    machine: str
 
 
 class Report(Artifact):

@@ -1,7 +1,7 @@
 """What a step is, in TFX's words: a component declares inputs, outputs and parameters, and an executor does the work.
 
 A finished step is reused if nothing that it depends on has changed: its parameters, the content of its inputs, the versions of
-the numeric libraries, and the source code of its package and of all first-party modules that it imports, transitively.
+the numeric libraries, and the source code of its module and of all first-party modules that it imports, transitively.
 """
 
 from __future__ import annotations
@@ -156,8 +156,7 @@ def versions() -> dict[str, str]:
 
 def _code_digest(component: type[Component]) -> str:
     digest = hashlib.sha256()
-    package, _, _ = component.__module__.rpartition(".")
-    for path in sorted(source_files(package, _REPOSITORY)):
+    for path in sorted(source_files(component.__module__, _REPOSITORY)):
         digest.update(f"{path.relative_to(_REPOSITORY)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""The source files that a step runs: those of its package, and all first-party modules that they import, transitively."""
+"""The source files that a step runs: the module of its component, and all first-party modules that it imports, transitively."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TOP_LEVEL = ("intriguing", "components")
 _TEMPLATES = "*.html"  # packages read their templates at run time, without an import
 
 
-def source_files(package: str, root: Path) -> set[Path]:
+def source_files(module: str, root: Path) -> set[Path]:
     """Returns the files whose change can change the result of a step.
 
     Imports are read from the source code, also those inside functions. With a module, the `__init__.py` of its package counts,
@@ -19,13 +19,13 @@ def source_files(package: str, root: Path) -> set[Path]:
     one of its own names is imported, as in `from intriguing import minimize_distortion`.
 
     Args:
-        package: Name of the package of the step, such as "components.trainer". All of its modules count.
+        module: Name of the module that defines the step, such as "components.trainer.component".
         root: The folder that holds the top-level packages.
 
     Returns:
         Modules and templates, as absolute paths if `root` is one.
     """
-    waiting = sorted(root.joinpath(*package.split(".")).rglob("*.py"))
+    waiting = list(_files_of(module, root))
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()

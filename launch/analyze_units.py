@@ -13,10 +13,11 @@ from pathlib import Path
 from absl import flags
 
 from components.artifacts import sha256_of
-from components.pipeline import folder_name
-from components.reporter.component import NO_PARTS, Reporter
+from components.folder_names import folder_name
+from components.reporter.component import Reporter
 from components.runner import run
 from components.settings import LayerChoice, to_parameters
+from components.studies.unit_comparison import UnitSection
 from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import CONTROLS, read_table
 from intriguing.distribution.strategy import writes_files
@@ -54,13 +55,14 @@ def main() -> None:
         f"units_{name}", workdir, model=trained, subset=subset, settings=to_parameters(settings), layers=layers,
         controls=list(CONTROLS) if _CONTROLS.value else [], attributes=_attributes(),
     )  # fmt: skip
+    section = UnitSection(f"section_units_{name}", workdir, analyses=analyzer)
     reporter = Reporter(
         f"report_units_{name}", workdir, title=f"Units and directions of {trained.training()['name']}", facts={},
-        **{**NO_PARTS, "subsets": [subset], "unit_meanings": [analyzer]},
+        sections=section,
     )  # fmt: skip
-    run([subset, analyzer, reporter])
+    run([subset, analyzer, section, reporter])
     if writes_files():
-        print((reporter.output.uri / "tables" / "units.txt").read_text())
+        print(*section.output.printed(), sep="\n\n")
         print(f"Open {(reporter.output.uri / 'index.html').resolve()}")
 
 

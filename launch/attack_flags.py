@@ -12,7 +12,7 @@ from components.attacker.component import Attacker
 from components.attacker.sampling import class_number
 from components.example_gen.component import ExampleGen
 from components.example_gen.executor import card_of
-from components.pipeline import folder_name
+from components.folder_names import folder_name
 from launch import model_flags, search_flags
 
 flags.adopt_module_key_flags(search_flags)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from absl import flags
 
-from components.pipeline import folder_name
-from components.reporter.component import NO_PARTS, Reporter
+from components.folder_names import folder_name
+from components.reporter.component import Reporter
 from components.runner import run
 from components.spectral_analyzer.component import SpectralAnalyzer
+from components.studies.lipschitz_bounds import BoundSection
 from intriguing.distribution.strategy import writes_files
 from intriguing.lipschitz import check_bounded, check_certifiable
 from intriguing.statistics.proportions import Proportion
@@ -36,16 +37,16 @@ def main() -> None:
     run([subset])
     attacker = attack_flags.attack_step(workdir, trained, subset)
     analyzer = SpectralAnalyzer(f"spectra_{name}", workdir, model=trained, distorted=attacker)
+    section = BoundSection(f"section_spectra_{name}", workdir, bounds=analyzer)
     reporter = Reporter(
         f"report_spectra_{name}", workdir, title=f"Certified distortion of {title}", facts={},
-        **{**NO_PARTS, "subsets": [subset], "spectral_bounds": [analyzer]},
+        sections=section,
     )  # fmt: skip
-    run([attacker, analyzer, reporter])
+    run([attacker, analyzer, section, reporter])
     if writes_files():
         found = attacker.output.attack()
         show_accuracy(found["name"], Proportion(*found["clean_accuracy"]), found["num_classes"])
-        for table in ("table_5", "certificates"):
-            print((reporter.output.uri / "tables" / f"{table}.txt").read_text())
+        print(*section.output.printed(), sep="\n\n")
         print(f"Open {(reporter.output.uri / 'index.html').resolve()}")
 
 

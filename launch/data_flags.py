@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from components.example_gen.component import ExampleGen
-from components.pipeline import folder_name
+from components.folder_names import folder_name
 from intriguing.data import content_of, is_folder, numbering_of
 from launch import tfds_flags
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from absl import flags
 
 from components.artifacts import sha256_of
+from components.folder_names import folder_name
 from components.model_importer.component import ModelImporter
 from components.model_importer.executor import APPLICATIONS, IMAGENET, check_source, is_file
-from components.pipeline import folder_name
 from intriguing.models.loading import scaling_of
 from intriguing.models.preprocessing import CHANNEL_ORDERS, PixelScaling
 from launch import data_flags

@@ -16,10 +16,10 @@ from pathlib import Path
 from absl import flags
 
 from components.artifacts import MANIFEST, DistortedImages, TrainedModel
+from components.folder_names import folder_name
 from components.image_importer.component import ImageImporter
-from components.pipeline import folder_name
-from components.reporter.study import Experiment, transfer_table
 from components.runner import run
+from components.studies.transfer_experiment import Experiment, transfer_table
 from components.transfer_evaluator.component import TransferEvaluator
 from intriguing.data import content_of, numbering_of
 from intriguing.data.image_folder import list_images

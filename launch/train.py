@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from components.pipeline import folder_name
+from components.folder_names import folder_name
 from components.runner import run
 from components.settings import PlainTraining, to_parameters
 from components.trainer.component import Trainer

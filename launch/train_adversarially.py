@@ -13,10 +13,10 @@ import dataclasses
 from absl import flags
 
 from components.adversarial_trainer.component import AdversarialTrainer
-from components.pipeline import folder_name
-from components.reporter.arms import round_table
+from components.folder_names import folder_name
 from components.runner import run
 from components.settings import to_parameters
+from components.studies.training_comparison import round_table
 from intriguing.distribution.strategy import writes_files
 from intriguing.models.layer_split import cut_at
 from intriguing.models.networks import zoo

@@ -12,6 +12,7 @@ class AdversarialTrainer(Component[TrainedModel]):
     """Parameters: those of `Trainer`, and TensorBoard's folder."""
 
     PARAMETERS = {**Trainer.PARAMETERS, "log_dir": str}
+    DEFAULTS = {"log_dir": ""}
     INPUTS = Trainer.INPUTS
     OUTPUTS = Trainer.OUTPUTS
     EXECUTOR = AdversarialTrainerExecutor

@@ -1,13 +1,13 @@
 """Tables, figures and a self-contained page of results, from NumPy arrays."""
 
-from intriguing.reporting.arm_figures import RoundCurves, round_curves, seed_dots
 from intriguing.reporting.bound_figures import certified_versus_attack
 from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
 from intriguing.reporting.galleries import adversarial_gallery, noise_panel
-from intriguing.reporting.page import Section, render_page
+from intriguing.reporting.page import RenderedSection, Section, render_page, render_section
 from intriguing.reporting.published import PUBLISHED, published_matrix, published_rows
 from intriguing.reporting.tables import Cell, Mean, MeanRate, Table, to_csv, to_json, write_table, write_whole
 from intriguing.reporting.text import to_text
+from intriguing.reporting.training_figures import RoundCurves, round_curves, seed_dots
 from intriguing.reporting.unit_figures import Curve, GalleryRow, direction_galleries, effect_sizes, rotation_curves
 from intriguing.statistics.estimates import Estimate
 
@@ -19,6 +19,7 @@ __all__ = [
     "GalleryRow",
     "Mean",
     "MeanRate",
+    "RenderedSection",
     "RoundCurves",
     "Section",
     "Table",
@@ -31,6 +32,7 @@ __all__ = [
     "published_matrix",
     "published_rows",
     "render_page",
+    "render_section",
     "rotation_curves",
     "round_curves",
     "seed_dots",

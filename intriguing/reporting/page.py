@@ -46,21 +46,51 @@ class Section:
                 raise ValueError("figures must have captions, which are read aloud in their place; received an empty one.")
 
 
-def render_page(*, title: str, lead: str, sections: Sequence[Section], facts: Mapping[str, str]) -> str:
+class RenderedSection(NamedTuple):
+    """A section as HTML, ready for `render_page`."""
+
+    title: str
+    html: str
+
+
+def render_section(section: Section) -> RenderedSection:
+    """Renders a section as a fragment of HTML, so that a page can be assembled without its tables and figures.
+
+    Args:
+        section: What the fragment shows. Every text is escaped, whatever a model is named.
+
+    Returns:
+        The title, and the fragment without the heading.
+
+    Example:
+        >>> render_section(Section(title="Transfer", paragraphs=("FC10 & FC100",))).html.strip()
+        '<p>FC10 &amp; FC100</p>'
+    """
+    return RenderedSection(section.title, _template("section.html").render(section=_section_view(section)))
+
+
+def render_page(*, title: str, lead: str, sections: Sequence[RenderedSection], facts: Mapping[str, str]) -> str:
     """Renders the results as one self-contained page that reads well on a phone, in the dark and on paper.
 
     Args:
         title: What was reproduced.
         lead: The finding, in a sentence or two.
-        sections: The body, in reading order.
+        sections: The body, in reading order, from `render_section`.
         facts: What one needs to repeat the run: recipe, seed, versions, machine, timings.
 
     Returns:
-        The text of an HTML file. Every text is escaped, whatever a model is named.
+        The text of an HTML file. Every text is escaped, whatever a model is named; the HTML of the sections is not.
 
     Example:
-        >>> page = render_page(title="MNIST", lead="It holds.", sections=[Section(title="Transfer")], facts={"Seed": "0"})
+        >>> sections = [render_section(Section(title="Transfer"))]
+        >>> page = render_page(title="MNIST", lead="Images transfer.", sections=sections, facts={"Seed": "0"})
+        >>> "Images transfer." in page
+        True
     """
+    return _template("page.html").render(title=title, lead=lead, facts=facts, sections=sections)
+
+
+def _template(name: str) -> jinja2.Template:
     # jinja2 wants a loader per package or folder; the folder works for every install that pip makes.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -69,8 +99,7 @@ def render_page(*, title: str, lead: str, sections: Sequence[Section], facts: Ma
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("page.html")
-    return template.render(title=title, lead=lead, facts=facts, sections=[_section_view(section) for section in sections])
+    return environment.get_template(name)
 
 
 class _CellView(NamedTuple):
@@ -98,7 +127,6 @@ class _FigureView(NamedTuple):
 
 
 class _SectionView(NamedTuple):
-    title: str
     paragraphs: tuple[str, ...]
     tables: list[_TableView]
     figures: list[_FigureView]
@@ -106,7 +134,7 @@ class _SectionView(NamedTuple):
 
 def _section_view(section: Section) -> _SectionView:
     tables = [_table_view(table) for table in section.tables]
-    return _SectionView(section.title, section.paragraphs, tables, [_figure_view(*figure) for figure in section.figures])
+    return _SectionView(section.paragraphs, tables, [_figure_view(*figure) for figure in section.figures])
 
 
 def _table_view(table: Table) -> _TableView:

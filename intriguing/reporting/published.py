@@ -63,7 +63,7 @@ _TABLE_4 = {
 }
 
 # Section 4, in passing: weight decay alone, with "carefully applied dropout", with pools at every layer ("below 1.2 %").
-_ARMS = {"FC100-100-10": (0.016,), "FC100-100-10 dropout": (0.013,), "FC100-100-10 pools": (0.012,)}
+_VARIANTS = {"FC100-100-10": (0.016,), "FC100-100-10 dropout": (0.013,), "FC100-100-10 pools": (0.012,)}
 
 PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = MappingProxyType(
     {
@@ -71,7 +71,7 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = MappingProxyType(
         "table_2": _rows(_SIX_MODELS, _TABLE_2),
         "table_3": _rows(_ERRORS_ON_PARTS, _TABLE_3),
         "table_4": _rows(_THREE_MODELS, _TABLE_4),
-        "arm_errors": _rows(("Mean error",), _ARMS),
+        "variant_errors": _rows(("Mean error",), _VARIANTS),
     }
 )
 
@@ -82,7 +82,7 @@ def published_rows(
     """Looks up what the paper prints for some rows, ready for `Table(published=...)`.
 
     Args:
-        table_name: A key of `PUBLISHED`, "table_1" to "table_4" or "arm_errors".
+        table_name: A key of `PUBLISHED`, "table_1" to "table_4" or "variant_errors".
         row_names: Our rows in our order; a row that the paper lacks gets an empty mapping.
         columns: Our columns; others are left out. All by default.
 

@@ -131,10 +131,7 @@ def test_a_fingerprint_changes_with_every_file_that_the_step_runs(step_with_code
 def test_a_fingerprint_changes_with_the_names_of_files(step_with_code: Component, tmp_path: Path) -> None:
     before = step_with_code.fingerprint()
     (tmp_path / "components/toy/executor.py").rename(tmp_path / "components/toy/renamed.py")
-    renamed = step_with_code.fingerprint()
-    assert renamed != before
-    (tmp_path / "components/toy/new.py").write_text("")
-    assert step_with_code.fingerprint() not in (before, renamed)
+    assert step_with_code.fingerprint() != before
 
 
 @pytest.mark.parametrize("name", sorted(set(SOURCES) - set(USED)))
@@ -153,21 +150,21 @@ def test_a_step_that_imports_the_package_itself_depends_on_the_whole_library(
     (tmp_path / "components/toy/executor.py").write_text(line)
     assert {
         tmp_path / name for name in SOURCES if name.startswith("intriguing/") and name.endswith("__init__.py")
-    } <= source_files("components.toy", tmp_path)
+    } <= source_files("components.toy.component", tmp_path)
 
 
-@pytest.mark.parametrize("step", ["adversarial_trainer", "reporter"])
-def test_a_step_depends_on_every_first_party_module_that_python_loads_for_it(step: str) -> None:
+@pytest.mark.parametrize("module", ["adversarial_trainer.component", "studies.unit_comparison"])
+def test_a_step_depends_on_every_first_party_module_that_python_loads_for_it(module: str) -> None:
     root = Path(contract.__file__).parent.parent
     program = (
         "import sys, types\n"
         "package = sys.modules['intriguing'] = types.ModuleType('intriguing')\n"  # its __init__ imports the whole library
         "package.__path__ = ['intriguing']\n"
-        f"import components.{step}.component\n"
+        f"import components.{module}\n"
         "for name, module in sys.modules.items():\n"
         "    if name.startswith(('intriguing.', 'components.')): print(module.__file__)"
     )
     output = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True).stdout
     loaded = {root / path for path in output.split()}
     assert len(loaded) > 50
-    assert loaded <= source_files(f"components.{step}", root)
+    assert loaded <= source_files(f"components.{module}", root)

@@ -11,10 +11,10 @@ import pytest
 
 from components.artifacts import DistortedImages, SpectralBounds, TrainedModel
 from components.contract import Component, Executor
-from components.reporter import spectra
 from components.runner import run
 from components.spectral_analyzer import executor
 from components.spectral_analyzer.component import SpectralAnalyzer
+from components.studies import lipschitz_bounds as spectra
 from intriguing.lipschitz import lipschitz_bound
 from tests.components.toys import trained_model
 

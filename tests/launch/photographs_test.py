@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 
 from components.artifacts import DistortedImages, UnitMeanings
-from components.photograph_pipeline import photograph_pipeline
 from components.runner import run
+from components.studies.data_sources import Locations
+from components.studies.plan import Split
 from intriguing.attack import SmoothDescent
 from intriguing.data import dataset_card, load_examples
 from intriguing.units import UnitSettings
@@ -145,10 +146,10 @@ def test_a_stray_file_is_named(script: Script, model_file: Path, tmp_path: Path)
 def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: Path) -> None:
     finished = script("reproduce", "--recipe=imagenet_ostrich", f"--workdir={tmp_path}")
     assert finished.code == 1
-    assert (
-        "the recipe 'imagenet_ostrich' needs photographs and the weights of a network. Pass --photographs=FOLDER"
-        in finished.err
-    )
+    assert "this study needs a file of weights; received none. Pass --weights=FILE." in finished.err
+    finished = script("reproduce", "--recipe=imagenet_ostrich", f"--workdir={tmp_path}", f"--weights={__file__}")
+    assert finished.code == 1
+    assert "this study needs a folder of photographs; received none. Pass --photographs=FOLDER" in finished.err
 
 
 @pytest.mark.slow
@@ -157,14 +158,20 @@ def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: P
     reason="INTRIGUING_SQUEEZENET_DIR and INTRIGUING_IMAGENET_SAMPLE_DIR name no weights and photographs",
 )
 def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
-    study = dataclasses.replace(
-        RECIPE, subset="validation[:100]", num_images=2, batch_size=2, bounded=(),
-        search=dataclasses.replace(RECIPE.search, descent=SmoothDescent(num_steps=50), restart_evaluations=0, max_evaluations=80),
-        units=UnitSettings(num_random_bases=99, max_units=16, num_ways=2),
-    )  # fmt: skip
+    photographs, _, units = RECIPE.parts
+    search = dataclasses.replace(
+        photographs.attack.search, descent=SmoothDescent(num_steps=50), restart_evaluations=0, max_evaluations=80
+    )
+    attack = dataclasses.replace(photographs.attack, num_images=2, batch_size=2, search=search)
+    split = Split("validation[:100]")
+    parts = (
+        dataclasses.replace(photographs, split=split, attack=attack),
+        dataclasses.replace(units, split=split, settings=UnitSettings(num_random_bases=99, max_units=16, num_ways=2)),
+    )
     folder = Path(os.environ["INTRIGUING_IMAGENET_SAMPLE_DIR"])
     weights = next(Path(os.environ["INTRIGUING_SQUEEZENET_DIR"]).glob("*.npz"))
-    steps = photograph_pipeline(study, workdir=tmp_path, seed=0, photographs=folder, weights=weights, facts={})
+    study, locations = dataclasses.replace(RECIPE, parts=parts), Locations(images=folder, weights=weights)
+    steps = study.steps(workdir=tmp_path, seed=0, facts={}, locations=locations)
     run(steps)
     page = (tmp_path / "report" / "index.html").read_text()
     assert "2 of 2 photographs are classified as class 9, n01518878" in page

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from intriguing.reporting.figures import to_png, training_curves
-from intriguing.reporting.page import Section, render_page
+from intriguing.reporting.page import Section, render_page, render_section
 from intriguing.reporting.tables import Mean, Table
 from intriguing.statistics.proportions import Proportion
 
@@ -58,7 +58,12 @@ def png():
 
 def _page(png, name="FC100-100-10"):
     section = Section(title=name, paragraphs=(name,), tables=(_table(name),), figures=((png, f'A "{name}" figure'),))
-    return render_page(title=name, lead=name, sections=[section, Section(title="Second")], facts={name: name, "Seed": "0"})
+    return render_page(
+        title=name,
+        lead=name,
+        sections=[render_section(part) for part in (section, Section(title="Second"))],
+        facts={name: name, "Seed": "0"},
+    )
 
 
 def test_requests_nothing_from_anywhere(png):

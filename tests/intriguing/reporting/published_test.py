@@ -13,7 +13,7 @@ def test_has_every_row_and_column_of_the_paper():
         "table_2": (8, {7}),
         "table_3": (3, {4}),
         "table_4": (8, {4}),
-        "arm_errors": (3, {1}),
+        "variant_errors": (3, {1}),
     }
 
 
@@ -31,7 +31,7 @@ def test_has_every_row_and_column_of_the_paper():
         ("table_3", "FC123-456-10", "Min Av. Distortion", 0.059),
         ("table_4", "Distorted for FC123-456-10", "FC100-100-10", 0.0625),
         ("table_4", "Distorted for FC100-100-10 amplified to stddev=0.1", "FC100-100-10'", 0.43),
-        ("arm_errors", "FC100-100-10 dropout", "Mean error", 0.013),
+        ("variant_errors", "FC100-100-10 dropout", "Mean error", 0.013),
         ("table_4", "Gaussian noise with stddev=0.06", "FC100-100-10'", 0.024),
     ],
 )
@@ -67,5 +67,7 @@ def test_matrix_is_nan_where_the_paper_prints_nothing():
 
 
 def test_names_the_tables_it_knows():
-    with pytest.raises(ValueError, match=r"unknown table 'table_9'. Known: table_1, table_2, table_3, table_4, arm_errors."):
+    with pytest.raises(
+        ValueError, match=r"unknown table 'table_9'. Known: table_1, table_2, table_3, table_4, variant_errors."
+    ):
         published_rows("table_9", [])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from intriguing.reporting import tables
-from intriguing.reporting.page import Section, render_page
+from intriguing.reporting.page import Section, render_page, render_section
 from intriguing.reporting.tables import Mean, MeanRate, Table, format_cell, to_csv, to_json, write_table, write_whole
 from intriguing.reporting.text import to_text
 from intriguing.statistics.estimates import Estimate
@@ -214,13 +214,13 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_averages_over_seeds_keep_their_interval_in_every_format():
     row = {"Arm": "a", "Error": MeanRate(0.0163, 0.0151, 0.0175, 3), "Distance": Estimate(0.062, 0.058, 0.066, 3)}
-    table = Table(name="arms", title="Arms.", columns=tuple(row), rows=(row,))
+    table = Table(name="variants", title="Training variants.", columns=tuple(row), rows=(row,))
     assert table.is_rate("Error") and not table.is_rate("Distance")
     line = next(csv.DictReader(io.StringIO(to_csv(table))))
     assert [line[f"Error{part}"] for part in ("", " lower", " upper", " n")] == ["0.0163", "0.0151", "0.0175", "3"]
     assert json.loads(to_json(table))["rows"][0]["Distance"] == {"value": 0.062, "lower": 0.058, "upper": 0.066, "num": 3}
     assert "1.63 %" in to_text(table) and "0.0620" in to_text(table)
-    page = render_page(title="t", lead="l", sections=[Section(title="s", tables=(table,))], facts={})
+    page = render_page(title="t", lead="l", sections=[render_section(Section(title="s", tables=(table,)))], facts={})
     assert "1.51 \N{EN DASH} 1.75" in page and "0.0580 \N{EN DASH} 0.0660" in page and "3 seeds" in page
 
 

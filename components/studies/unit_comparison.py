@@ -1,13 +1,22 @@
-"""Section of the report: units and random directions, as tables, figures and galleries."""
+"""Figures 1 to 4: single units compared with random directions, by the images that excite them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from components.artifacts import UnitMeanings
+from components.contract import Artifacts, Parameters
+from components.settings import LayerChoice, to_parameters
+from components.studies.networks import StudyNetwork
+from components.studies.plan import TEST, TRAIN, Plan, Split
+from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
+from components.studies.study import Part
+from components.unit_analyzer.component import UnitAnalyzer
+from components.unit_analyzer.executor import CONTROLS, KINDS, PIXELS, TRAINED
 from intriguing.reporting import (
     Curve,
     GalleryRow,
@@ -19,11 +28,10 @@ from intriguing.reporting import (
     to_png,
 )
 from intriguing.units.basis_test import false_discovery_rates
-from intriguing.units.unit_analysis import MEASURES
+from intriguing.units.unit_analysis import MEASURES, UnitSettings
 
 SIGNIFICANT = 0.05  # the share of false discoveries that is accepted
 MORE, LESS, NEITHER = "more", "less", ""
-_TRAINED, _PIXELS = "trained", "pixels"  # as the analyzer calls the network itself, and one of its controls
 _WORDS = {
     "purity": "Purity",
     "label_entropy": "Label entropy",
@@ -31,6 +39,66 @@ _WORDS = {
     "best_auc": "Best one-class AUC",
 }
 _IMAGES_PER_ROW, _PHOTOGRAPHS_PER_ROW = 10, 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitComparison(Part):
+    """Compares single units with random directions of the same layer.
+
+    Attributes:
+        layers: Each network, trained on the whole training set, with the layers whose units are compared.
+        split: Whose images excite them.
+        controls: Of each network, as `UnitAnalyzer` names them; raw pixels are compared once.
+        kinds: Groups of classes, as `attributes_of_kinds` takes them, in place of the classes themselves.
+        settings: How bases are compared.
+    """
+
+    layers: tuple[tuple[StudyNetwork, tuple[LayerChoice, ...]], ...]
+    split: Split = TEST
+    controls: tuple[str, ...] = CONTROLS
+    kinds: Mapping[str, tuple[tuple[int, int], ...]] = dataclasses.field(default_factory=dict)
+    settings: UnitSettings = UnitSettings()
+
+    def add_to(self, plan: Plan) -> SectionStep:
+        """Adds the networks, and the analysis of the layers of each."""
+        kinds = {kind: [list(ends) for ends in ranges] for kind, ranges in self.kinds.items()}
+        analyses, pixels_are_left = [], True
+        for network, choices in self.layers:
+            model = network.step(plan, TRAIN)
+            analyses.append(
+                plan.add(
+                    UnitAnalyzer, f"units_{model.id.partition('_')[-1]}", model=model, subset=plan.subset(self.split),
+                    attributes={KINDS: kinds} if kinds else {}, layers=[dataclasses.asdict(choice) for choice in choices],
+                    controls=[control for control in self.controls if control != PIXELS or pixels_are_left],
+                    settings=to_parameters(dataclasses.replace(self.settings, seed=plan.seed)),
+                )
+            )  # fmt: skip
+            pixels_are_left = False
+        return plan.add(UnitSection, "section_units", analyses=analyses)
+
+    def facts(self) -> Mapping[str, str]:
+        """Returns the settings of the comparison and of each training."""
+        of_networks = {name: fact for network, _ in self.layers for name, fact in network.facts().items()}
+        return {"Comparison of bases": str(self.settings), **of_networks}
+
+
+class UnitSectionExecutor(SectionExecutor):
+    """Shows effects, tests and galleries."""
+
+    def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
+        """Returns what the section shows."""
+        analyses = input_dict["analyses"]
+        tests = unit_tests(analyses)
+        figures = unit_figures(analyses, tests)
+        section = unit_section(unit_table(tests), tests, figures)
+        return SectionContent([section], figures, unit_lead(tests), [unit_details(tests)])
+
+
+class UnitSection(SectionStep):
+    """Inputs: the analysis of the layers of each network. Takes no parameters."""
+
+    INPUTS = {"analyses": UnitMeanings}
+    EXECUTOR = UnitSectionExecutor
 
 
 class UnitTest(NamedTuple):
@@ -48,9 +116,9 @@ class UnitTest(NamedTuple):
     @property
     def space(self) -> str:
         """The feature space in words."""
-        if self.weights == _PIXELS:
+        if self.weights == PIXELS:
             return "raw pixels"
-        return f"{self.network}, {self.layer}" + ("" if self.weights == _TRAINED else f" ({self.weights})")
+        return f"{self.network}, {self.layer}" + ("" if self.weights == TRAINED else f" ({self.weights})")
 
 
 def unit_tests(analyses: Sequence[UnitMeanings]) -> list[UnitTest]:
@@ -129,7 +197,7 @@ def _note_on_constants(tests: Sequence[UnitTest]) -> Iterator[str]:
 
 def unit_lead(tests: Sequence[UnitTest]) -> str:
     """The finding on the networks themselves, in a sentence."""
-    return unit_summary([test for test in tests if test.weights == _TRAINED])
+    return unit_summary([test for test in tests if test.weights == TRAINED])
 
 
 def unit_summary(tests: Sequence[UnitTest]) -> str:
@@ -137,7 +205,7 @@ def unit_summary(tests: Sequence[UnitTest]) -> str:
     sentences = []
     for weights in dict.fromkeys(test.weights for test in tests):
         verdicts = [test.verdict for test in tests if test.weights == weights]
-        subject = {_TRAINED: "On trained networks", _PIXELS: "On raw pixels"}.get(weights, f"With {weights}")
+        subject = {TRAINED: "On trained networks", PIXELS: "On raw pixels"}.get(weights, f"With {weights}")
         sentences.append(
             f"{subject}, single units are more selective than random directions in {verdicts.count(MORE)} of {len(verdicts)} "
             f"comparisons, less selective in {verdicts.count(LESS)}."
@@ -154,12 +222,12 @@ def unit_figures(analyses: Sequence[UnitMeanings], tests: Sequence[UnitTest]) ->
     for analysis in analyses:
         units, arrays = analysis.units(), analysis.arrays()
         for number, layer in enumerate(units["layers"]):
-            if layer["weights"] == _TRAINED:
+            if layer["weights"] == TRAINED:
                 figures[f"units_{len(figures)}"] = _gallery(units, layer, arrays, number)
     return figures
 
 
-def unit_section(table: Table, tests: Sequence[UnitTest], figures: Mapping[str, tuple[bytes, str]]) -> Section:
+def unit_section(table: Table, tests: Sequence[UnitTest], figures: Figures) -> Section:
     """Puts it all under one heading."""
     return Section(
         title="Do single units mean more than random directions?",
@@ -174,7 +242,7 @@ def unit_section(table: Table, tests: Sequence[UnitTest], figures: Mapping[str, 
             unit_summary(tests),
         ),
         tables=(table,),
-        figures=tuple(figure for name, figure in figures.items() if name.startswith("units_")),
+        figures=tuple(figures.values()),
     )
 
 
@@ -199,7 +267,7 @@ def _rotations(analyses: Sequence[UnitMeanings]) -> tuple[bytes, str]:
     curves = {}
     for units in (analysis.units() for analysis in analyses):
         for layer in units["layers"]:
-            if layer["weights"] == _TRAINED:
+            if layer["weights"] == TRAINED:
                 ways = np.array(layer["along_ways"])[:, :, column]
                 curves[f"{units['name']}, {layer['layer']}"] = Curve(
                     np.array(layer["alphas"]), ways.mean(axis=1), ways.min(axis=1), ways.max(axis=1)

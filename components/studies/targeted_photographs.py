@@ -1,7 +1,8 @@
-"""Section of the report: photographs classified as one target class."""
+"""Figure 5: photographs that a network classifies as one target class after a small change."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -9,6 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.artifacts import DistortedImages
+from components.attacker.executor import BYTES
+from components.contract import Artifacts, Parameters
+from components.studies.networks import AttackSettings, StudyNetwork
+from components.studies.plan import TRAIN, Plan, Split
+from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
+from components.studies.study import Part
 from intriguing.reporting import Mean, Section, Table, adversarial_gallery, distortion_distributions, to_png
 from intriguing.statistics.proportions import Proportion
 
@@ -17,6 +24,55 @@ PAPERS_DISTORTION = 0.006508
 
 _MAGNIFICATION = 10.0
 _SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetedPhotographs(Part):
+    """Changes photographs so that a network classifies all of them as one class: once among all images, once among bytes.
+
+    Attributes:
+        network: The network.
+        split: Whose images are attacked.
+        attack: How they are attacked, with their target class. A second attack, with the same settings, looks among images
+            of bytes only.
+    """
+
+    network: StudyNetwork
+    split: Split
+    attack: AttackSettings
+
+    def add_to(self, plan: Plan) -> SectionStep:
+        """Adds the network and the two attacks."""
+        model = self.network.step(plan, TRAIN)
+        searches = {"": None, "_bytes": BYTES}
+        attacks = [
+            dataclasses.replace(
+                self.attack, search=dataclasses.replace(self.attack.search, quantization_levels=levels)
+            ).step(plan, model, self.split, suffix)
+            for suffix, levels in searches.items()
+        ]  # fmt: skip
+        return plan.add(PhotographSection, "section_photographs", attacks=attacks)
+
+    def facts(self) -> Mapping[str, str]:
+        """Returns the settings of the attack, and where the network comes from."""
+        return {"Network": self.network.name, **self.attack.facts(), **self.network.facts()}
+
+
+class PhotographSectionExecutor(SectionExecutor):
+    """Shows the photographs, and how far they were changed."""
+
+    def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
+        """Returns what the section shows."""
+        attacks = read(input_dict["attacks"])
+        figures = photograph_figures(attacks)
+        return SectionContent([photograph_section(photograph_table(attacks), figures)], figures, photograph_lead(attacks))
+
+
+class PhotographSection(SectionStep):
+    """Inputs: the attacks, among all images and among bytes. Takes no parameters."""
+
+    INPUTS = {"attacks": DistortedImages}
+    EXECUTOR = PhotographSectionExecutor
 
 
 class Attack(NamedTuple):
@@ -114,7 +170,7 @@ def photograph_lead(attacks: Sequence[Attack]) -> str:
     )
 
 
-def photograph_section(table: Table, figures: Mapping[str, tuple[bytes, str]]) -> Section:
+def photograph_section(table: Table, figures: Figures) -> Section:
     """Puts it all under one heading."""
     return Section(
         title="One target class for all photographs",

@@ -13,8 +13,8 @@ from intriguing.reporting import Estimate, MeanRate
 from intriguing.statistics.proportions import Proportion, sign_test
 
 
-class Trained(NamedTuple):
-    """One network of an arm: what is known of it, beside the first arm's of the same seed."""
+class TrainedVariant(NamedTuple):
+    """One network of a training variant, beside the baseline's of the same seed."""
 
     training: Mapping[str, Any]  # training.json
     errors: Proportion
@@ -28,73 +28,73 @@ class Trained(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The arm's."""
+        """Of the training variant."""
         return str(self.training["name"])
 
 
 class Pairs(NamedTuple):
     """Images on which two networks of one seed differ, and how far."""
 
-    spoiled: int  # right by the first arm's network, wrong by this one
-    mended: int  # the other way round
+    newly_wrong: int  # classified correctly by the baseline's network, wrongly by this one
+    newly_correct: int  # the other way round
     difference: float  # of the errors, as a share of all images
 
     @property
     def p_value(self) -> float:
         """Of the exact test that the two are equally good."""
-        return sign_test(self.spoiled, self.mended)
+        return sign_test(self.newly_wrong, self.newly_correct)
 
 
-class Arms(NamedTuple):
-    """The networks of every arm in the order of seeds; the first arm is what the others are compared with."""
+class TrainingVariants(NamedTuple):
+    """The networks of every training variant in the order of seeds; the baseline is the first variant."""
 
     tested_on: str
-    networks: Mapping[str, Sequence[Trained]]
+    networks: Mapping[str, Sequence[TrainedVariant]]
 
     @property
-    def first(self) -> str:
+    def baseline(self) -> str:
         """Its name."""
         return next(iter(self.networks))
 
     @property
     def others(self) -> list[str]:
-        """The names of all but the first."""
+        """The names of all but the baseline."""
         return list(self.networks)[1:]
 
     @property
     def attacked(self) -> bool:
         """Whether there is more than errors."""
-        return self.networks[self.first][0].transferred is not None
+        return self.networks[self.baseline][0].transferred is not None
 
     def error(self, name: str) -> MeanRate:
-        """Returns the error of an arm, averaged over seeds; of one network, with Wilson's interval."""
+        """Returns the error of a variant, averaged over seeds; of one network, with Wilson's interval."""
         rates = [network.errors for network in self.networks[name]]
         if len(rates) == 1:
             return MeanRate(rates[0].rate, rates[0].lower, rates[0].upper, 1)
         return mean_rate([rate.rate for rate in rates])
 
     def pairs(self, name: str) -> list[Pairs]:
-        """Compares an arm with the first one, seed by seed, on the same images."""
+        """Compares a variant with the baseline, seed by seed, on the same images."""
         pairs = []
-        for first, other in zip(self.networks[self.first], self.networks[name], strict=True):
-            spoiled, mended = len(other.wrong - first.wrong), len(first.wrong - other.wrong)
-            pairs.append(Pairs(spoiled, mended, (spoiled - mended) / other.errors.num_trials))
+        for baseline, other in zip(self.networks[self.baseline], self.networks[name], strict=True):
+            newly_wrong, newly_correct = len(other.wrong - baseline.wrong), len(baseline.wrong - other.wrong)
+            pairs.append(Pairs(newly_wrong, newly_correct, (newly_wrong - newly_correct) / other.errors.num_trials))
         return pairs
 
     def pooled(self, name: str) -> Pairs:
         """Adds the counts of all seeds up."""
-        spoiled, mended, difference = zip(*self.pairs(name), strict=True)
-        return Pairs(sum(spoiled), sum(mended), sum(difference) / len(difference))
+        newly_wrong, newly_correct, difference = zip(*self.pairs(name), strict=True)
+        return Pairs(sum(newly_wrong), sum(newly_correct), sum(difference) / len(difference))
 
     def distortion(self, name: str) -> Estimate:
-        """Returns the average least distortion of an arm."""
+        """Returns the average least distortion of a variant."""
         return Estimate.of(mean_of(network.distortion) for network in self.networks[name])
 
     def ratio(self, name: str) -> Estimate:
-        """Returns by what factor an image of an arm is farther from its wrong class than for the first: geometric means."""
+        """Returns the ratio of least distortions to those of the baseline, image by image: geometric means."""
         return Estimate.of(
-            float(np.exp(mean_of(np.log(_where_both(other.distortion, first.distortion)))))
-            for first, other in zip(self.networks[self.first], self.networks[name], strict=True)
+            float(np.exp(mean_of(np.log(_where_both(other.distortion, baseline.distortion)))))
+            for baseline, other in zip(self.networks[self.baseline], self.networks[name], strict=True)
         )
 
 
@@ -120,19 +120,19 @@ def read(
     attacks: Sequence[DistortedImages],
     bounds: Sequence[SpectralBounds],
     rates: Sequence[TransferRates],
-) -> Arms:
-    """Reads the artifacts: for each seed the arms in one order, and one set of rates; attacks and bounds may be missing."""
-    num_arms = len(models) // len(rates)
-    networks: dict[str, list[Trained]] = {}
+) -> TrainingVariants:
+    """Reads the artifacts: for each seed the variants in one order, and one set of rates; attacks and bounds may be missing."""
+    num_variants = len(models) // len(rates)
+    networks: dict[str, list[TrainedVariant]] = {}
     tested_on = ""
     for number, model in enumerate(models):
-        counted, training = rates[number // num_arms].rates(), model.training()
+        counted, training = rates[number // num_variants].rates(), model.training()
         ((tested_on, errors),) = counted["errors"].items()
         changed = counted["changed"][0]["errors"][training["name"]] if attacks else None
         nothing = np.zeros(0)
         attacked = attacks[number].arrays() if attacks else {}
         networks.setdefault(training["name"], []).append(
-            Trained(
+            TrainedVariant(
                 training=training,
                 errors=Proportion(*errors[training["name"]]),
                 wrong=frozenset(counted["wrong"][tested_on][training["name"]]),
@@ -142,4 +142,4 @@ def read(
                 transferred=Proportion(*changed["on_correct"]) if changed else None,
             )
         )
-    return Arms(tested_on, networks)
+    return TrainingVariants(tested_on, networks)

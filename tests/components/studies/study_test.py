@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html.parser
 import json
 import shutil
@@ -13,11 +14,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.artifacts import Artifact, DistortedImages, SpectralBounds, Subset, TrainedModel, TransferRates, sha256_of
+from components import contract
+from components.artifacts import (
+    Artifact,
+    DistortedImages,
+    ReportSection,
+    SpectralBounds,
+    Subset,
+    TrainedModel,
+    TransferRates,
+    sha256_of,
+)
 from components.contract import Component
-from components.pipeline import Network, Study, UnitStudy, folder_name, study_pipeline
+from components.folder_names import folder_name
+from components.reporter.component import Reporter
 from components.runner import run
 from components.settings import LayerChoice
+from components.source_files import source_files
+from components.studies.data_sources import Dataset, Locations
+from components.studies.lipschitz_bounds import LipschitzBounds
+from components.studies.networks import AttackSettings, Network
+from components.studies.study import Study
+from components.studies.training_curves import TrainingCurves, losses
+from components.studies.transfer_between_halves import TransferBetweenHalves
+from components.studies.transfer_between_models import TransferBetweenModels
+from components.studies.unit_comparison import UnitComparison, UnitSection
+from intriguing.attack import SZEGEDY_LBFGS
 from intriguing.data import dataset_card, load_examples
 from intriguing.evaluation import predict
 from intriguing.training import FullBatchTraining, MinibatchTraining
@@ -36,26 +58,29 @@ def _network(name: str, model: str) -> Network:
     )  # fmt: skip
 
 
+NETWORKS = (_network("FC10(1e-2)", "FC10(1e-2)"), _network("FC100-100-10", "FC100-100-10"))
+ON_SECOND = _network("FC100-100-10'", "FC100-100-10")
+ATTACK = AttackSettings(num_images=NUM_IMAGES, batch_size=NUM_IMAGES, search=SZEGEDY_LBFGS)
+UNITS = UnitComparison(
+    layers=((NETWORKS[1], (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2"))),),
+    settings=UnitSettings(num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=20),
+)
 STUDY = Study(
     title="A tiny study",
-    dataset="mnist_5k",
-    networks=(_network("FC10(1e-2)", "FC10(1e-2)"), _network("FC100-100-10", "FC100-100-10")),
-    networks_on_first=(_network("FC100-100-10", "FC100-100-10"),),
-    networks_on_second=(_network("FC100-100-10'", "FC100-100-10"),),
-    num_images=NUM_IMAGES,
-    batch_size=NUM_IMAGES,
-    units=UnitStudy(
-        layers=((_network("FC100-100-10", "FC100-100-10"), (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2"))),),
-        settings=UnitSettings(num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=20),
+    data=Dataset("mnist_5k"),
+    parts=(
+        TransferBetweenModels(networks=NETWORKS, attack=ATTACK, illustrated=("FC10(1e-2)", "FC100-100-10")),
+        TransferBetweenHalves(on_first=NETWORKS[1:], on_second=(ON_SECOND,), attack=ATTACK),
+        LipschitzBounds(networks=NETWORKS, attack=ATTACK),
+        UNITS,
+        TrainingCurves(),
     ),
-    spectra=True,
 )
 
 
-def _steps(workdir: Path, digits_dir: Path, seed: int = 0) -> list[Component]:
-    return study_pipeline(
-        STUDY, workdir=workdir, seed=seed, data_dir=str(digits_dir), facts={"Recipe": "tiny", "Seed": str(seed)}
-    )
+def _steps(workdir: Path, digits_dir: Path, seed: int = 0, study: Study = STUDY) -> list[Component]:
+    facts = {"Recipe": "tiny", "Seed": str(seed)}
+    return study.steps(workdir=workdir, seed=seed, locations=Locations(data_dir=str(digits_dir)), facts=facts)
 
 
 @pytest.fixture(scope="session")
@@ -194,14 +219,65 @@ def test_a_network_of_two_parts_of_a_study_is_trained_once(workdir: Path, digits
     assert trainers.count("train_FC100-100-10") == 1
 
 
-def test_a_study_of_units_alone_has_a_report_of_its_own(digits_dir: Path, tmp_path: Path) -> None:
-    study = Study(title="Units alone", dataset="mnist_5k", units=STUDY.units)
-    steps = study_pipeline(study, workdir=tmp_path, seed=0, data_dir=str(digits_dir), facts={})
-    assert [step.id for step in steps] == ["subset_train", "subset_test", "train_FC100-100-10", "units_FC100-100-10", "report"]
+def test_a_study_of_units_alone_has_a_report(digits_dir: Path, tmp_path: Path) -> None:
+    steps = _steps(tmp_path, digits_dir, study=Study(title="Units alone", data=Dataset("mnist_5k"), parts=(UNITS,)))
+    assert [step.id for step in steps] == [
+        "subset_train", "train_FC100-100-10", "subset_test", "units_FC100-100-10", "section_units", "report"
+    ]  # fmt: skip
     run(steps)
     assert {path.stem for path in (tmp_path / "report" / "tables").iterdir()} == {"units", "units_details"}
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Units alone" in page and "single units are more selective" in page and "Table 1" not in page
+
+
+def test_parts_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    other = dataclasses.replace(NETWORKS[1], training=FullBatchTraining(max_iterations=20))
+    parts = (LipschitzBounds(networks=NETWORKS), LipschitzBounds(networks=(other,)))
+    with pytest.raises(ValueError, match="two parts of the study have a step 'train_FC100-100-10' with different settings"):
+        Study(title="", data=Dataset("mnist_5k"), parts=parts).steps(workdir=tmp_path, seed=0, facts={})
+
+
+def test_training_curves_without_a_trained_network_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no part before TrainingCurves\(\) trains a network. List it after the others"):
+        Study(title="", data=Dataset("mnist_5k"), parts=(TrainingCurves(),)).steps(workdir=tmp_path, seed=0, facts={})
+
+
+@pytest.mark.parametrize("illustrated", [(), ("FC10(1)",)])
+def test_illustrated_networks_must_be_networks_of_the_part(illustrated: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"illustrated must name some of the networks \['FC10\(1e-2\)', 'FC100-100-10'\]"):
+        TransferBetweenModels(networks=NETWORKS, illustrated=illustrated)
+
+
+def test_networks_of_one_name_have_training_curves_named_by_their_subset(workdir: Path) -> None:
+    models = [TrainedModel(workdir / f"train_{name}") for name in ("FC10_1e-2", "FC100-100-10", "FC100-100-10_on_halves")]
+    assert list(losses(models)) == ["FC10(1e-2)", "FC100-100-10, train", "FC100-100-10, train[:50%]"]
+
+
+def test_two_sections_with_a_table_of_one_name_are_refused(workdir: Path, digits_dir: Path, tmp_path: Path) -> None:
+    sections = [ReportSection(workdir / "section_units")] * 2
+    with pytest.raises(
+        ValueError, match="two sections have a file tables/units.csv. Give their tables and figures other names."
+    ):
+        run([Reporter("report", tmp_path, title="Twice", facts={}, sections=sections)])
+
+
+def test_a_change_in_one_section_leaves_the_others_finished(
+    workdir: Path, digits_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "study"
+    shutil.copytree(workdir, copy)
+    digest = contract._code_digest
+    monkeypatch.setattr(contract, "_code_digest", lambda kind: digest(kind) + ("changed" if kind is UnitSection else ""))
+    executed = _count_executions(monkeypatch)
+    run(_steps(copy, digits_dir))
+    assert executed == ["section_units"], "the files of the section are the same, so the report is not written again"
+
+
+def test_a_section_depends_on_its_own_file_and_not_on_that_of_another() -> None:
+    root = Path(contract.__file__).parent.parent
+    files = {path.name for path in source_files(UnitSection.__module__, root) if path.parent.name == "studies"}
+    assert "unit_comparison.py" in files
+    assert not files & {"lipschitz_bounds.py", "targeted_photographs.py", "training_comparison.py", "training_curves.py"}
 
 
 def test_both_formats_of_a_table_hold_the_same_numbers(workdir: Path) -> None:
@@ -381,7 +457,7 @@ def _forget_successes(attack: DistortedImages, *, keep: int) -> None:
 
 
 def test_every_folder_of_a_network_has_its_own_name() -> None:
-    names = [network.name for network in (*STUDY.networks, *STUDY.networks_on_second)]
+    names = [network.name for network in (*NETWORKS, ON_SECOND)]
     assert [folder_name(name) for name in names] == ["FC10_1e-2", "FC100-100-10", "FC100-100-10_prime"]
     assert folder_name("../a b/c") == ".._a_b_c"
 

@@ -1,4 +1,4 @@
-"""What the page says of photographs: the counts of the arrays, the words of their names, and nothing where nothing was found."""
+"""The section about photographs: counts, names of classes, and attacks that all failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from components.artifacts import DistortedImages
-from components.reporter import photographs
+from components.studies import targeted_photographs as photographs
 
 NAMES = ["bus", "ostrich"]
 
@@ -50,7 +50,7 @@ def attacks(tmp_path: Path) -> list[photographs.Attack]:
     return photographs.read([free, levels])
 
 
-def test_the_table_counts_what_was_found_and_what_a_file_keeps(attacks: list[photographs.Attack]) -> None:
+def test_table_counts_successes_before_and_after_rounding(attacks: list[photographs.Attack]) -> None:
     table = photographs.photograph_table(attacks)
     assert [row["Search"] for row in table.rows] == ["Net, any colors", "Net, 256 levels of a color"]
     assert [tuple(row["Reached"]) for row in table.rows] == [(3, 4), (4, 4)]
@@ -60,19 +60,19 @@ def test_the_table_counts_what_was_found_and_what_a_file_keeps(attacks: list[pho
     assert any("over that among all images: 1.20" in note for note in table.notes)
 
 
-def test_the_lead_says_it_in_numbers(attacks: list[photographs.Attack]) -> None:
+def test_lead_reports_the_numbers(attacks: list[photographs.Attack]) -> None:
     lead = photographs.photograph_lead(attacks)
     assert "3 of 4 photographs are classified as class 1, ostrich after a change of 0.01000 on average" in lead
     assert "0.006508 for AlexNet. Saved as PNG files, 1 of them still are." in lead
 
 
-def test_figures_show_every_search(attacks: list[photographs.Attack]) -> None:
+def test_every_search_has_a_figure(attacks: list[photographs.Attack]) -> None:
     figures = photographs.photograph_figures(attacks)
     assert list(figures) == ["figure_5_1", "figure_5_2", "photograph_distortion"]
     assert all(png.startswith(b"\x89PNG") for png, _ in figures.values())
 
 
-def test_nothing_found_is_said_and_drawn_as_nothing(tmp_path: Path) -> None:
+def test_failed_attacks_have_no_figure(tmp_path: Path) -> None:
     nothing = photographs.read(
         [_attack(tmp_path / "a", quantization_levels=None, found=[False, False], survives=[False] * 2, size=0.1)]
     )

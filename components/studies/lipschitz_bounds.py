@@ -1,7 +1,8 @@
-"""Section of the report: bounds of layers, and certified distortions beside attacks."""
+"""Table 5: bounds of layers, and certified distortions beside those of attacks."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any, NamedTuple
@@ -9,9 +10,66 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from components.artifacts import SpectralBounds
+from components.contract import Artifacts, Parameters
+from components.spectral_analyzer.component import SpectralAnalyzer
+from components.studies.networks import AttackSettings, StudyNetwork
+from components.studies.plan import TRAIN, Plan
+from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
+from components.studies.study import Part
 from intriguing.reporting import Cell, Mean, Section, Table, certified_versus_attack, to_png
 
 _ROUNDING = 1e-5  # a layer that stretches by no more than this moves values only
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LipschitzBounds(Part):
+    """Table 5, and certificates: the distortion within which no perturbation can change the prediction.
+
+    Attributes:
+        networks: Trained on the whole training set.
+        attack: How training images are attacked, whose certificates are computed; None for bounds of layers alone.
+    """
+
+    networks: tuple[StudyNetwork, ...]
+    attack: AttackSettings | None = AttackSettings()
+
+    def add_to(self, plan: Plan) -> SectionStep:
+        """Adds the networks, an attack on each, and their bounds."""
+        models = [network.step(plan, TRAIN) for network in self.networks]
+        bounds = [
+            plan.add(
+                SpectralAnalyzer, f"spectra_{model.id.partition('_')[-1]}", model=model,
+                distorted=[self.attack.step(plan, model, TRAIN)] if self.attack else [],
+            )
+            for model in models
+        ]  # fmt: skip
+        return plan.add(BoundSection, "section_lipschitz_bounds", bounds=bounds)
+
+    def facts(self) -> Mapping[str, str]:
+        """Returns the settings of the attack and of each training."""
+        facts = dict(self.attack.facts()) if self.attack else {}
+        return facts | {name: fact for network in self.networks for name, fact in network.facts().items()}
+
+
+class BoundSectionExecutor(SectionExecutor):
+    """Shows bounds of layers, and certificates where images were attacked."""
+
+    def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
+        """Returns what the section shows."""
+        networks = read(input_dict["bounds"])
+        certified = [network for network in networks if network.has_images]
+        if not certified:
+            return SectionContent([spectral_section([layer_table(networks)], {})], {})
+        figures = certificate_figures(certified)
+        section = spectral_section([layer_table(networks), certificate_table(certified)], figures)
+        return SectionContent([section], figures, spectral_lead(certified), [image_table(certified)])
+
+
+class BoundSection(SectionStep):
+    """Inputs: the bounds of each network. Takes no parameters."""
+
+    INPUTS = {"bounds": SpectralBounds}
+    EXECUTOR = BoundSectionExecutor
 
 
 class BoundedNetwork(NamedTuple):
@@ -156,7 +214,7 @@ def spectral_lead(networks: Sequence[BoundedNetwork]) -> str:
     return f"No attack is nearer than its certificate. The certified distortion is {shares} % of the distortion that was found."
 
 
-def spectral_section(tables: Sequence[Table], figures: Mapping[str, tuple[bytes, str]]) -> Section:
+def spectral_section(tables: Sequence[Table], figures: Figures) -> Section:
     """Puts it all under one heading."""
     return Section(
         title="Certified and attack distortion",

@@ -1,0 +1,136 @@
+"""The networks of a study: trained by it, or with weights that exist already; and how they are attacked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+from components.adversarial_trainer.component import AdversarialTrainer
+from components.artifacts import TrainedModel, sha256_of
+from components.attacker.component import Attacker
+from components.contract import Component
+from components.folder_names import folder_name
+from components.model_importer.component import ModelImporter
+from components.model_importer.executor import RANDOM, check_source
+from components.settings import Training, to_parameters
+from components.studies.data_sources import checked_path
+from components.studies.plan import Plan, Split
+from components.trainer.component import Trainer
+from intriguing.attack import DistortionSearch
+from intriguing.training import AdversarialTraining
+
+# What trains a network, by the class of its settings; a Trainer does all others.
+_TRAINERS: Mapping[type, type[Component[TrainedModel]]] = {AdversarialTraining: AdversarialTrainer}
+
+
+class StudyNetwork(Protocol):
+    """A network of a study."""
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+
+    def step(self, plan: Plan, split: Split, suffix: str = "") -> Component[TrainedModel]:
+        """Adds the step that makes the network.
+
+        Args:
+            plan: The plan of the study.
+            split: The subset for training.
+            suffix: End of the step's name, where the network is trained more than once.
+        """
+
+    def facts(self, where: str = "") -> Mapping[str, str]:
+        """Returns what the report says about how it was made."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network that the study trains: its name in the tables, its zoo name, and how it is trained."""
+
+    name: str
+    model: str
+    training: Training
+
+    def step(self, plan: Plan, split: Split, suffix: str = "") -> Component[TrainedModel]:
+        """Adds the step that trains the network."""
+        trainer = _TRAINERS.get(type(self.training), Trainer)
+        step = plan.add(
+            trainer, f"train_{folder_name(self.name)}{suffix}", subset=plan.subset(split), name=self.name, model=self.model,
+            training=to_parameters(self.training), seed=plan.seed,
+        )  # fmt: skip
+        if step not in plan.trained:
+            plan.trained.append(step)
+        return step
+
+    def facts(self, where: str = "") -> Mapping[str, str]:
+        """Returns the settings of its training."""
+        return {f"Training of {self.name}{where}": str(self.training)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainedNetwork:
+    """A network of the zoo whose weights come from the file that the user names, or are random.
+
+    Attributes:
+        model: Its zoo name.
+        weights_channel_order: As `load_arrays` takes it.
+        random: Whether the weights are random instead.
+    """
+
+    model: str
+    weights_channel_order: str = "RGB"
+    random: bool = False
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        return self.model
+
+    def step(self, plan: Plan, split: Split, suffix: str = "") -> Component[TrainedModel]:
+        """Adds the step that builds the network and loads its weights."""
+        del split, suffix
+        path = None if self.random else checked_path(plan.locations.weights, "file of weights", "--weights=FILE")
+        weights = RANDOM if path is None else str(path)
+        check_source(self.model, weights)
+        return plan.add(
+            ModelImporter, f"model_{folder_name(self.model)}", name=self.model, model=self.model, weights=weights,
+            weights_channel_order=self.weights_channel_order, files={} if path is None else {weights: sha256_of(path)},
+            image_shape=[], scaling={}, probabilities=False, seed=plan.seed,
+        )  # fmt: skip
+
+    def facts(self, where: str = "") -> Mapping[str, str]:
+        """Returns where its weights come from."""
+        return {f"Weights of {self.model}": "random" if self.random else "those of the file"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+    """How the networks of a part are attacked.
+
+    Attributes:
+        num_images: Images attacked for each network.
+        batch_size: Images attacked at once.
+        search: The search.
+        target: The class that every image is driven to; None for a random wrong one each.
+        only_correct: Whether images are drawn among those that the network classifies correctly.
+    """
+
+    num_images: int = 256
+    batch_size: int = 256
+    search: DistortionSearch = DistortionSearch()
+    target: int | None = None
+    only_correct: bool = False
+
+    def step(self, plan: Plan, model: Component[TrainedModel], split: Split, suffix: str = "") -> Attacker:
+        """Adds the attack on a network."""
+        _, _, name = model.id.partition("_")
+        return plan.add(
+            Attacker, f"attack_{name}{suffix}", model=model, subset=plan.subset(split), num_images=self.num_images,
+            batch_size=min(self.batch_size, self.num_images), targeted=True, target=-1 if self.target is None else self.target,
+            only_correct=self.only_correct, seed=plan.seed, search=to_parameters(self.search), log_dir="",
+        )  # fmt: skip
+
+    def facts(self) -> Mapping[str, str]:
+        """Returns the settings."""
+        return {"Images attacked for each model": str(self.num_images), "Search": str(self.search)}

@@ -1,0 +1,75 @@
+"""A study: a title, images, and parts, each of which adds steps to the plan and a section to the report."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.contract import Component
+from components.reporter.component import Reporter
+from components.studies.data_sources import DataSource, Locations
+from components.studies.plan import Plan
+from components.studies.sections import SectionStep
+
+
+class Part(abc.ABC):
+    """A part of a study. A subclass is a frozen dataclass of its settings, in a file with its section."""
+
+    @abc.abstractmethod
+    def add_to(self, plan: Plan) -> SectionStep:
+        """Adds the steps of the part to a plan.
+
+        Args:
+            plan: The steps of the study so far. A step that another part has added is shared.
+
+        Returns:
+            The last of its steps, which makes the section of the report.
+        """
+
+    @abc.abstractmethod
+    def facts(self) -> Mapping[str, str]:
+        """Returns the settings that the report repeats."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """A recipe: everything that determines the numbers of a report, apart from the seed and the machine.
+
+    Attributes:
+        title: Headline of the page.
+        data: The images.
+        parts: What is measured, in the order of the page.
+    """
+
+    title: str
+    data: DataSource
+    parts: tuple[Part, ...]
+
+    def steps(
+        self, *, workdir: Path, seed: int, facts: Mapping[str, str], locations: Locations = Locations()
+    ) -> list[Component]:
+        """Plans the study.
+
+        Args:
+            workdir: Folder of all steps.
+            seed: Of weights, order, samples, targets and noise.
+            facts: What the report says of the run, before the settings of the parts.
+            locations: Where this machine keeps images and weights.
+
+        Returns:
+            The steps, in an order in which they can run; the last one writes the report.
+
+        Raises:
+            ValueError: If two parts contradict each other, or a folder or file was not named.
+            FileNotFoundError: If a file or folder does not exist.
+        """
+        plan = Plan(self.data, locations=locations, workdir=workdir, seed=seed)
+        sections = [part.add_to(plan) for part in self.parts]
+        plan.add(Reporter, "report", title=self.title, facts={**facts, **self._facts(locations)}, sections=sections)
+        return plan.steps
+
+    def _facts(self, locations: Locations) -> dict[str, str]:
+        of_parts = {name: fact for part in self.parts for name, fact in part.facts().items()}
+        return {**self.data.facts(), **locations.facts(), **of_parts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import sys
 import keras, tensorflow
 before = set(sys.modules)
 import intriguing, intriguing.lipschitz, intriguing.units, intriguing.attack, intriguing.models, intriguing.training
+import intriguing.statistics, intriguing.evaluation, intriguing.optimize, intriguing.distribution
 packages = {name.split(".")[0] for name in set(sys.modules) - before}
 heavy = {"PIL", "jinja2", "matplotlib", "pandas", "scipy", "tensorflow_datasets", "tensorflow_probability", "tf_keras"}
 assert not packages & heavy, f"loaded {sorted(packages & heavy)}"
@@ -64,6 +66,20 @@ def _error_of(program: str) -> str:
 
 def test_the_error_of_a_program_is_found() -> None:
     assert "AssertionError" in _error_of("assert False")
+
+
+def _imported_at_the_top(path: Path) -> set[str]:
+    """Returns the packages that a file imports outside of functions and classes."""
+    imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [[alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""] for node in imports]
+    return {name.split(".")[0] for group in names for name in group}
+
+
+def test_scipy_is_imported_when_it_is_used() -> None:
+    """Importing scipy.stats takes most of a second. With scikit-learn, Keras does; then loaded modules would not show it."""
+    files = sorted((REPOSITORY / "intriguing").rglob("*.py"))
+    assert [str(path) for path in files if "scipy" in _imported_at_the_top(path)] == []
+    assert "numpy" in _imported_at_the_top(REPOSITORY / "intriguing" / "pixels.py")
 
 
 def test_packages_load_no_dependency_that_they_do_not_need_at_import() -> None:

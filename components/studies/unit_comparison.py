@@ -27,7 +27,7 @@ from intriguing.reporting import (
     rotation_curves,
     to_png,
 )
-from intriguing.units.basis_test import false_discovery_rates
+from intriguing.statistics import false_discovery_rates
 from intriguing.units.unit_analysis import MEASURES, UnitSettings
 
 SIGNIFICANT = 0.05  # the share of false discoveries that is accepted
@@ -130,7 +130,7 @@ def unit_tests(analyses: Sequence[UnitMeanings]) -> list[UnitTest]:
         for measure, test in layer["tests"].items()
     ]
     tails = np.array([[row[-1]["tail_more"], row[-1]["tail_less"]] for row in rows], np.float32)
-    q_values = false_discovery_rates(tails.ravel()).numpy().reshape(tails.shape)
+    q_values = false_discovery_rates(tails)
     return [UnitTest(*row, _verdict(row[-1], *q)) for row, q in zip(rows, q_values, strict=True)]
 
 

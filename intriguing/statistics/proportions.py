@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
-Z_95_PERCENT = 1.959963984540054  # the standard normal lies within +-z with probability 0.95
-
 
 class Proportion(NamedTuple):
-    """A number of events among a number of trials, with the interval in which the true rate plausibly lies.
+    """A number of events among a number of trials, with a 95 % confidence interval of the true rate.
 
-    The interval is Wilson's: unlike `rate +- z * stderr` it stays inside [0, 1] and keeps a width at 0 and at 1, where most
-    cells of a transfer table are. No trials give NaN, not zero.
+    The interval is Wilson's. Unlike `rate +- z * stderr` it stays inside [0, 1], and its width is positive even at the rates 0
+    and 1, which most cells of a transfer table have. Without trials, the rate and both ends are NaN.
 
     Example:
         >>> errors = Proportion(num_events=74, num_trials=256)
@@ -35,35 +34,27 @@ class Proportion(NamedTuple):
 
     @property
     def lower(self) -> float:
-        """The lower end of the 95 % Wilson interval; exactly 0 at no events."""
-        _check(self)
-        if not self.num_trials:
-            return math.nan
-        # The product of both ends is k**2 / (n * (n + z**2)); to subtract instead would cancel for rare events.
-        return self.num_events**2 / (self.num_trials * _scaled_upper(self))
+        """The lower end of the 95 % Wilson interval; exactly 0 without events, NaN without trials."""
+        return _wilson_interval(self)[0]
 
     @property
     def upper(self) -> float:
-        """The upper end of the 95 % Wilson interval; exactly 1 when every trial was an event."""
-        _check(self)
-        if not self.num_trials:
-            return math.nan
-        if self.num_events == self.num_trials:
-            return 1.0
-        return min(1.0, _scaled_upper(self) / (self.num_trials + Z_95_PERCENT**2))
+        """The upper end of the 95 % Wilson interval; exactly 1 if every trial was an event, NaN without trials."""
+        return _wilson_interval(self)[1]
 
 
 def sign_test(num_first: int, num_second: int) -> float:
     """Returns the two-sided exact p-value of McNemar's test of two classifiers on the same images.
 
-    Images that both get wrong, or both right, tell nothing; of the others, each is a coin toss if the two are equally good.
+    Images that both classifiers get wrong, or both get right, do not enter the test. If the two are equally good, each of the
+    other images is misclassified by either of them with probability 1/2.
 
     Args:
-        num_first: Images that the first alone gets wrong.
-        num_second: Images that the second alone gets wrong.
+        num_first: Images that only the first classifier gets wrong.
+        num_second: Images that only the second classifier gets wrong.
 
     Returns:
-        The probability of a split at least as uneven, 1 if there are no such images.
+        The probability of a split that is at least as uneven; 1 if there are no such images.
 
     Example:
         >>> sign_test(1, 9)
@@ -72,20 +63,25 @@ def sign_test(num_first: int, num_second: int) -> float:
     References:
         McNemar, Note on the sampling error of the difference between correlated proportions, Psychometrika 12, 1947.
     """
+    from scipy import stats  # at the first use: importing it takes most of a second
+
     if min(num_first, num_second) < 0:
         raise ValueError(f"counts of images must not be negative; received {num_first} and {num_second}.")
-    total, ways, one_tail = num_first + num_second, 1, 0
-    for chosen in range(min(num_first, num_second) + 1):
-        one_tail += ways
-        ways = ways * (total - chosen) // (chosen + 1)
-    return min(1.0, 2 * one_tail / 2**total)  # whole numbers until here: nothing is rounded
+    total = num_first + num_second
+    return float(stats.binomtest(num_first, total).pvalue) if total else 1.0
 
 
-def _scaled_upper(proportion: Proportion) -> float:
-    """Returns the larger root of Wilson's quadratic, times `n + z**2`."""
-    num_events, num_trials = proportion
-    variance = num_events * (num_trials - num_events) / num_trials
-    return num_events + Z_95_PERCENT**2 / 2 + Z_95_PERCENT * math.sqrt(variance + Z_95_PERCENT**2 / 4)
+@functools.lru_cache(maxsize=4096)
+def _wilson_interval(proportion: Proportion) -> tuple[float, float]:
+    """Returns both ends. They are cached, because SciPy takes 0.3 ms for each proportion, and a table has hundreds."""
+    from scipy import stats
+
+    _check(proportion)
+    num_events, num_trials = (int(count) for count in proportion)
+    if not num_trials:
+        return math.nan, math.nan
+    interval = stats.binomtest(num_events, num_trials).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _check(proportion: Proportion) -> None:

@@ -1,7 +1,7 @@
 """What single units respond to, compared with random directions of the same layer."""
 
 from intriguing.units.attributes import Attributes, attributes_from_table, attributes_of_classes, attributes_of_kinds
-from intriguing.units.basis_test import BasisTest, compare_bases, false_discovery_rates
+from intriguing.units.basis_test import BasisTest, compare_bases
 from intriguing.units.coherence import Coherence, Measured, measure_coherence
 from intriguing.units.direction_records import DirectionRecord, Projections, record_directions
 from intriguing.units.directions import fractional_rotations, haar_bases, random_directions
@@ -26,7 +26,6 @@ __all__ = [
     "attributes_of_classes",
     "attributes_of_kinds",
     "compare_bases",
-    "false_discovery_rates",
     "feature_covariance",
     "feature_moments",
     "fractional_rotations",

@@ -98,31 +98,6 @@ def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_coherent: 
     )
 
 
-def false_discovery_rates(p_values: tf.Tensor) -> tf.Tensor:
-    """Adjusts p-values so that of the tests called significant at q, a share of at most q is expected to be false.
-
-    Args:
-        p_values: Float32 `[tests]`, independent or positively dependent.
-
-    Returns:
-        Float32 `[tests]`, never below the p-values.
-
-    Example:
-        >>> false_discovery_rates(tf.constant([0.01, 0.04, 0.5])).numpy().round(2)
-        array([0.03, 0.06, 0.5 ], dtype=float32)
-
-    References:
-        Benjamini and Hochberg, Controlling the false discovery rate, 1995.
-    """
-    p_values = tf.convert_to_tensor(p_values)
-    number = p_values.shape[0]
-    order = tf.argsort(p_values)
-    scaled = tf.gather(p_values, order) * number / tf.range(1.0, number + 1.0)
-    # The least of its own value and those of all larger p-values.
-    least = tf.reverse(tf.scan(tf.minimum, tf.reverse(scaled, [0])), [0])
-    return tf.scatter_nd(order[:, tf.newaxis], tf.minimum(least, 1.0), [number])
-
-
 def _rank_p_value(beyond: tf.Tensor) -> tf.Tensor:
     return (1.0 + tf.math.count_nonzero(beyond, dtype=tf.float32)) / (1.0 + beyond.shape[0])
 

@@ -30,7 +30,8 @@ def haar_bases(num_bases: int, num_features: int, *, seed: int) -> tf.Tensor:
     """Draws orthonormal bases, all equally likely: from the Haar measure of the orthogonal group.
 
     The Q of a QR factorization of a Gaussian matrix is Haar only if the factorization is made unique, with a positive diagonal
-    of R; libraries return other signs.
+    of R; libraries return other signs. `scipy.stats.ortho_group` is not used: it takes four to five times as long for 100 bases
+    of 100 or 400 features, and its bases differ from those of recorded results.
 
     Args:
         num_bases: How many.

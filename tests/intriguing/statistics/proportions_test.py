@@ -1,26 +1,30 @@
-"""Claims about proportions and their Wilson intervals."""
+"""Proportions with their Wilson intervals, and the sign test."""
 
 import math
+from fractions import Fraction
 
 import pytest
+from scipy import stats
 
-from intriguing.statistics.proportions import Z_95_PERCENT, Proportion, sign_test
-
-scipy_stats = pytest.importorskip("scipy.stats")
+from intriguing.statistics.proportions import Proportion, sign_test
 
 RTOL_ROUNDING = 1e-12  # both sides evaluate one closed form in float64
+Z_95_PERCENT = 1.959963984540054  # the standard normal lies within +-z with probability 0.95
 
 
 @pytest.mark.parametrize(
     ("num_events", "num_trials"),
     [(0, 1), (1, 1), (0, 256), (1, 256), (74, 256), (255, 256), (256, 256), (3, 10_000), (5, 10**9)],
 )
-def test_agrees_with_scipy(num_events, num_trials):
-    expected = scipy_stats.binomtest(num_events, num_trials).proportion_ci(confidence_level=0.95, method="wilson")
+def test_agrees_with_scipy_and_with_the_closed_form(num_events, num_trials):
     proportion = Proportion(num_events, num_trials)
-    atol_cancellation = 1e-15 if num_trials < 10**6 else 1e-12  # SciPy subtracts where we divide
-    assert proportion.lower == pytest.approx(expected.low, rel=RTOL_ROUNDING, abs=atol_cancellation)
-    assert proportion.upper == pytest.approx(expected.high, rel=RTOL_ROUNDING, abs=atol_cancellation)
+    expected = stats.binomtest(num_events, num_trials).proportion_ci(confidence_level=0.95, method="wilson")
+    assert (proportion.lower, proportion.upper) == (expected.low, expected.high)
+    variance = num_events * (num_trials - num_events) / num_trials
+    root = num_events + Z_95_PERCENT**2 / 2 + Z_95_PERCENT * math.sqrt(variance + Z_95_PERCENT**2 / 4)
+    atol_cancellation = 1e-15 if num_trials < 10**6 else 1e-12  # SciPy subtracts where this formula divides
+    assert proportion.lower == pytest.approx(num_events**2 / (num_trials * root), rel=RTOL_ROUNDING, abs=atol_cancellation)
+    assert proportion.upper == pytest.approx(root / (num_trials + Z_95_PERCENT**2), rel=RTOL_ROUNDING, abs=atol_cancellation)
 
 
 def test_agrees_with_the_published_example():
@@ -45,7 +49,7 @@ def test_both_ends_solve_the_quadratic_of_wilson():
         assert distance == pytest.approx(Z_95_PERCENT, rel=RTOL_ROUNDING)
 
 
-def test_mirrors_when_events_and_failures_change_places():
+def test_the_interval_is_mirrored_if_events_and_failures_are_exchanged():
     proportion, mirrored = Proportion(30, 256), Proportion(226, 256)
     assert proportion.lower == pytest.approx(1 - mirrored.upper, rel=RTOL_ROUNDING)
     assert proportion.upper == pytest.approx(1 - mirrored.lower, rel=RTOL_ROUNDING)
@@ -58,7 +62,7 @@ def test_encloses_the_rate_and_stays_between_zero_and_one():
             assert 0 <= proportion.lower <= proportion.rate <= proportion.upper <= 1
 
 
-def test_knows_nothing_without_trials():
+def test_everything_is_nan_without_trials():
     proportion = Proportion(0, 0)
     assert math.isnan(proportion.rate) and math.isnan(proportion.lower) and math.isnan(proportion.upper)
 
@@ -67,6 +71,8 @@ def test_knows_nothing_without_trials():
 def test_refuses_more_events_than_trials(num_events, num_trials):
     with pytest.raises(ValueError, match="between 0 and num_trials; received"):
         _ = Proportion(num_events, num_trials).rate
+    with pytest.raises(ValueError, match="between 0 and num_trials; received"):
+        _ = Proportion(num_events, num_trials).lower
 
 
 @pytest.mark.parametrize(
@@ -74,8 +80,9 @@ def test_refuses_more_events_than_trials(num_events, num_trials):
 )
 def test_the_sign_test_is_a_binomial_test_of_one_half(num_first, num_second):
     total = num_first + num_second
-    expected = scipy_stats.binomtest(num_first, total, 0.5).pvalue if total else 1.0
-    assert sign_test(num_first, num_second) == pytest.approx(expected, rel=1e-9)  # SciPy adds up rounded terms
+    one_tail = sum(math.comb(total, chosen) for chosen in range(min(num_first, num_second) + 1))
+    expected = float(min(Fraction(1), Fraction(2 * one_tail, 2**total)))
+    assert sign_test(num_first, num_second) == pytest.approx(expected, rel=1e-9)  # SciPy rounds; this sum is exact
 
 
 def test_the_sign_test_agrees_with_counting_by_hand():

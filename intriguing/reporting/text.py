@@ -1,10 +1,16 @@
-"""Tables as aligned text for a terminal."""
+"""Tables as aligned text for a terminal.
+
+`rich.table` does not lay them out: in a table that is too wide it breaks numbers over several lines, where this module
+continues the table below, and it strips the spaces that put digits above digits. `rich.cells` measures the width of a text.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from rich.cells import cell_len
 
 from intriguing.reporting.tables import Mean, Table, format_cell, format_published, one_line
 from intriguing.statistics.estimates import Estimate
@@ -14,14 +20,15 @@ _CELL_WIDTH, _HEADER_WIDTH = 34, 10
 
 
 def to_text(table: Table, *, width: int = 110) -> str:
-    """Lays the table out for a terminal: aligned columns, rates in percent, the paper's numbers in brackets beneath.
+    """Formats the table for a terminal: aligned columns, rates in percent, the paper's numbers in brackets beneath.
 
-    Nothing is cut off: long names break over several lines, and a table that is too wide continues below itself with the row
-    names repeated. Intervals and counts are left to the files, and a last line says so.
+    The text is complete: long names are broken into several lines, and a table that is wider than `width` is split into groups
+    of columns, one below the other, each of which begins with the first column. Intervals and counts are not shown; a last line
+    names the files that hold them.
 
     Args:
-        table: What to show.
-        width: Characters per line.
+        table: The table.
+        width: Characters per line; Chinese, Japanese and Korean characters count twice, as terminals show them.
 
     Example:
         >>> rows = ({"Model": "A", "Test error": 0.25},)
@@ -42,14 +49,15 @@ class _TextColumn(NamedTuple):
 
     def lines(self, block: Sequence[str], height: int) -> list[str]:
         padded = [*block, *[""] * (height - len(block))]
-        return [line.rjust(self.width) if self.numeric else line.ljust(self.width) for line in padded]
+        spaces = [" " * (self.width - cell_len(line)) for line in padded]
+        return [space + line if self.numeric else line + space for line, space in zip(padded, spaces, strict=True)]
 
 
 def _text_column(table: Table, column: str) -> _TextColumn:
     cells = [_text_cell(table, index, column) for index in range(len(table.rows))]
-    widest = max((len(line) for lines in cells for line in lines), default=0)
+    widest = max((cell_len(line) for lines in cells for line in lines), default=0)
     header = _folded(column, max(widest, _HEADER_WIDTH))
-    return _TextColumn(header, cells, table.is_numeric(column), max(widest, *(len(line) for line in header)))
+    return _TextColumn(header, cells, table.is_numeric(column), max(widest, *(cell_len(line) for line in header)))
 
 
 def _text_cell(table: Table, index: int, column: str) -> list[str]:
@@ -71,7 +79,7 @@ def _folded(text: str, width: int) -> list[str]:
 def _filled(pieces: Iterable[str], width: int) -> list[str]:
     lines = [""]
     for piece in pieces:
-        if lines[-1] and len((lines[-1] + piece).rstrip()) > width:
+        if lines[-1] and cell_len((lines[-1] + piece).rstrip()) > width:
             lines.append("")
         lines[-1] += piece
     return [line.rstrip() for line in lines]

@@ -1,8 +1,9 @@
-"""Claims about tables in a terminal: aligned, uncut, the paper beside us."""
+"""Tables in a terminal are aligned and complete, and show the numbers of the paper below those of this library."""
 
 import math
 
 import numpy as np
+from rich.cells import cell_len
 
 from intriguing.reporting.published import published_rows
 from intriguing.reporting.tables import Mean, Table
@@ -45,12 +46,12 @@ def test_text_shows_the_paper_in_brackets():
     assert "[87.1 %]" in text and "[0.062]" in text and "In brackets: the paper." in text
 
 
-def test_text_says_where_the_rest_is():
+def test_text_names_the_files_with_intervals_and_counts():
     assert "table_1.csv" in to_text(_table())
     assert "csv" not in to_text(_one_cell("no numbers"))
 
 
-def test_text_continues_below_when_too_wide():
+def test_a_wide_table_is_split_into_groups_of_columns():
     models = tuple(f"FC{index}00-{index}00-10" for index in range(1, 21))
     text = to_text(_transfer_table(models), width=100)
     assert max(map(len, text.splitlines())) <= 100
@@ -65,6 +66,13 @@ def test_text_aligns_digits_under_digits():
     assert ours.index(" %") == paper.index(" %")
 
 
+def test_characters_of_double_width_are_aligned():
+    rows = ({"Name": "\N{CJK UNIFIED IDEOGRAPH-732B}", "Error": 0.5}, {"Name": "dog", "Error": 0.25})
+    lines = to_text(Table(name="t", title="T", columns=("Name", "Error"), rows=rows)).splitlines()
+    cat, dog = (next(line for line in lines if number in line) for number in ("0.5000", "0.2500"))
+    assert cell_len(cat) == len(dog) == len(cat) + 1
+
+
 def test_text_holds_no_control_characters():
     assert "\x1b" not in to_text(_one_cell("\x1b[31mred\x1b[0m"))
 
@@ -74,11 +82,11 @@ def test_numpy_numbers_are_numbers():
     assert "0.5000" in to_text(_one_cell(np.float32(0.5))) and "\N{EN DASH}" in to_text(_one_cell(np.float32("nan")))
 
 
-def test_infinity_is_said():
+def test_infinity_is_written_as_inf():
     assert "inf" in to_text(_one_cell(math.inf))
 
 
-def test_no_trials_are_no_rate():
+def test_a_proportion_without_trials_is_written_as_a_dash():
     assert "\N{EN DASH}" in to_text(_one_cell(Proportion(0, 0)))
 
 

@@ -131,6 +131,40 @@ def test_only_lbfgs_imports_tensorflow_probability() -> None:
     assert _importers("tensorflow_probability") == {"intriguing/optimize/lbfgs.py"}
 
 
+_PRIVATE_NAMES = re.compile(r"_(flatten_layers|run_through_graph|keras_history|inbound_nodes|physical_devices|initialized)")
+_READERS_OF_PRIVATE_NAMES = {
+    "intriguing/distribution/tensorflow_internals.py", "intriguing/models/keras_internals.py",
+    "intriguing/models/layer_graph.py", "intriguing/models/layer_paths.py", "intriguing/models/preprocessing.py",
+    "intriguing/models/pretrained.py",
+}  # fmt: skip
+
+
+def _reads_private_names(tree: ast.AST) -> bool:
+    """Returns whether code reads a private attribute of Keras or TensorFlow, or imports a private module of them."""
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    modules = [name for name in _imports(tree) if name.startswith(("tensorflow.python", "keras.src"))]
+    return bool(modules) or any(_PRIVATE_NAMES.fullmatch(attribute) for attribute in attributes)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "model._flatten_layers()",
+        "def f(t):\n    return t._keras_history",
+        "import keras.src.ops",
+        "from tensorflow.python.eager import x",
+    ],
+)
+def test_the_search_for_private_names_finds_one(source: str) -> None:
+    assert _reads_private_names(ast.parse(source))
+
+
+def test_few_files_read_private_names_of_keras_and_tensorflow() -> None:
+    """A name that Keras or TensorFlow moves fails the tests of these files, and no others."""
+    found = {_where(path) for path in _sources(*ROOMS) if _reads_private_names(_tree(path))}
+    assert found <= _READERS_OF_PRIVATE_NAMES
+
+
 def test_reporting_knows_arrays_and_not_tensors() -> None:
     assert {where for where in _importers("tensorflow") | _importers("keras") if "/reporting/" in where} == set()
 

@@ -17,6 +17,7 @@ from intriguing.distribution import compilation_cache
 from intriguing.distribution.compilation_cache import enable_cache as enable_cache
 from intriguing.distribution.stable_names import with_stable_names
 from intriguing.distribution.strategy import computes_on_cpu
+from intriguing.distribution.tensorflow_internals import gradients_are_recorded
 
 _SHARE_OF_MAPPINGS = 0.8  # a search takes a thousand of 65,530; other programs of the process need some as well
 _MAX_BYTES_AHEAD = 2**27  # of the zeros with which a program is called
@@ -142,15 +143,6 @@ def _call_with_zeros(program: Program, specifications: list[tf.TensorSpec]) -> N
     """Compiles a program. Errors are ignored here: the same error is raised where the program is called."""
     with contextlib.suppress(tf.errors.OpError):
         program(*(tf.zeros(specification.shape, specification.dtype) for specification in specifications))
-
-
-def gradients_are_recorded() -> bool:
-    """Returns whether the call is inside a `tf.GradientTape`, which has no public question for it."""
-    try:
-        from tensorflow.python.eager.record import could_possibly_record
-    except ImportError:
-        return False
-    return bool(could_possibly_record())
 
 
 def signature_of(value: Any, tensors: list[tf.Tensor]) -> Hashable:

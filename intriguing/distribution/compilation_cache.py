@@ -22,6 +22,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from intriguing.distribution.tensorflow_internals import tensorflow_has_started
+
 ENVIRONMENT_VARIABLE = "INTRIGUING_XLA_CACHE"
 MAX_BYTES = 2**30  # on disk, for all versions and processors together
 _FORMAT = 1  # raise it when programs of an earlier format must not be loaded
@@ -75,7 +77,7 @@ def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None
     root = _root(directory)
     if root is None or not _flags_can_be_set():
         return None
-    if _OUR_FLAGS not in os.environ.get("TF_XLA_FLAGS", "") and _tensorflow_has_started():
+    if _OUR_FLAGS not in os.environ.get("TF_XLA_FLAGS", "") and tensorflow_has_started():
         _warn_once(
             "Compiled programs are not kept, because TensorFlow has already read its flags. Call enable_cache() right after "
             "the imports, before anything is computed and before devices are listed."
@@ -143,17 +145,6 @@ def _flags_can_be_set() -> bool:
     """False if the user has chosen a folder himself, or keeps his flags in a file."""
     flags = os.environ.get("TF_XLA_FLAGS", "").strip()
     return _OUR_FLAGS in flags or (_XLA_FLAG not in flags and flags[:1] in ("", "-"))
-
-
-def _tensorflow_has_started() -> bool:
-    """Returns whether it has looked at its devices, when it also reads its flags. There is no public question for it."""
-    try:
-        from tensorflow.python.eager.context import context_safe
-
-        context = context_safe()
-        return context is not None and (context._initialized or context._physical_devices is not None)
-    except (ImportError, AttributeError):
-        return False
 
 
 def _set_flags() -> None:

@@ -17,12 +17,12 @@ from intriguing.distribution import compilation_cache
 from intriguing.distribution.compilation import (
     Program,
     StableGraph,
-    gradients_are_recorded,
     import_program,
     mappings_are_left,
     signature_of,
     trace_with_stable_names,
 )
+from intriguing.distribution.tensorflow_internals import gradients_are_recorded
 
 _PACKAGES = ("keras", "tensorflow-probability", "tf-keras", "numpy")  # whose code a trace may contain, beside TensorFlow's
 

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from intriguing.models.keras_internals import all_layers
+
 _SQUARINGS = 2  # of the Gram matrix: n equal singular values are bounded by n**(1 / 16) of them; each takes a tenth of a step
 _UNIT = 2.0**-24  # the relative rounding of one operation in single precision
 _OUTWARD = 1.0 + 2.0**-20  # for the few roundings of scalars
@@ -85,7 +87,7 @@ def spectral_penalties(model: keras.Model, factor: float) -> SpectralPenalties:
     """
     if not factor:
         return lambda trainable: []
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, _PENALIZED)]
+    layers = [layer for layer in all_layers(model) if isinstance(layer, _PENALIZED)]
     strides = {id(layer.kernel): getattr(layer, "strides", 1) for layer in layers}
     if not any(id(variable) in strides for variable in model.trainable_variables):
         raise ValueError(

@@ -322,7 +322,7 @@ def test_flags_of_the_user_are_respected(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("TF_XLA_FLAGS", flags)
         assert enable_cache(tmp_path) is None
         assert os.environ["TF_XLA_FLAGS"] == flags
-    monkeypatch.setattr(compilation_cache, "_tensorflow_has_started", lambda: False)
+    monkeypatch.setattr(compilation_cache, "tensorflow_has_started", lambda: False)
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug=false")
     assert enable_cache(tmp_path) is not None
     assert os.environ["TF_XLA_FLAGS"].startswith("--tf_xla_clustering_debug=false --tf_xla_persistent_cache_directory=ram://")

@@ -14,7 +14,7 @@ from intriguing.attack import objective, own_evaluation
 from intriguing.attack.gradient_free import COST, far_starts
 from intriguing.attack.presets import DistortionSearch, checked_search, default_search
 from intriguing.attack.results import DistortionResults, FoundImages, SearchStatus
-from intriguing.attack.search_program import SearchRows, bytes_per_row, compiled_search
+from intriguing.attack.search_program import SearchInputs, SearchRows, bytes_per_row, compiled_search
 from intriguing.distortion import distortion
 from intriguing.distribution.map_rows import run_on_rows, sizes_of_batches
 from intriguing.distribution.strategy import num_replicas
@@ -24,6 +24,7 @@ from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_starts
 
 _LOWEST_LOGIT = -1e30  # lower ones become infinite when they are scaled
+_SEEDS = 2**31  # the seed is an int32 of the compiled program
 _LEAST_FOR_RESTART = 50  # evaluations beside those of the far starts: less would not bring an image nearer
 
 
@@ -38,6 +39,7 @@ def minimize_distortion(
     search: DistortionSearch | str | None = None,
     init: Any = None,
     max_evaluations: int | None = None,
+    seed: int = 0,
 ) -> DistortionResults:
     """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
 
@@ -78,14 +80,18 @@ def minimize_distortion(
         init: As `images`: where the search begins, such as `results.distorted` of another search; clipped to the bounds. The
             images themselves if omitted.
         max_evaluations: Gradient evaluations per image at most. That of the search if omitted.
+        seed: Of all random draws; the same seed gives the same results. "default" and "thorough" restart from noisy copies of
+            an image. All named searches but "training" draw noise for images that were not found; for other images, "fast",
+            "large_images" and "szegedy_lbfgs" draw nothing. The draws do not depend on the batch.
 
     Returns:
         A `DistortionResults`; an image that is not found is reported in `succeeded` and `status`, not raised.
 
     Raises:
-        ValueError: If shapes or classes disagree, a pixel lies outside the bounds, or the classifier returns NaN for all
-            images.
-        TypeError: If a dtype does not fit, the classifier does not compute with TensorFlow, or `search` is no search.
+        ValueError: If shapes or classes disagree, a pixel lies outside the bounds, the classifier returns NaN for all
+            images, or `seed` is not in [0, 2**31).
+        TypeError: If a dtype does not fit, the classifier does not compute with TensorFlow, `search` is no search, or
+            `seed` no integer.
         RuntimeError: If the classifier contradicts the search, because it draws random numbers, or its rows influence each
             other; or if it is called inside a `tf.function` or `strategy.run`.
 
@@ -109,6 +115,7 @@ def minimize_distortion(
         _for_problem, box=box.in_single_precision(), quantization_levels=quantization_levels, max_evaluations=max_evaluations
     )
     for_problem(search or DistortionSearch())  # raises before any work is done
+    seed = _checked_seed(seed)
     images = checked_images(images, box)
     box = box.in_single_precision()
     starts = box.clip(checked_starts(init, images))
@@ -122,10 +129,10 @@ def minimize_distortion(
     accepted = objective.accepted_classes(classes, num_classes, targeted=targets is not None)
     default = default_search(images.shape[1:].num_elements(), subject.architecture.bytes_per_image)
     search = for_problem(search or default)
-    run = functools.partial(_run, subject, search, targets is not None)
+    run = functools.partial(_run, subject, search, targets is not None, seed)
     found = run(SearchRows(images, starts, classes, tf.zeros_like(classes)))
     if search.reserved_evaluations:
-        found = _restarted(found, run, subject, images, classes, accepted, search)
+        found = _restarted(found, run, subject, images, classes, accepted, search, seed)
     return _verified(found, classifier, subject, images, accepted, search)
 
 
@@ -138,6 +145,14 @@ def _for_problem(
             raise TypeError(f"{name} must be an integer; received {value!r}.")
     given: dict[str, Any] = {name: int(value) for name, value in changes.items() if value is not None}
     return dataclasses.replace(search, pixel_box=box, **given)
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed must be an integer; received {seed!r}.")
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"seed must lie in [0, 2**31); received {seed}.")
+    return int(seed)
 
 
 class _Subject(NamedTuple):
@@ -210,13 +225,14 @@ def _words_about_probabilities(architecture: Architecture) -> str:
     )
 
 
-def _run(subject: _Subject, search: DistortionSearch, targeted: bool, rows: SearchRows) -> FoundImages:
+def _run(subject: _Subject, search: DistortionSearch, targeted: bool, seed: int, rows: SearchRows) -> FoundImages:
     architecture = subject.architecture
     jit_compile = architecture.jit_compile
     program = compiled_search(architecture, search, targeted, jit_compile)
     size = rows.images.shape[1:].num_elements()
     return run_on_rows(
-        program, subject.weights, rows, bytes_per_row=bytes_per_row(architecture, size, search),
+        program, SearchInputs(subject.weights, tf.constant(seed)), rows,
+        bytes_per_row=bytes_per_row(architecture, size, search),
         sizes=sizes_of_batches(jit_compile, skips_idle_rows=search.boundary_search is not None),
         idle=lambda rows: rows._replace(spent=tf.fill(rows.spent.shape, search.max_evaluations)),
     )  # fmt: skip
@@ -230,6 +246,7 @@ def _restarted(
     classes: tf.Tensor,
     accepted: tf.Tensor,
     search: DistortionSearch,
+    seed: int,
 ) -> FoundImages:
     """Searches missed images again, from images of the wanted class that need no gradient to be found."""
     hopeless = (found.status == int(SearchStatus.CONSTANT_LOGITS)) | (found.status == int(SearchStatus.NOT_FINITE))
@@ -246,6 +263,7 @@ def _restarted(
         missed=missed,
         pixel_box=search.pixel_box,
         quantization_levels=search.quantization_levels,
+        seed=seed,
     )
     spent = found.num_evaluations + tf.where(missed, COST, 0)
     again = missed & far.found

@@ -123,7 +123,9 @@ class BoundaryMethod:
         """Returns the nearest point of the boundary search, or of the descent if there is one and it was nearer."""
         num_rivals = self.goal.num_classes - 1 if self.goal.targeted else 1
         run = functools.partial(self._run, jit_compile=self.jit_compile)
-        search_on = functools.partial(run, search_boundary, settings=self.boundary_search, num_rivals=num_rivals)
+        search_on = functools.partial(
+            run, search_boundary, settings=self.boundary_search, num_rivals=num_rivals, seed=self.goal.seed
+        )
         if self.search.descent is None:
             return search_on(problem)
         descended = run(descend_smoothly, problem, descent=self.search.descent)

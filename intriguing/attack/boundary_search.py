@@ -57,7 +57,6 @@ class BoundarySearch:
         noise: Standard deviation of the noise of a start, as a share of the width of the pixel box.
         tolerance: A run has converged if the quadratic program predicts a gain of at most this share of the distance.
         num_candidates: With `labels`, the number of classes that are tried, the nearest ones first.
-        seed: Of the noise.
     """
 
     num_starts: int = 12
@@ -71,7 +70,6 @@ class BoundarySearch:
     noise: float = 0.35
     tolerance: float = 2e-4
     num_candidates: int = 2
-    seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_starts", "num_agreeing", "long_steps", "short_steps", "num_rivals", "num_candidates"):
@@ -99,6 +97,7 @@ def search_boundary(
     num_slots: int,
     quantization_levels: int | None = None,
     num_rows: tf.Tensor | None = None,
+    seed: tf.Tensor | int = 0,
     jit_compile: bool = False,
 ) -> BoundaryPoint:
     """Searches, for each row, for the least |r| at which the wanted class beats its rivals.
@@ -114,13 +113,14 @@ def search_boundary(
         quantization_levels: As in `DistortionSearch`: the network is only evaluated, and lengths are only measured, at points
             whose values are levels. The iterates themselves lie between levels, or the search could not leave the first one.
         num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
+        seed: Int32 scalar, of the noise of the starts. A tensor, so that one compiled program serves all seeds.
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
         A `BoundaryPoint`, exactly inside the box; `length` is infinite unless the wanted class won at `position`.
     """
     searcher = _Searcher(network, pixel_box, settings, min(settings.num_rivals, num_rivals), quantization_levels)
-    noise = _noise_of_starts(settings, pixel_box, problem.clean.shape[1])
+    noise = _noise_of_starts(settings, pixel_box, problem.clean.shape[1], seed)
     return run_in_slots(
         problem, shared=(weights, noise), begin=searcher.begin, step=searcher.step, result=searcher.result, num_slots=num_slots,
         num_rows=num_rows, jit_compile=jit_compile,
@@ -333,11 +333,11 @@ class _Searcher:
         return falling_along_a_cosine(_FIRST_SHARE, _LAST_SHARE, progress)
 
 
-def _noise_of_starts(settings: BoundarySearch, pixel_box: PixelBox, num_pixels: int) -> tf.Tensor:
+def _noise_of_starts(settings: BoundarySearch, pixel_box: PixelBox, num_pixels: int, seed: tf.Tensor | int) -> tf.Tensor:
     """Returns `[starts + 1, n]`: the same noise for every image, so that an image does not depend on its batch."""
     width = pixel_box.upper - pixel_box.lower
     scale = settings.noise * (width if isfinite(width) else 1.0)
-    return scale * tf.random.stateless_normal([settings.num_starts + 1, num_pixels], [settings.seed, 0], alg="philox")
+    return scale * tf.random.stateless_normal([settings.num_starts + 1, num_pixels], [seed, 0], alg="philox")
 
 
 def _lengths(*vectors: tf.Tensor) -> list[tf.Tensor]:

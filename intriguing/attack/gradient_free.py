@@ -43,6 +43,7 @@ def far_starts(
     missed: tf.Tensor,
     pixel_box: PixelBox,
     quantization_levels: int | None = None,
+    seed: int = 0,
 ) -> FarStart:
     """Finds, for each missed image, a near point of an accepted class, with forward passes and plain gradient steps.
 
@@ -57,6 +58,7 @@ def far_starts(
         missed: Bool `[batch]`, the images in question; for the others nothing is computed.
         pixel_box: The bounds of every pixel, finite.
         quantization_levels: As in `DistortionSearch`: the starts are images of levels.
+        seed: Of the noise.
 
     Returns:
         A `FarStart` for the whole batch; `found` is False for what was not missed.
@@ -75,7 +77,7 @@ def far_starts(
         return margin(weights, legal(points), accepted)
 
     step = functools.partial(_compiled_step(architecture, tuple(shape)), weights)
-    ends = [*_neighbors(of, flat, clean, wanted), *_made_up(clean, pixel_box), _climbed(step, clean, wanted, pixel_box)]
+    ends = [*_neighbors(of, flat, clean, wanted), *_made_up(clean, pixel_box, seed), _climbed(step, clean, wanted, pixel_box)]
     best = FarStart(clean, tf.zeros([size], tf.bool))
     distance = tf.fill([size], float("inf"))
     for end in ends:
@@ -137,13 +139,13 @@ def _neighbors(of: Any, flat: tf.Tensor, clean: tf.Tensor, accepted: tf.Tensor) 
     return [tf.gather(flat, nearest[:, place]) for place in range(number)]
 
 
-def _made_up(clean: tf.Tensor, pixel_box: PixelBox) -> list[tf.Tensor]:
+def _made_up(clean: tf.Tensor, pixel_box: PixelBox, seed: int) -> list[tf.Tensor]:
     """Returns images that no data set is needed for: constant, negative, and noise."""
     lower, upper = pixel_box
     constant = [tf.fill(clean.shape, value) for value in (lower, 0.5 * (lower + upper), upper)]
     noise = [
-        tf.repeat(tf.random.stateless_uniform([1, clean.shape[1]], [seed, 1], lower, upper), clean.shape[0], axis=0)
-        for seed in range(_NUM_NOISES)
+        tf.repeat(tf.random.stateless_uniform([1, clean.shape[1]], seed_of_image, lower, upper), clean.shape[0], axis=0)
+        for seed_of_image in tf.constant([[number, 1 + seed] for number in range(_NUM_NOISES)], tf.int64)
     ]
     return [*constant, lower + upper - clean, *noise]
 

@@ -26,6 +26,7 @@ class Goal:
     scale: objective.LogitScale  # of the logits that are searched
     scale_of_c: objective.LogitScale  # of the logits whose cross-entropy c weighs
     rounding: float
+    seed: tf.Tensor  # int32 scalar, of the random draws
 
     @property
     def logits(self) -> objective.FlatLogits:

@@ -31,6 +31,13 @@ class SearchRows(NamedTuple):
     spent: tf.Tensor  # [batch] int32, evaluations that were spent before
 
 
+class SearchInputs(NamedTuple):
+    """What a search is given for all images together."""
+
+    weights: list[tf.Tensor]  # of the network
+    seed: tf.Tensor  # int32 scalar, of the random draws
+
+
 def bytes_per_row(architecture: Architecture, size: int, search: DistortionSearch) -> int:
     """Estimates the bytes that an image takes, without those that `num_slots` counts.
 
@@ -48,10 +55,10 @@ def _bytes_of_search(architecture: Architecture, size: int, boundary_search: Bou
 
 @functools.lru_cache(maxsize=32)
 def compiled_search(architecture: Architecture, search: DistortionSearch, targeted: bool, jit_compile: bool) -> Any:
-    """Returns the program, from weights and `SearchRows` to `FoundImages`; compiled once for each batch shape."""
+    """Returns the program, from `SearchInputs` and `SearchRows` to `FoundImages`; compiled once for each batch shape."""
     program = functools.partial(_search_rows, architecture, search, targeted, jit_compile)
 
-    def key(weights: list[tf.Tensor], rows: SearchRows) -> str:
+    def key(inputs: SearchInputs, rows: SearchRows) -> str:
         slots = _slots(architecture, rows.images, search)
         return f"{architecture.identity} {search} {targeted} {jit_compile} {slots}"
 
@@ -70,7 +77,7 @@ def _search_rows(
     search: DistortionSearch,
     targeted: bool,
     jit_compile: bool,
-    weights: list[tf.Tensor],
+    inputs: SearchInputs,
     rows: SearchRows,
 ) -> FoundImages:
     batch, image_shape = rows.images.shape[0], rows.images.shape[1:]
@@ -88,12 +95,13 @@ def _search_rows(
         return tf.nest.map_structure(tf.stop_gradient, (by_gaps, against_tiny))
 
     at_clean = objective.evaluate_loss(
-        network(weights), clean, lambda logits: objective.loss(scales(logits)[0].apply(logits), accepted)
+        network(inputs.weights), clean, lambda logits: objective.loss(scales(logits)[0].apply(logits), accepted)
     )
     scale, scale_of_c = scales(at_clean.logits)
     goal = Goal(
-        network=network, weights=weights, clean=clean, classes=rows.classes, targeted=targeted,
+        network=network, weights=inputs.weights, clean=clean, classes=rows.classes, targeted=targeted,
         num_classes=architecture.num_classes, scale=scale, scale_of_c=scale_of_c, rounding=architecture.rounding,
+        seed=inputs.seed,
     )  # fmt: skip
     slots = _slots(architecture, rows.images, search)
     found = _search(goal, at_clean, tf.reshape(rows.starts, [batch, -1]), rows.spent, search, slots, jit_compile)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from intriguing.models.loading import load_model_file
+from intriguing.models.loading import load_model
 
 MANIFEST = "manifest.json"
 
@@ -109,7 +109,7 @@ class TrainedModel(Artifact):
 
     def load(self) -> keras.Model:
         """Loads the network in Keras's safe mode."""
-        return load_model_file(self.uri / "model.keras")
+        return load_model(self.uri / "model.keras")
 
     def training(self) -> dict[str, Any]:
         """Returns what training.json says."""

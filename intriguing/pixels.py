@@ -64,7 +64,7 @@ class PixelBox(NamedTuple):
                 f"{name} must lie within bounds ({_digits(self.lower)}, {_digits(self.upper)}); received values from "
                 f"{_digits(lowest)} to {_digits(highest)}. If the network takes such values, pass "
                 f"bounds=({_digits(enough[0])}, {_digits(enough[1])}); otherwise rescale the images, or put the network's "
-                "preprocessing in front of it with intriguing.models.on_pixels."
+                "preprocessing in front of it with intriguing.models.with_preprocessing."
             )
 
     def in_single_precision(self) -> PixelBox:

@@ -1,4 +1,4 @@
-"""The flags of the scripts that work on networks which were trained elsewhere: their weights, and what they make of pixels."""
+"""The flags of the scripts that work on networks which were trained elsewhere: their weights, and their preprocessing."""
 
 from __future__ import annotations
 
@@ -121,14 +121,16 @@ def importer(workdir: Path, model: str, name: str | None = None) -> ModelImporte
 
 
 def _scaling() -> dict[str, object]:
-    told = [flag.name for flag in (_SCALE, _OFFSET) if flag.value is not None] + (
+    given = [flag.name for flag in (_SCALE, _OFFSET) if flag.value is not None] + (
         ["channel_order"] if _ORDER.value != "RGB" else []
     )
     if _PREPROCESS_INPUT.value is not None:
-        if told:
-            raise ValueError(f"--preprocess_input says it all; received --{told[0]} as well. Leave one of them out.")
+        if given:
+            raise ValueError(
+                f"--preprocess_input excludes the flags of a scaling; received --{given[0]} as well. Leave one of them out."
+            )
         return dataclasses.asdict(scaling_of(_PREPROCESS_INPUT.value))
-    if not told:
+    if not given:
         return {}
     scaling = PixelScaling(scale=_numbers(_SCALE, "1"), offset=_numbers(_OFFSET, "0"), channel_order=_ORDER.value)
     return dataclasses.asdict(scaling)

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 
 from components.contract import Artifacts, Executor, Parameters
-from intriguing.models.loading import FORMATS, NOT_FORMATS, application, application_names, check_model_file, load_model_file
+from intriguing.models.loading import FORMATS, NOT_FORMATS, application_names, build_application, check_model_file, load_model
 from intriguing.models.networks import zoo
 from intriguing.models.networks.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION
 from intriguing.models.networks.squeezenet import SQUEEZENET_IN_TORCHVISION
-from intriguing.models.preprocessing import PixelScaling, on_pixels
+from intriguing.models.preprocessing import PixelScaling, with_scaling
 from intriguing.models.pretrained import load_arrays, load_state_dict
 from intriguing.names import check_name
 
@@ -22,7 +22,7 @@ APPLICATIONS = "keras.applications."
 IMAGENET, RANDOM = "imagenet", "random"
 _STATE_DICTS = (".pth", ".pt")
 _SUFFIXES = (*FORMATS, *NOT_FORMATS)
-_SIDES, _CHANNELS = 2, 3  # of an image whose channels nobody names
+_SIDES, _CHANNELS = 2, 3  # of an image whose number of channels is not given
 _NAMES_IN_TORCHVISION: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {"AlexNet-OWT": ONE_WEIRD_TRICK_IN_TORCHVISION, "SqueezeNet-torchvision": SQUEEZENET_IN_TORCHVISION}
 )
@@ -34,27 +34,27 @@ class ModelImporterExecutor(Executor):
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes a `TrainedModel`."""
         del input_dict
-        output, told = output_dict["model"][0], exec_properties
-        model, scaling = _brought(told)
-        if told["scaling"]:
-            scaling = scaling_from(told["scaling"])
+        output, parameters = output_dict["model"][0], exec_properties
+        model, scaling = _loaded(parameters)
+        if parameters["scaling"]:
+            scaling = scaling_from(parameters["scaling"])
         if scaling is not None:
-            shape: Any = _image_shape(model, told["image_shape"])  # two numbers for a model without channels
-            model = on_pixels(model, scaling, image_shape=shape, probabilities=told["probabilities"])
+            shape: Any = _image_shape(model, parameters["image_shape"])  # two numbers for a model without channels
+            model = with_scaling(model, scaling, image_shape=shape, probabilities=parameters["probabilities"])
         model = _with_channel_axis(model)
-        _check_class_names(told["class_names"], model)
+        _check_class_names(parameters["class_names"], model)
         model.save(output.uri / "model.keras")
         output.write_json(
             "training.json",
             {
-                "name": told["name"],
-                "model": told["model"],
-                "weights": told["weights"],
+                "name": parameters["name"],
+                "model": parameters["model"],
+                "weights": parameters["weights"],
                 "image_shape": list(model.input_shape[1:]),
                 "num_classes": model.output_shape[-1],
-                "class_names": told["class_names"],
-                "modules": told["modules"],
-                "scaling": told["scaling"],
+                "class_names": parameters["class_names"],
+                "modules": parameters["modules"],
+                "scaling": parameters["scaling"],
                 "losses": [],
                 "converged": None,
             },
@@ -133,26 +133,26 @@ def _check_class_names(names: Sequence[str], model: keras.Model) -> None:
         )
 
 
-def _brought(told: Parameters) -> tuple[keras.Model, PixelScaling | None]:
-    """Returns a model, and what its images went through; None where that is part of it already."""
-    return _source(told["model"])(told)
+def _loaded(parameters: Parameters) -> tuple[keras.Model, PixelScaling | None]:
+    """Returns a model and its preprocessing; None if that is a part of the model."""
+    return _source(parameters["model"])(parameters)
 
 
-def _from_file(told: Parameters) -> tuple[keras.Model, PixelScaling]:
-    return load_model_file(told["model"]), PixelScaling()
+def _from_file(parameters: Parameters) -> tuple[keras.Model, PixelScaling]:
+    return load_model(parameters["model"]), PixelScaling()
 
 
-def _from_applications(told: Parameters) -> tuple[keras.Model, PixelScaling]:
-    keras.utils.set_random_seed(told["seed"])  # Keras takes the seed of random weights from nowhere else
-    weights = None if told["weights"] == RANDOM else told["weights"]
-    return application(told["model"].removeprefix(APPLICATIONS), weights=weights)
+def _from_applications(parameters: Parameters) -> tuple[keras.Model, PixelScaling]:
+    keras.utils.set_random_seed(parameters["seed"])  # Keras takes the seed of random weights from nowhere else
+    weights = None if parameters["weights"] == RANDOM else parameters["weights"]
+    return build_application(parameters["model"].removeprefix(APPLICATIONS), weights=weights)
 
 
-def _from_zoo(told: Parameters) -> tuple[keras.Model, None]:
-    name, weights = told["model"], told["weights"]
-    shape = told["image_shape"]
+def _from_zoo(parameters: Parameters) -> tuple[keras.Model, None]:
+    name, weights = parameters["model"], parameters["weights"]
+    shape = parameters["image_shape"]
     shape = (*shape, _CHANNELS) if len(shape) == _SIDES else shape or None
-    model = zoo.build(name, image_shape=shape, seed=told["seed"])
+    model = zoo.build(name, image_shape=shape, seed=parameters["seed"])
     if weights == IMAGENET:
         raise ValueError(f"no weights of {name} can be downloaded. Pass a file of weights, or random.")
     if weights.endswith(_STATE_DICTS):
@@ -164,5 +164,5 @@ def _from_zoo(told: Parameters) -> tuple[keras.Model, None]:
             )
         load_state_dict(model, weights, names=_NAMES_IN_TORCHVISION[name])
     elif weights != RANDOM:
-        load_arrays(model, weights, channel_order=told["weights_channel_order"])
+        load_arrays(model, weights, channel_order=parameters["weights_channel_order"])
     return model, None

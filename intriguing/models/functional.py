@@ -142,7 +142,7 @@ def split_weights(
     if not callable(classifier):
         raise TypeError(
             f"classifier must be a Keras model or a callable from images to logits; received {classifier!r}. Load a file with "
-            "intriguing.models.load_model_file."
+            "intriguing.models.load_model."
         )
     shape = tuple(int(size) for size in image_shape)
     _build(classifier, shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ import h5py
 import keras
 
 from intriguing.models import legacy_layers
-from intriguing.models.preprocessing import PixelScaling
+from intriguing.models.preprocessing import PixelScaling, PreprocessInput, pixel_scaling, with_scaling
 from intriguing.names import check_name
 
 _HDF5 = (".h5", ".hdf5")
 FORMATS = (".keras", *_HDF5)
-"""How the name of a model file ends."""
+"""The suffixes of model files."""
 
 NOT_FORMATS = (".npz", ".tflite", ".pt", ".pth", ".onnx", ".pb", ".hdf")
-"""How the names of other files end, of networks that Keras does not read."""
+"""The suffixes of files of networks that Keras does not read."""
 
 _MOST_CHARACTERS = 300  # of what Keras reports, in a message
 _IN_PYTHON = "pass the model to the functions of intriguing in Python"
@@ -34,27 +34,49 @@ _WAYS_OUT = {
 }
 
 
-def load_model_file(path: str | os.PathLike[str]) -> keras.Model:
-    """Loads a Keras model without running code that is stored in it.
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    scale: float | Sequence[float] = 1.0,
+    offset: float | Sequence[float] = 0.0,
+    channel_order: str = "RGB",
+    preprocess_input: PreprocessInput | None = None,
+    image_shape: tuple[int, ...] | None = None,
+) -> keras.Model:
+    """Loads a Keras model that takes pixels in [0, 1], without running code that is stored in the file.
 
-    Files in HDF5 that Keras 2 wrote are read as well, where their layers exist in Keras 3.
+    Files in HDF5 that Keras 2 wrote are read as well, if their layers exist in Keras 3.
 
     Args:
         path: A file in Keras's own format, `.keras`, or in the older HDF5, `.h5` or `.hdf5`.
+        scale: As `offset`, `channel_order`, `preprocess_input` and `image_shape`, an argument of `with_preprocessing`: the
+            factor of each pixel before the first layer of the stored model.
+        offset: Added after scaling.
+        channel_order: "BGR" for a stored model that takes blue first.
+        preprocess_input: A preprocessing function of Keras, instead of the three above.
+        image_shape: Shape of one image. Required if there is preprocessing and the stored model leaves its image size open.
 
     Returns:
-        The model, not compiled.
+        The model, not compiled. Without preprocessing and `image_shape` it is the stored model itself.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no model, or if it holds layers that cannot be loaded safely, or that are not known here.
+        ValueError: If it holds no model, or layers that cannot be loaded safely or are unknown; or if the preprocessing does
+            not fit, as in `with_preprocessing`.
+        TypeError: If `scale` or `offset` are no numbers.
 
     Example:
         >>> model.save(folder / "mine.keras")
-        >>> load_model_file(folder / "mine.keras").count_params() == model.count_params()
+        >>> load_model(folder / "mine.keras").count_params() == model.count_params()
         True
+        >>> bytes_model = load_model(folder / "mine.keras", scale=255.0)  # the stored model takes pixels in [0, 255]
     """
-    path = Path(path).expanduser()
+    scaling = pixel_scaling(scale, offset, channel_order, preprocess_input)
+    model = _stored_model(Path(path).expanduser())
+    return model if scaling == PixelScaling() and image_shape is None else with_scaling(model, scaling, image_shape=image_shape)
+
+
+def _stored_model(path: Path) -> keras.Model:
     check_model_file(path)
     try:
         if path.suffix in _HDF5:
@@ -111,18 +133,18 @@ def _about_folder(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    told = str(error)
-    if re.search("safe_mode|[Uu]nsafe|[` ]Lambda[` ]", told):
+    message = str(error)
+    if re.search("safe_mode|[Uu]nsafe|[` ]Lambda[` ]", message):
         return (
             "it holds code, as a Lambda layer does, which is never run from a file. Write that layer as a class with "
             f"@keras.saving.register_keras_serializable, or {_IN_PYTHON}."
         )
-    if re.search("TFOpLambda|SlicingOpLambda", told):
+    if re.search("TFOpLambda|SlicingOpLambda", message):
         return (
             "Keras 2 wrote it, with operations of TensorFlow between its layers, which Keras 3 does not read. Load it in "
             f"Python with tf_keras.models.load_model, and {_IN_PYTHON}, as lambda images: model(images)."
         )
-    unknown = re.search("Could not locate class '([^']+)'|Unknown layer: '?([A-Za-z0-9_>]+)", told)
+    unknown = re.search("Could not locate class '([^']+)'|Unknown layer: '?([A-Za-z0-9_>]+)", message)
     if unknown:
         return (
             f"the layer {(unknown[1] or unknown[2]).split('>')[-1]!r} is not one of Keras. Name the module that registers it, "
@@ -132,10 +154,10 @@ def _reason(error: Exception) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    """Returns the last line of an error's message that tells something: Keras puts configurations before the reason."""
+    """Returns the last informative line of an error's message: Keras puts configurations before the reason."""
     lines = [" ".join(line.split()) for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("[", "<", "List of objects"))]
-    reason = (told or [""])[-1].removeprefix("Exception encountered: ")
+    informative = [line for line in lines if line and not line.startswith(("[", "<", "List of objects"))]
+    reason = (informative or [""])[-1].removeprefix("Exception encountered: ")
     if len(reason) > _MOST_CHARACTERS:
         reason = f"{reason[:_MOST_CHARACTERS]} ..."
     return reason if " " in reason else f"{type(error).__name__}: {reason}".removesuffix(": ")
@@ -153,7 +175,7 @@ def preprocessing_names() -> list[str]:
 
 
 def scaling_of(module: str) -> PixelScaling:
-    """Returns what the `preprocess_input` of a module of `keras.applications` does, such as that of "resnet50".
+    """Returns the scaling of the `preprocess_input` of a module of `keras.applications`, such as "resnet50".
 
     Raises:
         ValueError: If there is no such module, the message offering the nearest name.
@@ -162,25 +184,30 @@ def scaling_of(module: str) -> PixelScaling:
     return PixelScaling.of(getattr(keras.applications, module).preprocess_input)
 
 
-def application(name: str, *, weights: str | None = "imagenet") -> tuple[keras.Model, PixelScaling]:
-    """Builds a network of `keras.applications`, and tells what it makes of colors first.
+def load_application(name: str, *, weights: str | os.PathLike[str] | None = "imagenet") -> keras.Model:
+    """Loads a network of `keras.applications` as a model that takes pixels in [0, 1]; its preprocessing is a part of it.
 
     Args:
-        name: As Keras spells it, such as "MobileNetV2".
+        name: The name in Keras, such as "MobileNetV2".
         weights: "imagenet", which Keras downloads once, or a file of weights for this network; None for random ones.
 
     Returns:
-        The network, from what its `preprocess_input` returns to probabilities, and the scaling that `on_pixels` takes.
+        A model from pixels `[batch, height, width, 3]` in [0, 1] to probabilities `[batch, 1000]`, of the image size that is
+        the default in Keras.
 
     Raises:
         ValueError: If there is no such network, the message offering the nearest name, or if the weights do not fit.
         ConnectionError: If the weights cannot be downloaded.
 
     Example:
-        >>> network, preprocessing = application("MobileNetV2", weights=None)
-        >>> on_pixels(network, preprocessing).input_shape
+        >>> load_application("MobileNetV2", weights=None).input_shape
         (None, 224, 224, 3)
     """
+    return with_scaling(*build_application(name, weights=weights))
+
+
+def build_application(name: str, *, weights: str | os.PathLike[str] | None) -> tuple[keras.Model, PixelScaling]:
+    """Returns a network of `keras.applications` without preprocessing, and its preprocessing; as in `load_application`."""
     check_name(name, application_names(), "network of keras.applications")
     constructor: Callable[..., Any] = getattr(keras.applications, name)
     module = constructor.__module__.rsplit(".", 1)[-1]

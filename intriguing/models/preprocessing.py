@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from math import isfinite
 from typing import Any
 
@@ -15,19 +15,22 @@ from intriguing.models.traced_classifier import inference_call
 from intriguing.names import check_name
 
 CHANNEL_ORDERS = ("RGB", "BGR")
-"""Of the colors that a network takes."""
+"""The orders in which a network may take the colors."""
 
 _SMALLEST = 1e-30  # a probability whose logarithm is still a number
 _AGREEMENT = 1e-4  # of the largest output, between two programs that compute the same
-_PROBES = 255.0  # the bytes that a `preprocess_input` is asked about
+_PROBES = 255.0  # the largest value at which a `preprocess_input` is evaluated
+
+PreprocessInput = Callable[[np.ndarray], Any]
+"""From colors `[batch, height, width, 3]` in [0, 255] to the inputs of a network, as in `keras.applications`."""
 
 
 @keras.saving.register_keras_serializable(package="intriguing")
 class ReversedChannels(keras.Layer):
-    """Turns the channels around: from red, green, blue to blue, green, red."""
+    """Reverses the order of the channels: from red, green, blue to blue, green, red."""
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
-        """Returns the inputs, the last axis reversed."""
+        """Returns the inputs with the last axis reversed."""
         return keras.ops.flip(inputs, axis=-1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -37,11 +40,11 @@ class ReversedChannels(keras.Layer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelScaling:
-    """What a network makes of pixels in [0, 1] before its first layer: `scale * pixel + offset`, and an order of the colors.
+    """The preprocessing of a network: pixels in [0, 1] become `scale * pixel + offset`, in the channel order of the network.
 
     Attributes:
-        scale: One number, or one each for red, green and blue, not zero.
-        offset: Likewise; added after scaling.
+        scale: One number, or one each for red, green and blue; not zero.
+        offset: As `scale`, but zero is allowed; added after scaling.
         channel_order: "BGR" for a network that takes blue first.
     """
 
@@ -56,58 +59,58 @@ class PixelScaling:
             if not values or not all(isfinite(value) for value in values):
                 raise ValueError(f"{name} must be one finite number, or one for each channel; received {values}.")
         if 0.0 in self.scale:
-            raise ValueError(f"scale must not be zero, or the network would be blind; received {self.scale}.")
+            raise ValueError(f"scale must not be zero, which would make all images equal; received {self.scale}.")
 
     @classmethod
-    def of(cls, preprocess_input: Callable[[np.ndarray], Any]) -> PixelScaling:
-        """Finds out what a function such as `keras.applications.resnet.preprocess_input` does to bytes of colors.
+    def of(cls, preprocess_input: PreprocessInput) -> PixelScaling:
+        """Determines the scaling of a function such as `keras.applications.resnet.preprocess_input`, by calling it.
 
         Args:
-            preprocess_input: From colors `[batch, height, width, 3]` in [0, 255] to what the network takes.
+            preprocess_input: From colors `[batch, height, width, 3]` in [0, 255] to the inputs of the network.
 
         Raises:
-            ValueError: If it does more than to scale each color, shift it and turn their order around.
+            ValueError: If it does more than scale and shift each color, and reverse their order.
 
         Example:
             >>> PixelScaling.of(keras.applications.mobilenet_v2.preprocess_input)
             PixelScaling(scale=(2.0,), offset=(-1.0,), channel_order='RGB')
         """
 
-        def answer(colors: np.ndarray) -> np.ndarray:
+        def output_of(colors: np.ndarray) -> np.ndarray:
             probe = np.array(colors, np.float32)[np.newaxis, np.newaxis, np.newaxis]
             return np.asarray(preprocess_input(probe), np.float64).reshape(-1)
 
-        offset = answer(np.zeros(3))
-        matrix = np.stack([answer(_PROBES * row) - offset for row in np.eye(3)], axis=1)
+        offset = output_of(np.zeros(3))
+        matrix = np.stack([output_of(_PROBES * row) - offset for row in np.eye(3)], axis=1)
         order = "RGB" if np.all(np.diag(matrix)) else "BGR"
         if order == "BGR":
             matrix, offset = matrix[::-1], offset[::-1]
         scaling = cls(scale=_shortest(np.diag(matrix)), offset=_shortest(offset), channel_order=order)
         colors = np.array([0.2, 0.5, 0.9])
         expected = scaling.apply(colors)
-        if not np.allclose(answer(_PROBES * colors), expected, rtol=1e-4, atol=1e-3):
+        if not np.allclose(output_of(_PROBES * colors), expected, rtol=1e-4, atol=1e-3):
             raise ValueError(
-                f"preprocess_input must scale and shift each color; it answers {answer(_PROBES * colors).tolist()} to "
-                f"{(_PROBES * colors).tolist()}, expected {expected.tolist()}. Write a Keras layer that does the same, and "
+                f"preprocess_input must scale and shift each color; it returns {output_of(_PROBES * colors).tolist()} "
+                f"for {(_PROBES * colors).tolist()}, expected {expected.tolist()}. Write a Keras layer that does the same, and "
                 "make it the first of the model."
             )
         return scaling
 
     def apply(self, colors: np.ndarray) -> np.ndarray:
-        """Returns what the network takes for colors `[..., channels]` in [0, 1]."""
+        """Returns the inputs of the network for colors `[..., channels]` in [0, 1]."""
         scaled = np.array(self.scale) * colors + np.array(self.offset)
         return scaled[..., ::-1] if self.channel_order == "BGR" else scaled
 
     def layers(self, taken: Container[str] = ()) -> list[keras.Layer]:
-        """Returns the layers that compute this, an empty list for the identity. Their names are not among `taken`."""
-        found: list[keras.Layer] = []
+        """Returns the layers that compute this, none for the identity. Their names are not among `taken`."""
+        layers: list[keras.Layer] = []
         if self.scale != (1.0,) or self.offset != (0.0,):
-            found.append(
+            layers.append(
                 keras.layers.Rescaling(
                     _number_or_list(self.scale), _number_or_list(self.offset), name=_free_name("pixel_scaling", taken)
                 )
             )
-        return found + ([ReversedChannels(name=_free_name("pixel_order", taken))] if self.channel_order == "BGR" else [])
+        return layers + ([ReversedChannels(name=_free_name("pixel_order", taken))] if self.channel_order == "BGR" else [])
 
 
 def _free_name(name: str, taken: Container[str]) -> str:
@@ -125,43 +128,95 @@ def _number_or_list(values: tuple[float, ...]) -> float | list[float]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def on_pixels(
+def pixel_scaling(
+    scale: float | Sequence[float] = 1.0,
+    offset: float | Sequence[float] = 0.0,
+    channel_order: str = "RGB",
+    preprocess_input: PreprocessInput | None = None,
+) -> PixelScaling:
+    """Returns the scaling that the arguments of `with_preprocessing` describe.
+
+    Raises:
+        TypeError: If `scale` or `offset` are no numbers.
+        ValueError: If they are not finite, `scale` is zero, or both a function and a scaling are given.
+    """
+    scaling = PixelScaling(scale=_numbers(scale, "scale"), offset=_numbers(offset, "offset"), channel_order=channel_order)
+    if preprocess_input is None:
+        return scaling
+    if scaling != PixelScaling():
+        raise ValueError(
+            f"pass either preprocess_input or scale, offset and channel_order; received a function and scale={scale}, "
+            f"offset={offset}, channel_order={channel_order!r}."
+        )
+    return PixelScaling.of(preprocess_input)
+
+
+def _numbers(values: float | Sequence[float], name: str) -> tuple[float, ...]:
+    try:
+        return tuple(np.atleast_1d(np.asarray(values, np.float64)).tolist())
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be one number, or one for each channel; received {values!r}.") from None
+
+
+def with_preprocessing(
     model: keras.Model,
-    scaling: PixelScaling = PixelScaling(),
     *,
+    scale: float | Sequence[float] = 1.0,
+    offset: float | Sequence[float] = 0.0,
+    channel_order: str = "RGB",
+    preprocess_input: PreprocessInput | None = None,
     image_shape: tuple[int, ...] | None = None,
     probabilities: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """Makes any classifier a network of pixels in [0, 1], so that attacks, units and bounds are in the units of its images.
+    """Returns a model that takes pixels in [0, 1]: the preprocessing of a model, followed by the model.
 
-    The layers are copied, with their names and weights, behind those of the scaling. Where copies compute something else, as of
-    a layer with a state that its configuration does not hold, the model itself becomes one layer; so does a subclassed model.
-    The new model is compared with the old one on random images.
+    The new model computes `model(scale * pixels + offset)`. Distortions, gradients, units and bounds are then those of pixels
+    in [0, 1]. The given model is not changed.
 
-    A softmax at the end may stay: whatever needs logits cuts it off. Resizing is no part of it: an image has the size that the
-    network takes before it is attacked.
+    The layers are copied, with their names and weights. Where copies compute other outputs, as for a layer with a state that
+    its configuration does not hold, the model becomes one layer of the new model; so does a subclassed model. The outputs of
+    the new model are compared with those of the old one on random images. A softmax at the end may stay. Images are not
+    resized.
 
     Args:
         model: A Keras model with one input, images `[batch, height, width, channels]`, and one output `[batch, classes]`.
-        scaling: What its images went through in training.
-        image_shape: Shape of one image; needed where the model leaves its size open.
-        probabilities: True if the outputs are probabilities that nobody can tell to be: their logarithm is taken. Not for a
-            model that ends in a softmax of Keras, which is recognized.
+        scale: The factor of each pixel in [0, 1]: one number, or one each for red, green and blue.
+        offset: Added after scaling: one number, or one each for red, green and blue.
+        channel_order: "BGR" for a model that takes blue first; the new model takes red first.
+        preprocess_input: Instead of the three above: a function such as `keras.applications.resnet.preprocess_input`, from
+            colors in [0, 255] to the inputs of the model. It may scale and shift each color, and reverse their order.
+        image_shape: Shape of one image. Required if the model leaves its image size open.
+        probabilities: True if the outputs are probabilities of another function than a softmax of Keras, which is recognized.
+            Their logarithm is then the output.
         name: Of the new model; that of the old one if omitted.
 
     Returns:
         A built functional model from pixels `[batch, *image_shape]` to logits or probabilities `[batch, classes]`.
 
     Raises:
-        ValueError: If the model has more inputs or outputs than one, if its size is open, if it does not take `image_shape`, or
-            if it computes different outputs from the same images.
+        ValueError: If the model has several inputs or outputs, its image size is open, it does not take `image_shape`, it
+            computes different outputs for the same images, or the preprocessing is none that is described here.
+        TypeError: If `scale` or `offset` are no numbers.
 
     Example:
         >>> network = keras.applications.MobileNetV2(weights=None)
-        >>> on_pixels(network, PixelScaling.of(keras.applications.mobilenet_v2.preprocess_input)).input_shape
+        >>> with_preprocessing(network, scale=2.0, offset=-1.0).input_shape
         (None, 224, 224, 3)
     """
+    scaling = pixel_scaling(scale, offset, channel_order, preprocess_input)
+    return with_scaling(model, scaling, image_shape=image_shape, probabilities=probabilities, name=name)
+
+
+def with_scaling(
+    model: keras.Model,
+    scaling: PixelScaling,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    probabilities: bool = False,
+    name: str | None = None,
+) -> keras.Model:
+    """As `with_preprocessing`, for preprocessing that is given as a `PixelScaling`."""
     shape = _checked_shape(model, image_shape)
     _check_channels(scaling, shape)
     taken = {layer.name for layer in model.layers} | {model.name}
@@ -205,23 +260,23 @@ def _agrees(combined: keras.Model, expected: np.ndarray, shape: tuple[int, ...])
 
 
 def _classes_of(combine: Callable[..., Any], model: keras.Model, scaled: keras.KerasTensor) -> keras.KerasTensor | None:
-    """Returns the outputs of the model on scaled images; None where its layers cannot be copied."""
+    """Returns the outputs of the model for scaled images; None if its layers cannot be copied."""
     try:
         outputs = combine(model, scaled)
     except Exception:
         if combine is _nested:
             raise
-        return None  # such as a Lambda layer, whose function cannot be written down
+        return None  # such as a Lambda layer, whose function has no configuration
     if len(outputs.shape) != 2:
         raise ValueError(
-            f"the model {model.name!r} answers {list(outputs.shape)}; expected one vector of classes for each image. Pool or "
+            f"the model {model.name!r} returns {list(outputs.shape)}; expected one vector of classes for each image. Pool or "
             "flatten its outputs."
         )
     return outputs
 
 
 def _nested(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
-    """Calls the model as one layer; a functional one by another model of the same layers, so that it is left as it is."""
+    """Calls the model as one layer; a functional one through another model of the same layers, so that it is not changed."""
     if not getattr(model, "inputs", None):
         return model(images)
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)(images)
@@ -232,7 +287,7 @@ def _checked_shape(model: keras.Model, image_shape: tuple[int, ...] | None) -> t
     if len(inputs) > 1 or len(outputs) > 1:
         raise ValueError(
             f"the model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each. Make a "
-            "keras.Model of the input and the output that count."
+            "keras.Model of one input and one output."
         )
     wanted = tuple(inputs[0].shape[1:]) if inputs else (None, None, None)
     shape = wanted if image_shape is None else tuple(int(size) for size in image_shape)

@@ -56,7 +56,7 @@ def test_check_tells_the_received_range_and_the_remedy():
     words = (
         r"images must lie within bounds \(0.0, 1.0\); received values from -0.42 to 2.64. If the network takes such values, pass "
         r"bounds=\(-0.42, 2.64\); otherwise rescale the images, or put the network's preprocessing in front of it with "
-        "intriguing.models.on_pixels"
+        "intriguing.models.with_preprocessing"
     )
     with pytest.raises(ValueError, match=words):
         PixelBox().check(images([-0.42, 0.5], [1.0, 2.64]))

@@ -108,7 +108,8 @@ def known_names() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if _fences(page.read_text(), "python")], ids=lambda page: str(page.relative_to(REPOSITORY))
 )
-def test_snippets_run(page: Path, known_names: dict[str, Any]) -> None:
+def test_snippets_run(page: Path, known_names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     for snippet in _fences(page.read_text(), "python"):
         exec(compile(snippet, str(page), "exec"), known_names)
     assert isinstance(known_names["model"], keras.Model)

@@ -1,4 +1,4 @@
-"""Whoever brings a model is told what is wrong with it, in words, and no code of a file is run."""
+"""Models load from files and from `keras.applications`; errors say what is wrong, and no code of a file is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from intriguing.models import application, load_model_file
+from intriguing.models import load_application, load_model
 from intriguing.models.loading import application_names
 
 
@@ -27,8 +27,47 @@ def _linear() -> keras.Model:
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_whole_file_is_loaded(tmp_path: Path, suffix: str) -> None:
     model, images = _linear(), np.ones((2, 4, 4, 3), np.float32)
-    loaded = load_model_file(_saved(model, tmp_path / f"model{suffix}"))
+    loaded = load_model(_saved(model, tmp_path / f"model{suffix}"))
     np.testing.assert_array_equal(loaded(images), model(images))
+
+
+def test_a_file_without_preprocessing_is_the_stored_model(tmp_path: Path) -> None:
+    loaded = load_model(_saved(_linear(), tmp_path / "model.keras"))
+    assert [type(layer).__name__ for layer in loaded.layers] == ["InputLayer", "Flatten", "Dense"]
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(255.0, -3.0), ((1.0, 2.0, 3.0), (0.1, 0.2, 0.3))])
+@pytest.mark.parametrize("channel_order", ["RGB", "BGR"])
+def test_preprocessing_is_a_part_of_the_loaded_model(
+    tmp_path: Path, scale: float | tuple[float, ...], offset: float | tuple[float, ...], channel_order: str
+) -> None:
+    model, images = _linear(), np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
+    path = _saved(model, tmp_path / "model.keras")
+    loaded = load_model(path, scale=scale, offset=offset, channel_order=channel_order)
+    scaled = np.array(scale) * images + np.array(offset)
+    expected = model((scaled[..., ::-1] if channel_order == "BGR" else scaled).astype(np.float32))
+    np.testing.assert_allclose(loaded(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_preprocessing_function_is_a_part_of_the_loaded_model(tmp_path: Path) -> None:
+    model, images = _linear(), np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
+    preprocess_input = keras.applications.mobilenet_v2.preprocess_input
+    loaded = load_model(_saved(model, tmp_path / "model.keras"), preprocess_input=preprocess_input)
+    np.testing.assert_allclose(loaded(images), model(preprocess_input(255.0 * images)), rtol=1e-4, atol=1e-5)
+
+
+def test_an_open_image_size_is_given_when_a_model_is_loaded(tmp_path: Path) -> None:
+    inputs = keras.Input((None, None, 3))
+    path = _saved(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)), tmp_path / "model.keras")
+    assert load_model(path, scale=2.0, image_shape=(8, 9, 3)).input_shape == (None, 8, 9, 3)
+    assert load_model(path, image_shape=(8, 9, 3)).input_shape == (None, 8, 9, 3)
+    with pytest.raises(ValueError, match="leaves their size open. Pass image_shape"):
+        load_model(path, scale=2.0)
+
+
+def test_preprocessing_is_checked_before_the_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="scale must not be zero"):
+        load_model(tmp_path / "missing.keras", scale=0.0)
 
 
 def _in_words_of_keras_2(path: Path, settings: dict[str, dict[str, object]]) -> Path:
@@ -62,17 +101,17 @@ def _with_old_layers() -> keras.Model:
 
 def test_layers_of_keras_2_are_read_and_are_those_of_keras(tmp_path: Path) -> None:
     model, images = _with_old_layers(), np.random.default_rng(0).random((2, 6, 6, 3)).astype(np.float32)
-    loaded = load_model_file(_in_words_of_keras_2(_saved(model, tmp_path / "model.h5"), KERAS_2))
+    loaded = load_model(_in_words_of_keras_2(_saved(model, tmp_path / "model.h5"), KERAS_2))
     np.testing.assert_array_equal(loaded(images, training=False), model(images, training=False))
     assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
-    again = load_model_file(_saved(loaded, tmp_path / "again.keras"))
+    again = load_model(_saved(loaded, tmp_path / "again.keras"))
     np.testing.assert_array_equal(again(images, training=False), model(images, training=False))
 
 
 def test_a_setting_of_keras_2_that_keras_3_cannot_have_is_named(tmp_path: Path) -> None:
     path = _in_words_of_keras_2(_saved(_with_old_layers(), tmp_path / "model.h5"), {"DepthwiseConv2D": {"groups": 3}})
     with pytest.raises(ValueError, match="has groups=3, which a DepthwiseConv2D of Keras 3 cannot have; expected 1"):
-        load_model_file(path)
+        load_model(path)
 
 
 def test_operations_of_keras_2_are_named_with_the_way_out(tmp_path: Path) -> None:
@@ -80,13 +119,13 @@ def test_operations_of_keras_2_are_named_with_the_way_out(tmp_path: Path) -> Non
     with h5py.File(path, mode="r+") as file:
         file.attrs["model_config"] = file.attrs["model_config"].replace("Flatten", "TFOpLambda")
     with pytest.raises(ValueError, match="Keras 2 wrote it, with operations of TensorFlow .* with tf_keras.models.load_model"):
-        load_model_file(path)
+        load_model(path)
 
 
 def test_the_last_line_of_what_keras_says_is_shown(tmp_path: Path) -> None:
     path = _in_words_of_keras_2(_saved(_linear(), tmp_path / "model.h5"), {"Dense": {"colour": "red"}})
     with pytest.raises(ValueError, match="as a model: Unrecognized keyword arguments passed to Dense: {'colour': 'red'}$"):
-        load_model_file(path)
+        load_model(path)
 
 
 @pytest.mark.parametrize("content", [b"<html>Please log in</html>", b""])
@@ -94,7 +133,7 @@ def test_a_web_page_is_no_model(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="is not what Keras saves: truncated, or another file, perhaps a web page"):
-        load_model_file(path)
+        load_model(path)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -102,14 +141,14 @@ def test_a_truncated_file_is_no_model(tmp_path: Path, suffix: str) -> None:
     path = _saved(_linear(), tmp_path / f"model{suffix}")
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(ValueError, match="is not what Keras saves: truncated|cannot be loaded: Keras does not read it"):
-        load_model_file(path)
+        load_model(path)
 
 
 def test_another_zip_file_is_no_model(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", a=np.ones(3))
     (tmp_path / "arrays.npz").rename(tmp_path / "model.keras")
     with pytest.raises(ValueError, match="cannot be loaded: Keras does not read it as a model: "):
-        load_model_file(tmp_path / "model.keras")
+        load_model(tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -117,7 +156,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, suffix: str) -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Lambda(lambda values: 2 * values)(inputs))
     with pytest.raises(ValueError, match="it holds code, as a Lambda layer does, which is never run from a file"):
-        load_model_file(_saved(model, tmp_path / f"model{suffix}"))
+        load_model(_saved(model, tmp_path / f"model{suffix}"))
 
 
 class Doubling(keras.layers.Layer):
@@ -133,12 +172,12 @@ def test_a_layer_that_is_not_known_here_is_named(tmp_path: Path, monkeypatch: py
     # As in a process that never saw the class: Keras finds it by its module otherwise.
     monkeypatch.delattr("tests.intriguing.models.loading_test.Doubling")
     with pytest.raises(ValueError, match="the layer 'Doubling' is not one of Keras. .* --import_module=mine in a script"):
-        load_model_file(path)
+        load_model(path)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no model file"):
-        load_model_file(tmp_path / "model.keras")
+        load_model(tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize(
@@ -156,14 +195,14 @@ def test_another_kind_of_file_is_named_with_the_way_out(tmp_path: Path, name: st
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(ValueError, match=words):
-        load_model_file(tmp_path / name)
+        load_model(tmp_path / name)
 
 
 def test_weights_alone_are_no_model(tmp_path: Path) -> None:
     _linear().save_weights(tmp_path / "model.weights.h5")
     (tmp_path / "model.weights.h5").rename(tmp_path / "model.h5")
     with pytest.raises(ValueError, match="it holds weights without a network. Build the network in Python"):
-        load_model_file(tmp_path / "model.h5")
+        load_model(tmp_path / "model.h5")
 
 
 def test_a_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
@@ -175,17 +214,17 @@ def test_a_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
         if file:
             (tmp_path / file).write_bytes(b"")
         with pytest.raises(ValueError, match=words):
-            load_model_file(tmp_path)
+            load_model(tmp_path)
 
 
-def test_a_misspelled_network_is_answered_with_the_nearest() -> None:
+def test_an_unknown_network_is_an_error_with_the_nearest_name() -> None:
     assert "MobileNetV2" in application_names()
     with pytest.raises(ValueError, match="Did you mean 'MobileNetV2'"):
-        application("MobilNetV2", weights=None)
+        load_application("MobilNetV2", weights=None)
 
 
 @pytest.mark.parametrize(
-    ("told_by_keras", "kind", "words"),
+    ("message_of_keras", "kind", "words"),
     [
         (
             "URL fetch failure on https://example.org: None -- no such host",
@@ -200,13 +239,39 @@ def test_a_misspelled_network_is_answered_with_the_nearest() -> None:
     ],
     ids=["unreachable", "of another network"],
 )
-def test_weights_that_cannot_be_had_are_told_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, told_by_keras: str, kind: type[Exception], words: str
+def test_unavailable_weights_are_an_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch, message_of_keras: str, kind: type[Exception], words: str
 ) -> None:
     def constructor(weights: str) -> keras.Model:
-        raise Exception(told_by_keras)
+        raise Exception(message_of_keras)
 
     constructor.__module__ = "keras.src.applications.mobilenet_v2"
     monkeypatch.setattr(keras.applications, "MobileNetV2", constructor)
     with pytest.raises(kind, match=words):
-        application("MobileNetV2")
+        load_application("MobileNetV2")
+
+
+def test_an_application_takes_pixels_and_contains_its_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _linear()
+
+    def constructor(weights: str | None) -> keras.Model:
+        return network
+
+    constructor.__module__ = "keras.src.applications.mobilenet_v2"
+    monkeypatch.setattr(keras.applications, "MobileNetV2", constructor)
+    images = np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
+    model = load_application("MobileNetV2", weights=None)
+    expected = network(keras.applications.mobilenet_v2.preprocess_input(255.0 * images))
+    np.testing.assert_allclose(model(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_real_application_predicts_as_keras_does() -> None:
+    keras.utils.set_random_seed(0)
+    network = keras.applications.MobileNetV2(weights=None)
+    keras.utils.set_random_seed(0)
+    images = np.random.default_rng(0).random((1, 224, 224, 3)).astype(np.float32)
+    expected = network(keras.applications.mobilenet_v2.preprocess_input(255.0 * images), training=False)
+    np.testing.assert_allclose(
+        load_application("MobileNetV2", weights=None)(images, training=False), expected, rtol=1e-3, atol=1e-6
+    )

@@ -1,4 +1,4 @@
-"""A network behind its preprocessing is a network of pixels: the same answers, true gradients, and its own layer names."""
+"""A model with its preprocessing takes pixels: the same outputs, exact gradients, and the layer names of the model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import pytest
 import tensorflow as tf
 
 from intriguing.attack import minimize_distortion
-from intriguing.models import PixelScaling, on_pixels
+from intriguing.models import with_preprocessing
 from intriguing.models.loading import preprocessing_names, scaling_of
+from intriguing.models.preprocessing import PixelScaling
 from intriguing.pixels import PixelBox
 
-CAFFE = PixelScaling(scale=(255.0,), offset=(-123.68, -116.779, -103.939), channel_order="BGR")
+CAFFE = {"scale": 255.0, "offset": (-123.68, -116.779, -103.939), "channel_order": "BGR"}
+CAFFE_SCALING = PixelScaling(scale=(255.0,), offset=(-123.68, -116.779, -103.939), channel_order="BGR")
 
 
 def _branching_network(*, softmax: bool = True) -> keras.Model:
@@ -36,52 +38,50 @@ def images() -> np.ndarray:
 
 
 @pytest.mark.parametrize("module", preprocessing_names())
-def test_every_preprocess_input_of_keras_is_found_out(module: str) -> None:
+def test_determines_the_scaling_of_every_preprocess_input_of_keras(module: str) -> None:
     colors = np.random.default_rng(0).random((2, 3, 4, 3)).astype(np.float32)
     expected = getattr(keras.applications, module).preprocess_input(255.0 * colors)
     np.testing.assert_allclose(scaling_of(module).apply(colors), expected, rtol=1e-5, atol=1e-3)
 
 
-def test_the_layers_compute_what_the_scaling_says(images: np.ndarray) -> None:
+def test_layers_compute_the_scaling(images: np.ndarray) -> None:
     scaled = tf.constant(images)
-    for layer in CAFFE.layers():
+    for layer in CAFFE_SCALING.layers():
         scaled = layer(scaled)
-    np.testing.assert_allclose(scaled, CAFFE.apply(images), rtol=1e-5, atol=1e-4)  # float32 around 255
+    np.testing.assert_allclose(scaled, CAFFE_SCALING.apply(images), rtol=1e-5, atol=1e-4)  # float32 around 255
     assert PixelScaling().layers() == []
 
 
-def test_pixels_give_the_answers_that_preprocessed_images_gave(images: np.ndarray) -> None:
+def test_outputs_for_pixels_equal_those_for_preprocessed_images(images: np.ndarray) -> None:
     model = _branching_network()
-    wrapped = on_pixels(model, CAFFE)
-    np.testing.assert_allclose(wrapped(images), model(CAFFE.apply(images).astype(np.float32)), rtol=1e-5, atol=1e-7)
+    wrapped = with_preprocessing(model, **CAFFE)
+    np.testing.assert_allclose(wrapped(images), model(CAFFE_SCALING.apply(images).astype(np.float32)), rtol=1e-5, atol=1e-7)
     assert [layer.name for layer in wrapped.layers][:3] == ["pixels", "pixel_scaling", "pixel_order"]
     assert {layer.name for layer in model.layers[1:]} < {layer.name for layer in wrapped.layers}
 
 
-def test_the_model_that_was_brought_is_left_alone(images: np.ndarray) -> None:
+def test_the_given_model_is_not_changed(images: np.ndarray) -> None:
     model = _branching_network()
     before, num_layers = model(images).numpy(), len(model.layers)
-    wrapped = on_pixels(model, CAFFE)
+    wrapped = with_preprocessing(model, **CAFFE)
     wrapped.set_weights([np.zeros_like(value) for value in wrapped.get_weights()])
     np.testing.assert_array_equal(model(images), before)
     assert len(model.layers) == num_layers and model.get_layer("answers").output is model.outputs[0]
 
 
-def test_a_saved_one_is_loaded_safely_and_answers_alike(images: np.ndarray, tmp_path) -> None:
-    wrapped = on_pixels(_branching_network(), CAFFE)
+def test_a_saved_model_with_preprocessing_loads_in_safe_mode(images: np.ndarray, tmp_path) -> None:
+    wrapped = with_preprocessing(_branching_network(), **CAFFE)
     wrapped.save(tmp_path / "model.keras")
     reloaded = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     np.testing.assert_allclose(reloaded(images), wrapped(images), rtol=1e-6)
 
 
-def test_the_gradient_passes_through_preprocessing_as_the_numerical_one_does() -> None:
+def test_the_gradient_with_respect_to_pixels_equals_the_numerical_one() -> None:
     keras.config.set_dtype_policy("float64")
     try:
         inputs = keras.Input((4, 3, 3))
         hidden = keras.layers.Dense(5, activation="tanh")(keras.layers.Flatten()(inputs))
-        model = on_pixels(
-            keras.Model(inputs, keras.layers.Dense(3)(hidden)), PixelScaling(scale=(2, 3, 4), channel_order="BGR")
-        )
+        model = with_preprocessing(keras.Model(inputs, keras.layers.Dense(3)(hidden)), scale=(2, 3, 4), channel_order="BGR")
         pixels = tf.constant(np.random.default_rng(2).random((2, 4, 3, 3)))
         analytic, numerical = tf.test.compute_gradient(model, [pixels])
     finally:
@@ -89,83 +89,103 @@ def test_the_gradient_passes_through_preprocessing_as_the_numerical_one_does() -
     np.testing.assert_allclose(analytic[0], numerical[0], rtol=1e-6, atol=1e-7)
 
 
-def test_an_attack_moves_pixels_and_finds_what_the_bare_network_gets_wrong(images: np.ndarray) -> None:
+def test_an_attack_on_pixels_changes_the_predictions_of_the_given_model(images: np.ndarray) -> None:
     model = _branching_network()
-    results = minimize_distortion(on_pixels(model, CAFFE), images, labels=_answers(model, images), search="fast")
+    results = minimize_distortion(with_preprocessing(model, **CAFFE), images, labels=_predictions(model, images), search="fast")
     assert bool(tf.reduce_all(PixelBox().contains(results.distorted)))
     assert bool(tf.reduce_all(results.succeeded))
-    assert np.all(_answers(model, results.distorted.numpy()) != _answers(model, images))
+    assert np.all(_predictions(model, results.distorted.numpy()) != _predictions(model, images))
 
 
-def _answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    return np.argmax(model(CAFFE.apply(images).astype(np.float32)), axis=1).astype(np.int32)
+def _predictions(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.argmax(model(CAFFE_SCALING.apply(images).astype(np.float32)), axis=1).astype(np.int32)
 
 
-def test_a_subclassed_model_is_kept_as_one_layer(images: np.ndarray) -> None:
+def test_a_subclassed_model_becomes_one_layer(images: np.ndarray) -> None:
     class Mean(keras.Model):
         def call(self, inputs: tf.Tensor) -> tf.Tensor:
             return keras.ops.mean(inputs, axis=(1, 2))
 
-    wrapped = on_pixels(Mean(), PixelScaling(scale=(2.0,)), image_shape=(6, 5, 3))
+    wrapped = with_preprocessing(Mean(), scale=2.0, image_shape=(6, 5, 3))
     np.testing.assert_allclose(wrapped(images), 2.0 * images.mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_probabilities_become_logits_that_order_classes_alike(images: np.ndarray) -> None:
+def test_probabilities_become_logits(images: np.ndarray) -> None:
     model = _branching_network()
-    logits = on_pixels(model, probabilities=True)(images)
+    logits = with_preprocessing(model, probabilities=True)(images)
     np.testing.assert_allclose(tf.nn.softmax(logits), model(images), rtol=1e-5)
 
 
-def test_an_open_size_is_filled_in_and_must_be() -> None:
+def test_an_open_image_size_requires_image_shape() -> None:
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs), name="open")
-    assert on_pixels(model, image_shape=(8, 9, 3)).input_shape == (None, 8, 9, 3)
+    assert with_preprocessing(model, image_shape=(8, 9, 3)).input_shape == (None, 8, 9, 3)
     with pytest.raises(
         ValueError, match=r"'open' takes images \[None, None, 3\], and leaves their size open. Pass image_shape"
     ):
-        on_pixels(model)
+        with_preprocessing(model)
 
 
 def test_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"takes images \[6, 5, 3\]; received image_shape \(7, 5, 3\). Resize the images."):
-        on_pixels(_branching_network(), image_shape=(7, 5, 3))
+        with_preprocessing(_branching_network(), image_shape=(7, 5, 3))
 
 
 def test_several_inputs_or_outputs_are_refused() -> None:
     first, second = keras.Input((2,)), keras.Input((2,))
     both = keras.Model([first, second], keras.layers.Add()([first, second]), name="both")
     with pytest.raises(ValueError, match="the model 'both' has 2 inputs and 1 outputs; expected one of each"):
-        on_pixels(both)
+        with_preprocessing(both)
 
 
-def test_maps_of_answers_are_refused() -> None:
+def test_a_model_whose_outputs_are_maps_is_refused() -> None:
     inputs = keras.Input((6, 5, 3))
     model = keras.Model(inputs, keras.layers.Conv2D(2, 3, padding="same")(inputs), name="maps")
-    with pytest.raises(ValueError, match="the model 'maps' answers .* expected one vector of classes for each image"):
-        on_pixels(model)
+    with pytest.raises(ValueError, match="the model 'maps' returns .* expected one vector of classes for each image"):
+        with_preprocessing(model)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scale": (0.0,)}, "scale must not be zero"),
-        ({"offset": (float("nan"),)}, "offset must be one finite number"),
+        ({"scale": 0.0}, "scale must not be zero, which would make all images equal; received"),
+        ({"offset": float("nan")}, "offset must be one finite number"),
+        ({"scale": ()}, "scale must be one finite number, or one for each channel; received"),
         ({"channel_order": "GBR"}, "unknown channel order 'GBR'"),
+        (
+            {"scale": 2.0, "preprocess_input": keras.applications.resnet.preprocess_input},
+            "pass either preprocess_input or scale, offset and channel_order; received a function and scale=2.0",
+        ),
     ],
 )
-def test_a_scaling_that_makes_no_sense_is_refused(settings: dict[str, object], message: str) -> None:
+def test_an_invalid_scaling_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PixelScaling(**settings)
+        with_preprocessing(_branching_network(), **settings)
 
 
 def test_a_scaling_for_other_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="scale must be one number, or one for each of the 3 channels; received"):
-        on_pixels(_branching_network(), PixelScaling(scale=(1.0, 2.0)))
+        with_preprocessing(_branching_network(), scale=(1.0, 2.0))
+
+
+@pytest.mark.parametrize("scale", ["bright", {"red": 1.0}])
+def test_a_scale_that_is_no_number_is_refused(scale: object) -> None:
+    with pytest.raises(TypeError, match="scale must be one number, or one for each channel; received"):
+        with_preprocessing(_branching_network(), scale=scale)
+
+
+def test_a_preprocessing_function_is_one_of_the_ways_to_give_a_scaling(images: np.ndarray) -> None:
+    model, preprocess_input = _branching_network(), keras.applications.resnet.preprocess_input
+    by_function = with_preprocessing(model, preprocess_input=preprocess_input)
+    expected = model(preprocess_input(255.0 * images))
+    np.testing.assert_allclose(by_function(images), expected, rtol=1e-4, atol=1e-6)
+    by_offset = with_preprocessing(model, scale=255.0, offset=np.array([-123.68, -116.779, -103.939]), channel_order="BGR")
+    np.testing.assert_array_equal(by_function(images), by_offset(images))
 
 
 def test_preprocessing_that_does_more_than_scale_is_refused() -> None:
     with pytest.raises(ValueError, match="preprocess_input must scale and shift each color"):
-        PixelScaling.of(lambda colors: colors**2 / 255.0)
+        with_preprocessing(_branching_network(), preprocess_input=lambda colors: colors**2 / 255.0)
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -198,7 +218,7 @@ def _adapted_normalization() -> keras.layers.Layer:
 def test_the_state_of_a_layer_is_kept(layer) -> None:
     model = keras.Sequential([keras.Input((5,)), layer(), keras.layers.Dense(3)])
     pixels = np.random.default_rng(1).uniform(size=(6, 5)).astype(np.float32)
-    scaled = on_pixels(model, PixelScaling(scale=(255.0,), offset=(-3.0,)))
+    scaled = with_preprocessing(model, scale=255.0, offset=-3.0)
     np.testing.assert_allclose(scaled(pixels), model(255.0 * pixels - 3.0), rtol=1e-5, atol=1e-3)
 
 
@@ -208,13 +228,13 @@ def test_a_layer_of_a_saved_model_is_kept(tmp_path) -> None:
     layer = keras.layers.TFSMLayer(tmp_path / "inner", call_endpoint="serve")
     model = keras.Sequential([keras.Input((5,)), layer, keras.layers.Dense(3)])
     pixels = np.random.default_rng(1).uniform(size=(6, 5)).astype(np.float32)
-    np.testing.assert_allclose(on_pixels(model)(pixels), model(pixels), rtol=1e-5)
+    np.testing.assert_allclose(with_preprocessing(model)(pixels), model(pixels), rtol=1e-5)
 
 
-def test_a_model_whose_layers_cannot_be_copied_is_left_alone() -> None:
+def test_a_model_whose_layers_cannot_be_copied_is_not_changed() -> None:
     model = keras.Sequential([keras.Input((5,)), FixedProjection(), keras.layers.Dense(3)])
     calls = [len(layer._inbound_nodes) for layer in [model, *model.layers]]
-    on_pixels(model)
+    with_preprocessing(model)
     assert [len(layer._inbound_nodes) for layer in [model, *model.layers]] == calls
 
 
@@ -222,18 +242,18 @@ def test_a_model_that_draws_random_numbers_in_inference_is_refused() -> None:
     noise = keras.layers.Lambda(lambda inputs: inputs + keras.random.normal((1, 5)))
     model = keras.Sequential([keras.Input((5,)), noise, keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="computes other outputs when it is called again on the same images"):
-        on_pixels(model)
+        with_preprocessing(model)
 
 
 @pytest.mark.parametrize("name", ["pixels", "pixel_scaling", "pixels_1"])
 def test_layers_of_the_model_keep_their_names(name: str, images: np.ndarray) -> None:
     model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Flatten(name=name), keras.layers.Dense(4)])
-    found = on_pixels(model, PixelScaling(scale=(2.0,)))
+    found = with_preprocessing(model, scale=2.0)
     np.testing.assert_allclose(found(images), model(2.0 * images), atol=1e-5)
     assert found.get_layer(name).__class__ is keras.layers.Flatten
 
 
 def test_preprocessing_can_be_put_before_preprocessing(images: np.ndarray) -> None:
     model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
-    twice = on_pixels(on_pixels(model, PixelScaling(scale=(2.0,))), PixelScaling(scale=(0.5,), offset=(0.25,)))
+    twice = with_preprocessing(with_preprocessing(model, scale=2.0), scale=0.5, offset=0.25)
     np.testing.assert_allclose(twice(images), model(images + 0.5), atol=1e-5)

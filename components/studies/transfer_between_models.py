@@ -27,7 +27,7 @@ from components.studies.transfer_experiment import (
 )
 from components.transfer_evaluator.component import TransferEvaluator
 from intriguing.attack import SZEGEDY_LBFGS
-from intriguing.attack.gaussian_noise import add_gaussian_noise
+from intriguing.distortion import add_gaussian_noise
 from intriguing.reporting import (
     PUBLISHED,
     Mean,

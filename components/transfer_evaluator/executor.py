@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from components.artifacts import DistortedImages, Subset, TrainedModel
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
-from intriguing.attack.gaussian_noise import add_gaussian_noise
 from intriguing.data import load_examples
-from intriguing.distortion import amplify
-from intriguing.evaluation.predictions import predict
-from intriguing.evaluation.transfer import transfer_rates
+from intriguing.evaluation import AttackedImages, TransferRow, predict, transfer_matrix
 from intriguing.statistics.proportions import Proportion
 
 
-class _ChangedImages(NamedTuple):
-    kind: str  # "distorted", "amplified", "noise" or "unclipped noise"
-    made_for: str  # the network, or nothing for noise
-    amount: float | None  # the distortion or standard deviation asked for
-    clean: tf.Tensor
-    changed: tf.Tensor
-    labels: tf.Tensor
-    distortion: tf.Tensor
-
-
 class TransferEvaluatorExecutor(Executor):
-    """Counts errors; images for which the attack failed are left out, since they are not changed."""
+    """Counts errors of all networks on the subsets, and those of `transfer_matrix`."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `TransferRates`."""
         networks = _networks(input_dict["models"])
-        for artifact in input_dict["distorted"]:
-            _check_fits(networks, artifact)
-        changed_sets = list(_changed_sets(input_dict["distorted"], exec_properties))
-        total = len(input_dict["subsets"]) + len(changed_sets)
-        errors, wrong, rates = {}, {}, []
+        rows = self._changed(networks, input_dict, exec_properties)
+        errors, wrong = {}, {}
         for subset in input_dict["subsets"]:
             split, mistakes, num_examples = _mistakes(networks, subset)
             wrong[split] = mistakes
-            errors[split] = {name: list(Proportion(len(rows), num_examples)) for name, rows in mistakes.items()}
-            self.progress(len(errors), total, "clean images")
-        for changed in changed_sets:
-            rates.append(_induced_errors(networks, changed))
-            self.progress(len(errors) + len(rates), total, changed.kind)
+            errors[split] = {name: list(Proportion(len(found), num_examples)) for name, found in mistakes.items()}
+            self.progress(len(rows) + len(errors), len(rows) + len(input_dict["subsets"]), "clean images")
         output_dict["rates"][0].write_json(
             "rates.json",
             {
@@ -56,10 +38,24 @@ class TransferEvaluatorExecutor(Executor):
                 "num_classes": {name: model.output_shape[-1] for name, model in networks.items()},
                 "errors": errors,
                 "wrong": wrong,
-                "changed": rates,
+                "changed": [_as_json(row) for row in rows],
                 "noise_seed": exec_properties["seed"],
             },
         )
+
+    def _changed(
+        self, networks: Mapping[str, keras.Model], input_dict: Artifacts, parameters: Parameters
+    ) -> tuple[TransferRow, ...]:
+        """Evaluates the networks on the changed images."""
+        attacks = [(artifact.attack()["name"], _attacked_images(artifact)) for artifact in input_dict["distorted"]]
+        amounts = {name: parameters[name] for name in ("amplify_to", "noise", "unclipped_noise")}
+        num_noises = len(amounts["noise"]) + len(amounts["unclipped_noise"]) if attacks else 0
+        total = len(input_dict["subsets"]) + len(attacks) * (1 + len(amounts["amplify_to"])) + num_noises
+        numbers = itertools.count(1)
+        return transfer_matrix(
+            networks, attacks, **amounts, seed=parameters["seed"],
+            on_row=lambda row: self.progress(next(numbers), total, row.kind),
+        ).rows  # fmt: skip
 
 
 def _networks(models: Sequence[TrainedModel]) -> dict[str, keras.Model]:
@@ -73,47 +69,9 @@ def _networks(models: Sequence[TrainedModel]) -> dict[str, keras.Model]:
     return {name: trained.load() for name, trained in zip(names, models, strict=True)}
 
 
-def _check_fits(networks: Mapping[str, keras.Model], distorted: DistortedImages) -> None:
-    """Raises a `ValueError` if a network takes other images than those that were changed, or lacks a class of theirs."""
-    arrays, about = distorted.arrays(), distorted.attack()
-    shape, largest = list(arrays["images"].shape[1:]), int(arrays["labels"].max(initial=-1))
-    for name, model in networks.items():
-        wanted, num_classes = list(model.input_shape[1:]), model.output_shape[-1]
-        if len(wanted) != len(shape) or any(want not in (None, size) for want, size in zip(wanted, shape)):
-            raise ValueError(
-                f"the network {name} takes images {wanted}; those that were distorted for {about['name']} are {shape}. "
-                "Transfer is measured between networks of one image size; leave one of the two out."
-            )
-        if largest >= num_classes:
-            raise ValueError(
-                f"the network {name} has {num_classes} classes; an image that was distorted for {about['name']} is of class "
-                f"{largest}. Compare networks of the same classes."
-            )
-
-
-def _changed_sets(distorted: Sequence[DistortedImages], parameters: Mapping[str, Any]) -> Iterator[_ChangedImages]:
-    attacks = [(artifact.attack()["name"], _succeeded(artifact.arrays())) for artifact in distorted]
-    for name, arrays in attacks:
-        yield _ChangedImages(
-            "distorted", name, None, arrays["images"], arrays["distorted"], arrays["labels"], arrays["distortion"]
-        )
-    for amount in parameters["amplify_to"]:
-        for name, arrays in attacks:
-            moved = amplify(arrays["images"], arrays["distorted"], to_distortion=amount)
-            yield _ChangedImages("amplified", name, amount, arrays["images"], moved.images, arrays["labels"], moved.distortion)
-    if not distorted:
-        return
-    # The control: noise on the very images that were attacked.
-    sample = distorted[0].arrays()
-    clean, labels = tf.constant(sample["images"]), tf.constant(sample["labels"])
-    for kind, options in (("noise", {}), ("unclipped noise", {"pixel_box": None})):
-        for amount in parameters["noise" if kind == "noise" else "unclipped_noise"]:
-            noisy = add_gaussian_noise(clean, standard_deviation=amount, seed=parameters["seed"], **options)
-            yield _ChangedImages(kind, "", amount, clean, noisy.images, labels, noisy.distortion)
-
-
-def _succeeded(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
-    return {name: tf.constant(arrays[name][arrays["succeeded"]]) for name in ("images", "distorted", "labels", "distortion")}
+def _attacked_images(artifact: DistortedImages) -> AttackedImages:
+    arrays = artifact.arrays()
+    return AttackedImages(**{field: arrays[field] for field in AttackedImages._fields})
 
 
 def _mistakes(networks: Mapping[str, keras.Model], subset: Subset) -> tuple[str, dict[str, list[int]], int]:
@@ -124,21 +82,16 @@ def _mistakes(networks: Mapping[str, keras.Model], subset: Subset) -> tuple[str,
     return split, {name: np.flatnonzero(rows).tolist() for name, rows in wrong.items()}, len(examples.labels)
 
 
-def _induced_errors(networks: Mapping[str, keras.Model], changed: _ChangedImages) -> dict[str, Any]:
-    rates, answers = {}, {}
-    for name, model in networks.items():
-        answered = predict(model, changed.changed)
-        found = transfer_rates(answered, predict(model, changed.clean), changed.labels)
-        rates[name] = {"on_all": list(found.on_all), "on_correct": list(found.on_correct)}
-        answers[name] = answered.numpy().tolist()
-    distortion = changed.distortion.numpy()
+def _as_json(row: TransferRow) -> dict[str, Any]:
     return {
-        "kind": changed.kind,
-        "made_for": changed.made_for,
-        "amount": changed.amount,
-        "mean_distortion": float(np.mean(distortion)) if len(distortion) else None,
-        "std_distortion": float(np.std(distortion, ddof=1)) if len(distortion) > 1 else None,
-        "num_images": len(distortion),
-        "errors": rates,
-        "answers": answers,
+        "kind": row.kind,
+        "made_for": row.source_model,
+        "amount": row.amount,
+        "mean_distortion": None if isnan(row.mean_distortion) else row.mean_distortion,
+        "std_distortion": None if isnan(row.std_distortion) else row.std_distortion,
+        "num_images": row.num_images,
+        "errors": {
+            name: {"on_all": list(found.on_all), "on_correct": list(found.on_correct)} for name, found in row.rates.items()
+        },
+        "answers": {name: predictions.numpy().tolist() for name, predictions in row.predictions.items()},
     }

@@ -2,7 +2,6 @@
 
 from intriguing.attack._minimize_distortion import minimize_distortion
 from intriguing.attack.boundary_search import BoundarySearch
-from intriguing.attack.gaussian_noise import NoisyImages, add_gaussian_noise
 from intriguing.attack.presets import (
     COARSE_SEARCH,
     PHOTOGRAPH_SEARCH,
@@ -16,6 +15,7 @@ from intriguing.attack.presets import (
 )
 from intriguing.attack.results import DistortionResults, SearchStatus
 from intriguing.attack.smoothed_gradient import SmoothDescent
+from intriguing.distortion import NoisyImages, add_gaussian_noise
 from intriguing.optimize.bisection import Bisection
 from intriguing.optimize.box_lbfgs import BoxMinimization
 

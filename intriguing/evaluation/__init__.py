@@ -1,11 +1,17 @@
 """Predictions of classifiers, error rates, and transfer between models."""
 
+from intriguing.evaluation.cross_evaluation import AttackedImages, transfer_matrix
+from intriguing.evaluation.matrix import TransferMatrix, TransferRow
 from intriguing.evaluation.predictions import predict
 from intriguing.evaluation.transfer import ErrorRates, error_rate, transfer_rates
 
 __all__ = [
+    "AttackedImages",
     "ErrorRates",
+    "TransferMatrix",
+    "TransferRow",
     "error_rate",
     "predict",
+    "transfer_matrix",
     "transfer_rates",
 ]

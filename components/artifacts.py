@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import keras
 import numpy as np
 
+from components.json_records import from_json, to_json
+from components.records import (
+    AttackRecord,
+    BoundsRecord,
+    NetworkRecord,
+    SectionRecord,
+    SubsetRecord,
+    TransferRecord,
+    UnitsRecord,
+)
 from intriguing.models.loading import load_model
 
 MANIFEST = "manifest.json"
+
+Record = TypeVar("Record")
 
 
 class CorruptArtifactError(RuntimeError):
@@ -82,42 +93,52 @@ class Artifact:
             raise CorruptArtifactError(f"{path} cannot be read: {error}. Delete {self.uri} and run its step again.") from error
 
 
-class Subset(Artifact):
+class _WithRecord(Artifact, Generic[Record]):
+    """An artifact whose JSON file holds one typed record.
+
+    Attributes:
+        RECORD: Type of the record.
+        RECORD_FILE: Name of the file.
+    """
+
+    RECORD: ClassVar[type]
+    RECORD_FILE: ClassVar[str]
+
+    def write_record(self, record: Record) -> None:
+        """Writes the record into the folder."""
+        self.write_json(self.RECORD_FILE, to_json(record))
+
+    def record(self) -> Record:
+        """Reads the record."""
+        record: Record = from_json(self.RECORD, self.read_json(self.RECORD_FILE))
+        return record
+
+
+class Subset(_WithRecord[SubsetRecord]):
     """A slice of a data set; the pixels stay with TFDS, or in their folder.
 
-    subset.json     dataset, data_dir, size to which images are scaled, content of a folder, split expression, number of
-                    examples, image shape, number of classes
+    subset.json     `SubsetRecord`
     """
 
-    TYPE_NAME = "Subset"
-
-    def description(self) -> dict[str, Any]:
-        """Returns what subset.json says."""
-        return self.read_json("subset.json")
+    TYPE_NAME, RECORD, RECORD_FILE = "Subset", SubsetRecord, "subset.json"
 
 
-class TrainedModel(Artifact):
-    """A network after training.
+class TrainedModel(_WithRecord[NetworkRecord]):
+    """A network after training, or with weights from elsewhere.
 
     model.keras     the network, in Keras's own format
-    training.json   name, zoo name, data set, subset, losses, whether it converged, errors on its training subset; where there
-                    were pools of adversarial examples, what happened in every round. Of a network that was trained elsewhere:
-                    name, where it came from, its weights, and the shape of its images
+    training.json   `NetworkRecord`
     """
 
-    TYPE_NAME = "TrainedModel"
+    TYPE_NAME, RECORD, RECORD_FILE = "TrainedModel", NetworkRecord, "training.json"
 
     def load(self) -> keras.Model:
         """Loads the network in Keras's safe mode."""
         return load_model(self.uri / "model.keras")
 
-    def training(self) -> dict[str, Any]:
-        """Returns what training.json says."""
-        return self.read_json("training.json")
 
-
-class _WithArrays(Artifact):
-    """An artifact with a file of arrays."""
+class _WithArrays(_WithRecord[Record]):
+    """An artifact with a record and a file of arrays."""
 
     ARRAYS: ClassVar[str]
 
@@ -131,103 +152,63 @@ class _WithArrays(Artifact):
             return dict(file)
 
 
-class DistortedImages(_WithArrays):
-    """Images and the nearest ones found that a network gets wrong.
+class DistortedImages(_WithArrays[AttackRecord]):
+    """Images and the nearest ones found that a network misclassifies.
 
     images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; correct, whether
                     the image was classified as its label before; and survives_rounding, whether the attack still succeeds
                     after pixels were rounded to bytes; row by row
-    attack.json     name of the network, data set, names of classes, and a summary: its average distortion is over the images
-                    found that were classified correctly before
+    attack.json     `AttackRecord`
     """
 
-    TYPE_NAME = "DistortedImages"
+    TYPE_NAME, RECORD, RECORD_FILE = "DistortedImages", AttackRecord, "attack.json"
     ARRAYS = "images.npz"
 
-    def attack(self) -> dict[str, Any]:
-        """Returns what attack.json says."""
-        return self.read_json("attack.json")
 
-
-class TransferRates(Artifact):
+class TransferRates(_WithRecord[TransferRecord]):
     """Errors of networks on clean, distorted and noisy images.
 
-    rates.json      errors of every network on every subset, with the rows that are wrong, and on every set of changed images
+    rates.json      `TransferRecord`
     """
 
-    TYPE_NAME = "TransferRates"
-
-    def rates(self) -> dict[str, Any]:
-        """Returns what rates.json says."""
-        return self.read_json("rates.json")
+    TYPE_NAME, RECORD, RECORD_FILE = "TransferRates", TransferRecord, "rates.json"
 
 
-class UnitMeanings(_WithArrays):
+class UnitAnalyses(_WithArrays[UnitsRecord]):
     """What the units of some layers respond to, beside random directions.
 
-    units.json      name of the network, settings, and for each layer and control the tests and the way between the bases
+    units.json      `UnitsRecord`
     units.npz       example ids; for each layer its units, their top images and measures, those of random directions, pictures
     """
 
-    TYPE_NAME = "UnitMeanings"
+    TYPE_NAME, RECORD, RECORD_FILE = "UnitAnalyses", UnitsRecord, "units.json"
     ARRAYS = "units.npz"
 
-    def units(self) -> dict[str, Any]:
-        """Returns what units.json says."""
-        return self.read_json("units.json")
 
-
-class SpectralBounds(_WithArrays):
+class SpectralBounds(_WithArrays[BoundsRecord]):
     """Certified distortions of a network, and those of an attack on it.
 
-    bounds.json     name of the network, a bound of its Lipschitz constant, and for each layer its norm from both sides
+    bounds.json     `BoundsRecord`
     bounds.npz      ids, certified, by_product, attacked: distortions, image by image; NaN where the attack failed
     """
 
-    TYPE_NAME = "SpectralBounds"
+    TYPE_NAME, RECORD, RECORD_FILE = "SpectralBounds", BoundsRecord, "bounds.json"
     ARRAYS = "bounds.npz"
 
-    def bounds(self) -> dict[str, Any]:
-        """Returns what bounds.json says."""
-        return self.read_json("bounds.json")
 
-
-class ReportSection(Artifact):
+class ReportSection(_WithRecord[SectionRecord]):
     """One part of a study for people: what its step writes with `components.studies.sections.write_section`.
 
-    section.json    what the page needs to know: `SectionRecord`
+    section.json    `SectionRecord`
     tables/         each table as CSV, JSON and text
     figures/        each figure as a PNG file
     """
 
-    TYPE_NAME = "ReportSection"
-
-    def record(self) -> SectionRecord:
-        """Returns what section.json holds."""
-        return SectionRecord(**self.read_json("section.json"))
+    TYPE_NAME, RECORD, RECORD_FILE = "ReportSection", SectionRecord, "section.json"
 
     def printed(self) -> list[str]:
         """Returns the tables that the page shows, as text."""
         return [(self.uri / "tables" / f"{name}.txt").read_text() for name in self.record().printed]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SectionRecord:
-    """What a page needs to know of a section.
-
-    Attributes:
-        lead: The finding in a sentence or two; "" if there is none.
-        fragments: For each heading of the section, the heading and its HTML.
-        printed: Names of the tables that the page shows, in its order.
-        seconds: From the name of each step that the section reads to the seconds that the step took.
-        machine: On which they ran.
-    """
-
-    lead: str
-    fragments: Sequence[tuple[str, str]]
-    printed: Sequence[str]
-    seconds: Mapping[str, float]
-    machine: str
 
 
 class Report(Artifact):

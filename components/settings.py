@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
+from components.json_records import from_json
 from intriguing.attack import DistortionSearch
-from intriguing.pixels import PixelBox
 from intriguing.training.adversarial import AdversarialTraining
 from intriguing.training.sparse_autoencoder import AutoencoderTraining
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
@@ -46,7 +45,7 @@ def to_parameters(settings: Training | DistortionSearch | UnitSettings) -> dict[
 
 def training_from(parameters: dict[str, Any]) -> Training:
     """Reads what `to_parameters` wrote of a way to train."""
-    settings: Training = _read(_TRAINING[parameters["kind"]], parameters)
+    settings: Training = from_json(_TRAINING[parameters["kind"]], parameters)
     return settings
 
 
@@ -61,28 +60,10 @@ def search_from(parameters: Mapping[str, Any], default: DistortionSearch = Disto
         The search.
     """
     if "kind" in parameters:
-        return _read(DistortionSearch, dict(parameters))
+        return from_json(DistortionSearch, parameters)
     return dataclasses.replace(default, **parameters)
 
 
 def unit_settings_from(parameters: dict[str, Any]) -> UnitSettings:
     """Reads what `to_parameters` wrote of a comparison of bases."""
-    return _read(UnitSettings, parameters)
-
-
-def _read(kind: Any, values: dict[str, Any]) -> Any:
-    kinds = typing.get_type_hints(kind)
-    return kind(**{name: _field(kinds[name], value) for name, value in values.items() if name != "kind"})
-
-
-def _field(kind: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(kind, types.UnionType):  # the other member is None
-        (kind,) = (member for member in typing.get_args(kind) if member is not type(None))
-    if kind is PixelBox:
-        return PixelBox(*value)
-    if typing.get_origin(kind) is tuple:
-        member, _ = typing.get_args(kind)  # and an ellipsis
-        return tuple(_field(member, item) for item in value)  # JSON knows lists only
-    return _read(kind, value) if dataclasses.is_dataclass(kind) else value
+    return from_json(UnitSettings, parameters)

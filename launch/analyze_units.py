@@ -45,7 +45,7 @@ def main() -> None:
     """Analyzes, writes the page, and prints the tests."""
     workdir, layers = accelerator_flags.workdir(default="runs/steps"), _layers()
     trained = model_flags.network(workdir)
-    name = folder_name(trained.training()["name"])
+    name = folder_name(trained.record().name)
     settings = UnitSettings(
         num_top=_NUM_TOP.value, num_random_bases=_NUM_BASES.value, scaling=_SCALING.value, max_units=_MAX_UNITS.value,
         num_ways=min(UnitSettings().num_ways, _NUM_BASES.value), seed=flags.FLAGS.seed,
@@ -57,7 +57,7 @@ def main() -> None:
     )  # fmt: skip
     section = UnitSection(f"section_units_{name}", workdir, analyses=analyzer)
     reporter = Reporter(
-        f"report_units_{name}", workdir, title=f"Units and directions of {trained.training()['name']}", facts={},
+        f"report_units_{name}", workdir, title=f"Units and directions of {trained.record().name}", facts={},
         sections=section,
     )  # fmt: skip
     run([subset, analyzer, section, reporter])

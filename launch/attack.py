@@ -13,9 +13,8 @@ from absl import flags
 from components.attacker.component import Attacker
 from components.runner import run
 from intriguing.distribution.strategy import writes_files
-from intriguing.statistics.proportions import Proportion
 from launch import accelerator_flags, attack_flags, data_flags, model_flags
-from launch.clean_accuracy import show_accuracy
+from launch.clean_accuracy import show_clean_accuracy
 
 for module in (accelerator_flags, attack_flags, data_flags, model_flags):
     flags.adopt_module_key_flags(module)
@@ -34,19 +33,20 @@ def main() -> None:
 
 
 def _show(attacker: Attacker) -> None:
-    found = attacker.output.attack()
-    show_accuracy(found["name"], Proportion(*found["clean_accuracy"]), found["num_classes"])
-    statuses = "; ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
-    print(f"Found {found['num_succeeded']} of {found['num_images']}: {statuses}.")
-    if found["mean_distortion"] is not None:
-        among = f"the {found['num_succeeded_among_correct']} of these that were classified correctly before"
-        print(f"Average distortion of {among}: {found['mean_distortion']:.4f}.")
-    if found["quantization_levels"] is None and found["num_succeeded"]:
+    record = attacker.output.record()
+    show_clean_accuracy(record)
+    found = record.required_search()
+    statuses = "; ".join(f"{number} {status}" for status, number in found.num_images_by_status.items() if number)
+    print(f"Found {found.num_succeeded} of {found.num_images}: {statuses}.")
+    if found.num_succeeded_among_correct:
+        among = f"the {found.num_succeeded_among_correct} of these that were classified correctly before"
+        print(f"Average distortion of {among}: {found.mean_distortion:.4f}.")
+    if found.quantization_levels is None and found.num_succeeded:
         print(
-            f"Rounded to bytes, as in a PNG file, {found['num_surviving_rounding']} of {found['num_succeeded']} still succeed; "
+            f"Rounded to bytes, as in a PNG file, {found.num_surviving_rounding} of {found.num_succeeded} still succeed; "
             "--quantization_levels=256 searches among such images."
         )
-    print(f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {attacker.output.uri}")
+    print(f"Gradients per image: {found.mean_num_evaluations:.0f}. Images: {attacker.output.uri}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def attack_step(workdir: Path, model: TrainedModel, subset: ExampleGen) -> Attac
     if _TARGET.value is not None and not _TARGETED.value:
         raise ValueError("--target names a class to reach, and --notargeted asks for any; leave one of them out.")
     return Attacker(
-        f"attack_{folder_name(model.training()['name'])}", workdir, model=model, subset=subset, num_images=_NUM_IMAGES.value,
+        f"attack_{folder_name(model.record().name)}", workdir, model=model, subset=subset, num_images=_NUM_IMAGES.value,
         batch_size=_batch_size(subset), targeted=_TARGETED.value, target=_target(model, subset),
         only_correct=_ONLY_CORRECT.value, seed=flags.FLAGS.seed, search=search_flags.parameters(),
         log_dir=_TENSORBOARD_DIR.value,
@@ -47,7 +47,7 @@ def attack_step(workdir: Path, model: TrainedModel, subset: ExampleGen) -> Attac
 def _batch_size(subset: ExampleGen) -> int:
     if _BATCH_SIZE.value is not None:
         return min(_BATCH_SIZE.value, _NUM_IMAGES.value)
-    at_once = _LARGE_AT_ONCE if prod(subset.output.description()["image_shape"]) > _LARGE_IMAGE else _AT_ONCE
+    at_once = _LARGE_AT_ONCE if prod(subset.output.record().image_shape) > _LARGE_IMAGE else _AT_ONCE
     num_batches = -(-_NUM_IMAGES.value // at_once)
     return -(-_NUM_IMAGES.value // num_batches)  # of one size: the last batch is filled up with copies
 

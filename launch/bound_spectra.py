@@ -16,9 +16,8 @@ from components.spectral_analyzer.component import SpectralAnalyzer
 from components.studies.lipschitz_bounds import BoundSection
 from intriguing.distribution.strategy import writes_files
 from intriguing.lipschitz import check_bounded, check_certifiable
-from intriguing.statistics.proportions import Proportion
 from launch import accelerator_flags, attack_flags, data_flags, model_flags
-from launch.clean_accuracy import show_accuracy
+from launch.clean_accuracy import show_clean_accuracy
 
 for module in (accelerator_flags, attack_flags, data_flags, model_flags):
     flags.adopt_module_key_flags(module)
@@ -31,7 +30,7 @@ def main() -> None:
     model = trained.load()
     check_bounded(model)  # before the attack, which may take long
     check_certifiable(model)
-    title = trained.training()["name"]
+    title = trained.record().name
     name = folder_name(title)
     subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))
     run([subset])
@@ -44,8 +43,7 @@ def main() -> None:
     )  # fmt: skip
     run([attacker, analyzer, section, reporter])
     if writes_files():
-        found = attacker.output.attack()
-        show_accuracy(found["name"], Proportion(*found["clean_accuracy"]), found["num_classes"])
+        show_clean_accuracy(attacker.output.record())
         print(*section.output.printed(), sep="\n\n")
         print(f"Open {(reporter.output.uri / 'index.html').resolve()}")
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from components.records import AttackRecord
 from intriguing.statistics.proportions import Proportion
+
+
+def show_clean_accuracy(attack: AttackRecord) -> None:
+    """Prints how many of the images of an attack its network classified correctly before."""
+    found = attack.required_search()
+    show_accuracy(attack.name, found.clean_accuracy, found.num_classes)
 
 
 def show_accuracy(name: str, accuracy: Proportion, num_classes: int) -> None:
@@ -12,7 +19,7 @@ def show_accuracy(name: str, accuracy: Proportion, num_classes: int) -> None:
     print(f"{name} classifies {in_words(accuracy)} clean images correctly.")
     if is_near_chance(accuracy, num_classes):
         print(
-            f"Warning: that is no better than guessing one of {num_classes} classes, and a distortion says nothing of such a "
+            f"Warning: that is no better than guessing one of {num_classes} classes, so a distortion has no meaning for this "
             "network. Pixels are in [0, 1]: if it takes other values, pass --pixel_scale=255 or --preprocess_input=MODULE "
             "beside its file. The classes must be in the order of its outputs. If both are right, take more images.",
             file=sys.stderr,

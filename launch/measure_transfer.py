@@ -93,11 +93,10 @@ def _attack(folder: str, workdir: Path, model: TrainedModel) -> DistortedImages:
 
 
 def _image_importer(distorted: Path, clean: Path, workdir: Path, model: TrainedModel) -> ImageImporter:
-    training = model.training()
-    shape = training.get("image_shape") or list(model.load().input_shape[1:])
-    known = import_flags.class_names() or training.get("class_names", [])
-    num_classes = training.get("num_classes")
-    numbering, _ = numbering_of(clean, num_classes=num_classes, class_names=known)
+    record = model.record()
+    shape = list(record.image_shape or model.load().input_shape[1:])
+    known = import_flags.class_names() or record.class_names
+    numbering, _ = numbering_of(clean, num_classes=record.num_classes, class_names=known)
     return ImageImporter(
         f"images_{folder_name(distorted.name)}", workdir, name=distorted.name, distorted=str(distorted), clean=str(clean),
         contents=[content_of(distorted), content_of(clean)], image_size=shape[:2], num_channels=shape[-1],
@@ -106,9 +105,9 @@ def _image_importer(distorted: Path, clean: Path, workdir: Path, model: TrainedM
 
 
 def _show(experiment: Experiment, workdir: Path) -> None:
-    for name, num_classes in experiment.rates["num_classes"].items():
-        clean = next(experiment.changed("noise", "distorted"))["errors"][name]
-        show_accuracy(name, Proportion(clean["on_correct"][1], clean["on_all"][1]), num_classes)
+    for name, num_classes in experiment.rates.num_classes.items():
+        errors = next(experiment.changed("noise", "distorted")).errors[name]
+        show_accuracy(name, Proportion(errors.on_correct.num_trials, errors.on_all.num_trials), num_classes)
     table = transfer_table(experiment)
     print(to_text(table))
     print("Written to", *write_table(table, workdir))

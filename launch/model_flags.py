@@ -43,9 +43,9 @@ def network(workdir: Path) -> TrainedModel:
 
 def expected_data(trained: TrainedModel) -> dict[str, Any]:
     """Returns what is known of the images and classes of a network, as `data_flags.subset_step` takes it."""
-    training = trained.training()
+    record = trained.record()
     return {
-        "image_shape": training.get("image_shape", []),
-        "num_classes": training.get("num_classes"),
-        "class_names": import_flags.class_names() or training.get("class_names", []),
+        "image_shape": record.image_shape,
+        "num_classes": record.num_classes,
+        "class_names": import_flags.class_names() or record.class_names,
     }

@@ -52,7 +52,7 @@ def main() -> None:
     )  # fmt: skip
     run([subset, trainer])
     if writes_files():
-        table = dataclasses.replace(round_table(trainer.output.training()), name=f"rounds_{folder_name(name)}")
+        table = dataclasses.replace(round_table(trainer.output.record()), name=f"rounds_{folder_name(name)}")
         print(to_text(table))
         print("Written to", *write_table(table, workdir))
         training_flags.show(trainer.output)

@@ -7,7 +7,6 @@ from absl import flags
 from components.artifacts import TrainedModel
 from intriguing.models.networks import zoo
 from intriguing.names import check_name
-from intriguing.statistics.proportions import Proportion
 from intriguing.training import MinibatchTraining
 
 _MODEL = flags.DEFINE_string("model", None, f"What to train: {', '.join(zoo.CONSTRUCTORS)}.", required=True)
@@ -60,5 +59,6 @@ def minibatches() -> MinibatchTraining:
 
 def show(trained: TrainedModel) -> None:
     """Prints the error on the training subset, and where the network is."""
-    errors = Proportion(*trained.training()["train_errors"])
-    print(f"Error on its training subset: {100 * errors.rate:.2f} % of {errors.num_trials}. Trained model: {trained.uri}")
+    errors = trained.record().train_errors
+    if errors is not None:
+        print(f"Error on its training subset: {100 * errors.rate:.2f} % of {errors.num_trials}. Trained model: {trained.uri}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -22,7 +21,7 @@ class AdversarialTrainerExecutor(Executor):
     """Builds, trains and saves a network under the current strategy; interrupted, it goes on after the last round."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
-        """Writes a `TrainedModel` whose training.json also tells of every round."""
+        """Writes a `TrainedModel` whose record has every round."""
         training = training_from(exec_properties["training"])
         if not isinstance(training, AdversarialTraining):
             raise TypeError(f"an AdversarialTrainer must have pools; received a {type(training).__name__}. Use a Trainer.")
@@ -36,16 +35,16 @@ class AdversarialTrainerExecutor(Executor):
 
         record = fit_adversarially(
             model, batches, steps_per_epoch=steps_per_epoch, settings=training, seed=seed,
-            checkpoint=self.tmp_dir / "checkpoint.npz", report=self.progress, on_round=_teller(log_dir),
+            checkpoint=self.tmp_dir / "checkpoint.npz", report=self.progress, on_round=_round_writer(log_dir),
         )  # fmt: skip
         write_network(
             output_dict["model"][0], model, exec_properties, card, split, losses=record.losses, converged=None,
-            rounds=[dataclasses.asdict(each) for each in record.rounds],
+            rounds=record.rounds,
         )  # fmt: skip
 
 
-def _teller(log_dir: str) -> Callable[[Round], None]:
-    """Returns what tells TensorBoard of a round; nothing where no folder is named, so that TensorBoard need not be there."""
+def _round_writer(log_dir: str) -> Callable[[Round], None]:
+    """Returns a function that writes a round for TensorBoard; without a folder it does nothing, so TensorBoard is optional."""
     if not (log_dir and writes_files()):
         return lambda record: None
     return functools.partial(write_round, tf.summary.create_file_writer(log_dir))

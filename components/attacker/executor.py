@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from math import prod
+from math import nan, prod
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from components.attacker.sampling import Sample, check_fits, sample, targets_of
 from components.attacker.summaries import check_tensorboard, write_summaries
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
+from components.records import AttackRecord, SearchRecord
 from components.settings import search_from
 from intriguing.attack import DistortionResults, DistortionSearch, SearchStatus, default_search, minimize_distortion
 from intriguing.data import DatasetCard
@@ -56,13 +57,22 @@ class AttackerExecutor(Executor):
                 "survives_rounding": results.succeeded.numpy() & still_wrong,
             }
         )
-        about = {"name": trained.training()["name"], "dataset": card.name, "subset": split, "pixel_box": list(card.pixel_box)}
-        about |= {
-            "quantization_levels": search.quantization_levels,
-            "num_classes": max(2, model.output_shape[-1]),
-            "class_names": list(card.class_names),
-        }
-        output.write_json("attack.json", {**_summary(results, still_wrong, drawn), **about})
+        output.write_record(
+            AttackRecord(
+                name=trained.record().name,
+                dataset=card.name,
+                subset=split,
+                class_names=card.class_names,
+                search=_search_record(
+                    results,
+                    still_wrong,
+                    drawn,
+                    pixel_box=card.pixel_box,
+                    quantization_levels=search.quantization_levels,
+                    num_classes=max(2, model.output_shape[-1]),
+                ),
+            )
+        )
 
     def _attack(
         self,
@@ -93,16 +103,17 @@ def _default_search(model: keras.Model, card: DatasetCard) -> DistortionSearch:
     return dataclasses.replace(search, pixel_box=card.pixel_box)
 
 
-def _summary(results: DistortionResults, still_wrong: np.ndarray, drawn: Sample) -> dict[str, Any]:
+def _search_record(results: DistortionResults, still_wrong: np.ndarray, drawn: Sample, **of_problem: Any) -> SearchRecord:
     succeeded = results.succeeded.numpy()
-    found = results.distortion.numpy()[succeeded & drawn.correct]  # an image that is wrong anyway may have distortion 0
-    return {
-        "num_images": len(succeeded),
-        "clean_accuracy": list(drawn.accuracy),
-        "num_succeeded": int(succeeded.sum()),
-        "num_succeeded_among_correct": len(found),
-        "num_surviving_rounding": int((succeeded & still_wrong).sum()),
-        "mean_distortion": float(found.mean()) if len(found) else None,
-        "mean_num_evaluations": float(results.num_evaluations.numpy().mean()),
-        "num_images_by_status": {status.sentence: int((results.status.numpy() == status).sum()) for status in SearchStatus},
-    }
+    found = results.distortion.numpy()[succeeded & drawn.correct]  # a misclassified image may have distortion 0
+    return SearchRecord(
+        **of_problem,
+        clean_accuracy=drawn.accuracy,
+        num_images=len(succeeded),
+        num_succeeded=int(succeeded.sum()),
+        num_succeeded_among_correct=len(found),
+        num_surviving_rounding=int((succeeded & still_wrong).sum()),
+        mean_distortion=float(found.mean()) if len(found) else nan,
+        mean_num_evaluations=float(results.num_evaluations.numpy().mean()),
+        num_images_by_status={status.sentence: int((results.status.numpy() == status).sum()) for status in SearchStatus},
+    )

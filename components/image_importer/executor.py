@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from components.contract import Artifacts, Executor, Parameters
+from components.records import AttackRecord
 from intriguing.data import DatasetCard, dataset_card, load_examples
 from intriguing.distortion import distortion
 
@@ -35,8 +36,9 @@ class ImageImporterExecutor(Executor):
                 "succeeded": np.ones(len(rows), bool),
             }
         )
-        about = {"name": exec_properties["name"], "dataset": clean_card.name, "subset": _ALL}
-        output.write_json("attack.json", {**about, "class_names": list(clean_card.class_names)})
+        output.write_record(
+            AttackRecord(name=exec_properties["name"], dataset=clean_card.name, subset=_ALL, class_names=clean_card.class_names)
+        )
 
 
 def _card(parameters: Parameters, folder: str) -> DatasetCard:

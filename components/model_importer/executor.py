@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from components.contract import Artifacts, Executor, Parameters
+from components.records import NetworkRecord
 from intriguing.models.loading import FORMATS, NOT_FORMATS, application_names, build_application, check_model_file, load_model
 from intriguing.models.networks import zoo
 from intriguing.models.networks.alexnet import ONE_WEIRD_TRICK_IN_TORCHVISION
@@ -44,20 +45,15 @@ class ModelImporterExecutor(Executor):
         model = _with_channel_axis(model)
         _check_class_names(parameters["class_names"], model)
         model.save(output.uri / "model.keras")
-        output.write_json(
-            "training.json",
-            {
-                "name": parameters["name"],
-                "model": parameters["model"],
-                "weights": parameters["weights"],
-                "image_shape": list(model.input_shape[1:]),
-                "num_classes": model.output_shape[-1],
-                "class_names": parameters["class_names"],
-                "modules": parameters["modules"],
-                "scaling": parameters["scaling"],
-                "losses": [],
-                "converged": None,
-            },
+        output.write_record(
+            NetworkRecord(
+                name=parameters["name"],
+                model=parameters["model"],
+                weights=parameters["weights"],
+                image_shape=model.input_shape[1:],
+                num_classes=model.output_shape[-1],
+                class_names=tuple(parameters["class_names"]),
+            )
         )
 
 

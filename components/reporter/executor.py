@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.artifacts import ReportSection, SectionRecord
+from components.artifacts import ReportSection
 from components.contract import Artifacts, Executor, Parameters, versions
+from components.records import SectionRecord
 from intriguing.reporting import RenderedSection, render_page, write_whole
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 
 from components.artifacts import DistortedImages
 from components.contract import Artifacts, Executor, Parameters
+from components.records import BoundsRecord, LayerBoundRecord
 from intriguing.lipschitz import LayerBound, certified_distortion, check_bounded, check_certifiable, lipschitz_bound
 from intriguing.models.layer_graph import layer_graph
 from intriguing.pixels import PixelBox
@@ -20,31 +22,30 @@ class SpectralAnalyzerExecutor(Executor):
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `SpectralBounds`."""
         trained, output = input_dict["model"][0], output_dict["bounds"][0]
-        name, model = trained.training()["name"], trained.load()
+        name, model = trained.record().name, trained.load()
         check_bounded(model)
-        if input_dict["distorted"]:  # what no certificate exists for is told before norms are computed, which may take minutes
+        if input_dict["distorted"]:  # raises errors before norms are computed, which may take minutes
             check_certifiable(model)
         bound = lipschitz_bound(model, report=lambda done, total: self.progress(done, total, "norms of layers"))
-        about = {"dataset": None, "subset": None, "targeted": None}
+        operations = {step.operation.name: step.operation for step in layer_graph(model).steps}
+        layers = tuple(_record(operations[layer.name], layer) for layer in bound.layers)
+        record = BoundsRecord(name=name, upper=bound.upper, layers=layers)
         arrays = {key: np.zeros(0) for key in ("ids", "attacked", "certified", "by_product")}
         for distorted in input_dict["distorted"]:  # one, or none
-            about, arrays = self._both_sides(name, model, distorted)
+            attack, arrays = distorted.record(), self._both_sides(name, model, distorted)
+            targeted = _targeted(distorted.arrays())
+            record = dataclasses.replace(record, dataset=attack.dataset, subset=attack.subset, targeted=targeted)
         output.write_arrays(arrays)
-        operations = {step.operation.name: step.operation for step in layer_graph(model).steps}
-        layers = [_described(operations[layer.name], layer) for layer in bound.layers]
-        output.write_json("bounds.json", {"name": name, **about, "upper": bound.upper, "layers": layers})
+        output.write_record(record)
 
-    def _both_sides(
-        self, name: str, model: keras.Model, distorted: DistortedImages
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        attack, arrays = distorted.attack(), distorted.arrays()
-        if attack["name"] != name:
-            raise ValueError(f"the images must have been made against {name!r}; received some made against {attack['name']!r}.")
-        certificates = self._certify(model, arrays, PixelBox(*attack["pixel_box"]))
+    def _both_sides(self, name: str, model: keras.Model, distorted: DistortedImages) -> dict[str, np.ndarray]:
+        attack, arrays = distorted.record(), distorted.arrays()
+        if attack.name != name:
+            raise ValueError(f"the images must have been distorted for {name!r}; received some distorted for {attack.name!r}.")
+        certificates = self._certify(model, arrays, attack.required_search().pixel_box)
         attacked = np.where(arrays["succeeded"], arrays["distortion"], np.nan)
         check_certificates(name, certificates["certified"], attacked, arrays["ids"])
-        about = {"dataset": attack["dataset"], "subset": attack["subset"], "targeted": _targeted(arrays)}
-        return about, {"ids": arrays["ids"], "attacked": attacked, **certificates}
+        return {"ids": arrays["ids"], "attacked": attacked, **certificates}
 
     def _certify(self, model: keras.Model, arrays: dict[str, np.ndarray], pixel_box: PixelBox) -> dict[str, np.ndarray]:
         targets = arrays["targets"] if _targeted(arrays) else None
@@ -75,15 +76,15 @@ def check_certificates(name: str, certified: np.ndarray, attacked: np.ndarray, i
         )
 
 
-def _described(layer: Any, bound: LayerBound) -> dict[str, Any]:
+def _record(layer: Any, bound: LayerBound) -> LayerBoundRecord:
     kernel, strides = getattr(layer, "kernel", None), getattr(layer, "strides", None)
-    return {
-        "name": bound.name,
-        "kind": bound.kind,
-        "size": None if kernel is None else [int(size) for size in kernel.shape],
-        "strides": None if strides is None else list(strides),
-        "lower": bound.norm.lower,
-        "upper": bound.norm.upper,
-        "slope": bound.slope,
-        "so_far": bound.so_far,
-    }
+    return LayerBoundRecord(
+        name=bound.name,
+        kind=bound.kind,
+        size=None if kernel is None else tuple(int(size) for size in kernel.shape),
+        strides=None if strides is None else tuple(strides),
+        lower=bound.norm.lower,
+        upper=bound.norm.upper,
+        activation_lipschitz=bound.slope,
+        cumulative=bound.so_far,
+    )

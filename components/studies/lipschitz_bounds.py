@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from math import nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from components.artifacts import SpectralBounds
 from components.contract import Artifacts, Parameters
+from components.records import BoundsRecord
 from components.spectral_analyzer.component import SpectralAnalyzer
 from components.studies.networks import AttackSettings, StudyNetwork
 from components.studies.plan import TRAIN, Plan
@@ -73,15 +74,15 @@ class BoundSection(SectionStep):
 
 
 class BoundedNetwork(NamedTuple):
-    """One network: what bounds.json and bounds.npz hold."""
+    """The bounds of one network: their record and their arrays."""
 
-    bounds: Mapping[str, Any]
+    bounds: BoundsRecord
     arrays: Mapping[str, np.ndarray]
 
     @property
     def name(self) -> str:
         """The network's."""
-        return str(self.bounds["name"])
+        return self.bounds.name
 
     @property
     def has_images(self) -> bool:
@@ -103,29 +104,33 @@ class BoundedNetwork(NamedTuple):
 
 def read(artifacts: Sequence[SpectralBounds]) -> list[BoundedNetwork]:
     """Reads the artifacts."""
-    return [BoundedNetwork(artifact.bounds(), artifact.arrays()) for artifact in artifacts]
+    return [BoundedNetwork(artifact.record(), artifact.arrays()) for artifact in artifacts]
 
 
 def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
     """Table 5 for every network: each layer that has weights or stretches, and the bound up to it."""
-    columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Slope", "Cumulative bound")
+    columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Activation Lipschitz", "Cumulative bound")
     rows: list[dict[str, Cell]] = []
     for network in networks:
-        for layer in network.bounds["layers"]:
-            if layer["size"] or abs(layer["upper"] * layer["slope"] - 1.0) > _ROUNDING:
+        for layer in network.bounds.layers:
+            if layer.size or abs(layer.upper * layer.activation_lipschitz - 1.0) > _ROUNDING:
                 rows.append(
                     {
-                        "Layer": f"{network.name}, {layer['name']}",
-                        "Size": " x ".join(str(size) for size in layer["size"] or ()) or layer["kind"],
-                        "Stride": " x ".join(str(stride) for stride in layer["strides"] or ()) or None,
-                        "Lower bound": layer["lower"],
-                        "Upper bound": layer["upper"],
-                        "Slope": layer["slope"],
-                        "Cumulative bound": layer["so_far"],
+                        "Layer": f"{network.name}, {layer.name}",
+                        "Size": " x ".join(str(size) for size in layer.size or ()) or layer.kind,
+                        "Stride": " x ".join(str(stride) for stride in layer.strides or ()) or None,
+                        "Lower bound": layer.lower,
+                        "Upper bound": layer.upper,
+                        "Activation Lipschitz": layer.activation_lipschitz,
+                        "Cumulative bound": layer.cumulative,
                     }
                 )
-        if network.bounds["upper"] != network.bounds["layers"][-1]["so_far"]:  # branches meet at its end
-            output = {"Layer": f"{network.name}, output", "Size": "branches", "Cumulative bound": network.bounds["upper"]}
+        if network.bounds.upper != network.bounds.layers[-1].cumulative:  # branches meet at its end
+            output: dict[str, Cell] = {
+                "Layer": f"{network.name}, output",
+                "Size": "branches",
+                "Cumulative bound": network.bounds.upper,
+            }
             rows.append({column: output.get(column) for column in columns})
     return Table(
         name="table_5",
@@ -133,8 +138,8 @@ def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
         columns=columns,
         rows=tuple(rows),
         notes=(
-            "Operator norms in L2, before the activation function, whose own Lipschitz constant is the slope. The lower bound "
-            "is attained by a change of the input, the upper one is proved. The paper prints such upper bounds for AlexNet.",
+            "Operator norms in L2, without the activation function, whose Lipschitz constant has its own column. A change of "
+            "the input attains the lower bound; the upper one is proved. The paper prints such upper bounds for AlexNet.",
             "Cumulative bounds are products along a chain. Where branches are added, their bounds are added; where they are "
             "concatenated, the squares of their bounds are.",
         ),
@@ -143,13 +148,13 @@ def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
 
 def certificate_table(networks: Sequence[BoundedNetwork]) -> Table:
     """A row for every network: certified distortion, attack distortion, and their ratio."""
-    rows = []
+    rows: list[Mapping[str, Cell]] = []
     for network in networks:
         ratios = network.ratios()
         rows.append(
             {
                 "Model": network.name,
-                "Lipschitz bound": network.bounds["upper"],
+                "Lipschitz bound": network.bounds.upper,
                 "Certified by the product": Mean.of(network.arrays["by_product"]),
                 "Certified": Mean.of(network.arrays["certified"]),
                 "Attack": Mean.of(network.arrays["attacked"]),
@@ -193,14 +198,14 @@ def certificate_figures(networks: Sequence[BoundedNetwork]) -> dict[str, tuple[b
     figures = {}
     for number, network in enumerate(networks, start=1):
         arrays, bounds = network.arrays, network.bounds
-        goal = "a random wrong class" if bounds["targeted"] else "any wrong class"
+        goal = "a random wrong class" if bounds.targeted else "any wrong class"
         figure = certified_versus_attack(
             arrays["certified"],
             arrays["by_product"],
             arrays["attacked"],
             title=f"{network.name}: certified and attack distortion to {goal}",
         )
-        caption = f"{network.name} on {bounds['dataset']} {bounds['subset']}: the nearest error lies on the gray line."
+        caption = f"{network.name} on {bounds.dataset} {bounds.subset}: the nearest error lies on the gray line."
         figures[f"certificates_{number}"] = (to_png(figure), caption)
     return figures
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from components.artifacts import ReportSection, SectionRecord
+from components.artifacts import ReportSection
 from components.contract import Artifacts, Component, Executor, Parameters
+from components.records import SectionRecord
 from intriguing.reporting import Section, Table, render_section, to_text, write_table, write_whole
 
 Figures = Mapping[str, tuple[bytes, str]]
@@ -64,11 +64,12 @@ def write_section(output: ReportSection, content: SectionContent, inputs: Artifa
     for name, (png, _) in content.figures.items():
         write_whole(output.uri / "figures" / f"{name}.png", png)
     manifests = [artifact.manifest() for artifacts in inputs.values() for artifact in artifacts]
-    record = SectionRecord(
-        lead=content.lead,
-        fragments=[render_section(section) for section in content.sections],
-        printed=[table.name for table in content.shown],
-        seconds={manifest["step"]: manifest["seconds"] for manifest in manifests},
-        machine=manifests[0]["machine"],
+    output.write_record(
+        SectionRecord(
+            lead=content.lead,
+            fragments=tuple(render_section(section) for section in content.sections),
+            printed=tuple(table.name for table in content.shown),
+            seconds={manifest["step"]: manifest["seconds"] for manifest in manifests},
+            machine=manifests[0]["machine"],
+        )
     )
-    output.write_json("section.json", dataclasses.asdict(record))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from components.artifacts import DistortedImages
 from components.attacker.executor import BYTES
 from components.contract import Artifacts, Parameters
+from components.records import AttackRecord, SearchRecord
 from components.studies.networks import AttackSettings, StudyNetwork
 from components.studies.plan import TRAIN, Plan, Split
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
@@ -76,16 +77,21 @@ class PhotographSection(SectionStep):
 
 
 class Attack(NamedTuple):
-    """One attack on photographs: what attack.json and images.npz hold."""
+    """One attack on photographs: its record and its arrays."""
 
-    about: Mapping[str, Any]
+    record: AttackRecord
     arrays: Mapping[str, np.ndarray]
 
     @property
     def title(self) -> str:
         """The network, and what the search was allowed."""
-        levels = self.about["quantization_levels"]
-        return f"{self.about['name']}, any colors" if levels is None else f"{self.about['name']}, {levels} levels of a color"
+        levels = self.search.quantization_levels
+        return f"{self.record.name}, any colors" if levels is None else f"{self.record.name}, {levels} levels of a color"
+
+    @property
+    def search(self) -> SearchRecord:
+        """What the search found."""
+        return self.record.required_search()
 
     def distortions(self) -> np.ndarray:
         """Returns those of the images that were found."""
@@ -94,7 +100,7 @@ class Attack(NamedTuple):
 
 def read(artifacts: Sequence[DistortedImages]) -> list[Attack]:
     """Reads the artifacts."""
-    return [Attack(artifact.attack(), artifact.arrays()) for artifact in artifacts]
+    return [Attack(artifact.record(), artifact.arrays()) for artifact in artifacts]
 
 
 def photograph_table(attacks: Sequence[Attack]) -> Table:
@@ -109,7 +115,7 @@ def photograph_table(attacks: Sequence[Attack]) -> Table:
                 "Av. distortion": Mean.of(attack.distortions()),
                 "Median": float(np.median(attack.distortions())) if found.any() else None,
                 "Still so as PNG": Proportion(int(attack.arrays["survives_rounding"].sum()), num_images),
-                "Gradients per image": float(attack.about["mean_num_evaluations"]),
+                "Gradients per image": attack.search.mean_num_evaluations,
             }
         )
     return Table(
@@ -185,12 +191,10 @@ def photograph_section(table: Table, figures: Figures) -> Section:
 
 def _target(attack: Attack) -> str:
     target = int(attack.arrays["targets"][0])
-    return f"class {target}, {attack.about['class_names'][target]}"
+    return f"class {target}, {attack.record.class_names[target]}"
 
 
 def _shown_name(attack: Attack, row: int) -> str:
     """The name of the file, which often tells what it shows; elsewhere that of the class."""
     example = PurePosixPath(attack.arrays["ids"][row].decode())
-    return (
-        example.stem.replace("_", " ") if len(example.parts) > 1 else attack.about["class_names"][attack.arrays["labels"][row]]
-    )
+    return example.stem.replace("_", " ") if len(example.parts) > 1 else attack.record.class_names[attack.arrays["labels"][row]]

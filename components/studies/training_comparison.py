@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from math import nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
 from components.contract import Artifacts, Component, Parameters
 from components.folder_names import folder_name
+from components.records import NetworkRecord
 from components.spectral_analyzer.component import SpectralAnalyzer
 from components.studies.networks import AttackSettings, StudyNetwork
 from components.studies.plan import Plan, Split
@@ -138,7 +139,7 @@ def error_table(variants: TrainingVariants) -> Table:
         rows.append(
             {
                 "Training": name,
-                **{f"Seed {network.training['seed']}": network.errors for network in networks},
+                **{f"Seed {network.training.seed}": network.errors for network in networks},
                 "Mean error": variants.error(name),
                 "Change": mean_rate([pair.difference for pair in variants.pairs(name)]) if compared else None,
                 "Newly wrong": pooled.newly_wrong if compared else None,
@@ -174,8 +175,8 @@ def seed_table(variants: TrainingVariants) -> Table:
         for network, pair in zip(networks, variants.pairs(name), strict=True):
             rows.append(
                 {
-                    "Network": f"{name}, seed {network.training['seed']}",
-                    "Training error": Proportion(*network.training["train_errors"]),
+                    "Network": f"{name}, seed {network.training.seed}",
+                    "Training error": network.training.train_errors,
                     "Error": network.errors,
                     "Change": MeanRate(pair.difference, nan, nan, 1),
                     "Newly wrong": pair.newly_wrong,
@@ -224,26 +225,26 @@ def robustness_table(variants: TrainingVariants) -> Table:
     )
 
 
-def round_table(training: Mapping[str, Any]) -> Table:
-    """What happened in the last round of every epoch of one training, as training.json tells it."""
-    layers = list(training["rounds"][0]["pool_losses"])
+def round_table(training: NetworkRecord) -> Table:
+    """Returns what happened in the last round of every epoch of one training."""
+    layers = list(training.rounds[0].pool_losses)
     rows: list[dict[str, Cell]] = [
         {
-            "Epochs": f"{record['num_epochs']:g}",
-            "Loss": record["clean_loss"],
-            **{f"Loss, {layer}": record["pool_losses"][layer] if record["num_tried"] else None for layer in layers},
-            **{f"Least distortion, {layer}": record["least_distortions"].get(layer) for layer in layers},
+            "Epochs": f"{record.num_epochs:g}",
+            "Loss": record.clean_loss,
+            **{f"Loss, {layer}": record.pool_losses[layer] if record.num_tried else None for layer in layers},
+            **{f"Least distortion, {layer}": record.least_distortions.get(layer) for layer in layers},
             **{
-                f"Succeeded, {layer}": Proportion(record["num_found"].get(layer, 0), record["num_tried"].get(layer, 0))
+                f"Succeeded, {layer}": Proportion(record.num_found.get(layer, 0), record.num_tried.get(layer, 0))
                 for layer in layers
             },
         }
-        for record in training["rounds"]
-        if record["num_epochs"] % 1 == 0
+        for record in training.rounds
+        if record.num_epochs % 1 == 0
     ]
     return Table(
         name="rounds",
-        title=f"Training of {training['name']}, in the last round of every epoch: the loss on clean images and on every pool, "
+        title=f"Training of {training.name}, in the last round of every epoch: the loss on clean images and on every pool, "
         "and the attacks.",
         columns=tuple(rows[0]),
         rows=tuple(rows),
@@ -263,7 +264,7 @@ def variant_figures(variants: TrainingVariants) -> dict[str, tuple[bytes, str]]:
         drawn = distortion_distributions(distances, title="Least distortion of each image")
         figures["variant_distortion"] = (to_png(drawn), "Each dot is one image attacked on one network, all seeds together.")
     for number, (name, networks) in enumerate(variants.networks.items(), start=1):
-        if "rounds" in networks[0].training:
+        if networks[0].training.rounds:
             curves = round_curves([_curves(network.training) for network in networks], title=f"The pools of {name}")
             caption = (
                 f"{name}, a line for each seed: loss on clean images and on the examples of every pool, and how little the new "
@@ -273,14 +274,14 @@ def variant_figures(variants: TrainingVariants) -> dict[str, tuple[bytes, str]]:
     return figures
 
 
-def _curves(training: Mapping[str, Any]) -> RoundCurves:
-    rounds = training["rounds"]
-    layers = list(rounds[0]["pool_losses"])
+def _curves(training: NetworkRecord) -> RoundCurves:
+    rounds = training.rounds
+    layers = list(rounds[0].pool_losses)
     return RoundCurves(
-        num_epochs=[record["num_epochs"] for record in rounds],
-        losses={_CLEAN: [record["clean_loss"] for record in rounds]}
-        | {layer: [record["pool_losses"][layer] or nan for record in rounds] for layer in layers},
-        distortions={layer: [record["least_distortions"].get(layer) or nan for record in rounds] for layer in layers},
+        num_epochs=[record.num_epochs for record in rounds],
+        losses={_CLEAN: [record.clean_loss for record in rounds]}
+        | {layer: [record.pool_losses[layer] or nan for record in rounds] for layer in layers},
+        distortions={layer: [record.least_distortions.get(layer) or nan for record in rounds] for layer in layers},
     )
 
 

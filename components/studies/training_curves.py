@@ -53,7 +53,7 @@ class CurveSection(SectionStep):
 def losses(models: Sequence[TrainedModel]) -> dict[str, Sequence[float]]:
     """Returns the losses of each network, the first seed of each; networks of one name are told apart by their subset."""
     firsts: dict[tuple[str, str], Sequence[float]] = {}
-    for training in (model.training() for model in models):
-        firsts.setdefault((training["name"], training["subset"]), training["losses"])
+    for record in (model.record() for model in models):
+        firsts.setdefault((record.name, record.subset), record.losses)
     num_subsets = Counter(name for name, _ in firsts)
     return {name if num_subsets[name] == 1 else f"{name}, {subset}": values for (name, subset), values in firsts.items()}

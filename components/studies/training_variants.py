@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import nan
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
+from components.records import NetworkRecord
 from intriguing.reporting import Estimate, MeanRate
 from intriguing.statistics.proportions import Proportion, sign_test
 
@@ -16,7 +17,7 @@ from intriguing.statistics.proportions import Proportion, sign_test
 class TrainedVariant(NamedTuple):
     """One network of a training variant, beside the baseline's of the same seed."""
 
-    training: Mapping[str, Any]  # training.json
+    training: NetworkRecord
     errors: Proportion
     wrong: frozenset[int]  # rows of the images that it gets wrong
     distortion: np.ndarray  # [images], NaN where nothing was found or the image was wrong before; empty if not attacked
@@ -29,7 +30,7 @@ class TrainedVariant(NamedTuple):
     @property
     def name(self) -> str:
         """Of the training variant."""
-        return str(self.training["name"])
+        return self.training.name
 
 
 class Pairs(NamedTuple):
@@ -126,20 +127,19 @@ def read(
     networks: dict[str, list[TrainedVariant]] = {}
     tested_on = ""
     for number, model in enumerate(models):
-        counted, training = rates[number // num_variants].rates(), model.training()
-        ((tested_on, errors),) = counted["errors"].items()
-        changed = counted["changed"][0]["errors"][training["name"]] if attacks else None
+        counted, training = rates[number // num_variants].record(), model.record()
+        ((tested_on, errors),) = counted.errors.items()
         nothing = np.zeros(0)
         attacked = attacks[number].arrays() if attacks else {}
-        networks.setdefault(training["name"], []).append(
+        networks.setdefault(training.name, []).append(
             TrainedVariant(
                 training=training,
-                errors=Proportion(*errors[training["name"]]),
-                wrong=frozenset(counted["wrong"][tested_on][training["name"]]),
+                errors=errors[training.name],
+                wrong=frozenset(counted.wrong[tested_on][training.name]),
                 distortion=np.where(attacked["correct"], attacked["distortion"], nan) if attacked else nothing,
                 found=attacked["succeeded"] if attacked else nothing,
                 certified=bounds[number].arrays()["certified"] if bounds else nothing,
-                transferred=Proportion(*changed["on_correct"]) if changed else None,
+                transferred=counted.changed[0].errors[training.name].on_correct if attacks else None,
             )
         )
     return TrainingVariants(tested_on, networks)

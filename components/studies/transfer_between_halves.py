@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from components.artifacts import DistortedImages, Subset, TrainedModel, TransferRates
 from components.contract import Artifacts, Parameters
+from components.records import ChangedImagesRecord
 from components.studies.networks import AttackSettings, StudyNetwork
 from components.studies.plan import TEST, Plan, Split
 from components.studies.sections import SectionContent, SectionExecutor, SectionStep
@@ -16,6 +16,8 @@ from components.studies.transfer_experiment import (
     ALL_DISTORTIONS,
     CORRECT_BEFORE,
     LEFT_OUT,
+    ON_ALL,
+    ON_CORRECT,
     Experiment,
     name_of,
     paper_table,
@@ -76,7 +78,7 @@ class TransferBetweenHalves(Part):
 class _SectionExecutor(SectionExecutor):
     def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
         experiment = Experiment.read(*(input_dict[name] for name in ("models", "attacks", "rates")))
-        first, second, test = (subset.description()["subset"] for subset in input_dict["subsets"])
+        first, second, test = (subset.record().subset for subset in input_dict["subsets"])
         tables = (table_3(experiment, first, second, test), table_4(experiment))
         return SectionContent(
             [_section(tables), section_on_correct(table_4_on_correct(experiment), "Transfer between disjoint training sets")],
@@ -91,13 +93,14 @@ class _SectionStep(SectionStep):
 
 def table_3(experiment: Experiment, first: str, second: str, test: str) -> Table:
     """Errors of the networks trained on disjoint halves."""
+    errors = experiment.rates.errors
     rows = [
         {
             "Model": name,
-            "Trained on": {first: "P1", second: "P2"}[experiment.networks[name]["subset"]],
-            "Error on P1": experiment.errors_on(first, name),
-            "Error on P2": experiment.errors_on(second, name),
-            "Error on Test": experiment.errors_on(test, name),
+            "Trained on": {first: "P1", second: "P2"}[experiment.networks[name].subset],
+            "Error on P1": errors[first][name],
+            "Error on P2": errors[second][name],
+            "Error on Test": errors[test][name],
             "Min Av. Distortion": Mean.of(distortion),
         }
         for name, distortion in experiment.distortions().items()
@@ -113,7 +116,7 @@ def table_3(experiment: Experiment, first: str, second: str, test: str) -> Table
 def table_4(experiment: Experiment) -> Table:
     """Transfer between networks trained on disjoint halves, plain and amplified, with noise of equal size."""
     rows = [
-        transfer_row(experiment, row, "on_all", name_of(row))
+        transfer_row(row, ON_ALL, name_of(row))
         for row in sorted(experiment.changed("distorted", "amplified", "noise"), key=_order)
     ]
     return paper_table(
@@ -129,12 +132,12 @@ def table_4(experiment: Experiment) -> Table:
 def table_4_on_correct(experiment: Experiment) -> Table:
     """Table 4 again, counted on the images that the model of the column got right before."""
     changed = sorted(experiment.changed("distorted", "amplified", "noise"), key=_order)
-    return table_on_correct("table_4", [transfer_row(experiment, row, "on_correct", name_of(row)) for row in changed])
+    return table_on_correct("table_4", [transfer_row(row, ON_CORRECT, name_of(row)) for row in changed])
 
 
-def _order(row: Mapping[str, Any]) -> float:
+def _order(row: ChangedImagesRecord) -> float:
     """Puts each noise row beneath the distortions that it is the control of."""
-    return row["amount"] if row["amount"] is not None and row["amount"] >= 0.1 else 0.0
+    return row.amount if row.amount is not None and row.amount >= 0.1 else 0.0
 
 
 def _section(tables: tuple[Table, ...]) -> Section:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from components.artifacts import DistortedImages, Subset, TrainedModel, TransferRates
 from components.contract import Artifacts, Parameters
+from components.records import ChangedImagesRecord
 from components.studies.networks import AttackSettings, StudyNetwork
 from components.studies.plan import TEST, TRAIN, Plan
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
@@ -18,6 +18,8 @@ from components.studies.transfer_experiment import (
     ALL_DISTORTIONS,
     CORRECT_BEFORE,
     LEFT_OUT,
+    ON_ALL,
+    ON_CORRECT,
     Experiment,
     name_of,
     paper_table,
@@ -88,7 +90,7 @@ class TransferBetweenModels(Part):
 class _SectionExecutor(SectionExecutor):
     def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
         experiment = Experiment.read(*(input_dict[name] for name in ("models", "attacks", "rates")))
-        train, test = (subset.description()["subset"] for subset in input_dict["subsets"])
+        train, test = (subset.record().subset for subset in input_dict["subsets"])
         tables = [table_1(experiment, train, test), table_2(experiment)]
         galleries = _galleries(experiment, exec_properties["illustrated"])
         transfer, distortion = _heat_map(experiment, tables[1]), _distortions(experiment)
@@ -108,12 +110,13 @@ class _SectionStep(SectionStep):
 
 
 def table_1(experiment: Experiment, train: str, test: str) -> Table:
-    """Errors of every network, and the average least distortion that changes its answers."""
+    """Errors of every network, and the average least distortion of misclassified images."""
+    errors = experiment.rates.errors
     rows = [
         {
             "Model": name,
-            "Training error": experiment.errors_on(train, name),
-            "Test error": experiment.errors_on(test, name),
+            "Training error": errors[train][name],
+            "Test error": errors[test][name],
             "Av. min. distortion": Mean.of(distortion),
         }
         for name, distortion in experiment.distortions().items()
@@ -128,7 +131,7 @@ def table_1(experiment: Experiment, train: str, test: str) -> Table:
 
 def table_2(experiment: Experiment) -> Table:
     """Every network on the images distorted for every other."""
-    rows = [transfer_row(experiment, row, "on_all", _name(row)) for row in experiment.changed("distorted", "noise")]
+    rows = [transfer_row(row, ON_ALL, _name(row)) for row in experiment.changed("distorted", "noise")]
     return paper_table(
         "table_2",
         "Error rates of the evaluated model (column) on images distorted for the source model (row).",
@@ -140,12 +143,12 @@ def table_2(experiment: Experiment) -> Table:
 
 def table_2_on_correct(experiment: Experiment) -> Table:
     """Table 2 again, counted on the images that the model of the column got right before."""
-    rows = [transfer_row(experiment, row, "on_correct", _name(row)) for row in experiment.changed("distorted", "noise")]
+    rows = [transfer_row(row, ON_CORRECT, _name(row)) for row in experiment.changed("distorted", "noise")]
     return table_on_correct("table_2", rows)
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return f"Gaussian noise, stddev={row['amount']:g}" if row["kind"] == "noise" else name_of(row, prefix="")
+def _name(row: ChangedImagesRecord) -> str:
+    return f"Gaussian noise, stddev={row.amount:g}" if row.kind == "noise" else name_of(row, prefix="")
 
 
 def transfer_lead(experiment: Experiment) -> str:
@@ -155,26 +158,24 @@ def transfer_lead(experiment: Experiment) -> str:
     found = sum(int(arrays["succeeded"].sum()) for arrays in experiment.arrays.values())
     if not found:
         return f"None of {total} attacks reached its wrong class within the budget of the search."
-    distances = [row["mean_distortion"] for row in rows if row["num_images"]]
-    transferred = [
-        experiment.transfer(row, name, "on_correct").rate for row in rows for name in row["errors"] if name != row["made_for"]
-    ]
+    distances = [row.mean_distortion for row in rows if row.num_images]
+    transferred = [row.errors[name].on_correct.rate for row in rows for name in row.errors if name != row.source_model]
     noise = next(experiment.changed("noise"))
-    noisy = [experiment.transfer(noise, name, "on_correct").rate for name in noise["errors"]]
+    noisy = [errors.on_correct.rate for errors in noise.errors.values()]
     share = "Every one" if found == total else f"{100 * found / total:.1f} %"
     return (
         f"{share} of {total} attacks reached its target class, at a mean distortion of {min(distances):.3f} to "
         f"{max(distances):.3f}. Of the images that a network other than the source model classified correctly before, it "
         f"misclassifies {100 * np.nanmean(transferred):.0f} % when they are distorted, and {100 * np.nanmean(noisy):.1f} % "
-        f"with Gaussian noise of standard deviation {noise['amount']:g}."
+        f"with Gaussian noise of standard deviation {noise.amount:g}."
     )
 
 
 def _heat_map(experiment: Experiment, transfer: Table) -> tuple[bytes, str]:
     names = [str(row["Source model"]) for row in transfer.rows]
-    columns = experiment.rates["networks"]
+    columns = experiment.rates.networks
     rows = experiment.changed("distorted", "noise")
-    rates = np.array([[experiment.transfer(row, name).rate for name in columns] for row in rows])
+    rates = np.array([[row.errors[name].on_all.rate for name in columns] for row in rows])
     figure = transfer_heat_map(
         rates, names, columns, title="Errors induced, percent; in brackets the paper's",
         published=published_matrix("table_2", names, columns),
@@ -208,14 +209,14 @@ def _gallery(experiment: Experiment, name: str) -> tuple[bytes, str]:
 
 def _noise(experiment: Experiment, name: str) -> tuple[bytes, str]:
     row = next(experiment.changed("unclipped noise"))
-    accuracies = {name: _accuracy(experiment.transfer(row, name)) for name in row["errors"]}
+    accuracies = {other: _accuracy(errors.on_all) for other, errors in row.errors.items()}
     arrays = next(iter(experiment.arrays.values()))
     noisy = add_gaussian_noise(
-        arrays["images"], standard_deviation=row["amount"], seed=experiment.rates["noise_seed"], pixel_box=None
+        arrays["images"], standard_deviation=_UNCLIPPED_NOISE, seed=experiment.rates.noise_seed, pixel_box=None
     )
     figure = noise_panel(
-        arrays["images"], noisy.images.numpy(), labels=arrays["labels"].tolist(), answers=row["answers"][name],
-        title=f"Gaussian noise of standard deviation {row['amount']:g}, not clipped, and the predictions of {name}",
+        arrays["images"], noisy.images.numpy(), labels=arrays["labels"].tolist(), answers=row.predictions[name],
+        title=f"Gaussian noise of standard deviation {row.amount:g}, not clipped, and the predictions of {name}",
         accuracy=accuracies[name],
     )  # fmt: skip
     others = ", ".join(f"{other} {100 * accuracy.rate:.0f} %" for other, accuracy in accuracies.items())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from components.artifacts import DistortedImages, TrainedModel, TransferRates
+from components.records import ChangedImagesRecord, ErrorCounts, NetworkRecord, TransferRecord
 from intriguing.reporting import Mean, Section, Table, published_rows
 from intriguing.statistics.proportions import Proportion
 
@@ -21,11 +23,11 @@ ALL_DISTORTIONS = "The average distortion includes images that were misclassifie
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One experiment of the study: networks, the images distorted for each of them, and the predictions of each for all."""
+    """One experiment of the study: networks, the images distorted for each of them, and the errors of each on all."""
 
-    networks: Mapping[str, Mapping[str, Any]]  # name -> training.json
-    arrays: Mapping[str, Mapping[str, np.ndarray]]  # name -> images.npz of the attack on it
-    rates: Mapping[str, Any]  # rates.json
+    networks: Mapping[str, NetworkRecord]
+    arrays: Mapping[str, Mapping[str, np.ndarray]]  # from the name of a network to images.npz of the attack on it
+    rates: TransferRecord
 
     @classmethod
     def read(
@@ -33,51 +35,48 @@ class Experiment:
     ) -> Experiment:
         """Reads the artifacts."""
         return cls(
-            networks={description["name"]: description for description in (model.training() for model in models)},
-            arrays={attack.attack()["name"]: attack.arrays() for attack in attacks},
-            rates=rates[0].rates(),
+            networks={record.name: record for record in (model.record() for model in models)},
+            arrays={attack.record().name: attack.arrays() for attack in attacks},
+            rates=rates[0].record(),
         )
 
     def distortions(self) -> dict[str, np.ndarray]:
         """Returns the distortion of every image, NaN where the attack failed, or the image was misclassified before."""
         return {name: np.where(arrays["correct"], arrays["distortion"], np.nan) for name, arrays in self.arrays.items()}
 
-    def changed(self, *kinds: str) -> Iterator[Mapping[str, Any]]:
+    def changed(self, *kinds: str) -> Iterator[ChangedImagesRecord]:
         """Yields the sets of changed images of some kinds, in the order of the kinds."""
         for kind in kinds:
-            yield from (row for row in self.rates["changed"] if row["kind"] == kind)
+            yield from (row for row in self.rates.changed if row.kind == kind)
 
-    def errors_on(self, split: str, name: str) -> Proportion:
-        """Returns the errors of one network on one clean subset."""
-        return Proportion(*self.rates["errors"][split][name])
 
-    def transfer(self, row: Mapping[str, Any], name: str, count: str = "on_all") -> Proportion:
-        """Returns the errors of one network on one set of changed images."""
-        return Proportion(*row["errors"][name][count])
+Count: TypeAlias = Callable[[ErrorCounts], Proportion]
+"""On which images errors are counted."""
+
+ON_ALL: Count = operator.attrgetter("on_all")
+ON_CORRECT: Count = operator.attrgetter("on_correct")
 
 
 def transfer_table(experiment: Experiment) -> Table:
     """Every set of changed images on every network, for experiments that are not the paper's."""
     changed = experiment.changed("distorted", "amplified", "noise")
-    rows = [transfer_row(experiment, row, "on_all", name_of(row)) for row in changed]
+    rows = [transfer_row(row, ON_ALL, name_of(row)) for row in changed]
     title = "Errors induced in the model of the column by the images of the row."
     return Table(name="transfer", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(LEFT_OUT, ALL_DISTORTIONS))
 
 
-def transfer_row(experiment: Experiment, row: Mapping[str, Any], count: str, name: str) -> dict[str, Any]:
+def transfer_row(row: ChangedImagesRecord, count: Count, name: str) -> dict[str, Any]:
     """Returns a row of a table: the errors of every network on one set of changed images, and its average distortion."""
-    rates = {network: experiment.transfer(row, network, count) for network in experiment.rates["networks"]}
-    # JSON has no NaN: None stands for the average of nothing.
-    mean, std = (np.nan if row[key] is None else row[key] for key in ("mean_distortion", "std_distortion"))
-    return {"Source model": name, **rates, "Av. distortion": Mean(mean, std, row["num_images"])}
+    rates = {network: count(errors) for network, errors in row.errors.items()}
+    return {"Source model": name, **rates, "Av. distortion": Mean(row.mean_distortion, row.std_distortion, row.num_images)}
 
 
-def name_of(row: Mapping[str, Any], prefix: str = "Distorted for ") -> str:
+def name_of(row: ChangedImagesRecord, prefix: str = "Distorted for ") -> str:
     """Returns the name of a row."""
-    if row["kind"] == "noise":
-        return f"Gaussian noise with stddev={row['amount']:g}"
-    amplified = f" amplified to stddev={row['amount']:g}" if row["kind"] == "amplified" else ""
-    return f"{prefix}{row['made_for']}{amplified}"
+    if row.kind == "noise":
+        return f"Gaussian noise with stddev={row.amount:g}"
+    amplified = f" amplified to stddev={row.amount:g}" if row.kind == "amplified" else ""
+    return f"{prefix}{row.source_model}{amplified}"
 
 
 def paper_table(name: str, title: str, rows: list[dict[str, Any]], *notes: str) -> Table:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from components.artifacts import UnitMeanings
+from components.artifacts import UnitAnalyses
 from components.contract import Artifacts, Parameters
+from components.records import BasisTestRecord, LayerUnitsRecord, UnitsRecord
 from components.settings import LayerChoice, to_parameters
 from components.studies.networks import StudyNetwork
 from components.studies.plan import TEST, TRAIN, Plan, Split
@@ -18,6 +20,7 @@ from components.studies.study import Part
 from components.unit_analyzer.component import UnitAnalyzer
 from components.unit_analyzer.executor import CONTROLS, KINDS, PIXELS, TRAINED
 from intriguing.reporting import (
+    Cell,
     Curve,
     GalleryRow,
     Section,
@@ -97,7 +100,7 @@ class UnitSectionExecutor(SectionExecutor):
 class UnitSection(SectionStep):
     """Inputs: the analysis of the layers of each network. Takes no parameters."""
 
-    INPUTS = {"analyses": UnitMeanings}
+    INPUTS = {"analyses": UnitAnalyses}
     EXECUTOR = UnitSectionExecutor
 
 
@@ -110,7 +113,7 @@ class UnitTest(NamedTuple):
     num_units: int
     num_constant: int
     measure: str
-    test: Mapping[str, float | None]
+    test: BasisTestRecord
     verdict: str  # MORE or LESS coherent than random bases, or NEITHER
 
     @property
@@ -121,24 +124,24 @@ class UnitTest(NamedTuple):
         return f"{self.network}, {self.layer}" + ("" if self.weights == TRAINED else f" ({self.weights})")
 
 
-def unit_tests(analyses: Sequence[UnitMeanings]) -> list[UnitTest]:
+def unit_tests(analyses: Sequence[UnitAnalyses]) -> list[UnitTest]:
     """Reads all comparisons; the share of false verdicts is controlled over all of them, and both sides, together."""
     rows = [
-        (units["name"], layer["layer"], layer["weights"], layer["num_units"], layer["num_constant"], measure, test)
-        for units in (analysis.units() for analysis in analyses)
-        for layer in units["layers"]
-        for measure, test in layer["tests"].items()
+        (units.name, layer.layer, layer.weights, layer.num_units, layer.num_constant, measure, test)
+        for units in (analysis.record() for analysis in analyses)
+        for layer in units.layers
+        for measure, test in layer.tests.items()
     ]
-    tails = np.array([[row[-1]["tail_more"], row[-1]["tail_less"]] for row in rows], np.float32)
+    tails = np.array([[row[-1].tail_more, row[-1].tail_less] for row in rows], np.float32)
     q_values = false_discovery_rates(tails)
     return [UnitTest(*row, _verdict(row[-1], *q)) for row, q in zip(rows, q_values, strict=True)]
 
 
-def _verdict(test: Mapping[str, float], q_more: float, q_less: float) -> str:
+def _verdict(test: BasisTestRecord, q_more: float, q_less: float) -> str:
     """Calls a side where both its tail, adjusted for the number of tests, and its exact rank speak for it."""
-    if q_more <= SIGNIFICANT and test["p_more"] <= SIGNIFICANT:
+    if q_more <= SIGNIFICANT and test.p_more <= SIGNIFICANT:
         return MORE
-    return LESS if q_less <= SIGNIFICANT and test["p_less"] <= SIGNIFICANT else NEITHER
+    return LESS if q_less <= SIGNIFICANT and test.p_less <= SIGNIFICANT else NEITHER
 
 
 def unit_table(tests: Sequence[UnitTest]) -> Table:
@@ -146,8 +149,8 @@ def unit_table(tests: Sequence[UnitTest]) -> Table:
     rows: dict[str, dict[str, Any]] = {}
     for test in tests:
         row = rows.setdefault(test.space, {"Feature space": test.space, "Units": test.num_units})
-        effect = test.test["effect"]
-        row[_WORDS[test.measure]] = "all or nothing" if effect is None else f"{effect:+.2f} {test.verdict}".strip()
+        effect = test.test.effect
+        row[_WORDS[test.measure]] = "all or nothing" if isnan(effect) else f"{effect:+.2f} {test.verdict}".strip()
     return Table(
         name="units",
         title="Selectivity of the natural basis, compared with Haar-random bases of the same space.",
@@ -164,28 +167,28 @@ def unit_table(tests: Sequence[UnitTest]) -> Table:
 
 def unit_details(tests: Sequence[UnitTest]) -> Table:
     """Every comparison as a row, for files."""
-    rows = tuple(
+    rows: list[Mapping[str, Cell]] = [
         {
             "Network": test.network,
             "Layer": test.layer,
             "Weights": test.weights,
             "Units": test.num_units,
             "Measure": test.measure,
-            "Natural": test.test["natural"],
-            "Random": test.test["random"],
-            "Effect": test.test["effect"],
-            "Effect from": test.test["effect_lower"],
-            "Effect to": test.test["effect_upper"],
-            "p more": test.test["p_more"],
-            "p less": test.test["p_less"],
-            "Tail more": test.test["tail_more"],
-            "Tail less": test.test["tail_less"],
+            "Natural": test.test.natural,
+            "Random": test.test.random,
+            "Effect": test.test.effect,
+            "Effect from": test.test.effect_lower,
+            "Effect to": test.test.effect_upper,
+            "p more": test.test.p_more,
+            "p less": test.test.p_less,
+            "Tail more": test.test.tail_more,
+            "Tail less": test.test.tail_less,
             "Verdict": test.verdict,
         }
         for test in tests
-    )
+    ]
     title = "The natural basis against Haar-random bases: means, effects with 95 % intervals, and p-values of either side."
-    return Table(name="units_details", title=title, columns=tuple(rows[0]), rows=rows)
+    return Table(name="units_details", title=title, columns=tuple(rows[0]), rows=tuple(rows))
 
 
 def _note_on_constants(tests: Sequence[UnitTest]) -> Iterator[str]:
@@ -213,16 +216,16 @@ def unit_summary(tests: Sequence[UnitTest]) -> str:
     return " ".join(sentences)
 
 
-def unit_figures(analyses: Sequence[UnitMeanings], tests: Sequence[UnitTest]) -> dict[str, tuple[bytes, str]]:
+def unit_figures(analyses: Sequence[UnitAnalyses], tests: Sequence[UnitTest]) -> dict[str, tuple[bytes, str]]:
     """Draws effects and ways for every measure, and a gallery for every layer."""
     figures = {}
     for measure in MEASURES:
         figures[f"units_effect_{measure}"] = _effects(tests, measure)
     figures["units_rotation"] = _rotations(analyses)
     for analysis in analyses:
-        units, arrays = analysis.units(), analysis.arrays()
-        for number, layer in enumerate(units["layers"]):
-            if layer["weights"] == TRAINED:
+        units, arrays = analysis.record(), analysis.arrays()
+        for number, layer in enumerate(units.layers):
+            if layer.weights == TRAINED:
                 figures[f"units_{len(figures)}"] = _gallery(units, layer, arrays, number)
     return figures
 
@@ -249,8 +252,7 @@ def unit_section(table: Table, tests: Sequence[UnitTest], figures: Figures) -> S
 def _effects(tests: Sequence[UnitTest], measure: str) -> tuple[bytes, str]:
     those = [test for test in tests if test.measure == measure]
     effect, lower, upper = (
-        np.array([np.nan if test.test[name] is None else test.test[name] for test in those], float)
-        for name in ("effect", "effect_lower", "effect_upper")
+        np.array([getattr(test.test, name) for test in those], float) for name in ("effect", "effect_lower", "effect_upper")
     )
     figure = effect_sizes(
         [test.space for test in those],
@@ -262,15 +264,15 @@ def _effects(tests: Sequence[UnitTest], measure: str) -> tuple[bytes, str]:
     return to_png(figure), f"{_WORDS[measure]}: effects with 95 % intervals; filled where the natural basis stands out."
 
 
-def _rotations(analyses: Sequence[UnitMeanings]) -> tuple[bytes, str]:
+def _rotations(analyses: Sequence[UnitAnalyses]) -> tuple[bytes, str]:
     column = list(MEASURES).index("purity")
     curves = {}
-    for units in (analysis.units() for analysis in analyses):
-        for layer in units["layers"]:
-            if layer["weights"] == TRAINED:
-                ways = np.array(layer["along_ways"])[:, :, column]
-                curves[f"{units['name']}, {layer['layer']}"] = Curve(
-                    np.array(layer["alphas"]), ways.mean(axis=1), ways.min(axis=1), ways.max(axis=1)
+    for units in (analysis.record() for analysis in analyses):
+        for layer in units.layers:
+            if layer.weights == TRAINED:
+                rotations = np.array(layer.along_rotations)[:, :, column]
+                curves[f"{units.name}, {layer.layer}"] = Curve(
+                    np.array(layer.alphas), rotations.mean(axis=1), rotations.min(axis=1), rotations.max(axis=1)
                 )
     figure = rotation_curves(
         curves, measure="purity of the top images", title="Turning the natural basis into a random one, Q**alpha"
@@ -278,15 +280,13 @@ def _rotations(analyses: Sequence[UnitMeanings]) -> tuple[bytes, str]:
     return to_png(figure), "Mean over rotations Q and over the directions of a basis; the band holds all of these rotations."
 
 
-def _gallery(
-    units: Mapping[str, Any], layer: Mapping[str, Any], arrays: Mapping[str, np.ndarray], number: int
-) -> tuple[bytes, str]:
+def _gallery(units: UnitsRecord, layer: LayerUnitsRecord, arrays: Mapping[str, np.ndarray], number: int) -> tuple[bytes, str]:
     kept = {name.removeprefix(f"{number}_"): values for name, values in arrays.items() if name.startswith(f"{number}_")}
-    title = f"The images that most excite {units['name']}, {layer['layer']}, on {units['dataset']} {units['subset']}"
+    title = f"The images that most excite {units.name}, {layer.layer}, on {units.dataset} {units.subset}"
     gray = kept["natural_images"].shape[-1] == 1
     figure = direction_galleries(
-        _gallery_rows(kept, "natural", [f"unit {unit}" for unit in kept["units"][kept["shown"]]], units["attributes"]),
-        _gallery_rows(kept, "random", [f"random direction {row + 1}" for row in kept["shown"]], units["attributes"]),
+        _gallery_rows(kept, "natural", [f"unit {unit}" for unit in kept["units"][kept["shown"]]], units.attributes),
+        _gallery_rows(kept, "random", [f"random direction {row + 1}" for row in kept["shown"]], units.attributes),
         title=title,
         images_per_row=_IMAGES_PER_ROW if gray else _PHOTOGRAPHS_PER_ROW,
     )

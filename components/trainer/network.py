@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from components.artifacts import TrainedModel
 from components.contract import Parameters
+from components.records import NetworkRecord
 from intriguing.data import DatasetCard, batches, load_examples, num_examples
 from intriguing.evaluation.predictions import predict
 from intriguing.evaluation.transfer import error_rate
 from intriguing.models.networks import zoo
+from intriguing.training.adversarial import Round
 
 
 def build_network(parameters: Parameters, card: DatasetCard) -> keras.Model:
@@ -35,9 +36,9 @@ def write_network(
     *,
     losses: Sequence[float],
     converged: bool | None,
-    **more: Any,
+    rounds: Sequence[Round] = (),
 ) -> None:
-    """Saves a trained network, and what is to be known of its training.
+    """Saves a trained network with its record.
 
     Args:
         output: The folder.
@@ -47,25 +48,24 @@ def write_network(
         split: The subset that it was trained on, on which its errors are counted.
         losses: Of each epoch, round or report.
         converged: Whether training ended by itself; None where there is no such end.
-        **more: Whatever else training.json shall hold.
+        rounds: What happened in every round of adversarial training.
     """
     examples = load_examples(card, split)
     errors = error_rate(predict(model, examples.images), examples.labels)
     model.save(output.uri / "model.keras")
-    output.write_json(
-        "training.json",
-        {
-            "name": parameters["name"],
-            "model": parameters["model"],
-            "dataset": card.name,
-            "subset": split,
-            "image_shape": list(card.image_shape),
-            "num_classes": card.num_classes,
-            "class_names": list(card.class_names),
-            "seed": parameters["seed"],
-            "losses": losses,
-            "converged": converged,
-            "train_errors": list(errors),
-            **more,
-        },
+    output.write_record(
+        NetworkRecord(
+            name=parameters["name"],
+            model=parameters["model"],
+            dataset=card.name,
+            subset=split,
+            image_shape=card.image_shape,
+            num_classes=card.num_classes,
+            class_names=card.class_names,
+            seed=parameters["seed"],
+            losses=tuple(losses),
+            converged=converged,
+            train_errors=errors,
+            rounds=tuple(rounds),
+        )
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from math import isnan
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ import numpy as np
 from components.artifacts import DistortedImages, Subset, TrainedModel
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
+from components.records import ChangedImagesRecord, ErrorCounts, TransferRecord
 from intriguing.data import load_examples
 from intriguing.evaluation import AttackedImages, TransferRow, predict, transfer_matrix
 from intriguing.statistics.proportions import Proportion
@@ -29,25 +28,23 @@ class TransferEvaluatorExecutor(Executor):
         for subset in input_dict["subsets"]:
             split, mistakes, num_examples = _mistakes(networks, subset)
             wrong[split] = mistakes
-            errors[split] = {name: list(Proportion(len(found), num_examples)) for name, found in mistakes.items()}
+            errors[split] = {name: Proportion(len(found), num_examples) for name, found in mistakes.items()}
             self.progress(len(rows) + len(errors), len(rows) + len(input_dict["subsets"]), "clean images")
-        output_dict["rates"][0].write_json(
-            "rates.json",
-            {
-                "networks": list(networks),
-                "num_classes": {name: model.output_shape[-1] for name, model in networks.items()},
-                "errors": errors,
-                "wrong": wrong,
-                "changed": [_as_json(row) for row in rows],
-                "noise_seed": exec_properties["seed"],
-            },
+        output_dict["rates"][0].write_record(
+            TransferRecord(
+                num_classes={name: model.output_shape[-1] for name, model in networks.items()},
+                errors=errors,
+                wrong=wrong,
+                changed=tuple(_record(row) for row in rows),
+                noise_seed=exec_properties["seed"],
+            )
         )
 
     def _changed(
         self, networks: Mapping[str, keras.Model], input_dict: Artifacts, parameters: Parameters
     ) -> tuple[TransferRow, ...]:
         """Evaluates the networks on the changed images."""
-        attacks = [(artifact.attack()["name"], _attacked_images(artifact)) for artifact in input_dict["distorted"]]
+        attacks = [(artifact.record().name, _attacked_images(artifact)) for artifact in input_dict["distorted"]]
         amounts = {name: parameters[name] for name in ("amplify_to", "noise", "unclipped_noise")}
         num_noises = len(amounts["noise"]) + len(amounts["unclipped_noise"]) if attacks else 0
         total = len(input_dict["subsets"]) + len(attacks) * (1 + len(amounts["amplify_to"])) + num_noises
@@ -59,7 +56,7 @@ class TransferEvaluatorExecutor(Executor):
 
 
 def _networks(models: Sequence[TrainedModel]) -> dict[str, keras.Model]:
-    names = [trained.training()["name"] for trained in models]
+    names = [trained.record().name for trained in models]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(
@@ -74,24 +71,22 @@ def _attacked_images(artifact: DistortedImages) -> AttackedImages:
     return AttackedImages(**{field: arrays[field] for field in AttackedImages._fields})
 
 
-def _mistakes(networks: Mapping[str, keras.Model], subset: Subset) -> tuple[str, dict[str, list[int]], int]:
+def _mistakes(networks: Mapping[str, keras.Model], subset: Subset) -> tuple[str, dict[str, tuple[int, ...]], int]:
     """Returns the rows of a subset that each network gets wrong, and how many rows there are."""
     card, split = card_of(subset)
     examples = load_examples(card, split)
     wrong = {name: predict(model, examples.images).numpy() != examples.labels.numpy() for name, model in networks.items()}
-    return split, {name: np.flatnonzero(rows).tolist() for name, rows in wrong.items()}, len(examples.labels)
+    return split, {name: tuple(np.flatnonzero(rows).tolist()) for name, rows in wrong.items()}, len(examples.labels)
 
 
-def _as_json(row: TransferRow) -> dict[str, Any]:
-    return {
-        "kind": row.kind,
-        "made_for": row.source_model,
-        "amount": row.amount,
-        "mean_distortion": None if isnan(row.mean_distortion) else row.mean_distortion,
-        "std_distortion": None if isnan(row.std_distortion) else row.std_distortion,
-        "num_images": row.num_images,
-        "errors": {
-            name: {"on_all": list(found.on_all), "on_correct": list(found.on_correct)} for name, found in row.rates.items()
-        },
-        "answers": {name: predictions.numpy().tolist() for name, predictions in row.predictions.items()},
-    }
+def _record(row: TransferRow) -> ChangedImagesRecord:
+    return ChangedImagesRecord(
+        kind=row.kind,
+        source_model=row.source_model,
+        amount=row.amount,
+        mean_distortion=row.mean_distortion,
+        std_distortion=row.std_distortion,
+        num_images=row.num_images,
+        errors={name: ErrorCounts(on_all=rates.on_all, on_correct=rates.on_correct) for name, rates in row.rates.items()},
+        predictions={name: tuple(predictions.numpy().tolist()) for name, predictions in row.predictions.items()},
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
+from components.records import BasisTestRecord, LayerUnitsRecord, UnitsRecord
 from components.settings import LayerChoice, unit_settings_from
 from intriguing.data import DatasetCard, batches, load_ids, load_labels, num_examples
 from intriguing.models import features_at
@@ -50,8 +50,8 @@ class UnitAnalyzerExecutor(Executor):
     """Compares bases layer by layer, and keeps the images of some units and directions, drawn without a look at them."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
-        """Writes `UnitMeanings`."""
-        trained, output = input_dict["model"][0], output_dict["meanings"][0]
+        """Writes `UnitAnalyses`."""
+        trained, output = input_dict["model"][0], output_dict["analyses"][0]
         card, split = card_of(input_dict["subset"][0])
         settings = unit_settings_from(exec_properties["settings"])
         if settings.num_top > num_examples(card, split):
@@ -66,23 +66,21 @@ class UnitAnalyzerExecutor(Executor):
         for number, space in enumerate(spaces):
             self.progress(number, len(spaces), f"{space.choice.title}, {space.weights}")
             analysis = analyze_units(space.features, _examples(card, split, attributes), attributes, settings=settings)
-            layers.append(_described(space, analysis))
+            layers.append(_record(space, analysis))
             arrays.update({f"{number}_{name}": values for name, values in _kept(analysis, settings).items()})
         shown = [number for number, space in enumerate(spaces) if space.weights == TRAINED]
         arrays.update(_pictures(card, split, arrays, shown))
         self.progress(len(spaces), len(spaces), "done")
         output.write_arrays(arrays)
-        output.write_json(
-            "units.json",
-            {
-                "name": trained.training()["name"],
-                "dataset": card.name,
-                "subset": split,
-                "num_images": num_examples(card, split),
-                "attributes": list(attributes.names),
-                "settings": exec_properties["settings"],
-                "layers": layers,
-            },
+        output.write_record(
+            UnitsRecord(
+                name=trained.record().name,
+                dataset=card.name,
+                subset=split,
+                num_images=num_examples(card, split),
+                attributes=tuple(attributes.names),
+                layers=tuple(layers),
+            )
         )
 
 
@@ -157,24 +155,20 @@ def _examples(card: DatasetCard, split: str, attributes: Attributes) -> tf.data.
     return tf.data.Dataset.zip((images, groups))
 
 
-def _described(space: _Space, analysis: UnitAnalysis) -> dict[str, Any]:
-    return {
-        "layer": space.choice.title,
-        "weights": space.weights,
-        "num_features": analysis.num_features,
-        "num_constant": analysis.num_constant,
-        "num_units": int(analysis.units.shape[0]),
-        "tests": {
-            measure: {name: _finite(float(value)) for name, value in test._asdict().items()}
+def _record(space: _Space, analysis: UnitAnalysis) -> LayerUnitsRecord:
+    return LayerUnitsRecord(
+        layer=space.choice.title,
+        weights=space.weights,
+        num_features=analysis.num_features,
+        num_constant=analysis.num_constant,
+        num_units=int(analysis.units.shape[0]),
+        tests={
+            measure: BasisTestRecord(**{name: float(value) for name, value in test._asdict().items()})
             for measure, test in zip(MEASURES, analysis.tests, strict=True)
         },
-        "alphas": analysis.alphas.numpy().tolist(),
-        "along_ways": analysis.along_ways.numpy().tolist(),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON has neither NaN nor infinity
+        alphas=tuple(analysis.alphas.numpy().tolist()),
+        along_rotations=analysis.along_ways.numpy().tolist(),
+    )
 
 
 def _kept(analysis: UnitAnalysis, settings: UnitSettings) -> dict[str, np.ndarray]:

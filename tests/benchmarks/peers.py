@@ -105,13 +105,13 @@ def main(argv: Sequence[str]) -> None:
     problem = sample_problem(_NUM_IMAGES.value, targeted=_TARGETED.value)
     models = {folder: TrainedModel(folder).load() for folder in argv[1:]}
     for folder, model in models.items():
-        name = TrainedModel(folder).training()["name"]
+        name = TrainedModel(folder).record().name
         goal = "random targets" if problem.targeted else "any wrong class"
         print(f"\n{name}, {len(problem.images)} training images, {goal}", flush=True)
         show(compare(model, problem))
     model = models[argv[1]]
     many = sample_problem(THROUGHPUT_IMAGES, targeted=_TARGETED.value)
-    print(f"\nThe rest is on {TrainedModel(argv[1]).training()['name']}.", flush=True)
+    print(f"\nThe rest is on {TrainedModel(argv[1]).record().name}.", flush=True)
     measure_throughput(model, many)
     measure_constancy(model, many)
 

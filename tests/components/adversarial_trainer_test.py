@@ -53,18 +53,18 @@ def test_it_writes_what_a_trainer_writes_and_the_rounds(finished: Path, digits_d
         training=to_parameters(MinibatchTraining(num_epochs=1)), seed=1,
     )  # fmt: skip
     run([subset, plain])
-    training = TrainedModel(finished / "steps" / "train_toy").training()
-    assert set(training) == {*plain.output.training(), "rounds"}
-    assert (training["name"], training["model"], training["subset"]) == ("toy", "FC10(1e-2)", "train[:200]")
-    assert len(training["losses"]) == TINY_POOLS.num_rounds
-    assert training["train_errors"][1] == 200
-    first, *others = training["rounds"]
-    assert [record["num_epochs"] for record in training["rounds"]] == [1, 2, 3, 4, 5]
-    assert first["num_tried"] == {} and first["pool_losses"] == {"images": 0.0}
+    training = TrainedModel(finished / "steps" / "train_toy").record()
+    assert training.rounds and not plain.output.record().rounds
+    assert (training.name, training.model, training.subset) == ("toy", "FC10(1e-2)", "train[:200]")
+    assert len(training.losses) == TINY_POOLS.num_rounds
+    assert training.train_errors.num_trials == 200
+    first, *others = training.rounds
+    assert [record.num_epochs for record in training.rounds] == [1, 2, 3, 4, 5]
+    assert first.num_tried == {} and first.pool_losses == {"images": 0.0}
     for record in others:
-        assert record["num_tried"] == {"images": 8}
-        assert 0 < record["num_found"]["images"] <= 8
-        assert record["pool_losses"]["images"] > 0 and record["least_distortions"]["images"] > 0
+        assert record.num_tried == {"images": 8}
+        assert 0 < record.num_found["images"] <= 8
+        assert record.pool_losses["images"] > 0 and record.least_distortions["images"] > 0
 
 
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
@@ -103,7 +103,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     whole, resumed = (TrainedModel(folder / "train_toy") for folder in (finished / "steps", tmp_path))
     for expected, weight in zip(whole.load().get_weights(), resumed.load().get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, rtol=0, atol=ATOL_WEIGHTS)
-    assert len(resumed.training()["rounds"]) == 5
+    assert len(resumed.record().rounds) == 5
 
 
 def test_tensorboard_is_told_every_round(finished: Path) -> None:
@@ -113,11 +113,11 @@ def test_tensorboard_is_told_every_round(finished: Path) -> None:
     for event in tf.compat.v1.train.summary_iterator(str(path)):
         for value in event.summary.value:
             written.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
-    rounds = TrainedModel(finished / "steps" / "train_toy").training()["rounds"]
+    rounds = TrainedModel(finished / "steps" / "train_toy").record().rounds
     assert list(written["clean_loss"]) == [4, 8, 12, 16, 20]
-    assert written["pool_loss/images"][8] == pytest.approx(rounds[1]["pool_losses"]["images"], rel=1e-6)
-    assert written["least_distortion/images"][12] == pytest.approx(rounds[2]["least_distortions"]["images"], rel=1e-6)
-    assert written["share_found/images"][8] == pytest.approx(rounds[1]["num_found"]["images"] / 8, rel=1e-6)
+    assert written["pool_loss/images"][8] == pytest.approx(rounds[1].pool_losses["images"], rel=1e-6)
+    assert written["least_distortion/images"][12] == pytest.approx(rounds[2].least_distortions["images"], rel=1e-6)
+    assert written["share_found/images"][8] == pytest.approx(rounds[1].num_found["images"] / 8, rel=1e-6)
 
 
 def test_what_tensorboard_lacks_is_told_before_the_work(

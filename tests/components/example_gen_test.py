@@ -10,6 +10,7 @@ import pytest
 
 from components.example_gen.component import ExampleGen
 from components.example_gen.executor import card_of
+from components.records import SubsetRecord
 from components.runner import run
 from intriguing.data import content_of, dataset_card, load_ids
 from tests.intriguing.data.picture_folders import write_pictures
@@ -34,17 +35,17 @@ def test_the_description_of_a_folder_gives_its_card_back(folder: Path, tmp_path:
     card, subset = card_of(step.output)
     assert card == dataset_card(str(folder), image_size=(4, 3), shorter_side=5)
     assert (subset, len(load_ids(card, subset))) == ("train[:3]", 3)
-    assert step.output.description() == {
-        "dataset": str(folder), "data_dir": "", "image_size": [4, 3], "shorter_side": 5, "content": content_of(folder),
-        "subset": "train[:3]", "num_examples": 3, "image_shape": [4, 3, 3], "num_classes": 3, "num_channels": 3, "class_names": [],
-    }  # fmt: skip
+    assert step.output.record() == SubsetRecord(
+        dataset=str(folder), image_size=(4, 3), shorter_side=5, content=content_of(folder), subset="train[:3]", num_examples=3,
+        image_shape=(4, 3, 3), num_classes=3,
+    )  # fmt: skip
 
 
 def test_a_data_set_of_tfds_keeps_the_size_of_its_images(digits_dir: Path, tmp_path: Path) -> None:
     told = {"dataset": "mnist_5k", "data_dir": str(digits_dir), "content": "", "image_size": [], "shorter_side": 0}
     step = _step(tmp_path, write_pictures(tmp_path / "unused"), **told)
     run([step])
-    assert step.output.description()["image_shape"] == [28, 28, 1]
+    assert step.output.record().image_shape == (28, 28, 1)
     assert card_of(step.output)[0] == dataset_card("mnist_5k", data_dir=str(digits_dir))
 
 

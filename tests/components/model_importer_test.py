@@ -42,8 +42,8 @@ def test_a_file_is_scaled_as_told_and_gets_the_size_of_the_images(model_file: Pa
     images = np.random.default_rng(0).random((2, 5, 6, 3)).astype(np.float32)
     expected = keras.saving.load_model(model_file)((255 * images - [1.0, 2.0, 3.0])[..., ::-1].astype(np.float32))
     np.testing.assert_allclose(trained.load()(images), expected, rtol=1e-4)
-    told = trained.training()
-    assert (told["name"], told["image_shape"], told["num_classes"]) == ("imported", [5, 6, 3], 4)
+    record = trained.record()
+    assert (record.name, record.image_shape, record.num_classes) == ("imported", (5, 6, 3), 4)
 
 
 def test_a_network_of_the_zoo_gets_the_weights_of_a_file(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_model_of_images_without_channels_gets_their_axis(tmp_path: Path, size
     trained = _imported(tmp_path, model=str(tmp_path / "mine.keras"), image_shape=[5, 6])
     loaded, images = trained.load(), np.random.default_rng(0).random((2, 5, 6, 1)).astype(np.float32)
     np.testing.assert_allclose(loaded(images), model(images[..., 0]), rtol=1e-5)
-    assert trained.training()["image_shape"] == [5, 6, 1]
+    assert trained.record().image_shape == (5, 6, 1)
     assert {"normalization", "answers"} <= {layer.name for layer in loaded.layers}, "layers are found by their names"
 
 
@@ -93,13 +93,13 @@ def test_height_and_width_are_enough_for_a_model_of_any_channels(tmp_path: Path)
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(inputs)))
     model.save(tmp_path / "mine.keras")
     trained = _imported(tmp_path, model=str(tmp_path / "mine.keras"), image_shape=[5, 6])
-    assert trained.training()["image_shape"] == [5, 6, 1]
+    assert trained.record().image_shape == (5, 6, 1)
 
 
 def test_names_of_classes_are_one_for_each_output(model_file: Path, tmp_path: Path) -> None:
     names = ["ant", "bee", "cat", "dog"]
     trained = _imported(tmp_path, model=str(model_file), image_shape=[5, 6], class_names=names)
-    assert trained.training()["class_names"] == names
+    assert trained.record().class_names == tuple(names)
     with pytest.raises(ValueError, match="must name each of the 4 outputs of the network, in their order; received 3 names"):
         _imported(tmp_path, model=str(model_file), image_shape=[5, 6], class_names=names[:3])
 

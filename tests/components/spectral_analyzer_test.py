@@ -11,11 +11,14 @@ import pytest
 
 from components.artifacts import DistortedImages, SpectralBounds, TrainedModel
 from components.contract import Component, Executor
+from components.records import AttackRecord, BoundsRecord, SearchRecord
 from components.runner import run
 from components.spectral_analyzer import executor
 from components.spectral_analyzer.component import SpectralAnalyzer
 from components.studies import lipschitz_bounds as spectra
 from intriguing.lipschitz import lipschitz_bound
+from intriguing.pixels import PixelBox
+from intriguing.statistics.proportions import Proportion
 from tests.components.toys import trained_model
 
 NUM_IMAGES = 5
@@ -28,8 +31,13 @@ class GivenAttackExecutor(Executor):
 
     def Do(self, input_dict, output_dict, exec_properties):
         output_dict["distorted"][0].write_arrays(self.arrays)
-        output_dict["distorted"][0].write_json(
-            "attack.json", {"name": exec_properties["name"], "dataset": "mnist_5k", "subset": "test", "pixel_box": [0.0, 1.0]}
+        search = SearchRecord(
+            pixel_box=PixelBox(), quantization_levels=None, num_classes=10, clean_accuracy=Proportion(5, 5), num_images=5,
+            num_succeeded=4, num_succeeded_among_correct=4, num_surviving_rounding=4, mean_distortion=0.1,
+            mean_num_evaluations=1.0, num_images_by_status={},
+        )  # fmt: skip
+        output_dict["distorted"][0].write_record(
+            AttackRecord(name=exec_properties["name"], dataset="mnist_5k", subset="test", class_names=(), search=search)
         )
 
 
@@ -76,19 +84,19 @@ def _bounds(
 
 def test_a_network_is_bounded_layer_by_layer_and_image_by_image(tmp_path: Path, network: TrainedModel) -> None:
     artifact = _bounds(tmp_path, network)
-    bounds, arrays = artifact.bounds(), artifact.arrays()
-    assert bounds["upper"] == lipschitz_bound(network.load()).upper
-    conv, flat, dense = bounds["layers"]
-    assert (conv["size"], conv["strides"], conv["slope"]) == ([5, 5, 1, 2], [4, 4], 1.0)
-    assert (flat["size"], dense["size"], dense["strides"]) == (None, [72, 10], None)
-    assert all(layer["lower"] <= layer["upper"] for layer in bounds["layers"])
+    bounds, arrays = artifact.record(), artifact.arrays()
+    assert bounds.upper == lipschitz_bound(network.load()).upper
+    conv, flat, dense = bounds.layers
+    assert (conv.size, conv.strides, conv.activation_lipschitz) == ((5, 5, 1, 2), (4, 4), 1.0)
+    assert (flat.size, dense.size, dense.strides) == (None, (72, 10), None)
+    assert all(layer.lower <= layer.upper for layer in bounds.layers)
     assert np.isnan(arrays["attacked"]).tolist() == [True] + [False] * (NUM_IMAGES - 1)
     assert (arrays["certified"] >= arrays["by_product"]).all() and (arrays["by_product"] > 0).all()
 
 
 def test_any_wrong_class_is_nearer_than_a_random_one(tmp_path: Path, network: TrainedModel) -> None:
     to_a_class, to_any = _bounds(tmp_path / "one", network), _bounds(tmp_path / "any", network, targeted=False)
-    assert to_a_class.bounds()["targeted"] and not to_any.bounds()["targeted"]
+    assert to_a_class.record().targeted and not to_any.record().targeted
     assert (to_any.arrays()["certified"] <= to_a_class.arrays()["certified"]).all()
 
 
@@ -100,7 +108,7 @@ def test_an_attack_nearer_than_its_certificate_stops_the_run(tmp_path: Path, net
 
 
 def test_images_made_against_another_network_are_refused(tmp_path: Path, network: TrainedModel) -> None:
-    with pytest.raises(ValueError, match="must have been made against 'toy'; received some made against 'other'"):
+    with pytest.raises(ValueError, match="must have been distorted for 'toy'; received some distorted for 'other'"):
         _bounds(tmp_path, network, made_for="other")
 
 
@@ -110,7 +118,7 @@ def test_the_tables_tell_layers_both_sides_and_every_image(tmp_path: Path, netwo
     assert [(row["Layer"], row["Size"], row["Stride"]) for row in layers.rows] == [
         ("toy, conv1", "5 x 5 x 1 x 2", "4 x 4"), ("toy, logits", "72 x 10", None),
     ]  # fmt: skip
-    assert layers.rows[-1]["Cumulative bound"] == pytest.approx(networks[0].bounds["upper"])
+    assert layers.rows[-1]["Cumulative bound"] == pytest.approx(networks[0].bounds.upper)
     (row,) = spectra.certificate_table(networks).rows
     assert row["Attack"].num == NUM_IMAGES - 1
     assert row["Certified / attack"] == pytest.approx(networks[0].arrays["certified"][1:].mean() / 10.0, rel=1e-5)
@@ -158,6 +166,6 @@ def test_a_network_without_a_bound_is_told_before_norms_are_computed(tmp_path: P
 
 def test_nothing_is_said_of_attacks_that_all_failed() -> None:
     nothing: dict[str, Any] = {"certified": np.zeros(2), "by_product": np.zeros(2), "attacked": np.full(2, np.nan)}
-    network = spectra.BoundedNetwork({"name": "toy", "upper": 1.0}, {**nothing, "ids": np.array([b"a", b"b"])})
+    network = spectra.BoundedNetwork(BoundsRecord(name="toy", upper=1.0, layers=()), {**nothing, "ids": np.array([b"a", b"b"])})
     assert spectra.spectral_lead([network]) == ""
     assert spectra.certificate_table([network]).rows[0]["Certified / attack"] is None

@@ -10,11 +10,11 @@ from typing import Any
 
 from components.artifacts import Artifact, TrainedModel
 from components.contract import Component, Executor
+from components.records import NetworkRecord
 from components.runner import run
 from intriguing.attack import COARSE_SEARCH
+from intriguing.statistics.proportions import Proportion
 from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining
-
-TRAINED = {"dataset": "mnist_5k", "subset": "train", "seed": 0, "losses": [1.0, 0.5], "converged": True, "train_errors": [0, 1]}
 
 TINY_POOLS = AdversarialTraining(
     minibatches=MinibatchTraining(num_epochs=5, batch_size=50, learning_rate=1e-2),
@@ -109,7 +109,19 @@ class GivenModelExecutor(Executor):
     def Do(self, input_dict, output_dict, exec_properties):
         output = output_dict["model"][0]
         self.model.save(output.uri / "model.keras")
-        output.write_json("training.json", {"name": exec_properties["name"], "model": exec_properties["name"], **TRAINED})
+        name = exec_properties["name"]
+        output.write_record(
+            NetworkRecord(
+                name=name,
+                model=name,
+                dataset="mnist_5k",
+                subset="train",
+                seed=0,
+                losses=(1.0, 0.5),
+                converged=True,
+                train_errors=Proportion(0, 1),
+            )
+        )
 
 
 class GivenModel(Component):

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from components.artifacts import MANIFEST, Artifact, DistortedImages, TrainedModel
+from components.records import AttackRecord, ErrorCounts, NetworkRecord
 from components.runner import run
 from components.transfer_evaluator.component import TransferEvaluator
 from intriguing.models import build
+from intriguing.statistics.proportions import Proportion
 
 NUM_IMAGES = 3
 
@@ -27,7 +29,7 @@ def _rates(workdir: Path, num_succeeded: int) -> dict:
     for artifact in (model, attack):
         artifact.uri.mkdir()
     build("FC10(1)").save(model.uri / "model.keras")
-    model.write_json("training.json", {"name": "linear"})
+    model.write_record(NetworkRecord(name="linear", model="linear"))
     succeeded = np.arange(NUM_IMAGES) < num_succeeded
     images = np.random.default_rng(0).random((NUM_IMAGES, 28, 28, 1), np.float32)
     distorted = np.clip(images + np.where(succeeded, np.float32(0.1), 0)[:, None, None, None], 0, 1).astype(np.float32)
@@ -41,27 +43,27 @@ def _rates(workdir: Path, num_succeeded: int) -> dict:
             "distortion": np.where(succeeded, distortion, np.float32("nan")),
         }
     )
-    attack.write_json("attack.json", {"name": "linear"})
+    attack.write_record(AttackRecord(name="linear", dataset="mnist_5k", subset="test", class_names=()))
     evaluator = TransferEvaluator(
         "transfer", workdir, models=_sealed(model), distorted=_sealed(attack), subsets=[],
         amplify_to=[0.1], noise=[0.1], unclipped_noise=[], seed=0,
     )  # fmt: skip
     run([evaluator])
-    return {row["kind"]: row for row in evaluator.output.rates()["changed"]}
+    return {row.kind: row for row in evaluator.output.record().changed}
 
 
 def test_images_that_were_not_found_are_left_out_and_noise_covers_all(tmp_path: Path) -> None:
     rates = _rates(tmp_path, num_succeeded=2)
-    assert [rates[kind]["num_images"] for kind in ("distorted", "amplified", "noise")] == [2, 2, NUM_IMAGES]
-    assert [rates[kind]["errors"]["linear"]["on_all"][1] for kind in ("distorted", "noise")] == [2, NUM_IMAGES]
-    assert rates["distorted"]["mean_distortion"] == pytest.approx(0.1, abs=0.02)
+    assert [rates[kind].num_images for kind in ("distorted", "amplified", "noise")] == [2, 2, NUM_IMAGES]
+    assert [rates[kind].errors["linear"].on_all.num_trials for kind in ("distorted", "noise")] == [2, NUM_IMAGES]
+    assert rates["distorted"].mean_distortion == pytest.approx(0.1, abs=0.02)
 
 
 def _model(folder: Path, shape: tuple[int, ...], num_classes: int, name: str) -> TrainedModel:
     inputs = keras.Input(shape)
     folder.mkdir()
     keras.Model(inputs, keras.layers.Dense(num_classes)(keras.layers.Flatten()(inputs))).save(folder / "model.keras")
-    (model := TrainedModel(folder)).write_json("training.json", {"name": name})
+    (model := TrainedModel(folder)).write_record(NetworkRecord(name=name, model=name))
     return _sealed(model)
 
 
@@ -89,13 +91,13 @@ def test_a_network_of_other_images_classes_or_the_same_name_is_refused(
 
 def test_a_single_image_has_a_mean_and_no_spread(tmp_path: Path) -> None:
     rates = _rates(tmp_path, num_succeeded=1)
-    assert rates["distorted"]["num_images"] == 1
-    assert rates["distorted"]["mean_distortion"] > 0
-    assert rates["distorted"]["std_distortion"] is None
+    assert rates["distorted"].num_images == 1
+    assert rates["distorted"].mean_distortion > 0
+    assert np.isnan(rates["distorted"].std_distortion)
 
 
 def test_an_attack_that_found_nothing_counts_nothing(tmp_path: Path) -> None:
     rates = _rates(tmp_path, num_succeeded=0)
-    assert rates["distorted"]["errors"]["linear"] == {"on_all": [0, 0], "on_correct": [0, 0]}
-    assert (rates["distorted"]["mean_distortion"], rates["distorted"]["std_distortion"]) == (None, None)
-    assert rates["noise"]["num_images"] == NUM_IMAGES
+    assert rates["distorted"].errors["linear"] == ErrorCounts(on_all=Proportion(0, 0), on_correct=Proportion(0, 0))
+    assert np.isnan([rates["distorted"].mean_distortion, rates["distorted"].std_distortion]).all()
+    assert rates["noise"].num_images == NUM_IMAGES

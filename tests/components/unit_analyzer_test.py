@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from components.artifacts import TrainedModel, UnitMeanings
+from components.artifacts import TrainedModel, UnitAnalyses
 from components.example_gen.component import ExampleGen
 from components.runner import run
 from components.settings import LayerChoice, to_parameters
@@ -34,7 +34,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     return trained_model(tmp_path_factory.mktemp("network") / "train_ConvNet", model, name="ConvNet")
 
 
-def _analyze(workdir: Path, digits_dir: Path, network: TrainedModel, *, subset: str = SPLIT, **changes: Any) -> UnitMeanings:
+def _analyze(workdir: Path, digits_dir: Path, network: TrainedModel, *, subset: str = SPLIT, **changes: Any) -> UnitAnalyses:
     examples = ExampleGen(
         "subset", workdir, dataset="mnist_5k", data_dir=str(digits_dir), manual_dir="", subset=subset, disjoint_from=[],
         image_size=[], shorter_side=0, content="",
@@ -49,45 +49,45 @@ def _analyze(workdir: Path, digits_dir: Path, network: TrainedModel, *, subset: 
 
 
 @pytest.fixture(scope="module")
-def meanings(tmp_path_factory: pytest.TempPathFactory, digits_dir: Path, network: TrainedModel) -> UnitMeanings:
+def analyses(tmp_path_factory: pytest.TempPathFactory, digits_dir: Path, network: TrainedModel) -> UnitAnalyses:
     return _analyze(tmp_path_factory.mktemp("units"), digits_dir, network)
 
 
-def test_every_layer_is_analyzed_with_its_controls(meanings: UnitMeanings) -> None:
-    units = meanings.units()
-    assert [(layer["layer"], layer["weights"]) for layer in units["layers"]] == [
+def test_every_layer_is_analyzed_with_its_controls(analyses: UnitAnalyses) -> None:
+    units = analyses.record()
+    assert [(layer.layer, layer.weights) for layer in units.layers] == [
         ("conv1, max", "trained"),
         ("hidden1 before activation", "trained"),
         ("conv1, max", "random weights"),
         ("hidden1 before activation", "random weights"),
         ("pixels", "pixels"),
     ]
-    assert (units["name"], units["num_images"], units["attributes"]) == ("ConvNet", 100, list("0123456789"))
-    assert [layer["num_features"] for layer in units["layers"]] == [16, 128, 16, 128, 784]
-    for layer in units["layers"]:
-        assert layer["num_units"] == 12
-        assert list(layer["tests"]) == list(MEASURES)
-        assert all(0.009 < test["p_more"] <= 1.0 for test in layer["tests"].values())
-        assert np.shape(layer["along_ways"]) == (3, 2, 4)
-    assert units["layers"][-1]["num_constant"] > 0, "the corners of digits are black"
+    assert (units.name, units.num_images, units.attributes) == ("ConvNet", 100, tuple("0123456789"))
+    assert [layer.num_features for layer in units.layers] == [16, 128, 16, 128, 784]
+    for layer in units.layers:
+        assert layer.num_units == 12
+        assert list(layer.tests) == list(MEASURES)
+        assert all(0.009 < test.p_more <= 1.0 for test in layer.tests.values())
+        assert np.shape(layer.along_rotations) == (3, 2, 4)
+    assert units.layers[-1].num_constant > 0, "the corners of digits are black"
 
 
 def test_kinds_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
     kinds = {"round": [[0, 0], [6, 6], [8, 9]], "other": [[0, 9]]}
     layers = [dataclasses.asdict(LAYERS[0])]
-    meanings = _analyze(tmp_path, digits_dir, network, attributes={"kinds": kinds}, controls=[], layers=layers)
-    assert meanings.units()["attributes"] == ["round", "other"]
+    analyses = _analyze(tmp_path, digits_dir, network, attributes={"kinds": kinds}, controls=[], layers=layers)
+    assert analyses.record().attributes == ("round", "other")
     labels = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT).labels.numpy()
-    arrays = meanings.arrays()
+    arrays = analyses.arrays()
     shares = np.isin(labels[arrays["0_natural_top"]], [0, 6, 8, 9]).mean(axis=1)
     np.testing.assert_allclose(arrays["0_natural_coherence"][:, 0], np.maximum(shares, 1 - shares), rtol=1e-6)
 
 
 def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
-    meanings: UnitMeanings, digits_dir: Path, network: TrainedModel
+    analyses: UnitAnalyses, digits_dir: Path, network: TrainedModel
 ) -> None:
     examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT)
-    arrays = meanings.arrays()
+    arrays = analyses.arrays()
     features = features_at(network.load(), "conv1", pooling="max")(examples.images).numpy()[:, arrays["0_units"]]
     expected = np.argsort(-features, axis=0, kind="stable")[:5].T
     np.testing.assert_array_equal(arrays["0_natural_top"], expected)
@@ -97,8 +97,8 @@ def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
     np.testing.assert_allclose(arrays["0_natural_coherence"][:, 0], purity, rtol=1e-6)
 
 
-def test_random_weights_are_those_that_training_began_with(meanings: UnitMeanings, digits_dir: Path) -> None:
-    arrays = meanings.arrays()
+def test_random_weights_are_those_that_training_began_with(analyses: UnitAnalyses, digits_dir: Path) -> None:
+    arrays = analyses.arrays()
     examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT)
     features = features_at(build("ConvNet", seed=7), "conv1", pooling="max")(examples.images).numpy()[:, arrays["2_units"]]
     np.testing.assert_array_equal(arrays["2_natural_top"], np.argsort(-features, axis=0, kind="stable")[:5].T)
@@ -119,9 +119,9 @@ def _table(path: Path, digits_dir: Path, *, leave_out: int = 0) -> dict[str, str
 
 def test_attributes_of_a_table_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
     attributes = _table(tmp_path / "attributes.csv", digits_dir)
-    found = _analyze(tmp_path / "run", digits_dir, network, attributes=attributes, controls=[]).units()
-    assert found["attributes"] == ["even", "shape=open", "shape=round"]
-    assert len(found["layers"]) == 2
+    found = _analyze(tmp_path / "run", digits_dir, network, attributes=attributes, controls=[]).record()
+    assert found.attributes == ("even", "shape=open", "shape=round")
+    assert len(found.layers) == 2
 
 
 def test_ids_that_the_table_lacks_are_told(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:

@@ -125,7 +125,7 @@ def test_two_workers_train_the_network_that_one_process_trains(folder, training,
     subset = subset_of(tmp_path, data, "train")
     trainer = Trainer(folder, tmp_path, subset=subset, name=folder, model=MODEL, training=parameters, seed=0)
     run([subset, trainer])
-    np.testing.assert_allclose(written.training()["losses"], trainer.output.training()["losses"], rtol=ATOL_SUMMATION)
+    np.testing.assert_allclose(written.record().losses, trainer.output.record().losses, rtol=ATOL_SUMMATION)
     for two, one in zip(written.load().get_weights(), trainer.output.load().get_weights(), strict=True):
         np.testing.assert_allclose(two, one, atol=ATOL_SUMMATION)
 

@@ -88,7 +88,7 @@ def test_own_layers_gray_images_and_names_of_classes_are_all_understood(
     assert set(expected) == {0, 2} and np.all(arrays["targets"] == 1) and arrays["correct"].all()
     own = keras.saving.load_model(model_file)
     np.testing.assert_array_equal(np.argmax(own(arrays["distorted"][..., 0]), axis=1), 1)
-    assert TrainedModel(tmp_path / "runs" / "model_levels").training()["class_names"] == list(NAMES)
+    assert TrainedModel(tmp_path / "runs" / "model_levels").record().class_names == tuple(NAMES)
     refused = _attack(script, model_file, folder, tmp_path / "runs", *told[:2], "--target=cyam")
     assert "there is no class 'cyam'; expected a name, or a number from 0 to 3. Did you mean 'cyan'? Known: bright, cyan" in (
         _last_line(refused)
@@ -141,10 +141,10 @@ def test_a_wrong_scale_of_pixels_is_warned_of_and_errors_do_not_enter_the_averag
     assert "Warning: that is no better than guessing one of 2 classes" in finished.err
     assert "pass --pixel_scale=255 or --preprocess_input=MODULE" in finished.err
     attacked = DistortedImages(tmp_path / "runs" / "attack_bytes")
-    arrays, summary = attacked.arrays(), attacked.attack()
+    arrays, summary = attacked.arrays(), attacked.record().search
     np.testing.assert_array_equal(arrays["correct"], arrays["labels"] == 1)
     assert np.all(arrays["distortion"][~arrays["correct"]] == 0)
-    assert summary["mean_distortion"] is None or summary["mean_distortion"] == pytest.approx(
+    assert np.isnan(summary.mean_distortion) or summary.mean_distortion == pytest.approx(
         arrays["distortion"][arrays["correct"] & arrays["succeeded"]].mean()
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.artifacts import DistortedImages, UnitMeanings
+from components.artifacts import DistortedImages, UnitAnalyses
 from components.runner import run
 from components.studies.data_sources import Locations
 from components.studies.plan import Split
@@ -72,7 +72,7 @@ def test_a_file_and_a_folder_are_all_that_an_attack_needs(
     np.testing.assert_array_equal(_strongest(arrays["distorted"]), 2)
     assert arrays["survives_rounding"].all()
     np.testing.assert_allclose(255 * arrays["distorted"], np.round(255 * arrays["distorted"]), atol=1e-3)
-    assert attacked.attack()["class_names"] == list(COLORS) and attacked.attack()["num_surviving_rounding"] == 6
+    assert attacked.record().class_names == tuple(COLORS) and attacked.record().search.num_surviving_rounding == 6
 
 
 def _strongest(images: np.ndarray) -> np.ndarray:
@@ -175,9 +175,9 @@ def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
     run(steps)
     page = (tmp_path / "report" / "index.html").read_text()
     assert "2 of 2 photographs are classified as class 9, n01518878" in page
-    meanings = UnitMeanings(tmp_path / "units_SqueezeNet").units()
-    assert [layer["layer"] for layer in meanings["layers"]] == ["fire9, max", "conv_final, mean"]
-    assert "fish" in meanings["attributes"] and "fire9, max" in page
+    analyses = UnitAnalyses(tmp_path / "units_SqueezeNet").record()
+    assert [layer.layer for layer in analyses.layers] == ["fire9, max", "conv_final, mean"]
+    assert "fish" in analyses.attributes and "fire9, max" in page
     free, levels = (DistortedImages(tmp_path / name).arrays() for name in ("attack_SqueezeNet", "attack_SqueezeNet_bytes"))
     assert levels["survives_rounding"].all()
     assert np.all(free["distortion"] < 0.0065)  # the paper's average for AlexNet

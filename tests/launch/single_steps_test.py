@@ -34,21 +34,21 @@ def test_train_attack_and_measure_transfer_read_each_others_files(script: Script
         assert trained.out.endswith(f"% of 4000. Trained model: {tmp_path / f'train_{name}'}\n")
         attacked = _attack(script, tmp_path, digits_dir, name)
         assert attacked.code == 0, attacked.err
-        found = DistortedImages(tmp_path / f"attack_{name}").attack()
-        mean, folder = found["mean_distortion"], tmp_path / f"attack_{name}"
-        statuses = "; ".join(f"{number} {status}" for status, number in found["num_images_by_status"].items() if number)
-        assert sum(found["num_images_by_status"].values()) == 8
+        found = DistortedImages(tmp_path / f"attack_{name}").record().search
+        mean, folder = found.mean_distortion, tmp_path / f"attack_{name}"
+        statuses = "; ".join(f"{number} {status}" for status, number in found.num_images_by_status.items() if number)
+        assert sum(found.num_images_by_status.values()) == 8
         correct = DistortedImages(folder).arrays()["correct"]
         num_correct = int(correct.sum())
         assert attacked.out.startswith(f"{name} classifies {num_correct} of 8 (95 % interval: ")
         assert attacked.out.partition("\n")[2] == (
-            f"Found {found['num_succeeded']} of 8: {statuses}.\n"
+            f"Found {found.num_succeeded} of 8: {statuses}.\n"
             f"Average distortion of the {num_correct} of these that were classified correctly before: {mean:.4f}.\n"
-            f"Rounded to bytes, as in a PNG file, {found['num_surviving_rounding']} of 8 still succeed; "
+            f"Rounded to bytes, as in a PNG file, {found.num_surviving_rounding} of 8 still succeed; "
             "--quantization_levels=256 searches among such images.\n"
-            f"Gradients per image: {found['mean_num_evaluations']:.0f}. Images: {folder}\n"
+            f"Gradients per image: {found.mean_num_evaluations:.0f}. Images: {folder}\n"
         )
-        assert (found["name"], found["subset"]) == (name, "test")
+        assert (found.name, found.subset) == (name, "test")
         assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == seed + 1
 
     measured = script(
@@ -147,7 +147,7 @@ def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, t
     assert (tmp_path / "rounds_pooled.csv").is_file() and (tmp_path / "rounds_pooled.json").is_file()
     assert finished.out.endswith(f"% of 200. Trained model: {tmp_path / 'train_pooled'}\n")
     trained = TrainedModel(tmp_path / "train_pooled")
-    assert [record["num_epochs"] for record in trained.training()["rounds"]] == [1, 2, 3]
+    assert [record.num_epochs for record in trained.record().rounds] == [1, 2, 3]
     training = trained.manifest()["parameters"]["training"]
     assert training["pools"] == [{"layer": "images", "size": 16, "replaced": 0.5, "share": 0.5, "to_distortion": 0.25}]
     assert training["search"]["max_evaluations"] == 200 and training["search"]["boundary_search"]["num_starts"] == 1, "quick"

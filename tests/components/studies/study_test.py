@@ -325,11 +325,11 @@ def test_the_halves_share_no_example_and_make_the_whole(workdir: Path, digits_di
 def test_networks_of_the_halves_saw_only_their_half(workdir: Path) -> None:
     for row in _table(workdir, "table_3")["rows"]:
         folder = workdir / f"train_{folder_name(row['Model'])}_on_halves"
-        manifest, training = TrainedModel(folder).manifest(), TrainedModel(folder).training()
+        manifest, training = TrainedModel(folder).manifest(), TrainedModel(folder).record()
         subset = Subset(workdir / f"subset_{row['Trained on']}")
         assert manifest["inputs"] == {"subset": {subset.uri.name: subset.digest()}}
         seen = row[f"Error on {row['Trained on']}"]
-        assert [seen["num_events"], seen["num_trials"]] == training["train_errors"]
+        assert [seen["num_events"], seen["num_trials"]] == list(training.train_errors)
 
 
 def test_every_distorted_image_lies_inside_the_pixel_box_exactly(workdir: Path) -> None:
@@ -372,8 +372,8 @@ def test_all_networks_of_one_table_are_attacked_on_the_same_images_and_targets(w
 
 
 def test_amplified_images_keep_at_most_the_distortion_asked_for(workdir: Path) -> None:
-    rows = TransferRates(workdir / "transfer_between_halves").rates()["changed"]
-    amplified = [row["mean_distortion"] for row in rows if row["kind"] == "amplified"]
+    rows = TransferRates(workdir / "transfer_between_halves").record().changed
+    amplified = [row.mean_distortion for row in rows if row.kind == "amplified"]
     assert len(amplified) == 2
     assert all(0.09 < distortion <= 0.1 * (1 + 1e-6) for distortion in amplified)  # clipping to the box takes the rest
 

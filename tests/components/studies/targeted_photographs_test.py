@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from components.artifacts import DistortedImages
+from components.records import AttackRecord, SearchRecord
 from components.studies import targeted_photographs as photographs
+from intriguing.pixels import PixelBox
+from intriguing.statistics.proportions import Proportion
 
-NAMES = ["bus", "ostrich"]
+NAMES = ("bus", "ostrich")
 
 
 def _attack(
@@ -32,8 +35,12 @@ def _attack(
             "survives_rounding": np.array(survives),
         }
     )
-    about = {"name": "Net", "quantization_levels": quantization_levels, "class_names": NAMES, "mean_num_evaluations": 98.5}
-    artifact.write_json("attack.json", about)
+    search = SearchRecord(
+        pixel_box=PixelBox(), quantization_levels=quantization_levels, num_classes=2, clean_accuracy=Proportion(4, 4),
+        num_images=len(found), num_succeeded=sum(found), num_succeeded_among_correct=sum(found),
+        num_surviving_rounding=sum(survives), mean_distortion=size, mean_num_evaluations=98.5, num_images_by_status={},
+    )  # fmt: skip
+    artifact.write_record(AttackRecord(name="Net", dataset="folder", subset="validation", class_names=NAMES, search=search))
     return artifact
 
 

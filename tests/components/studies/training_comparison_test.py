@@ -88,20 +88,20 @@ def test_all_variants_of_a_seed_are_attacked_on_the_same_images_and_targets(work
 
 
 def test_all_variants_are_evaluated_on_the_images_distorted_for_the_baseline(workdir: Path) -> None:
-    (changed,) = TransferRates(workdir / "errors_of_variants_seed4").rates()["changed"]
-    assert (changed["made_for"], changed["kind"]) == ("weight decay", "distorted")
-    assert changed["errors"]["weight decay"]["on_all"][0] == changed["num_images"] > 0
-    assert set(changed["errors"]) == {"weight decay", "pools"}
+    (changed,) = TransferRates(workdir / "errors_of_variants_seed4").record().changed
+    assert (changed.source_model, changed.kind) == ("weight decay", "distorted")
+    assert changed.errors["weight decay"].on_all.num_events == changed.num_images > 0
+    assert set(changed.errors) == {"weight decay", "pools"}
 
 
 def test_recorded_errors_are_those_of_the_reloaded_network(workdir: Path, digits_dir: Path) -> None:
     examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), "test")
-    rates = TransferRates(workdir / "errors_of_variants_seed3").rates()
+    rates = TransferRates(workdir / "errors_of_variants_seed3").record()
     for variant, name in (("weight decay", NAMES[0]), ("pools", NAMES[1])):
         answers = predict(TrainedModel(workdir / f"train_{name}").load(), examples.images).numpy()
         wrong = np.flatnonzero(answers != examples.labels.numpy()).tolist()
-        assert rates["wrong"]["test"][variant] == wrong
-        assert rates["errors"]["test"][variant] == [len(wrong), 1000]
+        assert rates.wrong["test"][variant] == tuple(wrong)
+        assert rates.errors["test"][variant] == (len(wrong), 1000)
 
 
 def test_tables_agree_with_the_artifacts(workdir: Path) -> None:
@@ -109,7 +109,7 @@ def test_tables_agree_with_the_artifacts(workdir: Path) -> None:
         json.loads((workdir / "report" / "tables" / f"{name}.json").read_text())["rows"]
         for name in ("variant_errors", "variant_robustness", "variant_seeds")
     )
-    wrong = [TransferRates(workdir / f"errors_of_variants_seed{seed}").rates()["wrong"]["test"] for seed in (3, 4)]
+    wrong = [TransferRates(workdir / f"errors_of_variants_seed{seed}").record().wrong["test"] for seed in (3, 4)]
     assert [row["Training"] for row in errors] == ["weight decay", "pools"]
     for row in errors:
         rates = [len(counted[row["Training"]]) / 1000 for counted in wrong]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from components.records import NetworkRecord
 from components.studies.training_comparison import (
     error_table,
     robustness_table,
@@ -15,22 +16,27 @@ from components.studies.training_comparison import (
 )
 from components.studies.training_variants import TrainedVariant, TrainingVariants
 from intriguing.statistics.proportions import Proportion, sign_test
+from intriguing.training.adversarial import Round
 
-ROUNDS = [
-    {"num_epochs": 2, "clean_loss": 0.5, "pool_losses": {"images": 0.0}, "least_distortions": {}, "num_found": {}, "num_tried": {}},
-    {
-        "num_epochs": 4, "clean_loss": 0.2, "pool_losses": {"images": 1.0}, "least_distortions": {"images": None},
-        "num_found": {"images": 0}, "num_tried": {"images": 5},
-    },
-    {
-        "num_epochs": 5, "clean_loss": 0.1, "pool_losses": {"images": 0.8}, "least_distortions": {"images": 0.06},
-        "num_found": {"images": 4}, "num_tried": {"images": 5},
-    },
-]  # fmt: skip
+ROUNDS = (
+    Round(
+        num_steps=2, num_epochs=2, clean_loss=0.5, pool_losses={"images": 0.0}, least_distortions={}, num_found={}, num_tried={}
+    ),
+    Round(
+        num_steps=4, num_epochs=4, clean_loss=0.2, pool_losses={"images": 1.0}, least_distortions={"images": None},
+        num_found={"images": 0}, num_tried={"images": 5},
+    ),
+    Round(
+        num_steps=5, num_epochs=5, clean_loss=0.1, pool_losses={"images": 0.8}, least_distortions={"images": 0.06},
+        num_found={"images": 4}, num_tried={"images": 5},
+    ),
+)  # fmt: skip
 
 
-def _network(name: str, seed: int, wrong: set[int], distortion: list[float] | None = None, **more: object) -> TrainedVariant:
-    training = {"name": name, "seed": seed, "train_errors": [0, 5], **more}
+def _network(
+    name: str, seed: int, wrong: set[int], distortion: list[float] | None = None, rounds: tuple[Round, ...] = ()
+) -> TrainedVariant:
+    training = NetworkRecord(name=name, model="FC10(1)", seed=seed, train_errors=Proportion(0, 5), rounds=rounds)
     found = np.array([] if distortion is None else distortion)
     transferred = None if distortion is None else Proportion(1, 4)
     return TrainedVariant(
@@ -120,7 +126,7 @@ def test_lead_omits_distortions_when_no_attack_succeeded() -> None:
 
 
 def test_round_table_leaves_missing_values_empty() -> None:
-    table = round_table({"name": "pooled", "rounds": ROUNDS})
+    table = round_table(NetworkRecord(name="pooled", model="FC10(1)", rounds=ROUNDS))
     assert [row["Loss, images"] for row in table.rows] == [None, 1.0, 0.8]
     assert [row["Least distortion, images"] for row in table.rows] == [None, None, 0.06]
     assert [row["Succeeded, images"] for row in table.rows] == [(0, 0), (0, 5), (4, 5)]

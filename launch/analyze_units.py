@@ -48,7 +48,7 @@ def main() -> None:
     name = folder_name(trained.record().name)
     settings = UnitSettings(
         num_top=_NUM_TOP.value, num_random_bases=_NUM_BASES.value, scaling=_SCALING.value, max_units=_MAX_UNITS.value,
-        num_ways=min(UnitSettings().num_ways, _NUM_BASES.value), seed=flags.FLAGS.seed,
+        num_rotations=min(UnitSettings().num_rotations, _NUM_BASES.value), seed=flags.FLAGS.seed,
     )  # fmt: skip
     subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))
     analyzer = UnitAnalyzer(

@@ -303,7 +303,7 @@ def _gallery_rows(
         GalleryRow(
             name,
             images,
-            f"{round(num_top * kept[f'{side}_coherence'][row, column])} of {num_top}: "
+            f"{round(num_top * kept[f'{side}_selectivity'][row, column])} of {num_top}: "
             f"{attributes[kept[f'{side}_attribute'][row]]}",
         )
         for name, row, images in rows

@@ -167,7 +167,7 @@ def _record(space: _Space, analysis: UnitAnalysis) -> LayerUnitsRecord:
             for measure, test in zip(MEASURES, analysis.tests, strict=True)
         },
         alphas=tuple(analysis.alphas.numpy().tolist()),
-        along_rotations=analysis.along_ways.numpy().tolist(),
+        along_rotations=analysis.along_rotations.numpy().tolist(),
     )
 
 
@@ -177,16 +177,16 @@ def _kept(analysis: UnitAnalysis, settings: UnitSettings) -> dict[str, np.ndarra
         "units": analysis.units.numpy(),
         "shown": np.sort(drawn),
         "natural_top": analysis.natural_top.examples.numpy(),
-        "natural_coherence": _stacked(analysis.natural),
+        "natural_selectivity": _stacked(analysis.natural),
         "natural_attribute": analysis.natural.top_attribute.numpy(),
         "random_top": analysis.random_top.examples.numpy(),
-        "random_coherence": _stacked(analysis.random),
+        "random_selectivity": _stacked(analysis.random),
         "random_attribute": analysis.random.top_attribute.numpy(),
     }
 
 
 def _stacked(measured: Measured) -> np.ndarray:
-    return np.stack([values.numpy() for values in measured.coherence], axis=1)
+    return np.stack([values.numpy() for values in measured.selectivity], axis=1)
 
 
 def _pictures(card: DatasetCard, split: str, arrays: Mapping[str, np.ndarray], shown: Sequence[int]) -> dict[str, np.ndarray]:

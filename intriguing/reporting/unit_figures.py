@@ -33,11 +33,11 @@ class GalleryRow(NamedTuple):
 
     name: str  # such as "unit 17" or "random direction 3"
     images: np.ndarray  # float [images, height, width, channels], one or three channels, in [0, 1]
-    caption: str  # its coherence in words, such as "9 of 10 are '3'"
+    caption: str  # its selectivity in words, such as "9 of 10 are '3'"
 
 
 class Curve(NamedTuple):
-    """The coherence of a basis on its way from the natural to a random one, with its interval."""
+    """The selectivity of bases between the natural and a random one, with its interval."""
 
     alphas: np.ndarray  # [points], 0 natural .. 1 random
     means: np.ndarray  # [points]
@@ -131,7 +131,7 @@ def effect_sizes(
 
 
 def rotation_curves(curves: Mapping[str, Curve], *, measure: str, title: str) -> Figure:
-    """Shows how coherence changes as a basis is turned by Q**alpha from the natural (0) to a random one (1).
+    """Shows how selectivity changes as a basis is turned by Q**alpha from the natural (0) to a random one (1).
 
     Args:
         curves: One curve per layer, with its interval as a pale band; NaN leaves a gap.

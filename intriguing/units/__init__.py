@@ -2,10 +2,10 @@
 
 from intriguing.units.attributes import Attributes, attributes_from_table, attributes_of_classes, attributes_of_kinds
 from intriguing.units.basis_test import BasisTest, compare_bases
-from intriguing.units.coherence import Coherence, Measured, measure_coherence
 from intriguing.units.direction_records import DirectionRecord, Projections, record_directions
 from intriguing.units.directions import fractional_rotations, haar_bases, random_directions
 from intriguing.units.feature_moments import FeatureMoments, feature_covariance, feature_moments
+from intriguing.units.selectivity import Measured, Selectivity, measure_selectivity
 from intriguing.units.unit_analysis import MEASURES, SCALINGS, TopImages, UnitAnalysis, UnitSettings, analyze_units
 
 __all__ = [
@@ -13,11 +13,11 @@ __all__ = [
     "SCALINGS",
     "Attributes",
     "BasisTest",
-    "Coherence",
     "DirectionRecord",
     "FeatureMoments",
     "Measured",
     "Projections",
+    "Selectivity",
     "TopImages",
     "UnitAnalysis",
     "UnitSettings",
@@ -30,7 +30,7 @@ __all__ = [
     "feature_moments",
     "fractional_rotations",
     "haar_bases",
-    "measure_coherence",
+    "measure_selectivity",
     "random_directions",
     "record_directions",
 ]

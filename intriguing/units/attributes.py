@@ -15,7 +15,7 @@ class Attributes(NamedTuple):
 
     names: tuple[str, ...]  # of the attributes
     groups: np.ndarray  # [examples] int32, the group of each example
-    of_group: np.ndarray  # [groups, attributes] bool
+    group_attributes: np.ndarray  # [groups, attributes] bool
 
 
 def attributes_of_classes(labels: np.ndarray, class_names: Sequence[str]) -> Attributes:
@@ -117,12 +117,13 @@ def attributes_from_table(ids: Sequence[str], table: Mapping[str, Mapping[str, s
         values = ["1"] if set(entries) <= {"0", "1"} else sorted(set(entries))
         names += [name if values == ["1"] else f"{name}={value}" for value in values]
         has += [np.array([entry == value for entry in entries]) for value in values]
-    of_group, groups = np.unique(np.stack(has, axis=1), axis=0, return_inverse=True)
-    if len(of_group) > _MAX_GROUPS:
+    group_attributes, groups = np.unique(np.stack(has, axis=1), axis=0, return_inverse=True)
+    if len(group_attributes) > _MAX_GROUPS:
         raise ValueError(
-            f"the attributes occur in {len(of_group)} combinations; at most {_MAX_GROUPS} fit in memory. Pass fewer columns."
+            f"the attributes occur in {len(group_attributes)} combinations; at most {_MAX_GROUPS} fit in memory. "
+            "Pass fewer columns."
         )
-    return Attributes(tuple(names), groups.reshape(-1).astype(np.int32), of_group)
+    return Attributes(tuple(names), groups.reshape(-1).astype(np.int32), group_attributes)
 
 
 def _complete_columns(ids: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:

@@ -20,8 +20,8 @@ class BasisTest(NamedTuple):
     effect: tf.Tensor  # (natural - random) in standard deviations of single random directions; positive: more selective
     effect_lower: tf.Tensor  # lower end of its 95 % interval
     effect_upper: tf.Tensor
-    p_more: tf.Tensor  # share of bases, the natural one included, that are at least as coherent; small: it is more selective
-    p_less: tf.Tensor  # share that are at most as coherent; small: the natural basis is less selective
+    p_more: tf.Tensor  # share of bases, the natural one included, that are at least as selective; small: it is more selective
+    p_less: tf.Tensor  # share that are at most as selective; small: the natural basis is less selective
     tail_more: tf.Tensor  # as p_more, if the means of bases are normally distributed
     tail_less: tf.Tensor  # as p_less, likewise
 
@@ -36,21 +36,21 @@ def check_num_bases(num_bases: int) -> None:
         )
 
 
-def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_coherent: bool = True, seed: int = 0) -> BasisTest:
+def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_selective: bool = True, seed: int = 0) -> BasisTest:
     """Compares the natural basis with random ones.
 
     If the natural basis is a basis like any other, its mean is exchangeable with theirs, and its rank among them is uniform:
-    the p-value `(1 + number at least as coherent) / (1 + number of bases)` is then exact, whatever the distribution. Both sides
-    are given, each by itself; whoever looks at both looks at two tests. A hundred bases cannot tell a p-value of a millionth
-    from one of a hundredth, which many tests at once need: the tails can, those of Student's t for one more mean beside the
-    random ones. A mean over many directions is nearly normal; where that is in doubt, the ranks hold.
+    the p-value `(1 + number at least as selective) / (1 + number of bases)` is then exact, whatever the distribution. Both
+    sides are given, each by itself: to use both is to use two tests. A hundred bases cannot distinguish a p-value of a
+    millionth from one of a hundredth, which many tests at once need: the tails can, those of Student's t for one more mean
+    beside the random ones. A mean over many directions is nearly normal; where that is in doubt, the ranks hold.
 
     The interval of the effect is a percentile bootstrap over the directions of the natural basis and over the random bases.
 
     Args:
-        natural: Float32 `[directions]`, a measure of coherence.
+        natural: Float32 `[directions]`, a measure of selectivity.
         random: Float32 `[bases, directions]`, the same of random bases.
-        larger_is_coherent: False for a measure like entropy; means stay as they are, the effect is turned.
+        larger_is_selective: False for a measure like entropy; means stay as they are, the sign of the effect is reversed.
         seed: Of the resampling.
 
     Returns:
@@ -76,7 +76,7 @@ def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_coherent: 
         raise ValueError(
             f"natural and random bases must have equally many directions; received {natural.shape[0]} and {random.shape[1]}."
         )
-    sign = 1.0 if larger_is_coherent else -1.0
+    sign = 1.0 if larger_is_selective else -1.0
     of_bases = tf.reduce_mean(random, axis=1)
     of_natural, of_random = tf.reduce_mean(natural), tf.reduce_mean(of_bases)
     spread = tf.math.reduce_std(random)

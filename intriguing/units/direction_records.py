@@ -35,7 +35,7 @@ class DirectionRecord(NamedTuple):
     top_values: tf.Tensor  # [directions, k], the largest projections, in falling order
     top_examples: tf.Tensor  # [directions, k] int32, their places in the data; of equal projections the earlier comes first
     top_groups: tf.Tensor  # [directions, k] int32, the groups of those examples
-    least: tf.Tensor  # [directions], the smallest projection
+    minimum: tf.Tensor  # [directions], the smallest projection
     sums: tf.Tensor  # [directions, groups], of the projections
     counts: tf.Tensor  # [directions, groups, NUM_BINS] int32, projections in bins of rising value
     group_sizes: tf.Tensor  # [groups] int32, examples
@@ -153,7 +153,7 @@ def _record_features(
         top_values=values,
         top_examples=tf.gather(tf.pad(places, [[0, too_few]]), rows),
         top_groups=tf.gather(tf.pad(groups, [[0, too_few]], constant_values=-1), rows),
-        least=tf.reduce_min(tf.where(valid, projected, float("inf")), axis=1),
+        minimum=tf.reduce_min(tf.where(valid, projected, float("inf")), axis=1),
         sums=tf.matmul(tf.where(valid, projected, 0.0), tf.one_hot(groups, num_groups)),
         counts=_histograms(projected, groups, binning, num_groups),
         group_sizes=tf.reduce_sum(tf.one_hot(groups, num_groups, dtype=tf.int32), axis=0),
@@ -185,7 +185,7 @@ def _merged(parts: DirectionRecord) -> DirectionRecord:
         top_values=values,
         top_examples=tf.gather(side_by_side(parts.top_examples), columns, batch_dims=1),
         top_groups=tf.gather(side_by_side(parts.top_groups), columns, batch_dims=1),
-        least=tf.reduce_min(parts.least, axis=0),
+        minimum=tf.reduce_min(parts.minimum, axis=0),
         sums=tf.reduce_sum(parts.sums, axis=0),
         counts=tf.reduce_sum(parts.counts, axis=0),
         group_sizes=tf.reduce_sum(parts.group_sizes, axis=0),

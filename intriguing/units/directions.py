@@ -56,7 +56,7 @@ def haar_bases(num_bases: int, num_features: int, *, seed: int) -> tf.Tensor:
 
 
 def fractional_rotations(bases: tf.Tensor, alphas: tf.Tensor) -> tf.Tensor:
-    """Returns Q**alpha, on the shortest way of rotations from the natural basis (alpha 0) to each basis (alpha 1).
+    """Returns Q**alpha, on the shortest path of rotations from the natural basis (alpha 0) to each basis (alpha 1).
 
     A basis that is a reflection is no rotation: the sign of its last direction is turned first.
 

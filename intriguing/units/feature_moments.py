@@ -19,8 +19,8 @@ class FeatureMoments(NamedTuple):
 
     mean: tf.Tensor  # [features]
     variance: tf.Tensor  # [features]
-    least: tf.Tensor  # [features]
-    greatest: tf.Tensor  # [features]
+    minimum: tf.Tensor  # [features]
+    maximum: tf.Tensor  # [features]
     num_examples: tf.Tensor  # int32
 
 
@@ -50,7 +50,7 @@ def feature_moments(features: Classifier, examples: ExampleSource) -> FeatureMom
     shift = total.sums / count
     variance = total.squares / count - shift**2
     check_finite(center + variance)
-    return FeatureMoments(center + shift, variance, total.least, total.greatest, total.num_examples)
+    return FeatureMoments(center + shift, variance, total.minimum, total.maximum, total.num_examples)
 
 
 def feature_covariance(features: Classifier, examples: ExampleSource, units: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
@@ -84,8 +84,8 @@ def feature_covariance(features: Classifier, examples: ExampleSource, units: tf.
 class _Sums(NamedTuple):
     sums: tf.Tensor  # [features], of the deviations from the center
     squares: tf.Tensor  # [features], of the same
-    least: tf.Tensor  # [features]
-    greatest: tf.Tensor  # [features]
+    minimum: tf.Tensor  # [features]
+    maximum: tf.Tensor  # [features]
     num_examples: tf.Tensor
 
 
@@ -102,8 +102,8 @@ def _moments_of_rows(architecture: Architecture, shared: Any, rows: tuple[tf.Ten
     sums = _Sums(
         sums=tf.reduce_sum(deviations, axis=0),
         squares=tf.reduce_sum(deviations**2, axis=0),
-        least=tf.reduce_min(tf.where(valid, features, float("inf")), axis=0),
-        greatest=tf.reduce_max(tf.where(valid, features, -float("inf")), axis=0),
+        minimum=tf.reduce_min(tf.where(valid, features, float("inf")), axis=0),
+        maximum=tf.reduce_max(tf.where(valid, features, -float("inf")), axis=0),
         num_examples=tf.math.count_nonzero(valid, dtype=tf.int32),
     )
     return tf.nest.map_structure(lambda tensor: tensor[tf.newaxis], sums)
@@ -125,7 +125,7 @@ def _summed(parts: _Sums) -> _Sums:
     return _Sums(
         sums=tf.reduce_sum(parts.sums, axis=0),
         squares=tf.reduce_sum(parts.squares, axis=0),
-        least=tf.reduce_min(parts.least, axis=0),
-        greatest=tf.reduce_max(parts.greatest, axis=0),
+        minimum=tf.reduce_min(parts.minimum, axis=0),
+        maximum=tf.reduce_max(parts.maximum, axis=0),
         num_examples=tf.reduce_sum(parts.num_examples, axis=0),
     )

@@ -13,20 +13,20 @@ from intriguing.models.functional import Classifier
 from intriguing.names import check_name
 from intriguing.units.attributes import Attributes
 from intriguing.units.basis_test import BasisTest, check_num_bases, compare_bases
-from intriguing.units.coherence import Coherence, Measured, measure_coherence
 from intriguing.units.direction_records import NUM_BINS, Projections, record_directions
 from intriguing.units.directions import fractional_rotations, haar_bases
 from intriguing.units.example_batches import ExampleSource, as_examples, has_groups
 from intriguing.units.feature_moments import FeatureMoments, feature_covariance, feature_moments
 from intriguing.units.feature_passes import kept_features
+from intriguing.units.selectivity import Measured, Selectivity, measure_selectivity
 
 _logger = logging.getLogger(__name__)
 
 SCALINGS = ("none", "standardized", "whitened")
-"""Features as they are; each with variance one; or, besides, uncorrelated, each staying as near to itself as it can."""
+"""Features as they are; of variance 1; or uncorrelated and of variance 1, as near to the original features as possible."""
 
 MEASURES = {"purity": True, "label_entropy": False, "class_selectivity": True, "best_auc": True}
-"""The fields of `Coherence`, and whether larger is more coherent."""
+"""The fields of `Selectivity`, and whether a larger value is more selective."""
 
 _MOST_CELLS = 2**27  # of the histograms of one pass, half a gigabyte
 _LEAST_VARIANCE_SHARE = 1e-6  # of the largest eigenvalue: what whitening would blow up beyond is rounding
@@ -39,17 +39,19 @@ class UnitSettings:
     Attributes:
         num_top: Images kept of each direction.
         num_random_bases: Haar-random bases to compare with.
-        alphas: Where the way from the natural basis (0) to a random one (1) is looked at in between.
-        num_ways: How many such ways; at most `num_random_bases`.
-        scaling: One of `SCALINGS`; unscaled, a random direction is ruled by the units of the largest variance.
-        max_units: Of a larger layer, so many units are drawn at random, and bases are those of the space that they span.
+        alphas: The measures are also computed for the bases Q**alpha, which lie between the natural basis (alpha 0) and a
+            random basis Q (alpha 1).
+        num_rotations: The number of random bases Q for which this is done; at most `num_random_bases`.
+        scaling: One of `SCALINGS`. Without scaling, the units with the largest variances dominate a random direction.
+        max_units: The number of units that are drawn at random from a larger layer; bases are those of the space that they
+            span.
         seed: Of all draws.
     """
 
     num_top: int = 10
     num_random_bases: int = 100
     alphas: tuple[float, ...] = (0.25, 0.5, 0.75)
-    num_ways: int = 10
+    num_rotations: int = 10
     scaling: str = "standardized"
     max_units: int = 256
     seed: int = 0
@@ -59,8 +61,10 @@ class UnitSettings:
         check_name(self.scaling, SCALINGS, "scaling")
         if not all(0.0 < alpha < 1.0 for alpha in self.alphas):
             raise ValueError(f"alphas must lie between 0 and 1; received {self.alphas}. Both ends are always there.")
-        if not 1 <= self.num_ways <= self.num_random_bases:
-            raise ValueError(f"num_ways must be from 1 to num_random_bases, {self.num_random_bases}; received {self.num_ways}.")
+        if not 1 <= self.num_rotations <= self.num_random_bases:
+            raise ValueError(
+                f"num_rotations must be from 1 to num_random_bases, {self.num_random_bases}; received {self.num_rotations}."
+            )
         if self.max_units < 2:
             raise ValueError(f"max_units must be at least 2, for a basis to turn in; received {self.max_units}.")
 
@@ -87,7 +91,7 @@ class UnitAnalysis(NamedTuple):
     random_top: TopImages
     tests: tuple[BasisTest, ...]  # one for each measure
     alphas: tf.Tensor  # [alphas], from 0 to 1
-    along_ways: tf.Tensor  # [alphas, ways, measures], means over the directions of a basis
+    along_rotations: tf.Tensor  # [alphas, rotations, measures], means over the directions of the basis Q**alpha
 
 
 def analyze_units(
@@ -104,8 +108,8 @@ def analyze_units(
         examples: A `tf.data.Dataset` of batches or of single images, or arrays, of `(images, groups)` or of images alone, in
             the order of the example ids. The groups are those of `attributes`: `attributes.groups`, or class labels, as
             integers or one-hot rows, for `attributes_of_classes`.
-        attributes: What is known of the images.
-        settings: How to compare.
+        attributes: The attributes of the images, such as their classes.
+        settings: Numbers of images and bases, and the scaling.
 
     Returns:
         A `UnitAnalysis`.
@@ -141,8 +145,8 @@ def analyze_units(
     units, num_constant = _chosen_units(moments, settings)
     scaling = _scaling(features, examples, units, moments, settings.scaling)
     bases = haar_bases(settings.num_random_bases, units.shape[0], seed=settings.seed)
-    ways = fractional_rotations(bases[: settings.num_ways], tf.constant(settings.alphas, tf.float32))
-    every = tf.concat([tf.eye(units.shape[0])[tf.newaxis], bases, tf.reshape(ways, [-1, *bases.shape[1:]])], axis=0)
+    rotations = fractional_rotations(bases[: settings.num_rotations], tf.constant(settings.alphas, tf.float32))
+    every = tf.concat([tf.eye(units.shape[0])[tf.newaxis], bases, tf.reshape(rotations, [-1, *bases.shape[1:]])], axis=0)
     directions = tf.reshape(every, [-1, units.shape[0]])
     kernel = tf.matmul(scaling, directions, transpose_b=True)
     offset = -tf.linalg.matvec(kernel, tf.gather(moments.mean, units), transpose_a=True)
@@ -151,8 +155,8 @@ def analyze_units(
 
 
 def _warn_if_none_share(attributes: Attributes) -> None:
-    sizes = np.bincount(attributes.groups, minlength=len(attributes.of_group))
-    if np.max(sizes @ attributes.of_group, initial=0) < 2:
+    sizes = np.bincount(attributes.groups, minlength=len(attributes.group_attributes))
+    if np.max(sizes @ attributes.group_attributes, initial=0) < 2:
         _logger.warning(
             "No two images have an attribute in common, so that the tests say nothing of units. Pass a table of attributes, or "
             "kinds of classes."
@@ -163,7 +167,7 @@ def _measured(
     features: Classifier, examples: ExampleSource, projections: Projections, attributes: Attributes, num_top: int
 ) -> tuple[Measured, TopImages]:
     """Measures all directions, in several passes where their histograms would not fit into memory at once."""
-    num_directions, num_groups = projections.offset.shape[0], len(attributes.of_group)
+    num_directions, num_groups = projections.offset.shape[0], len(attributes.group_attributes)
     at_once = max(1, _MOST_CELLS // (num_groups * NUM_BINS))
     if num_directions > at_once:  # over what the network answered, which takes less than the histograms
         examples = kept_features(features, examples, projections.units)
@@ -173,7 +177,7 @@ def _measured(
         kernel, offset = projections.kernel[:, begin : begin + at_once], projections.offset[begin : begin + at_once]
         part = Projections(projections.units, kernel, offset)
         record = record_directions(features, examples, part, num_groups=num_groups, num_top=num_top)
-        measured = measure_coherence(record, tf.constant(attributes.of_group))
+        measured = measure_selectivity(record, tf.constant(attributes.group_attributes))
         parts.append((measured, TopImages(record.top_values, record.top_examples)))
     return tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
 
@@ -182,14 +186,14 @@ def _compared(
     units: tf.Tensor, num_features: int, num_constant: int, measured: Measured, top: TopImages, settings: UnitSettings
 ) -> UnitAnalysis:
     number, last = units.shape[0], 1 + settings.num_random_bases
-    by_basis = Coherence(*(tf.reshape(values, [-1, number]) for values in measured.coherence))
+    by_basis = Selectivity(*(tf.reshape(values, [-1, number]) for values in measured.selectivity))
     tests = tuple(
-        compare_bases(values[0], values[1:last], larger_is_coherent=MEASURES[name], seed=settings.seed)
+        compare_bases(values[0], values[1:last], larger_is_selective=MEASURES[name], seed=settings.seed)
         for name, values in by_basis._asdict().items()
     )
     means = tf.stack([tf.reduce_mean(values, axis=1) for values in by_basis], axis=-1)
-    natural = tf.repeat(means[:1], settings.num_ways, axis=0)
-    between = tf.reshape(means[last:], [len(settings.alphas), settings.num_ways, len(MEASURES)])
+    natural = tf.repeat(means[:1], settings.num_rotations, axis=0)
+    between = tf.reshape(means[last:], [len(settings.alphas), settings.num_rotations, len(MEASURES)])
     return UnitAnalysis(
         units=units,
         num_features=num_features,
@@ -200,7 +204,7 @@ def _compared(
         random_top=_rows(top, number, 2 * number),
         tests=tests,
         alphas=tf.constant([0.0, *settings.alphas, 1.0]),
-        along_ways=tf.concat([natural[tf.newaxis], between, means[tf.newaxis, 1 : 1 + settings.num_ways]], axis=0),
+        along_rotations=tf.concat([natural[tf.newaxis], between, means[tf.newaxis, 1 : 1 + settings.num_rotations]], axis=0),
     )
 
 
@@ -209,7 +213,7 @@ def _rows(structure: Any, start: int, stop: int) -> Any:
 
 
 def _chosen_units(moments: FeatureMoments, settings: UnitSettings) -> tuple[tf.Tensor, int]:
-    changing = tf.where(moments.greatest > moments.least)[:, 0]
+    changing = tf.where(moments.maximum > moments.minimum)[:, 0]
     num_changing, num_features = int(changing.shape[0]), int(moments.mean.shape[0])
     if num_changing < 2:
         raise ValueError(

@@ -61,7 +61,7 @@ RECIPE = Study(
                     (LayerChoice(layer="encoder"),),
                 ),
             ),
-            settings=UnitSettings(max_units=100, num_ways=5),
+            settings=UnitSettings(max_units=100, num_rotations=5),
         ),
         TrainingCurves(),
     ),

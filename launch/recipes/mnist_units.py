@@ -6,7 +6,7 @@ A convolutional network, FC200-200-10 and AE400-10 are trained on the 60,000 tra
 their units respond to. Each layer is compared with 100 Haar-random bases, beside the same network with random weights and the
 raw pixels. Two CPU cores, 25 minutes, most of them training. Expected: behind the rectifier of `hidden1` of the convolutional
 network, single units are far purer than random directions, and before it they are not; units of FC200-200-10 are a little more
-coherent but for the output of its second layer, and those of AE400-10 are no purer than directions.
+selective but for the output of its second layer, and those of AE400-10 are no purer than directions.
 """
 
 from components.settings import LayerChoice

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
         attributes = attributes_of_classes(load_labels(card, split), card.class_names)
         examples = batches(card, split, batch_size=BATCH_SIZE)
         began = time.perf_counter()
-        found = analyze_units(features, examples, attributes, settings=UnitSettings(alphas=(0.5,), num_ways=1))
+        found = analyze_units(features, examples, attributes, settings=UnitSettings(alphas=(0.5,), num_rotations=1))
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(

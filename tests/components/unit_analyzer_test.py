@@ -22,7 +22,7 @@ from intriguing.models import build, features_at
 from intriguing.units import MEASURES, UnitSettings
 from tests.components.toys import trained_model
 
-SETTINGS = UnitSettings(num_top=5, num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=12, seed=3)
+SETTINGS = UnitSettings(num_top=5, num_random_bases=99, alphas=(0.5,), num_rotations=2, max_units=12, seed=3)
 LAYERS = (LayerChoice(layer="conv1", pooling="max"), LayerChoice(layer="hidden1", before_activation=True))
 SPLIT = "test[:100]"
 
@@ -80,7 +80,7 @@ def test_kinds_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, netwo
     labels = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT).labels.numpy()
     arrays = analyses.arrays()
     shares = np.isin(labels[arrays["0_natural_top"]], [0, 6, 8, 9]).mean(axis=1)
-    np.testing.assert_allclose(arrays["0_natural_coherence"][:, 0], np.maximum(shares, 1 - shares), rtol=1e-6)
+    np.testing.assert_allclose(arrays["0_natural_selectivity"][:, 0], np.maximum(shares, 1 - shares), rtol=1e-6)
 
 
 def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
@@ -94,7 +94,7 @@ def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
     np.testing.assert_array_equal(arrays["ids"], examples.ids.numpy().astype(np.bytes_))
     np.testing.assert_array_equal(arrays["0_natural_images"], examples.images.numpy()[expected[arrays["0_shown"]]])
     purity = [np.bincount(examples.labels.numpy()[row]).max() / 5 for row in expected]
-    np.testing.assert_allclose(arrays["0_natural_coherence"][:, 0], purity, rtol=1e-6)
+    np.testing.assert_allclose(arrays["0_natural_selectivity"][:, 0], purity, rtol=1e-6)
 
 
 def test_random_weights_are_those_that_training_began_with(analyses: UnitAnalyses, digits_dir: Path) -> None:

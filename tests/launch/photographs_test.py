@@ -166,7 +166,7 @@ def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
     split = Split("validation[:100]")
     parts = (
         dataclasses.replace(photographs, split=split, attack=attack),
-        dataclasses.replace(units, split=split, settings=UnitSettings(num_random_bases=99, max_units=16, num_ways=2)),
+        dataclasses.replace(units, split=split, settings=UnitSettings(num_random_bases=99, max_units=16, num_rotations=2)),
     )
     folder = Path(os.environ["INTRIGUING_IMAGENET_SAMPLE_DIR"])
     weights = next(Path(os.environ["INTRIGUING_SQUEEZENET_DIR"]).glob("*.npz"))

@@ -63,7 +63,7 @@ ON_SECOND = _network("FC100-100-10'", "FC100-100-10")
 ATTACK = AttackSettings(num_images=NUM_IMAGES, batch_size=NUM_IMAGES, search=SZEGEDY_LBFGS)
 UNITS = UnitComparison(
     layers=((NETWORKS[1], (LayerChoice(layer="hidden1"), LayerChoice(layer="hidden2"))),),
-    settings=UnitSettings(num_random_bases=99, alphas=(0.5,), num_ways=2, max_units=20),
+    settings=UnitSettings(num_random_bases=99, alphas=(0.5,), num_rotations=2, max_units=20),
 )
 STUDY = Study(
     title="A tiny study",

@@ -16,7 +16,7 @@ TABLE = {
 def test_classes_are_groups_of_one_attribute():
     attributes = attributes_of_classes(np.array([2, 0, 2]), ["zero", "one", "two"])
     assert attributes.names == ("zero", "one", "two")
-    np.testing.assert_array_equal(attributes.of_group[attributes.groups], [[0, 0, 1], [1, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(attributes.group_attributes[attributes.groups], [[0, 0, 1], [1, 0, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 2]])
@@ -30,7 +30,7 @@ def test_a_class_is_of_the_first_kind_that_has_it():
     attributes = attributes_of_kinds(np.array([9, 2, 10, 1]), kinds)
     assert attributes.names == ("fish", "other animal", "thing")
     np.testing.assert_array_equal(attributes.groups, [0, 1, 2, 0])
-    np.testing.assert_array_equal(attributes.of_group, np.eye(3))
+    np.testing.assert_array_equal(attributes.group_attributes, np.eye(3))
 
 
 def test_a_class_of_no_kind_is_named():
@@ -41,8 +41,8 @@ def test_a_class_of_no_kind_is_named():
 def test_a_table_is_looked_up_by_id_whatever_its_order():
     attributes = attributes_from_table(["c", "b", "a"], TABLE)
     assert attributes.names == ("loop", "stroke=thick", "stroke=thin")
-    np.testing.assert_array_equal(attributes.of_group[attributes.groups], [[1, 0, 1], [0, 1, 0], [1, 0, 1]])
-    assert len(attributes.of_group) == 2, "equal rows are one group"
+    np.testing.assert_array_equal(attributes.group_attributes[attributes.groups], [[1, 0, 1], [0, 1, 0], [1, 0, 1]])
+    assert len(attributes.group_attributes) == 2, "equal rows are one group"
 
 
 def test_ids_without_a_row_are_counted_and_named():

@@ -49,7 +49,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 
 def test_less_is_more_for_an_entropy(random):
-    low = compare_bases(np.full(20, -1.0, np.float32), random, larger_is_coherent=False)
+    low = compare_bases(np.full(20, -1.0, np.float32), random, larger_is_selective=False)
     high = compare_bases(np.full(20, 1.0, np.float32), -random)
     np.testing.assert_allclose([low.p_more, high.p_more], 0.01)
     np.testing.assert_allclose([low.p_less, high.p_less], 1.0)

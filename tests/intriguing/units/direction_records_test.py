@@ -102,7 +102,7 @@ def test_sums_least_and_sizes_are_those_of_the_whole(data):
     record, values, groups = recorded(data), projected(data), data[1]
     expected = np.stack([values[groups == group].sum(axis=0) for group in range(NUM_GROUPS)], axis=1)
     np.testing.assert_allclose(record.sums, expected, rtol=RTOL_SUMS)
-    np.testing.assert_array_equal(record.least, values.min(axis=0))
+    np.testing.assert_array_equal(record.minimum, values.min(axis=0))
     np.testing.assert_array_equal(record.group_sizes, np.bincount(groups))
 
 
@@ -151,8 +151,8 @@ def test_moments_are_those_of_the_whole_even_about_a_large_mean(data, two_replic
             moments = feature_moments(identity, dataset(features, data[1], 90, padding=20))
         np.testing.assert_allclose(moments.mean, features.mean(axis=0, dtype=np.float64), rtol=RTOL_SUMS)
         np.testing.assert_allclose(moments.variance, features.var(axis=0, dtype=np.float64), atol=ATOL_ROUNDED)
-        np.testing.assert_array_equal(moments.least, features.min(axis=0))
-        np.testing.assert_array_equal(moments.greatest, features.max(axis=0))
+        np.testing.assert_array_equal(moments.minimum, features.min(axis=0))
+        np.testing.assert_array_equal(moments.maximum, features.max(axis=0))
         assert int(moments.num_examples) == NUM_IMAGES
 
 

@@ -15,7 +15,7 @@ from intriguing.units.unit_analysis import MEASURES, UnitSettings, analyze_units
 stats = pytest.importorskip("scipy.stats", reason="the test of uniformity comes from SciPy (extra test)")
 
 NUM_CLASSES, NUM_IMAGES = 8, 240
-QUICK = UnitSettings(alphas=(0.5,), num_ways=2)
+QUICK = UnitSettings(alphas=(0.5,), num_rotations=2)
 P_UNIFORM = 0.01
 NUM_SEEDS = 200
 
@@ -59,13 +59,13 @@ def test_where_they_are_turned_every_p_value_is_as_likely_as_every_other():
         assert stats.kstest(spread, "uniform").pvalue > P_UNIFORM, measure
 
 
-def test_coherence_falls_on_the_way_to_a_random_basis():
-    analysis = analyzed(*planted(0, turned=False), UnitSettings(num_ways=5))
+def test_selectivity_decreases_from_the_natural_to_a_random_basis():
+    analysis = analyzed(*planted(0, turned=False), UnitSettings(num_rotations=5))
     np.testing.assert_allclose(analysis.alphas, [0.0, 0.25, 0.5, 0.75, 1.0])
-    assert analysis.along_ways.shape == (5, 5, len(MEASURES))
-    auc = np.mean(analysis.along_ways[:, :, list(MEASURES).index("best_auc")], axis=1)
+    assert analysis.along_rotations.shape == (5, 5, len(MEASURES))
+    auc = np.mean(analysis.along_rotations[:, :, list(MEASURES).index("best_auc")], axis=1)
     assert np.all(np.diff(auc)[:2] < 0) and auc[0] > auc[-1]
-    np.testing.assert_allclose(analysis.along_ways[0, :, 0], float(analysis.tests[0].natural), rtol=1e-6)
+    np.testing.assert_allclose(analysis.along_rotations[0, :, 0], float(analysis.tests[0].natural), rtol=1e-6)
 
 
 def test_tops_of_units_are_those_of_the_features():
@@ -149,7 +149,7 @@ def test_of_a_larger_layer_some_units_are_drawn():
     analysis = analyzed(*planted(0, turned=False), dataclasses.replace(QUICK, max_units=5))
     assert analysis.num_features == NUM_CLASSES
     assert len(set(analysis.units.numpy())) == 5
-    assert analysis.natural.coherence.purity.shape == (5,)
+    assert analysis.natural.selectivity.purity.shape == (5,)
 
 
 def test_a_layer_in_which_nothing_turns_is_refused():
@@ -171,7 +171,7 @@ def test_more_top_images_than_images_are_refused_before_the_long_pass():
         ({"num_random_bases": 20}, "num_random_bases must be at least 99: with 20 no p-value can be below 0.0476"),
         ({"scaling": "standardised"}, "unknown scaling 'standardised'. Did you mean 'standardized'"),
         ({"alphas": (0.0, 0.5)}, "alphas must lie between 0 and 1; received"),
-        ({"num_ways": 101}, "num_ways must be from 1 to num_random_bases, 100; received 101"),
+        ({"num_rotations": 101}, "num_rotations must be from 1 to num_random_bases, 100; received 101"),
         ({"max_units": 1}, "max_units must be at least 2"),
     ],
 )

@@ -1,11 +1,11 @@
-"""Coherence by hand, by the published formula, and by ranks."""
+"""Selectivity by hand, by the published formula, and by ranks."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.units.coherence import measure_coherence
 from intriguing.units.direction_records import record_directions
+from intriguing.units.selectivity import measure_selectivity
 
 stats = pytest.importorskip("scipy.stats", reason="ranks come from SciPy (extra test)")
 
@@ -13,11 +13,11 @@ NUM_CLASSES = 4
 ATOL_BINS = 4e-3  # of 900 images, 1.4 % of all pairs share a bin and count as tied; half of that would be the worst
 
 
-def measured(features, groups, of_group=None, num_top=10):
-    of_group = np.eye(NUM_CLASSES, dtype=bool) if of_group is None else of_group
+def measured(features, groups, group_attributes=None, num_top=10):
+    group_attributes = np.eye(NUM_CLASSES, dtype=bool) if group_attributes is None else group_attributes
     examples = tf.data.Dataset.from_tensor_slices((features.astype(np.float32), groups.astype(np.int32))).batch(100)
-    record = record_directions(tf.identity, examples, None, num_groups=len(of_group), num_top=num_top)
-    return measure_coherence(record, tf.constant(of_group))
+    record = record_directions(tf.identity, examples, None, num_groups=len(group_attributes), num_top=num_top)
+    return measure_selectivity(record, tf.constant(group_attributes))
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def test_purity_and_entropy_of_a_set_counted_by_hand():
     features[:8, 0] = features[12:, 1] = np.arange(8, 0, -1)
     groups = np.array([0, 0, 0, 0, 1, 1, 2, 3] + [0] * 4 + [3] * 8)
     found = measured(features, groups, num_top=8)
-    np.testing.assert_allclose(found.coherence.purity, [0.5, 1.0])
-    np.testing.assert_allclose(found.coherence.label_entropy, [1.75, 0.0], atol=1e-6)
+    np.testing.assert_allclose(found.selectivity.purity, [0.5, 1.0])
+    np.testing.assert_allclose(found.selectivity.label_entropy, [1.75, 0.0], atol=1e-6)
     np.testing.assert_array_equal(found.top_attribute, [0, 3])
 
 
@@ -45,13 +45,13 @@ def test_selectivity_of_rectified_units_is_the_published_one(rectified):
     best = means.argmax(axis=0)
     rest = np.array([features[groups != label, unit].mean() for unit, label in enumerate(best)])
     top = means.max(axis=0)
-    np.testing.assert_allclose(measured(*rectified).coherence.class_selectivity, (top - rest) / (top + rest), rtol=1e-4)
+    np.testing.assert_allclose(measured(*rectified).selectivity.class_selectivity, (top - rest) / (top + rest), rtol=1e-4)
 
 
 def test_selectivity_ignores_where_zero_lies_and_the_scale(rectified):
     features, groups = rectified
-    moved = measured(3.0 * features - 7.0, groups).coherence.class_selectivity
-    np.testing.assert_allclose(moved, measured(*rectified).coherence.class_selectivity, rtol=1e-4)
+    moved = measured(3.0 * features - 7.0, groups).selectivity.class_selectivity
+    np.testing.assert_allclose(moved, measured(*rectified).selectivity.class_selectivity, rtol=1e-4)
 
 
 def test_the_best_area_is_that_of_the_ranks_ties_counted_half(rectified):
@@ -63,17 +63,17 @@ def test_the_best_area_is_that_of_the_ranks_ties_counted_half(rectified):
         ]
     ) / [np.sum(groups == label) * np.sum(groups != label) for label in range(NUM_CLASSES)]
     found = measured(*rectified)
-    np.testing.assert_allclose(found.coherence.best_auc, areas.max(axis=1), atol=ATOL_BINS)
+    np.testing.assert_allclose(found.selectivity.best_auc, areas.max(axis=1), atol=ATOL_BINS)
     np.testing.assert_array_equal(found.best_attribute, areas.argmax(axis=1))
 
 
 def test_attributes_need_not_exclude_one_another(rectified):
     features, groups = rectified
-    of_group = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)  # nobody has the last one
-    found = measured(features, groups, of_group)
-    has = of_group[groups][:, :2]
+    group_attributes = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)  # nobody has the last one
+    found = measured(features, groups, group_attributes)
+    has = group_attributes[groups][:, :2]
     top = np.argsort(-features, axis=0, kind="stable")[:10].T
-    np.testing.assert_allclose(found.coherence.purity, has[top].mean(axis=1).max(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found.selectivity.purity, has[top].mean(axis=1).max(axis=1), rtol=1e-6)
     areas = [
         max(
             stats.mannwhitneyu(unit[has[:, column]], unit[~has[:, column]]).statistic
@@ -82,12 +82,12 @@ def test_attributes_need_not_exclude_one_another(rectified):
         )
         for unit in features.T
     ]
-    np.testing.assert_allclose(found.coherence.best_auc, areas, atol=ATOL_BINS)
+    np.testing.assert_allclose(found.selectivity.best_auc, areas, atol=ATOL_BINS)
 
 
 def test_a_perfect_detector_has_the_best_of_every_measure():
     groups = np.repeat(np.arange(NUM_CLASSES), 30)
-    found = measured(np.eye(NUM_CLASSES)[groups], groups).coherence
+    found = measured(np.eye(NUM_CLASSES)[groups], groups).selectivity
     for values, best in zip(found, (1.0, 0.0, 1.0, 1.0), strict=True):
         np.testing.assert_allclose(values, best, atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_a_perfect_detector_has_the_best_of_every_measure():
 def test_a_constant_direction_has_no_nan_and_tells_nothing(rectified):
     features, groups = rectified
     features = np.concatenate([features, np.full((900, 1), 2.5)], axis=1)
-    found = measured(features, groups).coherence
+    found = measured(features, groups).selectivity
     assert all(np.all(np.isfinite(values)) for values in found)
     assert found.class_selectivity[-1] == 0.0
     assert found.best_auc[-1] == 0.5
@@ -103,5 +103,5 @@ def test_a_constant_direction_has_no_nan_and_tells_nothing(rectified):
 
 def test_a_group_without_images_does_no_harm(rectified):
     features, groups = rectified
-    found = measured(features, np.where(groups == 3, 0, groups)).coherence
+    found = measured(features, np.where(groups == 3, 0, groups)).selectivity
     assert all(np.all(np.isfinite(values)) for values in found)

@@ -1,4 +1,4 @@
-"""Selectivity of directions: what the images that excite a direction have in common."""
+"""Selectivity of directions: which attributes the images that excite a direction share."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from intriguing.units.direction_records import DirectionRecord
 _DIRECTIONS_AT_ONCE = 4096  # histograms of more would be held in memory twice
 
 
-class Coherence(NamedTuple):
+class Selectivity(NamedTuple):
     """Four measures of every direction. A larger value is more selective, but for the entropy."""
 
     purity: tf.Tensor  # [directions], share of the top images that have the commonest attribute among them, in [0, 1]
     label_entropy: tf.Tensor  # [directions], entropy of the attributes of the top images, in bits
     class_selectivity: tf.Tensor  # [directions], how far one attribute's mean stands out from the others', in [0, 1]
-    best_auc: tf.Tensor  # [directions], area under the ROC curve of the attribute that the direction tells best, in [0, 1]
+    best_auc: tf.Tensor  # [directions], area under the ROC curve of the attribute that the direction separates best, in [0, 1]
 
 
 class Measured(NamedTuple):
     """Directions with their selectivity, and the attribute that each is selective for."""
 
-    coherence: Coherence
+    selectivity: Selectivity
     top_attribute: tf.Tensor  # [directions] int32, the commonest among the top images
     best_attribute: tf.Tensor  # [directions] int32, the one of `best_auc`
 
 
-def measure_coherence(record: DirectionRecord, of_group: tf.Tensor) -> Measured:
+def measure_selectivity(record: DirectionRecord, group_attributes: tf.Tensor) -> Measured:
     """Measures how selective directions are.
 
     Class selectivity follows Morcos et al., `(m - m_rest) / (m + m_rest)`, m being the mean projection of the attribute with
     the largest one and m_rest that of all other images. It needs values that are not negative, so that projections are counted
-    from the least one of their direction; for a rectified unit that is ever silent, that is the published measure.
+    from the smallest one of their direction; for a rectified unit that is zero for some image, that is the published measure.
 
     The area under the curve is read from histograms: values in one bin count as tied.
 
     Args:
         record: Of a pass over the images.
-        of_group: Bool `[groups, attributes]`, the attributes of the images of each group.
+        group_attributes: Bool `[groups, attributes]`, the attributes of the images of each group.
 
     Returns:
         A `Measured`; without NaN, also where a direction is constant: its selectivity is 0, its area 0.5.
@@ -48,23 +48,23 @@ def measure_coherence(record: DirectionRecord, of_group: tf.Tensor) -> Measured:
     Example:
         >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
         >>> record = record_directions(features_at(model, "hidden1"), examples, None, num_groups=10)
-        >>> measured = measure_coherence(record, tf.eye(10, dtype=tf.bool))
-        >>> measured.coherence.purity.shape
+        >>> measured = measure_selectivity(record, tf.eye(10, dtype=tf.bool))
+        >>> measured.selectivity.purity.shape
         TensorShape([100])
 
     References:
         Morcos et al., On the importance of single directions for generalization, 2018, appendix A.1.
     """
-    has = tf.cast(of_group, tf.float32)
+    has = tf.cast(group_attributes, tf.float32)
     purity, top_attribute, entropy = _of_the_top(tf.gather(has, record.top_groups))
     areas = tf.concat([_compiled_areas(tuple(counts.shape))(counts, has) for counts in _pieces(record.counts)], axis=0)
-    coherence = Coherence(
+    selectivity = Selectivity(
         purity=purity,
         label_entropy=entropy,
-        class_selectivity=_selectivity(record, has),
+        class_selectivity=_class_selectivity(record, has),
         best_auc=tf.reduce_max(areas, axis=1),
     )
-    return Measured(coherence, top_attribute, tf.argmax(areas, axis=1, output_type=tf.int32))
+    return Measured(selectivity, top_attribute, tf.argmax(areas, axis=1, output_type=tf.int32))
 
 
 def _pieces(counts: tf.Tensor) -> list[tf.Tensor]:
@@ -79,12 +79,12 @@ def _of_the_top(attributes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]
     return tf.reduce_max(shares, axis=1), tf.argmax(shares, axis=1, output_type=tf.int32), entropy
 
 
-def _selectivity(record: DirectionRecord, has: tf.Tensor) -> tf.Tensor:
+def _class_selectivity(record: DirectionRecord, has: tf.Tensor) -> tf.Tensor:
     sizes = tf.cast(record.group_sizes, tf.float32)
-    above_least = record.sums - record.least[:, tf.newaxis] * sizes
+    above_minimum = record.sums - record.minimum[:, tf.newaxis] * sizes
     members, total = tf.linalg.matvec(has, sizes, transpose_a=True), tf.reduce_sum(sizes)
-    of_members = tf.matmul(above_least, has)
-    of_others = tf.reduce_sum(above_least, axis=1, keepdims=True) - of_members
+    of_members = tf.matmul(above_minimum, has)
+    of_others = tf.reduce_sum(above_minimum, axis=1, keepdims=True) - of_members
     # An attribute that all images have, or none, has no other side.
     splits = (members > 0.0) & (members < total)
     means = tf.where(splits, tf.math.divide_no_nan(of_members, members), -1.0)

@@ -45,17 +45,17 @@ class AdversarialTraining:
         rounds_per_epoch: Renewals of the pools in one pass over the training set. Examples that are seldom renewed no longer
             fool the network that they train.
         search: The attack; its `pixel_box` is that of the images. At a layer the range of its activations takes its place.
-        attacked_at_once: Images of one call of the attack.
+        attack_batch_size: Images of one call of the attack.
     """
 
     minibatches: MinibatchTraining = MinibatchTraining()
     pools: tuple[LayerPool, ...] = (LayerPool(layer=IMAGES),)
     rounds_per_epoch: int = 10
     search: DistortionSearch = COARSE_SEARCH
-    attacked_at_once: int = 1000
+    attack_batch_size: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("rounds_per_epoch", "attacked_at_once"):
+        for name in ("rounds_per_epoch", "attack_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
         check_pools(self.pools)
@@ -268,7 +268,7 @@ class _Training:
         made = {}
         for index, (cut, pool) in enumerate(zip(self.cuts, self.settings.pools, strict=True)):
             made[pool.layer] = make_examples(
-                cut, pool, images, labels, search=self.settings.search, attacked_at_once=self.settings.attacked_at_once,
+                cut, pool, images, labels, search=self.settings.search, attack_batch_size=self.settings.attack_batch_size,
                 report=functools.partial(self._tell, report, pool),
             )  # fmt: skip
             self.pools[index] = renew(self.pools[index], made[pool.layer], seed=(self.seed, number * len(self.cuts) + index))

@@ -145,7 +145,7 @@ def make_examples(
     labels: tf.Tensor,
     *,
     search: DistortionSearch,
-    attacked_at_once: int,
+    attack_batch_size: int,
     report: Callable[[int], None] = lambda done: None,
 ) -> AdversarialActivations:
     """Makes what a pool wants in one round, in calls of `distort_activations` that all have one shape.
@@ -156,14 +156,14 @@ def make_examples(
         images: Float32 `[n, ...]`, at least `pool.num_replaced`, of which the first are used.
         labels: Int32 `[n]`, the true classes.
         search: As in `distort_activations`.
-        attacked_at_once: Images of one call.
+        attack_batch_size: Images of one call.
         report: Called after every call with the number that is done.
 
     Returns:
         An `AdversarialActivations` of `pool.num_replaced` rows.
     """
     parts, done = [], 0
-    for rows, num_new in in_chunks(pool.num_replaced, min(attacked_at_once, pool.num_replaced)):
+    for rows, num_new in in_chunks(pool.num_replaced, min(attack_batch_size, pool.num_replaced)):
         found = distort_activations(
             cut, tf.gather(images, rows), tf.gather(labels, rows), search=search, to_distortion=pool.to_distortion
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from intriguing.attack import COARSE_SEARCH, DistortionSearch
+from intriguing.attack import DistortionSearch
+from intriguing.attack.presets import checked_search, search_named
 from intriguing.models.functional import values_of
 from intriguing.models.layer_split import LayerCut, cut_at
 from intriguing.pixels import checked_images
@@ -42,8 +43,8 @@ class PooledModel(keras.Model):
     """A classifier whose `fit` adds examples from adversarial pools to every minibatch; `RenewPools` makes the examples.
 
     The classifier is trained in place: its weights are shared. `predict` and `evaluate` are its own; the pools are weights
-    that are not trained, so that `save_weights` and `keras.callbacks.BackupAndRestore` keep them and a killed `fit` goes on
-    with them; but Keras saves no seeds, so that dropout goes on with other masks. To save the network alone, save the
+    that are not trained, so that `save_weights` and `keras.callbacks.BackupAndRestore` keep them and an interrupted `fit`
+    resumes with them. Keras saves no seeds, so that dropout resumes with other masks. To save the network alone, save the
     classifier.
 
     Keras's `fit` fails under MultiWorkerMirroredStrategy; there, use `fit_adversarially`. Under MirroredStrategy compile with
@@ -53,7 +54,7 @@ class PooledModel(keras.Model):
         classifier: Functional or sequential, from images to logits or probabilities of classes; built inside the scope of the
             strategy, as is this model.
         pools: One for each layer. The examples of a layer train the layers above it.
-        search: The attack; its `pixel_box` is that of the images.
+        search: The attack, or its name as in `minimize_distortion`; its `pixel_box` is that of the images.
         seed: Of the examples drawn from the pools, and of the places that are renewed.
         name: Of the model.
 
@@ -75,12 +76,13 @@ class PooledModel(keras.Model):
         self,
         classifier: keras.Model,
         *,
-        pools: tuple[LayerPool, ...],
-        search: DistortionSearch = COARSE_SEARCH,
+        pools: Sequence[LayerPool],
+        search: DistortionSearch | str = "training",
         seed: int = 0,
         name: str | None = None,
     ):
         super().__init__(name=name)
+        search, pools = checked_search(search) or search_named("training"), tuple(pools)
         check_pools(pools)
         cuts = [cut_at(classifier, pool.layer, pixel_box=search.pixel_box) for pool in pools]
         check_outputs(classifier, classifier.outputs[0])
@@ -186,7 +188,7 @@ class PooledModel(keras.Model):
             ) from error
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Answers what the classifier answers."""
+        """Returns the outputs of the classifier."""
         return self.classifier(images, training=training)
 
     def pool(self, index: int) -> Pool:
@@ -229,7 +231,7 @@ class PooledModel(keras.Model):
         return drawn
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Evaluates the classifier; the pools have no say."""
+        """Evaluates the classifier, without the pools."""
         pool_losses = {metric.name for metric in self._pool_losses}
         return {name: value for name, value in super().test_step(data).items() if name not in pool_losses}
 
@@ -239,7 +241,7 @@ class PooledModel(keras.Model):
         labels: tf.Tensor,
         *,
         number: int,
-        attacked_at_once: int,
+        attack_batch_size: int,
         report: Callable[[LayerPool, int], None],
     ) -> None:
         """Attacks images and renews every pool in part; see `RenewPools`, which calls this between epochs.
@@ -248,12 +250,12 @@ class PooledModel(keras.Model):
             images: Float32 `[n, ...]`, at least as many as the pool with the most examples to make wants.
             labels: Int32 `[n]`, the true classes.
             number: Of the renewal; with the seed it decides which places are renewed.
-            attacked_at_once: Images of one call of the attack.
+            attack_batch_size: Images of one call of the attack.
             report: Called as `report(pool, examples done)` after every call of the attack.
         """
         for index, (cut, pool) in enumerate(zip(self._parts.cuts, self.pools, strict=True)):
             made = make_examples(
-                cut, pool, images, labels, search=self.search, attacked_at_once=attacked_at_once,
+                cut, pool, images, labels, search=self.search, attack_batch_size=attack_batch_size,
                 report=functools.partial(report, pool),
             )  # fmt: skip
             renewed = renew(self.pool(index), made, seed=(self.seed, number * len(self.pools) + index))
@@ -276,29 +278,30 @@ class _Parts:
 
 
 class RenewPools(keras.callbacks.Callback):
-    """Renews the pools of a `PooledModel` some times in an epoch; the pools are empty until the first time.
+    """Renews the pools of a `PooledModel` several times in an epoch; the pools are empty until the first time.
 
     Every time the next images are attacked at each layer, in a random order that begins again after the last. Which images,
-    and which places of a pool, depends on the number of the epoch and of the renewal in it alone: a `fit` that goes on after it
-    was killed, as with `keras.callbacks.BackupAndRestore`, has the same pools. Tells its progress unless `fit` is silent.
+    and which places of a pool, depends on the number of the epoch and of the renewal in it alone: a `fit` that
+    resumes after an interruption, as with `keras.callbacks.BackupAndRestore`, has the same pools. Reports its progress unless
+    `verbose` is 0.
 
     Args:
         images: Floating `[n, ...]`, inside the pixel box of the search.
         labels: Integer `[n]`, the true classes.
         rounds_per_epoch: Renewals in an epoch. Examples that are seldom renewed no longer fool the network that they train.
-        attacked_at_once: Images of one call of the attack.
+        attack_batch_size: Images of one call of the attack.
 
     Raises:
         ValueError: If there is no image, or not one label for each; if the steps of an epoch are not known, or are less.
     """
 
-    def __init__(self, images: Any, labels: Any, *, rounds_per_epoch: int = 10, attacked_at_once: int = 1000):
+    def __init__(self, images: Any, labels: Any, *, rounds_per_epoch: int = 10, attack_batch_size: int = 1000):
         super().__init__()
-        for name, value in (("rounds_per_epoch", rounds_per_epoch), ("attacked_at_once", attacked_at_once)):
+        for name, value in (("rounds_per_epoch", rounds_per_epoch), ("attack_batch_size", attack_batch_size)):
             if value < 1:
                 raise ValueError(f"{name} must be positive; received {value}.")
         self.images, self.labels = tf.convert_to_tensor(images), labels
-        self.rounds_per_epoch, self.attacked_at_once = rounds_per_epoch, attacked_at_once
+        self.rounds_per_epoch, self.attack_batch_size = rounds_per_epoch, attack_batch_size
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks that model, images, labels and steps go together, before time is spent."""
@@ -313,10 +316,10 @@ class RenewPools(keras.callbacks.Callback):
 
         num_steps = self.params["steps"]
         if num_steps is None or num_steps < self.rounds_per_epoch:
-            told = "an unknown number of" if num_steps is None else num_steps
+            received = "an unknown number of" if num_steps is None else num_steps
             raise ValueError(
-                f"an epoch must have at least {self.rounds_per_epoch} steps, as many as rounds; received {told} steps. Pass "
-                "steps_per_epoch to fit, or lower rounds_per_epoch."
+                f"an epoch must have at least {self.rounds_per_epoch} steps, as many as rounds; received {received} steps. "
+                "Pass steps_per_epoch to fit, or lower rounds_per_epoch."
             )
         self._begins = [number * num_steps // self.rounds_per_epoch for number in range(self.rounds_per_epoch)]
 
@@ -343,5 +346,5 @@ class RenewPools(keras.callbacks.Callback):
         with self.model.distribute_strategy.scope():
             self.model.renew(
                 tf.gather(self.images, rows), tf.gather(self.labels, rows), number=number,
-                attacked_at_once=self.attacked_at_once, report=lambda pool, done: bars[pool].update(done),
+                attack_batch_size=self.attack_batch_size, report=lambda pool, done: bars[pool].update(done),
             )  # fmt: skip

@@ -38,7 +38,7 @@ TRAININGS = [
         search=DistortionSearch(
             pixel_box=PixelBox(-1.0, 3.0), boundary_search=BoundarySearch(num_starts=1), max_evaluations=30
         ),
-        attacked_at_once=3,
+        attack_batch_size=3,
     ),
     AdversarialTraining(search=SZEGEDY_LBFGS),
 ]

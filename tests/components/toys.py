@@ -21,7 +21,7 @@ TINY_POOLS = AdversarialTraining(
     pools=(LayerPool(size=16, replaced=0.5),),
     rounds_per_epoch=1,
     search=COARSE_SEARCH,
-    attacked_at_once=8,
+    attack_batch_size=8,
 )
 """For a linear network: the attack on it compiles fastest."""
 

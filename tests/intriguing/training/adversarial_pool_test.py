@@ -134,7 +134,7 @@ def test_examples_are_made_in_calls_of_one_shape_and_told_as_they_come(monkeypat
     pool = LayerPool(layer=IMAGES, size=20, replaced=0.5)
     images, labels = examples(12)
     cut = cut_at(network(), IMAGES)
-    made = make_examples(cut, pool, images, labels, search=SEARCH, attacked_at_once=4, report=told.append)
+    made = make_examples(cut, pool, images, labels, search=SEARCH, attack_batch_size=4, report=told.append)
     assert shapes == [4, 4, 4] and told == [4, 8, 10]
     np.testing.assert_array_equal(made.labels, labels[:10])
     assert all(part.shape[0] == 10 for part in made)

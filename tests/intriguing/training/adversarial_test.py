@@ -30,7 +30,7 @@ STEPS = 4  # of 16 images in an epoch
 def settings(num_epochs=4, rounds_per_epoch=1, pools=POOLS, averaging=0.0, **options):
     minibatches = MinibatchTraining(num_epochs=num_epochs, batch_size=16, learning_rate=0.05, averaging=averaging)
     return AdversarialTraining(
-        minibatches=minibatches, pools=pools, rounds_per_epoch=rounds_per_epoch, search=SEARCH, attacked_at_once=4, **options
+        minibatches=minibatches, pools=pools, rounds_per_epoch=rounds_per_epoch, search=SEARCH, attack_batch_size=4, **options
     )
 
 
@@ -240,7 +240,7 @@ def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(two_replicas
     ("options", "message"),
     [
         ({"rounds_per_epoch": 0}, "rounds_per_epoch must be positive; received 0."),
-        ({"attacked_at_once": 0}, "attacked_at_once must be positive; received 0."),
+        ({"attack_batch_size": 0}, "attack_batch_size must be positive; received 0."),
         ({"pools": ()}, "pools must name at least one layer, and each only once; received \\[\\]."),
         ({"pools": (POOLS[0], POOLS[0])}, "and each only once; received \\['hidden1', 'hidden1'\\]."),
         (

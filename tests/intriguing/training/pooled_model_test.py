@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from intriguing.attack import search_named
 from intriguing.models.layer_split import IMAGES, cut_at
 from intriguing.training import adversarial_pool
 from intriguing.training.adversarial_pool import LayerPool
@@ -29,7 +30,7 @@ def pooled_of(model, jit_compile=False, optimizer="adam", **options):
 
 
 def fit(pooled, data, epochs=3, callbacks=(), rounds_per_epoch=1, **options):
-    renewal = RenewPools(*data, rounds_per_epoch=rounds_per_epoch, attacked_at_once=4)
+    renewal = RenewPools(*data, rounds_per_epoch=rounds_per_epoch, attack_batch_size=4)
     return pooled.fit(
         *data, batch_size=16, epochs=epochs, shuffle=False, callbacks=[*callbacks, renewal], verbose=0, **options
     ).history
@@ -271,17 +272,25 @@ class Subclassed(keras.Model):
     pass
 
 
+def test_a_search_can_be_named_and_pools_may_be_a_list():
+    by_default, named = PooledModel(network(), pools=POOLS), PooledModel(network(), pools=list(POOLS), search="fast")
+    assert by_default.search == search_named("training")
+    assert named.search == search_named("fast") and named.pools == tuple(POOLS)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda: PooledModel(Subclassed(name="mine"), pools=POOLS), ValueError, "the model 'mine' is subclassed, so that"),
         (lambda: PooledModel(network(), pools=()), ValueError, "pools must name at least one layer"),
         (lambda: PooledModel(network(), pools=(LayerPool(layer="hiden1"),)), ValueError, "Did you mean 'hidden1'"),
+        (lambda: PooledModel(network(), pools=POOLS, search="fst"), ValueError, "Did you mean 'fast'"),
+        (lambda: PooledModel(network(), pools=POOLS, search=5), TypeError, "search must be a DistortionSearch or the name of one"),
         (lambda: RenewPools(*examples(4), rounds_per_epoch=0), ValueError, "rounds_per_epoch must be positive; received 0."),
-        (lambda: RenewPools(*examples(4), attacked_at_once=0), ValueError, "attacked_at_once must be positive; received 0."),
+        (lambda: RenewPools(*examples(4), attack_batch_size=0), ValueError, "attack_batch_size must be positive; received 0."),
     ],
 )  # fmt: skip
-def test_wrong_settings_are_told(make, error, message):
+def test_invalid_settings_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -506,7 +515,7 @@ def test_pools_below_a_softmax_hold_the_examples_of_the_logits(head, monkeypatch
     for model in (plain, with_head(*HEADS[head])):
         model.set_weights(plain.get_weights())
         pooled = PooledModel(model, pools=(LayerPool(layer="hidden1", size=8, replaced=1.0),), search=SEARCH)
-        pooled.renew(tf.constant(images), tf.constant(labels), number=1, attacked_at_once=8, report=lambda pool, done: None)
+        pooled.renew(tf.constant(images), tf.constant(labels), number=1, attack_batch_size=8, report=lambda pool, done: None)
         pools.append(pooled.pool(0))
     assert pools[0].count == pools[1].count > 0
     np.testing.assert_allclose(pools[1].activations, pools[0].activations, atol=1e-3)

@@ -13,6 +13,7 @@ from intriguing.models.networks.alexnet import alexnet, alexnet_one_weird_trick
 from intriguing.models.networks.autoencoder import classifier_on_autoencoder
 from intriguing.models.networks.convnet import convnet
 from intriguing.models.networks.fully_connected import fully_connected
+from intriguing.models.networks.resnet import resnet
 from intriguing.models.networks.squeezenet import squeezenet, squeezenet_torchvision
 from intriguing.names import check_name
 
@@ -53,11 +54,12 @@ PHOTOGRAPH_CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxy
     {
         "AlexNet": alexnet,
         "AlexNet-OWT": alexnet_one_weird_trick,
+        **{f"ResNet-{depth}": functools.partial(resnet, depth) for depth in (20, 32, 44, 56)},
         "SqueezeNet": squeezenet,
         "SqueezeNet-torchvision": squeezenet_torchvision,
     }
 )
-"""Networks for large color images, each with a size of its own; apart, because what fits digits does not fit them."""
+"""Networks for color images, each with its own size of images and number of classes."""
 
 _DIGITS: Mapping[str, Any] = {"image_shape": (28, 28, 1), "num_classes": 10}
 

@@ -109,20 +109,24 @@ def test_a_share_of_zero_is_no_layer():
         fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.5,))
 
 
-PHOTOGRAPHS = {
-    "AlexNet": (227, 60_965_224),
-    "AlexNet-OWT": (224, 61_100_840),
-    "SqueezeNet": (227, 1_248_424),
-    "SqueezeNet-torchvision": (224, 1_248_424),
+PHOTOGRAPHS = {  # the side of an image, the number of classes, and the number of weights
+    "AlexNet": (227, 1000, 60_965_224),
+    "AlexNet-OWT": (224, 1000, 61_100_840),
+    "ResNet-20": (32, 10, 271_098),
+    "ResNet-32": (32, 10, 466_426),
+    "ResNet-44": (32, 10, 661_754),
+    "ResNet-56": (32, 10, 857_082),
+    "SqueezeNet": (227, 1000, 1_248_424),
+    "SqueezeNet-torchvision": (224, 1000, 1_248_424),
 }
 
 
 # Apart from the others: an AlexNet has 61 million weights, and is not trained and saved in passing.
 @pytest.mark.parametrize("name", PHOTOGRAPH_CONSTRUCTORS)
-def test_a_network_for_photographs_has_the_size_and_the_classes_it_was_made_for(name):
+def test_a_network_for_color_images_has_its_own_size_and_classes(name):
     model = build(name)
-    size, num_parameters = PHOTOGRAPHS[name]
-    assert model.input_shape == (None, size, size, 3) and model.output_shape == (None, 1000)
+    size, num_classes, num_parameters = PHOTOGRAPHS[name]
+    assert model.input_shape == (None, size, size, 3) and model.output_shape == (None, num_classes)
     assert model.count_params() == num_parameters
     assert model.name == name.replace("-", "_")
     assert model.layers[-1].name == "logits"

@@ -27,25 +27,25 @@ def distortion(images: tf.Tensor, distorted: tf.Tensor) -> tf.Tensor:
 
 
 class AmplifiedImages(NamedTuple):
-    """Images moved further along their perturbation, one row per input image."""
+    """Images whose perturbations were rescaled, one row per input image."""
 
     images: tf.Tensor  # [batch, ...], inside the pixel box
-    distortion: tf.Tensor  # [batch], what is left of the requested distortion after clipping to the box, in pixel units
+    distortion: tf.Tensor  # [batch], the distortion after clipping to the box, in pixel units
 
 
 def amplify(
     images: tf.Tensor, distorted: tf.Tensor, *, to_distortion: float, pixel_box: PixelBox = PixelBox()
 ) -> AmplifiedImages:
-    """Moves every image along its own perturbation until its distortion is `to_distortion`, then clips to the box.
+    """Rescales the perturbation of every image to the distortion `to_distortion`, then clips the image to the box.
 
     Computes `x + to_distortion * r / distortion(r)`. The paper prints `x + 0.1 * r / |r|_2`, which with 784 pixels would be a
-    distortion of 0.0036 and contradicts its own table caption ("amplified to stddev=0.1"); the root-mean-square norm is
-    what the caption says. Clipping lowers the distortion, so the realized one is returned too.
+    distortion of 0.0036 and contradicts its own table caption ("amplified to stddev=0.1"). This function uses the
+    root-mean-square norm, as in the caption. Clipping reduces the distortion, so that the actual distortion is returned too.
 
     Args:
         images: Float32 `[batch, ...]`, inside the box.
-        distorted: As `images`; rows equal to `images` have no direction and stay as they are.
-        to_distortion: The distortion wanted before clipping, in pixel units.
+        distorted: As `images`; rows equal to `images` have no perturbation and are returned unchanged.
+        to_distortion: The distortion before clipping, in pixel units.
         pixel_box: The legal pixel values.
 
     Returns:

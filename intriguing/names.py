@@ -1,4 +1,4 @@
-"""Checks of names that users type; the error message suggests the nearest known name."""
+"""Checks of names that users pass; the error message suggests the nearest known name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 
 def check_name(name: str, known: Iterable[str], kind: str) -> None:
-    """Raises a `ValueError` that offers the nearest known name, unless `name` is known.
+    """Raises a `ValueError` that suggests the nearest known name, unless `name` is known.
 
     Args:
-        name: What was typed.
-        known: The names there are.
-        kind: What is named, in one or two words, for the message.
+        name: The name to check.
+        known: The known names.
+        kind: What the name stands for, such as "model", for the message.
     """
     known = list(known)
     if name in known:
@@ -21,7 +21,7 @@ def check_name(name: str, known: Iterable[str], kind: str) -> None:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Returns a sentence that offers the nearest known name, or nothing if none is near.
+    """Returns a sentence that suggests the nearest known name; an empty string if no name is near.
 
     Example:
         >>> suggestion("mnits", ["mnist", "cifar10"])

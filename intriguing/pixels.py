@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-_ULPS = 4.0  # by which a pixel may exceed its bound, because one of the two was rounded
-
+_ULPS = 4.0  # allowed excess of a pixel over its bound, because either of them may be rounded
 
 _EPSILONS = {tf.bfloat16: 2.0**-7, tf.float16: 2.0**-10}
 
@@ -21,7 +20,7 @@ class PixelBox(NamedTuple):
     upper: float = 1.0
 
     def contains(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns a bool `[batch]`: every pixel of the image is a number inside the box (NaN is not)."""
+        """Returns a bool `[batch]`: whether every pixel of the image is inside the box; NaN is not."""
         inside = (images >= self.lower) & (images <= self.upper)
         return tf.reduce_all(tf.reshape(inside, [tf.shape(images)[0], -1]), axis=1)
 
@@ -30,20 +29,20 @@ class PixelBox(NamedTuple):
         return tf.clip_by_value(images, self.lower, self.upper)
 
     def to_levels(self, images: tf.Tensor, quantization_levels: int) -> tf.Tensor:
-        """Returns images inside the box with every pixel rounded to the nearest of evenly spaced values, bounds included.
+        """Rounds every pixel of images inside the box to the nearest of evenly spaced values, which include the bounds.
 
-        256 levels are the bytes of a PNG file.
+        With 256 levels these are the values of a PNG file with 8 bits.
         """
         step = (self.upper - self.lower) / (quantization_levels - 1)
         return self.lower + tf.round((images - self.lower) / step) * step
 
     def legal(self, images: tf.Tensor, quantization_levels: int | None = None) -> tf.Tensor:
-        """Returns the images clipped to the box and, where levels are given, rounded to them."""
+        """Returns the images clipped to the box and, if levels are given, rounded to them."""
         inside = self.clip(images)
         return inside if quantization_levels is None else self.to_levels(inside, quantization_levels)
 
     def rescale(self, images: tf.Tensor, source: PixelBox) -> tf.Tensor:
-        """Maps images that live in the box `source` affinely onto this one, as float32.
+        """Maps images in the box `source` affinely to this box, as float32.
 
         Example:
             >>> PixelBox(0.0, 1.0).rescale(bytes_image, source=PixelBox(0.0, 255.0))
@@ -52,7 +51,7 @@ class PixelBox(NamedTuple):
         return self.clip(unit * (self.upper - self.lower) + self.lower)
 
     def check(self, images: tf.Tensor, name: str = "images") -> None:
-        """Raises a `ValueError` with the received range, if a pixel is not a number, or outside by more than rounding."""
+        """Raises a `ValueError` if a pixel is NaN, infinite, or outside the box by more than rounding."""
         if not bool(tf.reduce_all(tf.math.is_finite(images))):
             num_bad = int(tf.math.count_nonzero(~tf.math.is_finite(images)))
             raise ValueError(f"{name} must be finite numbers; received {num_bad} NaN or infinite values. Remove those images.")
@@ -68,7 +67,7 @@ class PixelBox(NamedTuple):
             )
 
     def in_single_precision(self) -> PixelBox:
-        """Returns the box whose bounds are the nearest float32 numbers, as pixels are."""
+        """Returns the box with bounds rounded to float32, which is the dtype of pixels."""
         return PixelBox(float(np.float32(self.lower)), float(np.float32(self.upper)))
 
     def _magnitude(self) -> float:
@@ -76,7 +75,7 @@ class PixelBox(NamedTuple):
 
 
 def _digits(value: float) -> str:
-    """Writes a number with the digits that tell it from a float32 neighbor, and no more."""
+    """Formats a number with the fewest digits that distinguish it from neighboring float32 numbers."""
     return repr(float(f"{value:.9g}")) if np.float32(value) != value else repr(float(str(np.float32(value))))
 
 
@@ -84,23 +83,23 @@ def checked_bounds(bounds: Any) -> PixelBox:
     """Returns the lower and the upper bound of every pixel as a `PixelBox`.
 
     Raises:
-        ValueError: If they are not two numbers, the lower one first.
+        ValueError: If the bounds are not two numbers, or the first one is not lower than the second.
     """
     try:
         lower, upper = (float(bound) for bound in (() if isinstance(bounds, str | bytes) else bounds))
     except (TypeError, ValueError) as error:
         raise ValueError(f"bounds must be two numbers, such as (0.0, 1.0); received {bounds!r}.") from error
     if not lower < upper:
-        raise ValueError(f"bounds must be the lower and then the upper one; received ({lower}, {upper}).")
+        raise ValueError(f"bounds must be a lower and a larger upper bound; received ({lower}, {upper}).")
     return PixelBox(lower, upper)
 
 
 def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
-    """Returns a batch of images as float32 `[batch, ...]` inside the box; what exceeds it by rounding is clipped.
+    """Returns a batch of images as float32 `[batch, ...]` inside the box; an excess by rounding is clipped.
 
     Raises:
-        TypeError: If the images are no array, or not floating point.
-        ValueError: If there is no batch axis or no image, or a pixel is outside the box or not a number.
+        TypeError: If the images are not an array, or not floating point.
+        ValueError: If there is no batch axis or no image, or a pixel is outside the box, NaN or infinite.
     """
     images = as_tensor(images)
     if not images.dtype.is_floating:
@@ -124,7 +123,7 @@ def as_tensor(images: Any) -> tf.Tensor:
     """Returns images as a tensor.
 
     Raises:
-        TypeError: If they are no array of numbers.
+        TypeError: If the images are not an array of numbers.
     """
     if isinstance(images, tf.data.Dataset):
         raise TypeError(
@@ -140,12 +139,13 @@ def as_tensor(images: Any) -> tf.Tensor:
         return tf.convert_to_tensor(images)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"images must be an array or a tensor of numbers [batch, ...]; received a {type(images).__name__} that is none."
+            f"images must be an array or a tensor of numbers [batch, ...]; received a {type(images).__name__} that cannot "
+            "be converted."
         ) from error
 
 
 def checked_starts(init: Any, images: tf.Tensor) -> tf.Tensor:
-    """Returns the images where a search begins, as float32; the images themselves if `init` is None.
+    """Returns the images from which a search starts, as float32; the images themselves if `init` is None.
 
     Raises:
         ValueError: If the shape is not that of the images, or a value is not finite.
@@ -156,5 +156,5 @@ def checked_starts(init: Any, images: tf.Tensor) -> tf.Tensor:
     if init.shape != images.shape:
         raise ValueError(f"init must have the shape of the images, {images.shape.as_list()}; received {init.shape.as_list()}.")
     if not bool(tf.reduce_all(tf.math.is_finite(init))):
-        raise ValueError("init must be finite numbers; received NaN or infinite values. Omit it to begin at the images.")
+        raise ValueError("init must be finite numbers; received NaN or infinite values. Omit it to start from the images.")
     return init

@@ -85,6 +85,6 @@ def _record(layer: Any, bound: LayerBound) -> LayerBoundRecord:
         strides=None if strides is None else tuple(strides),
         lower=bound.norm.lower,
         upper=bound.norm.upper,
-        activation_lipschitz=bound.slope,
-        cumulative=bound.so_far,
+        activation_lipschitz=bound.activation_lipschitz,
+        cumulative=bound.cumulative,
     )

@@ -1,4 +1,4 @@
-"""Where programs run: strategies for CPU, GPU and TPU, batches of rows, compilation and its cache."""
+"""Execution of programs: strategies for CPU, GPU and TPU, batches of rows, compilation and its cache."""
 
 from intriguing.distribution.compilation import compile_program
 from intriguing.distribution.compilation_cache import enable_cache

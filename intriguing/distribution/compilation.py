@@ -1,4 +1,4 @@
-"""Compiles programs with XLA, loads those that another process has compiled, and stops before XLA would end the process."""
+"""Compiles programs with XLA, loads programs that another process has compiled, and limits the memory mappings of XLA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from intriguing.distribution.stable_names import with_stable_names
 from intriguing.distribution.strategy import computes_on_cpu
 from intriguing.distribution.tensorflow_internals import gradients_are_recorded
 
-_SHARE_OF_MAPPINGS = 0.8  # a search takes a thousand of 65,530; other programs of the process need some as well
+_SHARE_OF_MAPPINGS = 0.8  # a search takes a thousand of 65,530; the other programs of the process need some as well
 _MAX_BYTES_AHEAD = 2**27  # of the zeros with which a program is called
 _MAPPINGS_FILE = Path("/proc/self/maps")
 _MAPPING_LIMIT_FILE = Path("/proc/sys/vm/max_map_count")
@@ -32,21 +32,21 @@ Program = Callable[..., Any]  # from flat tensors to flat tensors, or from the a
 def compile_program(function: Callable[..., Any], *, jit_compile: bool, ahead: bool = False) -> Program:
     """Compiles a function of tensors, as `tf.function(function, jit_compile=jit_compile, autograph=False)` does.
 
-    Programs that XLA compiles have two properties more:
+    Programs that XLA compiles have two more properties:
 
     - After `enable_cache()`, they are loaded from disk if another process has compiled them.
-    - XLA on a CPU keeps the memory mappings of every program, and a process that exceeds the limit of Linux is ended. If 80 %
-      of the limit are in use, further programs are run without XLA, and a warning is logged.
+    - XLA on a CPU keeps the memory mappings of every program, and Linux ends a process that exceeds its limit. If 80 % of the
+      limit are in use, further programs are run without XLA, and a warning is logged.
 
     The function is traced once for each structure, shapes and dtypes of its arguments, and for each `tf.distribute` strategy. A
-    function that captures tensors or variables, or with arguments or results that are no tensors in tuples, lists and
-    dictionaries, is compiled by `tf.function` alone, and is not kept on disk.
+    function that captures tensors or variables, or whose arguments or results are not tensors in tuples, lists and
+    dictionaries, is compiled by `tf.function` alone, and is not stored on disk.
 
     Args:
         function: Its results must depend on its arguments alone.
         jit_compile: Whether to compile with XLA. If False, this is `tf.function`.
         ahead: Whether a program that is traced inside a `tf.function` is compiled at once in another thread, while the rest of
-            the `tf.function` is traced. The thread calls it with zeros: it must end soon for these. Programs with more than
+            the `tf.function` is traced. The thread calls it with zeros, for which it must end soon. Programs with more than
             128 MiB of arguments, those of a `tf.distribute` strategy, and all after `enable_cache()` are compiled at their
             first call.
 
@@ -67,7 +67,7 @@ def compile_program(function: Callable[..., Any], *, jit_compile: bool, ahead: b
 
 
 def compile_for_loops(convolves: bool) -> bool:
-    """Whether a program whose loops evaluate a network is to be compiled with XLA as a whole.
+    """Returns whether to compile a program whose loops evaluate a network with XLA as a whole.
 
     On a CPU, XLA runs a convolution inside a loop on one thread, several times slower than TensorFlow does.
     """
@@ -75,9 +75,9 @@ def compile_for_loops(convolves: bool) -> bool:
 
 
 def compile_with_chance(draws: bool) -> bool:
-    """Whether a program that draws random numbers, or does not, is to be compiled with XLA.
+    """Returns whether to compile a program that draws random numbers, or does not, with XLA.
 
-    On a CPU, XLA draws what Keras asks for by Threefry, forty times slower than TensorFlow does by Philox.
+    On a CPU, XLA draws the random numbers of Keras by Threefry, forty times slower than TensorFlow by Philox.
     """
     return not (draws and computes_on_cpu())
 
@@ -140,7 +140,7 @@ def _compiles_ahead(specifications: list[tf.TensorSpec]) -> bool:
 
 
 def _call_with_zeros(program: Program, specifications: list[tf.TensorSpec]) -> None:
-    """Compiles a program. Errors are ignored here: the same error is raised where the program is called."""
+    """Compiles a program. Errors are ignored, because the caller of the program receives the same error."""
     with contextlib.suppress(tf.errors.OpError):
         program(*(tf.zeros(specification.shape, specification.dtype) for specification in specifications))
 
@@ -149,7 +149,7 @@ def signature_of(value: Any, tensors: list[tf.Tensor]) -> Hashable:
     """Returns the structure, shapes and dtypes, and appends the tensors in the order of `tf.nest.flatten`.
 
     Raises:
-        TypeError: If there is anything but tensors of known rank in tuples, lists and dictionaries.
+        TypeError: If the value is not a structure of tensors of known rank in tuples, lists and dictionaries.
     """
     if isinstance(value, tf.Tensor) and value.shape.rank is not None:
         tensors.append(value)
@@ -162,7 +162,7 @@ def signature_of(value: Any, tensors: list[tf.Tensor]) -> Hashable:
     raise TypeError(f"expected tensors in tuples, lists and dictionaries; received {type(value)}.")
 
 
-# Functions of one name are one function to TensorFlow, and are deleted with the first of the programs that hold them.
+# TensorFlow identifies functions by name, and deletes a function with the first of the programs that contain it.
 _programs_by_digest: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
@@ -178,9 +178,9 @@ def _trace(function: Any, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) 
     @tf.function(autograph=False)
     def flat_function(*flat: tf.Tensor) -> list[tf.Tensor]:
         packed = tf.nest.pack_sequence_as(arguments, flat)
-        results = function.get_concrete_function(*packed)(*packed)  # a call would count as one of too many that retrace
+        results = function.get_concrete_function(*packed)(*packed)  # calls would cause warnings about retracing
         structures.append(tf.nest.map_structure(lambda result: isinstance(result, tf.Tensor), results))
-        # Custom gradients are registered in Python, and would be ignored.
+        # Custom gradients are registered in Python, and are not part of the graph.
         return [_without_gradient(result) for result in tf.nest.flatten(results)]
 
     stable = trace_with_stable_names(flat_function, tensors)
@@ -191,7 +191,7 @@ def _trace(function: Any, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) 
 
 
 class StableGraph(NamedTuple):
-    """A traced function from flat tensors to flat tensors, which is the same in every process."""
+    """A traced function from flat tensors to flat tensors, whose graph is the same in every process."""
 
     graph: Any  # a GraphDef from with_stable_names
     digest: str  # of the graph
@@ -262,7 +262,7 @@ def _num_mappings() -> int:
 
 
 def _mapping_limit() -> float:
-    """Returns the mappings that a process may have; infinite where the system does not tell."""
+    """Returns the largest number of mappings of a process; infinity if the system does not report it."""
     try:
         return int(_MAPPING_LIMIT_FILE.read_text())
     except (OSError, ValueError):

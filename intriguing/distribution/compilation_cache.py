@@ -1,9 +1,9 @@
-"""A folder that keeps compiled XLA programs, and traces of `kept_traces`, from one process to the next.
+"""A folder in which compiled XLA programs, and traces of `kept_traces`, are stored for other processes.
 
-XLA reads and writes one file per program in a folder that an environment variable names. It does not recover from a damaged
-file: it raises an error, or the process ends with a segmentation fault. It also raises an error if it cannot write. So XLA gets
-a folder in the memory of this process (`ram://`), and this module copies between that folder and the one on disk: a file is
-copied to memory when its program is needed and if its checksum is right, and to disk after the program was compiled.
+XLA reads and writes one file per program in a folder that an environment variable names. If a file is damaged, it raises an
+error, or the process ends with a segmentation fault. It also raises an error if it cannot write. So this module passes XLA a
+folder in the memory of the process (`ram://`), and copies files between that folder and the one on disk: to memory when a
+program is needed and its checksum is right, and to disk after the program was compiled.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from intriguing.distribution.tensorflow_internals import tensorflow_has_started
 
 ENVIRONMENT_VARIABLE = "INTRIGUING_XLA_CACHE"
 MAX_BYTES = 2**30  # on disk, for all versions and processors together
-_FORMAT = 1  # raise it when programs of an earlier format must not be loaded
+_FORMAT = 1  # increase it when programs of an earlier format must not be loaded
 _MEMORY_FOLDER = "ram:///intriguing_xla"
 _MAX_MEMORY_BYTES = 2**27  # of files that XLA has read or written, and may read again for another device
 _XLA_FLAG = "--tf_xla_persistent_cache_directory="
-# Programs of a GPU or TPU are left to XLA: this cache was never tested with them.
+# Programs of a GPU or TPU are not stored: this cache was never tested with them.
 _OUR_FLAGS = f"{_XLA_FLAG}{_MEMORY_FOLDER} --tf_xla_persistent_cache_device_types=CPU"
-# Digest of the graph, checksum, and XLA's own name, which says nothing but identifies the program for XLA.
+# Digest of the graph, checksum, and the name by which XLA identifies the program.
 _ENTRY = re.compile(r"(?P<digest>[0-9a-f]{32})-(?P<checksum>[0-9a-f]{32})-(?P<name>\w+\.pb)")
 _TRACE = "trace.pb"  # in place of XLA's name
 _PROGRAM_NAME = re.compile(rb"program_([0-9a-f]{32})_")
@@ -43,27 +43,28 @@ _warned: set[str] = set()
 
 
 def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
-    """Keeps searches on disk, traced and compiled, so that the next process loads them.
+    """Stores searches on disk, traced and compiled, so that the next process loads them.
 
     Call it once, before the first computation of the process, before devices are listed, and before `absl.app.run`: TensorFlow
-    reads its flags only once. Nothing fails without the folder: where it cannot be used, or a file is damaged, programs are
-    compiled anew. When a program is loaded, TensorFlow logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry",
-    because it first reads the file as text.
+    reads its flags only once. If the folder cannot be used, or a file is damaged, programs are compiled again. When a program
+    is loaded, TensorFlow logs "Error parsing text-format tensorflow.XlaSerializedCacheEntry", because it first reads the file
+    as text.
 
     Programs of another version of TensorFlow, another processor or other flags of XLA are not loaded, nor traces that another
-    version of this library has made. If you replace functions of this library at run time, turn the cache off: a trace from
-    disk does not contain the change. Only programs of `compile_program` on a CPU are kept. The files are executable code: the
-    folder must belong to this user alone.
+    version of this library has written. If you replace functions of this library at run time, turn the cache off: a trace from
+    disk does not contain the change. Only programs of `compile_program` on a CPU are stored. The files are executable code:
+    only this user may have write access to the folder.
 
     Args:
         directory: The folder; "off" for none. If omitted, the environment variable `INTRIGUING_XLA_CACHE` names the folder, or
             turns the cache off with "" or "off"; without the variable, the folder is `$XDG_CACHE_HOME/intriguing/xla` or
-            `~/.cache/intriguing/xla`. At most `MAX_BYTES` of it are kept: the files that were not used for the longest time are
-            deleted here.
+            `~/.cache/intriguing/xla`. If its files exceed `MAX_BYTES`, this function deletes those that were not used for the
+            longest time.
 
     Returns:
-        The folder with the programs of this version and processor; None if there is no cache, if it is too late, with a
-        warning, or if the user has set `tf_xla_persistent_cache_directory` in `TF_XLA_FLAGS`, which is left as it is.
+        The folder with the programs of this version and processor; None if the cache is off, if TensorFlow has already read its
+        flags (a warning is logged), or if the user has set `tf_xla_persistent_cache_directory` in `TF_XLA_FLAGS`, which is not
+        changed.
 
     Example:
         >>> folder = enable_cache("off")  # or a path, or nothing
@@ -94,7 +95,7 @@ def enable_cache(directory: str | os.PathLike[str] | None = None) -> Path | None
 
 
 def prepare(digest: str) -> None:
-    """Gives XLA the programs that were compiled from the graph with this digest, before XLA is asked for them."""
+    """Copies the programs that were compiled from the graph with this digest to the memory of XLA."""
     if _folder is None:
         return
     collect()
@@ -111,24 +112,24 @@ def collect() -> None:
 
 
 def is_enabled() -> bool:
-    """Returns whether there is a folder."""
+    """Returns whether the cache has a folder."""
     return _folder is not None
 
 
 def read_trace(key: str) -> bytes | None:
-    """Returns the trace that was kept under a key of 32 hexadecimal digits, or None."""
+    """Returns the trace that was stored under a key of 32 hexadecimal digits, or None."""
     found = [] if _folder is None else [_content(path, match) for path, match in _entries(_folder, key)]
     return next((content for content in found if content is not None), None)
 
 
 def keep_trace(key: str, content: bytes) -> None:
-    """Keeps a trace for `read_trace`."""
+    """Stores a trace for `read_trace`."""
     if _folder is not None:
         _write(_folder / f"{key}-{_checksum(_TRACE, content)}-{_TRACE}", content)
 
 
 def _root(directory: str | os.PathLike[str] | None) -> Path | None:
-    """Returns the folder that was asked for, or None for no cache."""
+    """Returns the folder that the argument or the environment names; None if the cache is off."""
     asked = os.environ.get(ENVIRONMENT_VARIABLE) if directory is None else os.fspath(directory)
     if asked is None:
         asked = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "intriguing", "xla")
@@ -142,7 +143,7 @@ def _root(directory: str | os.PathLike[str] | None) -> Path | None:
 
 
 def _flags_can_be_set() -> bool:
-    """False if the user has chosen a folder himself, or keeps his flags in a file."""
+    """Returns False if the user has set a folder in the flags, or has written flags to a file."""
     flags = os.environ.get("TF_XLA_FLAGS", "").strip()
     return _OUR_FLAGS in flags or (_XLA_FLAG not in flags and flags[:1] in ("", "-"))
 
@@ -156,7 +157,7 @@ def _set_flags() -> None:
 
 
 def _private_folder(root: Path) -> Path:
-    """Creates the folder of this version and processor; raises OSError if it is not this user's alone."""
+    """Creates the folder of this version and processor; raises OSError if other users have write access."""
     folder = root / f"tensorflow-{tf.__version__}-format-{_FORMAT}-{_machine()}"
     for path in (root, folder):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,14 +168,14 @@ def _private_folder(root: Path) -> Path:
 
 
 def _machine() -> str:
-    """Returns a digest of what a compiled program depends on beside its graph."""
+    """Returns a digest of the versions, settings and hardware on which a compiled program depends."""
     settings = [os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS")]
     parts = [tf.version.GIT_VERSION, platform.machine(), _processor(), str(os.cpu_count()), *settings]
     return hashlib.blake2b("\n".join(parts).replace(_OUR_FLAGS, "").rstrip().encode(), digest_size=8).hexdigest()
 
 
 def _processor() -> str:
-    """Returns the model and features of the processor: a program for another one may use instructions that are missing here."""
+    """Returns the model and features of the processor: a program may use instructions that another processor does not have."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0].splitlines()
     except OSError:
@@ -183,7 +184,7 @@ def _processor() -> str:
 
 
 def _delete_oldest(root: Path) -> None:
-    """Deletes files of this cache until `MAX_BYTES` are left, and what interrupted processes left behind."""
+    """Deletes files of this cache until `MAX_BYTES` are left, and unfinished files of interrupted processes."""
     total = 0
     for path, status in sorted(_files(root), key=lambda file: -file[1].st_mtime):
         unfinished = path.name.startswith(_UNFINISHED)
@@ -207,7 +208,7 @@ def _entries(folder: Path, digest: str) -> list[tuple[Path, re.Match[str]]]:
 
 
 def _to_memory(path: Path, match: re.Match[str]) -> None:
-    """Copies a file to the memory of XLA if it is not there yet and is whole."""
+    """Copies a file to the memory of XLA, unless it is there already, or is damaged."""
     target = f"{_MEMORY_FOLDER}/{match['name']}"
     if tf.io.gfile.exists(target):
         return
@@ -215,7 +216,7 @@ def _to_memory(path: Path, match: re.Match[str]) -> None:
     if content is None:
         return
     tf.io.gfile.makedirs(_MEMORY_FOLDER)
-    # A thread may be reading, and writing to a file that exists in memory appends to it.
+    # Another thread may read the target, and writing to an existing file in memory would append to it.
     unfinished = f"{_MEMORY_FOLDER}/{_UNFINISHED}{uuid.uuid4().hex}"
     with tf.io.gfile.GFile(unfinished, "wb") as file:
         file.write(content)
@@ -223,13 +224,13 @@ def _to_memory(path: Path, match: re.Match[str]) -> None:
 
 
 def _content(path: Path, match: re.Match[str]) -> bytes | None:
-    """Returns what is in a file; None if it cannot be read, or is damaged, and then deletes it."""
+    """Returns the content of a file; None if it cannot be read or is damaged. A damaged file is deleted."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
     if match["checksum"] != _checksum(match["name"], content):
-        _logger.info("The compiled program %s is damaged, and is compiled anew.", path)
+        _logger.info("The compiled program %s is damaged, and is compiled again.", path)
         with contextlib.suppress(OSError):
             path.unlink()
         return None
@@ -256,7 +257,7 @@ def _keep(name: str, folder: Path) -> int:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file that other processes see whole or not at all."""
+    """Writes a file so that other processes never read a part of it."""
     unfinished = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:

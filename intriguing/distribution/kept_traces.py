@@ -1,4 +1,4 @@
-"""Programs whose graph is kept on disk: tracing a search takes seconds, importing its graph takes less than one second."""
+"""Programs whose graph is stored on disk: tracing a search takes seconds, importing its graph takes less than one second."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from intriguing.distribution.compilation import (
 )
 from intriguing.distribution.tensorflow_internals import gradients_are_recorded
 
-_PACKAGES = ("keras", "tensorflow-probability", "tf-keras", "numpy")  # whose code a trace may contain, beside TensorFlow's
+_PACKAGES = ("keras", "tensorflow-probability", "tf-keras", "numpy")  # a trace may depend on their code
 
 
 def keep_traces(function: Callable[..., Any], *, key: Callable[..., str], results: Callable[..., Any]) -> Program:
-    """Compiles a function as `tf.function(function, autograph=False)` does, and keeps its graph on disk.
+    """Compiles a function as `tf.function(function, autograph=False)` does, and stores its graph on disk.
 
     After `enable_cache()`, the graph is loaded if another process has traced the function. A function that captures tensors or
     variables, or that is called inside a `tf.function`, is traced in each process.
 
     Args:
-        function: From tensors in tuples, lists and dictionaries to a `NamedTuple` of tensors.
-        key: From the arguments to a text that identifies the computation: two functions with equal keys must have equal graphs.
-            Shapes and dtypes of the arguments, versions of packages, and the code of this library need not be part of it.
+        function: A function from tensors in tuples, lists and dictionaries to a `NamedTuple` of tensors.
+        key: A function from the arguments to a text that identifies the computation: functions with equal keys must have equal
+            graphs. The text need not contain shapes and dtypes of the arguments, versions of packages, and the code of this
+            library.
         results: The type of the `NamedTuple`.
 
     Returns:
@@ -78,7 +79,7 @@ class _KeptTraces:
         return results
 
     def experimental_get_tracing_count(self) -> int:
-        """Returns how many programs there are."""
+        """Returns the number of programs."""
         return len(self._programs) + self._function.experimental_get_tracing_count()
 
     def _signature(self, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) -> Hashable:
@@ -111,7 +112,7 @@ def _loaded(name: str) -> Program | None:
 
 
 def _traced(function: Callable[..., Any], name: str, arguments: tuple[Any, ...], tensors: list[tf.Tensor]) -> Program | None:
-    """Traces a function and keeps its graph; returns None if it captures tensors or variables, or registers gradients."""
+    """Traces a function and stores its graph; returns None if it captures tensors or variables, or registers gradients."""
 
     @tf.function(autograph=False)
     def flat_function(*flat: tf.Tensor) -> list[tf.Tensor]:
@@ -132,7 +133,7 @@ def _digest_of(*texts: str) -> str:
 
 @functools.cache
 def _versions() -> str:
-    """Returns what a trace depends on beside the function: the code of this library and of the packages that it calls."""
+    """Returns digests of the code of this library, and the versions of the packages, on which a trace depends."""
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     code = [hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files]
     return " ".join([*code, *(_version(package) for package in _PACKAGES)])
@@ -141,5 +142,5 @@ def _versions() -> str:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # such as a nightly build, which has another name
+    except PackageNotFoundError:  # a nightly build has another name
         return "unknown"

@@ -1,4 +1,4 @@
-"""Programs on rows: divided among replicas, padded to a few sizes, and run in parts that fit into memory."""
+"""Runs programs on rows: divides the rows among replicas, pads them to a few sizes, and splits them to limit memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 from intriguing.distribution.strategy import computes_on_cpu, num_replicas
 
 _logger = logging.getLogger(__name__)
-_SHARE_OF_MEMORY = 0.5  # of what is free: estimates are rough, and a process that takes too much is killed without a word
+_SHARE_OF_MEMORY = 0.5  # of the free memory: estimates are rough, and Linux kills a process that uses too much
 _BYTES_OF_SLOTS = 2**30
 _MEMORY_FILE = "/proc/meminfo"
 
@@ -29,24 +29,24 @@ def run_on_rows(
 ) -> Any:
     """Runs `program(shared, rows)` under the current strategy, with the rows divided among its replicas.
 
-    Rows are handed out in order, the last replica's share filled up with copies of the last row so that all shapes agree, and
-    the answers come back in order without those copies. Where all rows at once would not fit into memory, they are worked on
-    in parts of one size, and a warning says how many at a time; the answers are the same.
+    Rows are divided in order. The share of the last replica is padded with copies of the last row, so that all shapes agree,
+    and the results are returned in order without these copies. If all rows together do not fit into memory, they are processed
+    in parts of one size, and a warning is logged; the results are the same.
 
     Args:
-        program: From two structures of tensors to a structure of tensors `[batch, ...]`; rows must not influence each other.
-        shared: Tensors that every replica gets whole, such as weights.
+        program: A function from two structures of tensors to a structure of tensors `[batch, ...]`, whose rows are independent.
+        shared: Tensors that every replica receives as a whole, such as weights.
         rows: Tensors `[batch, ...]`.
-        bytes_per_row: Memory that a row takes, roughly; 0 if that is nothing to think about.
-        sizes: Numbers of rows of a replica for which the program is compiled, in increasing order: other batches are filled up
-            to the next one, or divided into parts of the last one. Any number if omitted.
-        idle: From copies of rows to rows of the same shape that take no work, to fill a batch up.
+        bytes_per_row: Estimated memory of a row; 0 if it is negligible.
+        sizes: Numbers of rows of a replica for which the program is compiled, in increasing order. Other batches are padded to
+            the next size, or split into parts of the largest size. If omitted, batches are not padded.
+        idle: A function from copies of rows to rows of the same shape that cost no time, with which batches are padded.
 
     Returns:
-        What `program` returns for the whole batch, on every worker.
+        The results of `program` for the whole batch, on every worker.
 
     Raises:
-        tf.errors.ResourceExhaustedError: If not even one row for each replica fits.
+        tf.errors.ResourceExhaustedError: If one row for each replica does not fit into memory.
 
     Example:
         >>> program = tf.function(lambda weights, rows: rows @ weights)
@@ -60,7 +60,7 @@ def run_on_rows(
         if at_once < whole:
             at_once = _largest_size(at_once, sizes)
         if at_once < num_rows and at_once < whole:
-            _logger.warning("%d images are worked on %d at a time, to fit into memory.", num_rows, at_once)
+            _logger.warning("%d images are processed %d at a time, to fit into memory.", num_rows, at_once)
         try:
             return _run_in_parts(program, shared, rows, num_rows, at_once, sizes, idle)
         except tf.errors.ResourceExhaustedError:
@@ -74,15 +74,15 @@ def sizes_of_batches(jit_compile: bool, *, skips_idle_rows: bool) -> tuple[int, 
 
     Args:
         jit_compile: Whether the program is compiled with XLA.
-        skips_idle_rows: Whether rows without work cost no time. If they do, a CPU works on smaller batches: a large batch takes
-            as long in parts, and fewer idle rows are added to it.
+        skips_idle_rows: Whether idle rows cost no time. If not, the largest size on a CPU is smaller: a large batch takes as
+            long in parts, and is padded with fewer idle rows.
     """
     sizes = (16, 128, 512) if jit_compile else (1, 4, 16, 64, 256)
     return sizes if skips_idle_rows or not computes_on_cpu() else sizes[:-1]
 
 
 def _padded_size(num_rows: int, sizes: Sequence[int] | None) -> int:
-    """Returns the size to which a batch is filled up; the largest one if it is larger than that."""
+    """Returns the size to which a batch is padded; the largest size if the batch is larger."""
     if sizes is None:
         return num_rows
     share = -(-num_rows // num_replicas())
@@ -97,18 +97,18 @@ def _largest_size(num_rows: int, sizes: Sequence[int] | None) -> int:
 
 
 def rows_that_fit(bytes_per_row: int, num_rows: int) -> int:
-    """Returns how many of the rows half of the free memory holds: at least one for each replica, at most all.
+    """Returns the number of rows that fit into half of the free memory: at least one for each replica, at most all.
 
-    Only the memory of a CPU is looked at. Elsewhere too much raises an error, which `run_on_rows` answers by halving.
+    Only the memory of a CPU is checked. Other devices raise an error, and `run_on_rows` then halves the number of rows.
     """
     if not bytes_per_row or not computes_on_cpu():
         return num_rows
-    fitting = _SHARE_OF_MEMORY * _free_memory() / bytes_per_row  # perhaps infinite
+    fitting = _SHARE_OF_MEMORY * _free_memory() / bytes_per_row  # infinite if the free memory is unknown
     return num_rows if fitting >= num_rows else min(num_rows, max(num_replicas(), int(fitting)))
 
 
 def _free_memory() -> float:
-    """Returns the bytes that programs may still take; infinite where nobody tells."""
+    """Returns the bytes of free memory; infinity if the system does not report them."""
     try:
         with open(_MEMORY_FILE) as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -130,14 +130,14 @@ def _run_in_parts(
     for begin in range(0, num_rows, at_once):
         count = min(at_once, num_rows - begin)
         size = min(at_once, _padded_size(count, sizes)) if sizes else min(at_once, num_rows)
-        part = rows if size == num_rows else _filled(rows, begin, count, size, idle)
-        answers = _run_on_replicas(program, shared, part, size)
-        parts.append(answers if count == size else tf.nest.map_structure(lambda tensor, count=count: tensor[:count], answers))
+        part = rows if size == num_rows else _padded(rows, begin, count, size, idle)
+        results = _run_on_replicas(program, shared, part, size)
+        parts.append(results if count == size else tf.nest.map_structure(lambda tensor, count=count: tensor[:count], results))
     return parts[0] if len(parts) == 1 else tf.nest.map_structure(lambda *values: tf.concat(values, axis=0), *parts)
 
 
-def _filled(rows: Any, begin: int, count: int, size: int, idle: Callable[[Any], Any]) -> Any:
-    """Returns `count` of the rows, filled up to `size` with idle copies of the last one."""
+def _padded(rows: Any, begin: int, count: int, size: int, idle: Callable[[Any], Any]) -> Any:
+    """Returns `count` of the rows, padded to `size` with idle copies of the last one."""
     used = tf.nest.map_structure(lambda tensor: tensor[begin : begin + count], rows)
     if count == size:
         return used
@@ -163,11 +163,12 @@ def _run_on_replicas(program: Callable[..., Any], shared: Any, rows: Any, num_ro
 
 
 def num_slots(bytes_per_slot: int = 0) -> int:
-    """Returns the number of rows that are active at once on a replica: enough to use the device, few enough to end together.
+    """Returns the number of rows that are active at once on a replica.
+
+    More slots use a device better; with fewer slots, fewer are idle while the last rows are finished.
 
     Args:
-        bytes_per_slot: Estimated memory of a slot. On a CPU, large rows are also slow, and a few use all cores; with few slots,
-            fewer are idle while the last rows are finished.
+        bytes_per_slot: Estimated memory of a slot. On a CPU, large rows are also slow, and few of them use all cores.
     """
     if not computes_on_cpu():
         return 256
@@ -177,7 +178,7 @@ def num_slots(bytes_per_slot: int = 0) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _on_every_replica(program: Callable[..., Any], strategy: tf.distribute.Strategy) -> Any:
-    """Compiles `program` on all replicas and the gathering of its answers; run eagerly, the replicas would take turns."""
+    """Compiles `program` for all replicas, with the concatenation of results; eagerly, replicas would run one after another."""
 
     @tf.function(autograph=False)
     def run(shared: Any, shares: Any) -> Any:
@@ -190,6 +191,6 @@ def _on_every_replica(program: Callable[..., Any], strategy: tf.distribute.Strat
 def _gather_rows(strategy: tf.distribute.Strategy, value: Any) -> tf.Tensor:
     if strategy.experimental_local_results(value)[0].dtype != tf.bool:
         return strategy.gather(value, axis=0)
-    # Collectives between workers carry numbers, not truth values.
-    numbers = strategy.run(lambda truth: tf.cast(truth, tf.int32), args=(value,))
+    # Collectives between workers support numbers, and not booleans.
+    numbers = strategy.run(lambda booleans: tf.cast(booleans, tf.int32), args=(value,))
     return tf.cast(strategy.gather(numbers, axis=0), tf.bool)

@@ -1,6 +1,6 @@
 """Graphs whose names depend on their content alone, so that XLA recognizes a program that another process has compiled.
 
-TensorFlow numbers functions through the whole process: the body of a loop is `while_body_4243`, where 4243 counts everything
+TensorFlow numbers functions in the whole process: the body of a loop is `while_body_4243`, where 4243 is the number of objects
 that the process has created before. XLA hashes these names into the key of its cache. `with_stable_names` replaces them.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# What names other functions or Python objects by number, and is of no use to a program whose gradient is never taken.
+# Attributes that name other functions or Python objects by number, and are not needed unless gradients are taken.
 _REMOVED_ATTRIBUTES = (
     "_class", "_gradient_op_type", "_user_specified_name", "forward_function_name", "backward_function_name",
 )  # fmt: skip
@@ -76,7 +76,7 @@ def _with_functions_in_order(graph: Any) -> Any:
 
 
 def _references(nodes: Iterable[Any]) -> Iterator[Any]:
-    """Yields every `NameAttrList` in the attributes of the nodes, those inside of others included."""
+    """Yields every `NameAttrList` in the attributes of the nodes, including nested ones."""
     waiting = [node.attr[name] for node in nodes for name in sorted(node.attr)]
     while waiting:
         value = waiting.pop(0)

@@ -1,4 +1,4 @@
-"""The strategy for CPU, GPU and TPU. Only this file of the library names a device."""
+"""The strategy for CPU, GPU and TPU. No other file of the library names a device."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
 
     Args:
         accelerator: "cpu", "gpu" or "tpu".
-        strategy: "auto" takes every device of that kind on this machine: one device, or mirrored over several.
+        strategy: "auto" uses every device of that kind on this machine, with a mirrored strategy if there are several.
             "multi_worker_mirrored" reads the cluster from the environment variable `TF_CONFIG`.
-        tpu: Name or address of the TPU, or "local" on a TPU machine; where omitted, the environment is searched.
+        tpu: Name or address of the TPU, or "local" on a TPU machine. If omitted, it is read from the environment.
 
     Returns:
-        The strategy. Models must be built inside `strategy.scope()`; training and attacks obey the scope around them.
+        The strategy. Build models inside `strategy.scope()`. Training and attacks use the strategy in whose scope they are
+        called.
 
     Raises:
-        ValueError: If a name is unknown, or the two do not go together.
-        RuntimeError: If the devices cannot be found; the message says what was looked for.
+        ValueError: If a name is unknown, or the strategy does not run on the accelerator.
+        RuntimeError: If the devices are not found; the message names them.
 
     Example:
         >>> with strategy_for("cpu", strategy="one_device").scope():
@@ -34,7 +35,7 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
     _check_names(accelerator, strategy, tpu)
     if accelerator == "tpu":
         return _tpu_strategy(tpu)
-    # Physical devices first: naming the logical ones starts TensorFlow, and a started one can no longer join other workers.
+    # Physical devices first: listing logical devices starts TensorFlow, which then cannot join other workers.
     if not tf.config.list_physical_devices(accelerator.upper()):
         raise RuntimeError(
             f"No {accelerator} found: TensorFlow {tf.__version__} lists the devices "
@@ -50,7 +51,7 @@ def strategy_for(accelerator: str = "cpu", *, strategy: str = "auto", tpu: str |
 
 
 def writes_files() -> bool:
-    """Returns whether this process saves results: True everywhere but on workers that are not the chief.
+    """Returns whether this process saves results: True except on workers that are not the chief.
 
     Example:
         >>> writes_files()
@@ -64,18 +65,18 @@ def writes_files() -> bool:
 
 
 def num_replicas() -> int:
-    """Devices among which the current strategy divides the rows of a batch."""
+    """Returns the number of devices among which the current strategy divides the rows of a batch."""
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 @functools.cache
 def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    """Returns one strategy for the same devices: TensorFlow would give the collectives of a second one the same keys."""
+    """Returns the same strategy for the same devices: the collectives of two strategies would have the same keys."""
     return tf.distribute.MirroredStrategy(list(devices))
 
 
 def computes_on_cpu() -> bool:
-    """Returns whether all devices of the current strategy, or without one of this machine, are CPUs."""
+    """Returns whether all devices of the current strategy are CPUs; without a strategy, all devices of this machine."""
     if tf.distribute.has_strategy():
         devices = tf.distribute.get_strategy().extended.worker_devices
     else:
@@ -103,7 +104,7 @@ def _multi_worker_strategy(accelerator: str) -> tf.distribute.Strategy:
             'task, for example {"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}.'
         )
     if accelerator == "cpu":
-        tf.config.set_visible_devices([], "GPU")  # the strategy takes every GPU that it sees
+        tf.config.set_visible_devices([], "GPU")  # the strategy uses every visible GPU
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
@@ -115,7 +116,7 @@ def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")  # what follows is a dump of TensorFlow's operations
+        reason = str(error).splitlines()[0].rstrip(".")  # the other lines list TensorFlow's operations
         raise RuntimeError(
             f"No TPU found: looked for {address!r} (from --tpu, then TPU_NAME) with TensorFlow {tf.__version__}: {reason}. On "
             "a TPU machine or in Colab pass --tpu=local and install tensorflow-tpu in place of tensorflow; elsewhere use "

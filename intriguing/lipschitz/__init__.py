@@ -1,6 +1,6 @@
 """Operator norms of layers, Lipschitz bounds of networks, and certified distortions."""
 
-from intriguing.lipschitz import (  # noqa: F401 - their rules register themselves
+from intriguing.lipschitz import (  # noqa: F401 - importing them registers their rules
     linear_norms,
     normalization_norms,
     pooling_norms,

@@ -1,9 +1,10 @@
-"""Certified distortions: no image within them is classified otherwise.
+"""Certified distortions: all images within a certified distortion have the same predicted class.
 
-The product of the norms is a bound everywhere, and loose. Around one image the network is known better. Along its last layers,
-each activation function is enclosed between two parabolas over the interval that its input can reach inside a ball; the linear
-parts add up to the gradient, whose norm is exact, and what bends is a quadratic form, whose largest eigenvalue is shared by all
-units: they cannot all be driven to their worst at once. Bisection finds the largest ball in which no other class gets ahead.
+The product of the norms of the layers is a Lipschitz bound for all images, and it is loose. Near one image a better bound is
+known. In the last layers, each activation function is bounded by two parabolas on the interval that its input can take inside a
+ball around the image. The linear parts of these bounds add up to the gradient of the network, whose norm is computed exactly.
+The quadratic parts of all units are bounded together by the largest eigenvalue of a quadratic form, because no perturbation
+attains the extremes of all units at once. Bisection finds the largest ball in which no other logit reaches that of the label.
 """
 
 from __future__ import annotations
@@ -25,56 +26,57 @@ from intriguing.models.masked_classes import largest_in_play
 from intriguing.pixels import PixelBox, checked_bounds
 
 _GROWTH, _NUM_BALLS = 1.5, 20
-_WEIGHTINGS = 4  # steps towards the weights of units that tell the largest eigenvalue
-_SINGLE_PRECISION = 2.0**-18  # of the largest logit; the network that answers may be evaluated in single precision
-_SMALLEST_NORM = 1e-150  # a constant difference of logits never changes sign
-_OUTWARD = 1.0 - 1e-6  # the certificate is rounded to single precision, downwards
+_POWER_STEPS = 4  # of the power iteration that bounds the largest eigenvalue
+_SINGLE_PRECISION = 2.0**-18  # of the largest logit: allowance for a network that is evaluated in single precision
+_SMALLEST_NORM = 1e-150  # a difference of logits that is constant never changes its sign, and has the norm 0
+_DOWNWARD = 1.0 - 1e-6  # so that rounding to single precision does not increase a certificate
 _ENTRIES_AT_ONCE = 2**24
 
 
 class CertifiedDistortion(NamedTuple):
-    """Distortions that change no answer, one row per image; 0 where the answer is not the label to begin with."""
+    """Distortions up to which the prediction is the label, one row per image; 0 for images that are misclassified."""
 
-    distortion: tf.Tensor  # float32 [batch], root-mean-square pixel change, in pixel units: the larger of the two
-    by_product: tf.Tensor  # float32 [batch], the same by the product of the norms alone
+    distortion: tf.Tensor  # float32 [batch], root-mean-square pixel change, in pixel units: the larger of both certificates
+    by_product: tf.Tensor  # float32 [batch], the certificate from the product of the norms alone
 
 
 def certified_distortion(
     model: keras.Model, images: Any, labels: Any, targets: Any = None, *, bounds: tuple[float, float] | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> CertifiedDistortion:  # fmt: skip
-    """Computes, for each image, a distortion within which no image is classified otherwise.
+    """Computes, for each image, a distortion up to which all images have the same predicted class.
 
     No image within that distortion has `logits[target] >= logits[label]`; without targets, this holds for every class other
     than the label. For a linear classifier and unbounded pixels it is the exact distance of the nearest such image. For other
     networks it is a lower bound of that distance, and an attack gives an upper bound.
 
     The proof holds in exact arithmetic; it is computed in double precision with margins for rounding. The network itself
-    computes in single precision: rounding errors of up to 64 units in the last place are allowed for, relative to the largest
-    logit, and to the norm of the activations that the earlier layers pass to the last ones. If probabilities decide, the
-    largest logit counts as at least 1, since two probabilities may be equal in single precision below that. Half precision is
-    refused: it rounds each number by up to 2**-11 (float16) or 2**-8 (bfloat16) of its size. TensorFloat-32, in which recent
-    GPUs multiply by default, is less than single precision: turn it off with
+    computes in single precision: the certificate allows for rounding errors of 64 units in the last place, relative to the
+    largest logit, and to the norm of the activations that the earlier layers pass to the last ones. If the model returns
+    probabilities, the largest logit is taken to be at least 1, since two probabilities may be equal in single precision below
+    that. Half precision is refused: it rounds each number by up to 2**-11 (float16) or 2**-8 (bfloat16) of its size.
+    TensorFloat-32, in which recent GPUs multiply by default, is less precise than single precision: turn it off with
     `tf.config.experimental.enable_tensor_float_32_execution(False)`.
 
     Args:
         model: A functional or sequential Keras model from images to logits or probabilities, one input, one output. A softmax
-            at its end is left out, as by `logits_of`. One output unit, linear or with a sigmoid, decides between two classes:
-            class 1 where its value before the sigmoid, z, is positive; its logits are `[0, z]`.
+            at its end is removed, as by `logits_of`. One output unit, linear or with a sigmoid, decides between two classes:
+            class 1 is predicted where its value before the sigmoid, z, is positive; the logits are `[0, z]`.
         images: Float32 `[batch, ...]` of the model's input shape.
-        labels: Int `[batch]`, the classes that the images have.
-        targets: Int `[batch]`, the classes that no image within the distortion has; every other class if omitted.
-        bounds: The least and the largest pixel value. If given, images outside of them do not count, and `images` must lie
-            within them. If omitted, pixels may have any value.
+        labels: Int `[batch]`, the classes of the images.
+        targets: Int `[batch]`, classes. If given, the logit of the label is compared with that of the target only; if omitted,
+            with those of all other classes.
+        bounds: The least and the largest pixel value. If given, the certificate holds for images within them only, and `images`
+            must lie within them. If omitted, pixels may have any value.
         report: Called as `report(done, total)` after some images, when there are many.
 
     Returns:
         A `CertifiedDistortion`.
 
     Raises:
-        ValueError: If the model, a shape, a class or a pixel is not as told above, a target is its label, there is no rule for
-            the norm of a layer, a weight or a logit is NaN or infinite, or a layer computes in half precision.
-        TypeError: If the model is not a Keras model, images are not floating point, or classes no integers.
+        ValueError: If the model, a shape, a class or a pixel is not as described above, a target is its label, there is no rule
+            for the norm of a layer, a weight or a logit is NaN or infinite, or a layer computes in half precision.
+        TypeError: If the model is not a Keras model, images are not floating point, or classes are not integers.
 
     Example:
         >>> certified = certified_distortion(model, images[:8], labels[:8])
@@ -99,20 +101,20 @@ def certified_distortion(
     least_logit = tf.constant(1.0 if logits.ending else 0.0, tf.float64)
 
     def certify_part(images: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor) -> list[tf.Tensor]:
-        values, blur, *walls = _start_of_tail(tail.head, images, pixel_box)
-        lost = tf.math.divide_no_nan(blur, norms[0])
-        radii = certify(matrices, offsets, *norms, values, *walls, labels, rivals, least_logit)
+        values, rounding, *free = _start_of_tail(tail.head, images, pixel_box)
+        lost = tf.math.divide_no_nan(rounding, norms[0])
+        radii = certify(matrices, offsets, *norms, values, *free, labels, rivals, least_logit)
         return [tf.nn.relu(radius - lost) for radius in radii]
 
     at_once = max(1, _ENTRIES_AT_ONCE // _entries_per_image(tail))
     radii = _by_parts(certify_part, (images, labels, rivals), at_once, report)
     _check_radii(radii)
-    local, product = (tf.cast(radius / sqrt(prod(images.shape[1:])) * _OUTWARD, tf.float32) for radius in radii)
+    local, product = (tf.cast(radius / sqrt(prod(images.shape[1:])) * _DOWNWARD, tf.float32) for radius in radii)
     return CertifiedDistortion(tf.maximum(local, product), product)
 
 
 def _of_two_classes(stage: Stage) -> Stage:
-    """Returns the last stage with a logit of zero in front, if it has one unit."""
+    """Returns the last stage; if it has one unit, with a logit of zero in front of it."""
     if stage.matrix.shape[1] != 1:
         return stage
     matrix, offset = (tf.pad(values, [[0, 0]] * axis + [[1, 0]]) for axis, values in ((1, stage.matrix), (0, stage.offset)))
@@ -129,7 +131,7 @@ def _check_radii(radii: Sequence[tf.Tensor]) -> None:
 
 
 def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int, report: Callable[[int, int], None]) -> Any:
-    """Certifies so many images at a time that memory suffices; the last part is filled up with the first image."""
+    """Certifies at most `size` images at a time, to limit memory; the last part is padded with the first image."""
     batch = rows[0].shape[0]
     size = min(size, batch)
     places = tf.range(-(-batch // size) * size)
@@ -142,9 +144,9 @@ def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int,
 
 
 def _start_of_tail(head: LayerGraph | None, images: tf.Tensor, pixel_box: PixelBox | None) -> tuple[tf.Tensor, ...]:
-    """Returns what the first stage takes, how far rounding may have moved that, and what of it may rise and may fall."""
-    given = images if head is None else head(images)
-    values = tf.cast(tf.reshape(given, [images.shape[0], -1]), tf.float64)
+    """Returns the input of the first stage, a bound of its rounding error, and masks of values that may rise and may fall."""
+    outputs = images if head is None else head(images)
+    values = tf.cast(tf.reshape(outputs, [images.shape[0], -1]), tf.float64)
     free = tf.ones_like(values, tf.bool)
     if head is not None:
         return values, _SINGLE_PRECISION * tf.norm(values, axis=1), free, free
@@ -155,7 +157,7 @@ def _start_of_tail(head: LayerGraph | None, images: tf.Tensor, pixel_box: PixelB
 
 
 def _entries_per_image(tail: DenseTail) -> int:
-    """Returns the entries of the largest array: the gradients of the units of a layer, both ways."""
+    """Returns the number of entries of the largest array, which holds the gradients of a layer, and their negatives."""
     widths = [int(stage.matrix.shape[1]) for stage in tail.stages]
     return 2 * max(widths) * max(int(tail.stages[0].matrix.shape[0]), max(widths))
 
@@ -166,24 +168,24 @@ class _Layer(NamedTuple):
     matrix: tf.Tensor  # [inputs, units]
     activation: Callable[..., Any]
     constant: float
-    point: tf.Tensor  # [batch, units], their values
-    slope: tf.Tensor  # [batch, units], of the activation function
-    rise: tf.Tensor  # [batch, units], the norm of a unit's gradient, up
-    fall: tf.Tensor  # [batch, units], and down: pixels on a wall count one way only
+    point: tf.Tensor  # [batch, units], values before the activation function
+    slope: tf.Tensor  # [batch, units], of the activation function at the image
+    rise: tf.Tensor  # [batch, units], the largest increase of a unit per distance: the norm of its gradient
+    fall: tf.Tensor  # [batch, units], the largest decrease per distance, which differs if pixels are at their bounds
     overlaps: tf.Tensor  # [batch or 1, units, units], absolute inner products of the gradients
 
 
-class _Inside(NamedTuple):
-    """What a ball adds to that."""
+class _InBall(NamedTuple):
+    """Bounds of the units of one layer inside a ball around the image."""
 
-    bends: Enclosure  # of the activation function, over the values that a unit can take
-    reach: tf.Tensor  # [batch, units], by how much a unit changes at most
-    rest: tf.Tensor  # [batch, units], by how much a unit departs from its linear part at most
+    enclosure: Enclosure  # of the activation function, over the values that a unit can take
+    reach: tf.Tensor  # [batch, units], the largest change of a unit
+    rest: tf.Tensor  # [batch, units], the largest difference between a unit and its linear part
 
 
 @functools.cache
 def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any:
-    """Returns a compiled function from the stages and the images to the two radii, each `[batch]`, in the pixels' L2 norm."""
+    """Returns a compiled function from the stages and the images to both certified L2 radii, each `[batch]`."""
 
     @tf.function(autograph=False)
     def certify(
@@ -202,13 +204,13 @@ def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any
         columns = tf.transpose(matrices[-1])
         against = tf.gather(columns, rivals) - tf.gather(columns, labels)[:, tf.newaxis]
         margins = _margins(values @ matrices[-1] + offsets[-1], labels, rivals, least_logit)
-        steepness = _norms(_gradients(against, layers, gradients), may_rise, may_fall)
+        rates = _norms(_gradients(against, layers, gradients), may_rise, may_fall)
         by_pair = margins / tf.maximum(trunk_norm * tf.norm(against, axis=-1), _SMALLEST_NORM)
         product = tf.maximum(tf.reduce_min(by_pair, axis=1), 0.0)
 
         def holds(radius: tf.Tensor) -> tf.Tensor:
-            rest = _rest(against, layers, _inside(layers, radius), radius)
-            return tf.reduce_all(steepness * radius[:, tf.newaxis] + rest < margins, axis=1)
+            rest = _rest(against, layers, _in_ball(layers, radius), radius)
+            return tf.reduce_all(rates * radius[:, tf.newaxis] + rest < margins, axis=1)
 
         return tf.math.divide_no_nan(_largest_radius(holds, product * head_norm), head_norm), product
 
@@ -216,9 +218,9 @@ def _certifier(activations: tuple[tuple[Callable[..., Any], float], ...]) -> Any
 
 
 def _margins(logits: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logit: tf.Tensor) -> tf.Tensor:
-    """Returns by how much the label is ahead of each rival, `[batch, rivals]`, less what rounding may take.
+    """Returns the logit of the label minus that of each rival, `[batch, rivals]`, minus a bound of the rounding error.
 
-    A masked class takes part in the rounding of its own margin alone: its logit is no part of another one.
+    The logit of a masked class is used for the rounding error of its own margin only.
     """
     label, rival = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis], tf.gather(logits, rivals, batch_dims=1)
     largest = tf.maximum(largest_in_play(logits)[:, tf.newaxis], least_logit)
@@ -227,76 +229,80 @@ def _margins(logits: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logi
 
 
 def _gradients(coefficients: tf.Tensor, layers: Sequence[_Layer], of_units: tf.Tensor | None) -> tf.Tensor:
-    """Returns the gradients of linear functions `[batch or 1, functions, units]` of what the last layer passes on."""
+    """Returns the gradients of linear functions of the last layer's outputs, given as `[batch or 1, functions, units]`."""
     return coefficients if of_units is None else (coefficients * layers[-1].slope[:, tf.newaxis]) @ of_units
 
 
 def _norms(gradients: tf.Tensor, may_rise: tf.Tensor, may_fall: tf.Tensor) -> tf.Tensor:
-    """Returns by how much functions rise per distance, `[batch, functions]`."""
+    """Returns the largest increase of functions per distance, `[batch, functions]`."""
     up, down = tf.nn.relu(gradients) ** 2, tf.nn.relu(-gradients) ** 2
     masks = (tf.cast(mask[:, tf.newaxis], gradients.dtype) for mask in (may_rise, may_fall))
     squares = [tf.matmul(part, mask, transpose_b=True)[..., 0] for part, mask in zip((up, down), masks, strict=True)]
     return tf.sqrt(squares[0] + squares[1])
 
 
-def _inside(layers: Sequence[_Layer], radius: tf.Tensor) -> list[_Inside]:
-    inside: list[_Inside] = []
+def _in_ball(layers: Sequence[_Layer], radius: tf.Tensor) -> list[_InBall]:
+    inside: list[_InBall] = []
     for number, layer in enumerate(layers):
         rows = tf.transpose(layer.matrix)[tf.newaxis]
         rest = _rest(rows, layers[:number], inside, radius, both_ways=True)
         above, below = (norm * radius[:, tf.newaxis] + rest for norm in (layer.rise, layer.fall))
-        bends = enclose(layer.activation, layer.constant, layer.point, below, above)
-        inside.append(_Inside(bends, tf.maximum(above, below), rest))
+        enclosure = enclose(layer.activation, layer.constant, layer.point, below, above)
+        inside.append(_InBall(enclosure, tf.maximum(above, below), rest))
     return inside
 
 
 def _rest(
-    coefficients: tf.Tensor, layers: Sequence[_Layer], inside: Sequence[_Inside], radius: tf.Tensor, *, both_ways: bool = False
+    coefficients: tf.Tensor, layers: Sequence[_Layer], inside: Sequence[_InBall], radius: tf.Tensor, *, both_ways: bool = False
 ) -> tf.Tensor:
-    """Bounds how far linear functions of what the last layer passes on rise above their linear part; or depart from it."""
+    """Bounds the excess of functions over their linear part; with `both_ways`, the absolute difference from it.
+
+    The functions are linear in the outputs of the last layer.
+    """
     rest = tf.zeros([tf.shape(radius)[0], coefficients.shape[1]], tf.float64)
     for layer, known in reversed(list(zip(layers, inside, strict=True))):
-        bends = known.bends
-        rest += 0.5 * _quadratic_form(_turned(coefficients, -bends.low, bends.high, both_ways), layer, known, radius)
-        if bends.low_slack is not None and bends.high_slack is not None:
-            rest += _absolute_form(_turned(coefficients, bends.low_slack, bends.high_slack, both_ways), layer, known, radius)
+        bounds = known.enclosure
+        rest += 0.5 * _quadratic_form(_weights(coefficients, -bounds.low, bounds.high, both_ways), layer, known, radius)
+        if bounds.low_slack is not None and bounds.high_slack is not None:
+            rest += _absolute_form(_weights(coefficients, bounds.low_slack, bounds.high_slack, both_ways), layer, known, radius)
         coefficients = tf.matmul(coefficients * layer.slope[:, tf.newaxis], layer.matrix, transpose_b=True)
     return rest
 
 
-def _turned(coefficients: tf.Tensor, low: tf.Tensor, high: tf.Tensor, both_ways: bool) -> tf.Tensor:
-    """Returns the weights of departures, upwards by `high` and downwards by `low`: what positive and negative factors see."""
+def _weights(coefficients: tf.Tensor, low: tf.Tensor, high: tf.Tensor, both_ways: bool) -> tf.Tensor:
+    """Returns the weights of differences of at most `high` above and `low` below, for positive and negative coefficients."""
     low, high = low[:, tf.newaxis], high[:, tf.newaxis]
     if both_ways:
         return tf.abs(coefficients) * tf.nn.relu(tf.maximum(low, high))
     return tf.nn.relu(tf.maximum(coefficients * high, -coefficients * low))
 
 
-def _absolute_form(weights: tf.Tensor, layer: _Layer, known: _Inside, radius: tf.Tensor) -> tf.Tensor:
-    """Bounds `sum(weights * |change of a unit|)`, by the units one by one, and by Cauchy and Schwarz."""
+def _absolute_form(weights: tf.Tensor, layer: _Layer, known: _InBall, radius: tf.Tensor) -> tf.Tensor:
+    """Bounds `sum(weights * |change of a unit|)` by the sum of the units' bounds, and by the Cauchy-Schwarz inequality."""
     one_by_one = tf.reduce_sum(weights * known.reach[:, tf.newaxis], axis=-1)
     together = tf.sqrt(tf.reduce_sum(weights, axis=-1) * _quadratic_form(weights, layer, known, radius))
     return tf.minimum(one_by_one, together)
 
 
-def _quadratic_form(weights: tf.Tensor, layer: _Layer, known: _Inside, radius: tf.Tensor) -> tf.Tensor:
+def _quadratic_form(weights: tf.Tensor, layer: _Layer, known: _InBall, radius: tf.Tensor) -> tf.Tensor:
     """Bounds `sum(weights * (change of a unit)**2)` for weights `[batch, functions, units]`, none negative.
 
-    By the units one by one; and by the largest eigenvalue of their gradients' weighted inner products, which for entries that
-    are not negative is at most the largest growth of an entry of any positive vector (Collatz and Wielandt).
+    The result is the smaller of two bounds: the sum of the units' bounds, and a bound from the largest eigenvalue of the
+    weighted inner products of their gradients. For a matrix without negative entries, that eigenvalue is at most the largest
+    ratio of the entries of `matrix @ vector` to those of `vector`, for any positive vector (Collatz and Wielandt).
     """
     one_by_one = tf.reduce_sum(weights * known.reach[:, tf.newaxis] ** 2, axis=-1)
     grown = tf.ones_like(weights)
-    for _ in range(_WEIGHTINGS):
+    for _ in range(_POWER_STEPS):
         vectors = grown / (tf.reduce_max(grown, axis=-1, keepdims=True) + 1e-300) + 1e-6
         grown = (weights * vectors) @ layer.overlaps
-    stretch = tf.sqrt(tf.reduce_max(grown / vectors, axis=-1)) * radius[:, tf.newaxis]
+    linear = tf.sqrt(tf.reduce_max(grown / vectors, axis=-1)) * radius[:, tf.newaxis]
     rest = tf.sqrt(tf.reduce_sum(weights * known.rest[:, tf.newaxis] ** 2, axis=-1))
-    return tf.minimum(one_by_one, (stretch + rest) ** 2)
+    return tf.minimum(one_by_one, (linear + rest) ** 2)
 
 
 def _largest_radius(holds: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor) -> tf.Tensor:
-    """Grows each radius from a positive one while it holds, then halves the bracket; 0 stays 0."""
+    """Increases each radius from a positive start while `holds` is true, then bisects; a radius of 0 remains 0."""
 
     def step(number: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         radius = tf.where(tf.math.is_inf(high), _GROWTH * low, tf.sqrt(low * high))

@@ -1,4 +1,4 @@
-"""The last layers of a network as matrices and activation functions, as far as they are small enough."""
+"""The last layers of a network as matrices and activation functions, if they are small enough."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.lipschitz.activation_slopes import ACTIVATION_LAYERS, canonical, slope_of, slope_of_operation
+from intriguing.lipschitz.activation_lipschitz import (
+    ACTIVATION_LAYERS,
+    canonical,
+    lipschitz_of_activation,
+    lipschitz_of_operation,
+)
 from intriguing.lipschitz.scale_norms import AUGMENTATIONS, IDENTITIES, MOVERS
 from intriguing.models.layer_graph import LayerGraph, Step, logits_of, operation_kind
 from intriguing.models.layer_twins import inference_config
 
 _MATRIX_ENTRIES = 2**22
-_MOST_UNITS = 1024  # of a layer in between
+_MOST_UNITS = 1024  # of a hidden layer
 
 _layers = keras.layers
 _AFFINE = (
@@ -26,7 +31,7 @@ _AFFINE = (
     _layers.Conv2DTranspose, _layers.AveragePooling1D, _layers.AveragePooling2D, _layers.GlobalAveragePooling1D,
     _layers.GlobalAveragePooling2D, _layers.BatchNormalization, _layers.Normalization, _layers.Rescaling, *MOVERS,
 )  # fmt: skip
-# AveragePooling3D is not among them: TensorFlow has none in double precision on a CPU.
+# AveragePooling3D is omitted: TensorFlow does not compute it in double precision on a CPU.
 _AFFINE_OPERATIONS = (
     "Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Negative", "Reshape", "Transpose", "Squeeze", "ExpandDims",
     "GetItem", "Mean", "Sum",
@@ -40,7 +45,7 @@ _ELEMENTWISE_OPERATIONS = {
 
 
 class Stage(NamedTuple):
-    """`activation(values @ matrix + offset)`, on flat values."""
+    """Computes `activation(values @ matrix + offset)` of flat values."""
 
     matrix: tf.Tensor  # float64 [inputs, outputs]
     offset: tf.Tensor  # float64 [outputs]
@@ -49,22 +54,22 @@ class Stage(NamedTuple):
 
 
 class DenseTail(NamedTuple):
-    """A network in two parts, the second of which is known as matrices."""
+    """A network in two parts: a graph of layers, and stages of matrices."""
 
-    head: LayerGraph | None  # from images to what the first stage takes; None if that is the images
-    trunk: LayerGraph | None  # from images to what the last stage takes; None if that is the images
-    stages: tuple[Stage, ...]  # to the logits; the last one has no activation function
+    head: LayerGraph | None  # from images to the input of the first stage; None if that input is the images
+    trunk: LayerGraph | None  # from images to the input of the last stage; None if that input is the images
+    stages: tuple[Stage, ...]  # from the output of the head to the logits; the last one has no activation function
 
 
 def dense_tail(model: keras.Model) -> DenseTail:
-    """Finds the longest end of a network that is a chain of small affine layers and activation functions.
+    """Returns the longest chain of small affine layers and activation functions at the end of a network.
 
     Args:
-        model: A functional or sequential Keras model with one input and one output. A softmax at its end is left out, as by
-            `logits_of`; layers of models inside the model are found.
+        model: A functional or sequential Keras model with one input and one output. A softmax at its end is removed, as by
+            `logits_of`. Layers of nested models are included.
 
     Returns:
-        A `DenseTail`. If no layer can be taken as a matrix, its only stage passes the logits on.
+        A `DenseTail`. If no layer can be written as a matrix, its only stage is the identity of the logits.
     """
     return tail_of(logits_of(model).graph)
 
@@ -73,7 +78,7 @@ def tail_of(graph: LayerGraph) -> DenseTail:
     """Returns the `DenseTail` of a graph whose output is the logits."""
     groups = [_Group(graph, graph.output)]
     value = graph.output
-    while (step := graph.producer(value)) is not None and len(step.inputs) == 1 and _taken(groups, step):
+    while (step := graph.producer(value)) is not None and len(step.inputs) == 1 and _is_added(groups, step):
         value = step.inputs[0]
     starts = [group.source for group in groups]
     head, trunk = (graph.up_to(start) if start else None for start in (starts[0], starts[-1]))
@@ -81,7 +86,7 @@ def tail_of(graph: LayerGraph) -> DenseTail:
 
 
 class _Group:
-    """Affine layers that follow one another, and the activation function behind the last of them."""
+    """Consecutive affine layers, and the activation function after the last of them."""
 
     def __init__(
         self, graph: LayerGraph, output: int, activation: Callable[..., Any] = keras.activations.linear, constant: float = 1.0
@@ -105,27 +110,28 @@ class _Group:
         return Stage(_through(calls, basis) - offset, offset[0], self._activation, self._constant)
 
 
-def _taken(groups: list[_Group], step: Step) -> bool:
-    """Adds a step in front of the groups, if it can be."""
+def _is_added(groups: list[_Group], step: Step) -> bool:
+    """Adds a step in front of the groups, and returns True; returns False if it cannot be written as a matrix."""
     operation = _unwrapped(step.operation)
     step, kind = step._replace(operation=operation), operation_kind(operation)
-    affine = type(operation) in _AFFINE or kind in _AFFINE_OPERATIONS  # a derived layer may compute something else
+    affine = type(operation) in _AFFINE or kind in _AFFINE_OPERATIONS  # a derived class may compute something else
     unchanged = type(operation) in (*IDENTITIES, *AUGMENTATIONS) or kind in _UNCHANGED_OPERATIONS
     activation = keras.activations.linear if (affine and kind) or unchanged else _activation_of(operation)
     known = affine or unchanged or type(operation) in ACTIVATION_LAYERS or kind in (*_ELEMENTWISE_OPERATIONS, "ReLU")
     if activation is None or activation is keras.activations.softmax or not known:
         return False
     if activation is keras.activations.linear:
-        return groups[0].add(step) if affine else _moved(groups[0], step)
-    slope = slope_of_operation(operation) if kind else slope_of(operation)
-    group = _Group(groups[0].graph, groups[0].source, activation, float(slope or 1.0))
-    if group.num_outputs > _MOST_UNITS or not (group.add(step) if affine else _moved(group, step)):
+        return groups[0].add(step) if affine else _skipped(groups[0], step)
+    constant = lipschitz_of_operation(operation) if kind else lipschitz_of_activation(operation)
+    group = _Group(groups[0].graph, groups[0].source, activation, float(constant or 1.0))
+    if group.num_outputs > _MOST_UNITS or not (group.add(step) if affine else _skipped(group, step)):
         return False
     groups.insert(0, group)
     return True
 
 
-def _moved(group: _Group, step: Step) -> bool:
+def _skipped(group: _Group, step: Step) -> bool:
+    """Moves the start of a group in front of a step that is the identity."""
     group.source = step.inputs[0]
     return True
 
@@ -138,7 +144,7 @@ def _unwrapped(operation: Any) -> Any:
 
 
 def _activation_of(operation: Any) -> Callable[..., Any] | None:
-    """Returns the activation function of a layer; None if it is none of numbers one by one, with Keras's own parameters."""
+    """Returns the activation function of a layer; None if it is not elementwise, or has parameters of its own."""
     if isinstance(operation, _layers.PReLU):
         return None
     if isinstance(operation, _layers.ReLU) or operation_kind(operation) == "ReLU":
@@ -158,12 +164,12 @@ def _activation_of(operation: Any) -> Callable[..., Any] | None:
 
 @functools.cache
 def _with(activation: Callable[..., Any], **parameters: float) -> Callable[..., Any]:
-    """Returns the same function for the same parameters: what is compiled for it once is found again."""
+    """Returns an activation function with parameters; the same object for equal parameters, so that programs are reused."""
     return functools.partial(activation, **parameters)
 
 
 def _in_double_precision(step: Step, shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns what a step computes without its activation function, for input of a shape, on a copy of the layer."""
+    """Returns a function that computes a step without its activation function in float64, with a copy of the layer."""
     operation = step.operation
     if operation_kind(operation):
         args, kwargs = step.node.arguments.args, step.node.arguments.kwargs
@@ -173,12 +179,12 @@ def _in_double_precision(step: Step, shape: tuple[int, ...]) -> Callable[[tf.Ten
     layer.build((None, *shape))
     layer.set_weights(operation.get_weights())
     if isinstance(layer, _layers.Normalization):
-        layer.finalize_state()  # it computes with copies of its weights
+        layer.finalize_state()  # copies the weights to the attributes that the layer computes with
     return functools.partial(layer, training=False) if isinstance(layer, _layers.BatchNormalization) else layer
 
 
 def _doubled(value: Any) -> Any:
-    """Returns constants of an operation in double precision, and everything else as it is."""
+    """Returns floating-point constants of an operation in double precision, and any other value unchanged."""
     if isinstance(value, keras.KerasTensor | str | bool | int | slice) or value is None or value is Ellipsis:
         return value
     array = np.asarray(value)

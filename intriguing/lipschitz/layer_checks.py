@@ -30,7 +30,7 @@ def checked_shape(input_shape: Any) -> tuple[int, ...]:
 
 
 def check_is_layer(layer: Any) -> None:
-    """Raises a `TypeError` for what is not one layer."""
+    """Raises a `TypeError` if the value is not a layer, or is a model."""
     if isinstance(layer, keras.Model):
         raise TypeError(
             f"operator_norm must be given one layer; received {described(layer)}. Call lipschitz_bound(model) for a network."
@@ -38,12 +38,12 @@ def check_is_layer(layer: Any) -> None:
     if not isinstance(layer, keras.Operation):
         raise TypeError(
             f"operator_norm must be given a built Keras layer; received {described(layer)}. Write the function as a "
-            "keras.layers.Layer, and tell its norm with register_norm."
+            "keras.layers.Layer, and register its norm with register_norm."
         )
 
 
 def check_weights(layer: Any) -> None:
-    """Raises a `ValueError` if a weight of a layer holds a value that is not a number, or if the layer rounds its inputs."""
+    """Raises a `ValueError` if a weight of a layer is NaN or infinite, or if the layer is quantized."""
     for weight in getattr(layer, "weights", ()):
         check_finite(layer, str(weight.name), weight)
     if getattr(layer, "quantization_mode", None):
@@ -67,7 +67,7 @@ def check_finite(layer: Any, name: str, values: Any) -> None:
 
 
 def check_is_built(layer: Any, input_shape: Sequence[int]) -> None:
-    """Raises a `ValueError` if a layer of Keras does not have its weights yet, or not those for inputs of this shape."""
+    """Raises a `ValueError` if a layer of Keras is not built, or is built for inputs of another shape."""
     if not isinstance(layer, keras.Layer):
         return
     if not layer.built and type(layer).__module__.split(".")[0] == "keras" and _has_weights(layer, input_shape):
@@ -76,14 +76,14 @@ def check_is_built(layer: Any, input_shape: Sequence[int]) -> None:
             "pass a layer of a model."
         )
     if (expected := _misfit(layer.input_spec, (None, *input_shape))) is not None:
-        raise ValueError(f"{described(layer)}, takes inputs with {expected}; received input_shape={tuple(input_shape)}.")
+        raise ValueError(f"{described(layer)}, expects inputs with {expected}; received input_shape={tuple(input_shape)}.")
 
 
 def _has_weights(layer: Any, input_shape: Sequence[int]) -> bool:
     copy = type(layer).from_config(inference_config(layer))
     try:
         copy.build((None, *input_shape))
-    except Exception as error:  # whatever Keras raises
+    except Exception as error:  # Keras raises errors of many types
         raise ValueError(
             f"{described(layer)}, cannot be built for input_shape={tuple(input_shape)}: {str(error).splitlines()[0]}"
         ) from error
@@ -91,7 +91,7 @@ def _has_weights(layer: Any, input_shape: Sequence[int]) -> bool:
 
 
 def _misfit(spec: Any, shape: Sequence[int | None]) -> str | None:
-    """Returns what a layer expects of its inputs, in words, if a shape is not so."""
+    """Returns which inputs a layer expects, in words; None if the shape agrees."""
     if not isinstance(spec, keras.layers.InputSpec):
         return None
     for axis, size in (spec.axes or {}).items():
@@ -108,7 +108,7 @@ _HARMLESS = ("__init__", "get_config", "from_config")
 
 
 def adds_behavior(kind: type) -> bool:
-    """True if a class defines a method or property that may change what its instances compute."""
+    """Returns whether a class defines a method or property that may change the outputs of its instances."""
     defined = {name for name, value in vars(kind).items() if _is_behavior(value)}
     return bool(defined.difference(_HARMLESS))
 

@@ -1,11 +1,11 @@
 """The norms of linear layers with a kernel: dense layers, and convolutions of all kinds.
 
 The lower bound is attained by a vector, and the upper bound is proved. A convolution with zero padding and strides is a part of
-a circular convolution on a torus that is so large that nothing wraps around. The Fourier transform decomposes the latter into a
-small matrix A for each frequency. A bound holds if a Cholesky factorization finds `bound**2 - A A^H` positive definite at every
-frequency. A layer that is small enough is unrolled to one such matrix.
+a circular convolution on a torus that is large enough to have no wrap-around. The Fourier transform decomposes the circular
+convolution into a small matrix A for each frequency. A number is proved to be a bound if `bound**2 - A A^H` has a Cholesky
+factorization at every frequency, and is thus positive definite. A layer that is small enough is unrolled to one such matrix.
 
-The computation is done once, on the host and in double precision, because it is a proof.
+The computation runs once, on the host, and in double precision, because it is a proof.
 
 References:
     Sedghi, Gupta, Long, The singular values of convolutional layers, 2019, for the decomposition by frequencies. Delattre,
@@ -30,9 +30,9 @@ from intriguing.models.layer_graph import described
 from intriguing.models.layer_twins import inference_config
 
 _LANCZOS_STEPS = 40
-_MOST_PARTS = 8  # of a layer with groups that is computed group by group
-_MATRIX_ENTRIES = 2**23  # in memory at once
-_UNROLLED_ENTRIES = 2**23  # of a layer that is taken as the matrix that it is; two seconds, and twice as many take six
+_MOST_GROUPS = 8  # of a layer that is computed group by group
+_MATRIX_ENTRIES = 2**23  # in memory at a time
+_UNROLLED_ENTRIES = 2**23  # of a layer that is unrolled to one matrix, in two seconds; twice as many entries take six
 
 
 @register_norm(keras.layers.Dense)
@@ -52,15 +52,16 @@ def _norm_of_einsum_dense(layer: Any, input_shape: tuple[int, ...]) -> OperatorN
 
 
 def _matrices_of_einsum(layer: Any, input_shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
-    """Returns `[blocks, inputs, outputs]`, and over how many values of the input it sums without weights.
+    """Returns matrices `[blocks, inputs, outputs]`, and the number of input values that are summed without weights.
 
-    Axes that only the input and the output have repeat a matrix, those of all three make blocks of it.
+    The matrix is repeated along axes that only the input and the output have. Along axes that the input, the kernel and the
+    output have, there is one block for each index.
     """
     sources, kernel_axes, results = _axes_of_equation(layer)
     if sources[0] != results[0] or sources[0] in kernel_axes or any(len(set(axes)) < len(axes) for axes in (sources, results)):
         raise ValueError(
-            f"{described(layer)}, with the equation {layer.equation!r} has no rule for its norm: the first axis must be that "
-            "of the batch, and no letter may come twice."
+            f"{described(layer)}, with the equation {layer.equation!r} has no rule for its norm: the first axis must be "
+            "the batch axis, and no letter may be repeated."
         )
     shared = [axis for axis in kernel_axes if axis in sources and axis in results]
     inputs = [axis for axis in kernel_axes if axis in sources and axis not in results]
@@ -75,7 +76,7 @@ def _matrices_of_einsum(layer: Any, input_shape: tuple[int, ...]) -> tuple[np.nd
 
 
 def _axes_of_equation(layer: Any) -> tuple[str, str, str]:
-    """Returns the letters of the input, the kernel and the output; an ellipsis that begins both is the batch, as `_`."""
+    """Returns the letters of the input, the kernel and the output; an ellipsis at the start of both is the batch axis, `_`."""
     left, results = layer.equation.replace(" ", "").split("->")
     sources, kernel_axes = left.split(",")
     if sources.startswith("...") and results.startswith("..."):
@@ -92,14 +93,14 @@ def _norm_of_convolution(layer: Any, input_shape: tuple[int, ...]) -> OperatorNo
 
 @register_norm(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 def _norm_of_transposed_convolution(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """The adjoint of the convolution with the same kernel, from the grid of the outputs to that of the inputs."""
+    """Uses that the layer is the adjoint of the convolution with the same kernel from its output grid to its input grid."""
     kernel = np.asarray(layer.kernel, np.float64)
     return _norm_of_kernel(layer, type(layer), inference_config(layer), kernel, input_shape, transposed=True)
 
 
 @register_norm(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 def _norm_of_separable_convolution(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """A convolution whose kernel is the product of two: one for each channel, then one over all channels at a place."""
+    """Uses that the layer is a convolution whose kernel is the product of the depthwise and the pointwise kernel."""
     by_channel, across = (np.asarray(kernel, np.float64) for kernel in (layer.depthwise_kernel, layer.pointwise_kernel))
     channels, multiplier = by_channel.shape[-2:]
     across = across.reshape(channels, multiplier, -1)
@@ -113,9 +114,9 @@ def _norm_of_separable_convolution(layer: Any, input_shape: tuple[int, ...]) -> 
 def _norm_of_kernel(
     layer: Any, kind: Any, config: dict[str, Any], kernel: np.ndarray, input_shape: tuple[int, ...], *, transposed: bool = False
 ) -> OperatorNorm:
-    """Bounds the convolution of a class with a kernel, in the range in which single precision does not overflow.
+    """Bounds the norm of a convolution with a kernel, which is scaled so that single precision does not overflow.
 
-    What single precision cannot hold of the kernel moves the norm by at most the norm of the rest.
+    The kernel is rounded to single precision; this changes the norm by at most the norm of the rounding error.
     """
     scale = _scale_of(kernel)
     rounded = (kernel / scale).astype(np.float32)
@@ -133,7 +134,7 @@ def _scale_of(values: np.ndarray) -> float:
 
 
 def _schur_bound(kernel: np.ndarray) -> float:
-    """Bounds the norm of a convolution: the root of the largest sum over a row and that over a column, of absolute values."""
+    """Bounds the norm of a convolution by Schur's test: the root of the largest row sum times the largest column sum."""
     over_window = np.abs(kernel).sum(axis=tuple(range(kernel.ndim - 2)))
     rows, columns = (over_window.sum(axis=axis).max() for axis in (0, 1))
     return sqrt(float(rows) * float(columns))
@@ -142,7 +143,7 @@ def _schur_bound(kernel: np.ndarray) -> float:
 def _norm_of_matrices(matrices: np.ndarray) -> OperatorNorm:
     """Bounds the largest singular value of some matrices `[matrices, rows, columns]`, which it overwrites."""
     scale = _scale_of(matrices)
-    matrices /= scale  # in place: a kernel may take a gigabyte
+    matrices /= scale  # in place, because a kernel may have a gigabyte
     lower = max(_stretch_of_matrix(matrix) for matrix in matrices)
     upper = proved_bound(matrices, lower)
     return OperatorNorm(lower * scale * (1.0 - ROUNDING), upper * scale * (1.0 + ROUNDING))
@@ -155,9 +156,9 @@ def _stretch_of_matrix(matrix: np.ndarray) -> float:
 
 
 def _linear_copy(kind: Any, config: dict[str, Any], kernel: np.ndarray, input_shape: tuple[int, ...]) -> Any:
-    """Returns a convolution with a kernel in single precision, without offset and activation function."""
+    """Returns a convolution with a kernel in single precision, without bias and activation function."""
     config = {**config, "use_bias": False, "name": "linear", "dtype": "float32"}
-    config.pop("lora_rank", None)  # a low-rank addition is in the kernel already
+    config.pop("lora_rank", None)  # `layer.kernel` includes the low-rank addition
     linear = kind.from_config(config)
     linear.build((None, *input_shape))
     linear.set_weights([kernel])
@@ -165,9 +166,9 @@ def _linear_copy(kind: Any, config: dict[str, Any], kernel: np.ndarray, input_sh
 
 
 def _group_by_group(linear: Any, input_shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the layer, as so many without groups: on a CPU, TensorFlow takes several times as long for those with groups."""
+    """Returns the layer as one convolution for each group: on a CPU, TensorFlow is several times slower for grouped ones."""
     groups = getattr(linear, "groups", 1)
-    if groups == 1 or groups > _MOST_PARTS or linear.data_format == "channels_first":
+    if groups == 1 or groups > _MOST_GROUPS or linear.data_format == "channels_first":
         return linear
     shape = (*input_shape[:-1], input_shape[-1] // groups)
     config = {**linear.get_config(), "groups": 1, "filters": linear.filters // groups}
@@ -180,7 +181,7 @@ def _group_by_group(linear: Any, input_shape: tuple[int, ...]) -> Callable[[tf.T
 
 
 def _kernels_of_groups(layer: Any) -> np.ndarray:
-    """Returns the kernel as `[groups, *window, inputs, outputs]` of a group; which of the two is which makes no difference."""
+    """Returns the kernel as `[groups, *window, inputs, outputs]`; exchanging inputs and outputs does not change the norm."""
     kernel = np.asarray(layer.get_weights()[0], np.float64)
     if isinstance(layer, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D):
         return np.moveaxis(kernel, -2, 0)[..., np.newaxis, :]
@@ -197,8 +198,9 @@ def _frequency_blocks(
 ) -> Iterator[np.ndarray]:
     """Yields matrices `[frequencies, inputs, outputs]` whose largest singular value is the norm of the convolution on a torus.
 
-    Nothing wraps around on a torus of at least the grid and the window less one, a multiple of the stride. Of the frequencies
-    that a stride makes one, the matrices stand side by side, over the square root of their number.
+    There is no wrap-around if the size of the torus is at least `grid + window - 1`; it is a multiple of the stride. The
+    matrices of frequencies that are aliases of each other, because of the stride, are concatenated, and divided by the square
+    root of their number.
     """
     window = kernels.shape[1:-2]
     reach = [dilation * (size - 1) + 1 for dilation, size in zip(dilations, window, strict=True)]
@@ -206,7 +208,7 @@ def _frequency_blocks(
     coarse = [size // stride for size, stride in zip(sizes, strides, strict=True)]
     places = np.indices(window).reshape(len(window), -1).T * np.array(dilations)
     aliases = np.indices(tuple(strides)).reshape(len(strides), -1).T * np.array(coarse)
-    # A kernel is real: opposite frequencies have conjugate matrices.
+    # The kernel is real, so that opposite frequencies have conjugate matrices.
     half = [coarse[0] // 2 + 1, *coarse[1:]]
     frequencies = np.indices(half).reshape(len(half), -1).T
     inputs, outputs = kernels.shape[-2:]
@@ -217,19 +219,19 @@ def _frequency_blocks(
             those = frequencies[start : start + at_once, np.newaxis] + aliases
             turns = (those / np.array(sizes)) @ places.T
             angles = (2.0 * pi * turns).reshape(-1, len(places))
-            # Two real products, and not one with a kernel that NumPy would make complex.
+            # Two real products are faster than one for which NumPy converts the kernel to complex numbers.
             matrices = np.cos(angles) @ weights - 1j * (np.sin(angles) @ weights)
             yield matrices.reshape(len(those), len(aliases) * inputs, outputs)
 
 
 def _bounds(linear: Any, input_shape: Sequence[int], blocks: Iterable[np.ndarray]) -> OperatorNorm:
-    """Bounds a linear layer, given matrices none of whose singular values it exceeds."""
+    """Bounds the norm of a linear layer, which is at most the largest singular value of the given matrices."""
     symmetric = _forth_and_back(_group_by_group(linear, tuple(input_shape)), input_shape)
     if prod(input_shape) * prod(linear.compute_output_shape((1, *input_shape))) <= _UNROLLED_ENTRIES:
         basis = tf.reshape(tf.eye(prod(input_shape)), [-1, *input_shape])
         matrix = np.asarray(linear(basis), np.float64).reshape(prod(input_shape), -1)
         blocks = [matrix[np.newaxis]]
-        # TensorFlow's gradient of a transposed convolution in three dimensions is wrong for strides beyond the window.
+        # TensorFlow's gradient of Conv3DTranspose is wrong if a stride is larger than the window.
         symmetric = functools.partial(_matrix_forth_and_back, matrix)
     lower = _stretch(linear, top_vector(symmetric, prod(input_shape), _LANCZOS_STEPS).reshape(1, *input_shape))
     upper = lower
@@ -239,7 +241,7 @@ def _bounds(linear: Any, input_shape: Sequence[int], blocks: Iterable[np.ndarray
 
 
 def _forth_and_back(linear: Callable[[tf.Tensor], tf.Tensor], input_shape: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the layer followed by its adjoint, as a map of flat arrays."""
+    """Returns the layer followed by its adjoint, as a function of flat arrays."""
 
     @tf.function(autograph=False)
     def gradient(change: tf.Tensor) -> tf.Tensor:
@@ -259,6 +261,6 @@ def _matrix_forth_and_back(matrix: np.ndarray, change: np.ndarray) -> np.ndarray
 
 
 def _stretch(linear: Any, change: np.ndarray) -> float:
-    """Returns by how much the layer stretches a change of its input."""
+    """Returns the norm of the layer's output for a change of its input, divided by the norm of the change."""
     rounded = change.astype(np.float32)
     return float(np.linalg.norm(np.asarray(linear(rounded), np.float64)) / np.linalg.norm(rounded.astype(np.float64)))

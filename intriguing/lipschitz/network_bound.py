@@ -1,6 +1,6 @@
 """Lipschitz bound of a network: the norms of its layers, multiplied along its graph.
 
-The bound is loose, and the paper says so; but it holds for every image, and a small one is a guarantee.
+The bound is loose, as the paper states. It holds for every image, so that a small bound is a guarantee.
 """
 
 from __future__ import annotations
@@ -10,55 +10,61 @@ from typing import Any, NamedTuple
 
 import keras
 
-from intriguing.lipschitz.activation_slopes import ACTIVATION_LAYERS, register_activation, slope_of, slope_of_operation
+from intriguing.lipschitz.activation_lipschitz import (
+    ACTIVATION_LAYERS,
+    lipschitz_of_activation,
+    lipschitz_of_operation,
+    register_activation,
+)
 from intriguing.lipschitz.layer_checks import check_weights
 from intriguing.lipschitz.operation_bounds import merged_bound, operation_norm
 from intriguing.lipschitz.operator_norms import OperatorNorm, check_has_norm, check_not_refused, operator_norm
 from intriguing.models.layer_graph import LayerGraph, Step, described, layer_graph
 
 __all__ = [
-    "ACTIVATION_LAYERS", "LayerBound", "SpectralBound", "bounds_at", "check_bounded", "lipschitz_bound", "register_activation",
-    "slope_of",
+    "ACTIVATION_LAYERS", "LayerBound", "SpectralBound", "bounds_at", "check_bounded", "lipschitz_bound",
+    "lipschitz_of_activation", "register_activation",
 ]  # fmt: skip
 
 
 class LayerBound(NamedTuple):
-    """What one layer adds to a bound."""
+    """The norm of one layer, and the bound from the input of the network to the output of the layer."""
 
     name: str
-    kind: str  # its class
+    kind: str  # the name of the class of the layer
     input_shape: tuple[int, ...]  # without the batch axis
     norm: OperatorNorm  # before the activation function
-    slope: float  # the Lipschitz constant of the activation function
-    so_far: float  # the bound of what it puts out, per change of the input of the network
+    activation_lipschitz: float  # the Lipschitz constant of the activation function
+    cumulative: float  # the Lipschitz bound from the input of the network to the output of the layer
 
 
 class SpectralBound(NamedTuple):
-    """A Lipschitz constant of a network, and how it came about."""
+    """An upper bound of the Lipschitz constant of a network, and the bounds of its layers."""
 
-    upper: float  # output per input, in L2
+    upper: float  # change of the output per change of the input, in L2
     layers: tuple[LayerBound, ...]  # in the order of the computation, without merges of branches
 
 
 def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = lambda done, total: None) -> SpectralBound:
     """Computes an upper bound of the Lipschitz constant of a network, in the L2 norm of its input and output.
 
-    Along a chain the norms of the layers and the slopes of their activation functions are multiplied. Where branches meet, the
-    bounds of the branches are added for a sum, and joined by their squares for a concatenation or a maximum.
+    Along a chain, the norms of the layers and the Lipschitz constants of their activation functions are multiplied. Where
+    branches are merged, the bound of a sum is the sum of the bounds of the branches, and the bound of a concatenation or a
+    maximum is the square root of the sum of their squares.
 
     Args:
         model: A functional or sequential Keras model with one input and one output, in inference. If it computes in half
-            precision, the bound is that of its weights in exact arithmetic: rounding may move its output by more.
+            precision, the bound is that of exact arithmetic with the same weights, and does not cover rounding errors.
         report: Called as `report(done, total)` after every layer.
 
     Returns:
         A `SpectralBound`.
 
     Raises:
-        TypeError: If it is not a Keras model.
+        TypeError: If the model is not a Keras model.
         ValueError: If the model is subclassed, or has several inputs or outputs; if there is no rule for a layer or an
-            activation function, and the message names it and says how to register one; if a layer has no bound; or if a weight
-            is NaN or infinite.
+            activation function (the message names it and describes how to register one); if a layer has no bound; or if a
+            weight is NaN or infinite.
 
     Example:
         >>> bound = lipschitz_bound(model)
@@ -81,7 +87,7 @@ def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = 
 
 
 def check_bounded(model: keras.Model | LayerGraph) -> None:
-    """Raises what `lipschitz_bound` would raise, without computing the norms of large layers.
+    """Raises the errors of `lipschitz_bound`, without computing the norms of large layers.
 
     Call it before an attack whose results are to be compared with a bound or a certificate.
 
@@ -103,7 +109,7 @@ def check_bounded(model: keras.Model | LayerGraph) -> None:
         )
     if "float" not in graph.dtypes[0]:
         raise ValueError(
-            f"the model {graph.name!r} takes images of type {graph.dtypes[0]}, to which it rounds what it receives, so that no "
+            f"the model {graph.name!r} takes images of type {graph.dtypes[0]}, and rounds its inputs to that type, so that no "
             "bound holds. Build it with a keras.Input of type float32."
         )
     for step in graph.steps:
@@ -113,7 +119,7 @@ def check_bounded(model: keras.Model | LayerGraph) -> None:
 def bounds_at(
     graph: LayerGraph, values: Iterable[int], *, report: Callable[[LayerBound], None] = lambda layer: None
 ) -> list[float]:
-    """Returns the bounds of values of a graph, each per change of its input; what they share is bounded once."""
+    """Returns the Lipschitz bounds from the input of a graph to some of its values; shared layers are bounded once."""
     wanted, known = list(values), {0: 1.0}
     needed = {number for value in wanted for step in graph.up_to(value).steps for number in step.outputs}
     for step in graph.steps:
@@ -126,14 +132,14 @@ def bounds_at(
 
 
 def _is_bounded_alone(step: Step) -> bool:
-    """True for a step that has a norm of its own; not for a merge of branches, or the input of a model inside the model."""
+    """Returns whether a step has a norm: it is no merge of branches, and no input of a nested model."""
     return len(step.inputs) == 1 and not isinstance(step.operation, keras.layers.InputLayer)
 
 
 def _bound_of(
     step: Step, graph: LayerGraph, bounds: list[float], *, check_only: bool = False
 ) -> tuple[float, LayerBound | None]:
-    """Returns the bound of what a step puts out, and what its layer adds to it; with `check_only` without large norms."""
+    """Returns the bound up to the output of a step, and its `LayerBound`; with `check_only`, large norms are not computed."""
     operation, shapes = step.operation, [graph.shapes[number] for number in step.inputs]
     output = graph.shapes[step.outputs[0]]
     if any("float" not in graph.dtypes[number] for number in step.outputs):
@@ -149,21 +155,22 @@ def _bound_of(
     if len(bounds) != 1:
         check_not_refused(operation)
         return merged_bound(step, shapes, output, bounds), None
-    norm, slope = _norm_and_slope(step, shapes[0], output, check_only=check_only)
-    bound = bounds[0] * norm.upper * slope
-    return bound, LayerBound(operation.name, type(operation).__name__, shapes[0], norm, slope, bound)
+    norm, constant = _norm_and_activation(step, shapes[0], output, check_only=check_only)
+    bound = bounds[0] * norm.upper * constant
+    return bound, LayerBound(operation.name, type(operation).__name__, shapes[0], norm, constant, bound)
 
 
-def _norm_and_slope(step: Step, shape: Any, output: Any, *, check_only: bool) -> tuple[OperatorNorm, float]:
-    operation, nothing = step.operation, OperatorNorm(1.0, 1.0)
+def _norm_and_activation(step: Step, shape: Any, output: Any, *, check_only: bool) -> tuple[OperatorNorm, float]:
+    """Returns the norm of a step before its activation function, and the Lipschitz constant of that function."""
+    operation, identity = step.operation, OperatorNorm(1.0, 1.0)
     if not isinstance(operation, keras.Layer):
-        slope = slope_of_operation(operation)
-        return (operation_norm(step, shape, output), 1.0) if slope is None else (nothing, slope)
-    slope = slope_of(operation)
+        constant = lipschitz_of_operation(operation)
+        return (operation_norm(step, shape, output), 1.0) if constant is None else (identity, constant)
+    constant = lipschitz_of_activation(operation)
     if type(operation) in ACTIVATION_LAYERS:
         check_weights(operation)
-        return nothing, slope
+        return identity, constant
     if check_only:
         check_has_norm(operation, shape)
-        return nothing, slope
-    return operator_norm(operation, shape), slope
+        return identity, constant
+    return operator_norm(operation, shape), constant

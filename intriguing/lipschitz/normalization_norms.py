@@ -1,12 +1,12 @@
 """Lipschitz constants of layers that divide by the energy of their inputs, with proofs.
 
-Keras's `LayerNormalization`, `GroupNormalization` and `RMSNormalization` are steepest where the energy is zero: there they
-divide by the root of epsilon.
+The Jacobians of Keras's `LayerNormalization`, `GroupNormalization` and `RMSNormalization` have their largest norm where the
+energy is zero: there the layers divide by the root of epsilon.
 
-The layers of `models.normalizations` only scale at zero, and by how much is the lower bound. For `ContrastNormalization` it is
-the upper bound as well. That of
-`LocalResponseNormalization`, with the exponent 0.75 of Krizhevsky et al., is 3.2% above it for their windows of five channels,
-0.2% for three, and 19% for many; climbing has found nothing above the lower bound.
+The Jacobians of the layers of `models.normalizations` are diagonal at zero, and their norm there is the lower bound. For
+`ContrastNormalization` it is the upper bound as well. The upper bound of `LocalResponseNormalization`, with the exponent 0.75
+of Krizhevsky et al., exceeds the lower one by 3.2% for their windows of five channels, by 0.2% for three, and by 19% for many.
+Searches have found no Jacobian with a norm above the lower bound.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from intriguing.lipschitz.operator_norms import OperatorNorm, refuse_norm, regis
 from intriguing.models.layer_graph import described
 from intriguing.models.normalizations import ContrastNormalization, LocalResponseNormalization
 
-_SEARCH_TOLERANCE = 2e-3  # how far a bound may be above the maximum that it is of; a second or two at most
-_TAIL = 0.1  # the terms that vanish far away are at most this there, where the steepest place has 1
+_SEARCH_TOLERANCE = 2e-3  # relative excess of a bound over the maximum; the search takes a second or two at most
+_TAIL = 0.1  # upper bound of the terms that vanish at infinity, outside of the searched range; the maximum is at least 1
 _LONGEST_RANGE = 300.0  # of logarithms, so that a product of two numbers is finite
-_TILT = 1.5  # of rows against columns; the best of a few for exponents from 0.25 to 2
-_ROUNDING = 1e-6  # in single precision, outward on either side
+_TILT = 1.5  # weight of rows against columns; the best of a few for exponents from 0.25 to 2
+_ROUNDING = 1e-6  # allowance for single precision in both bounds
 
 
 refuse_norm(
     keras.layers.UnitNormalization,
-    reason="divides by the length of its input, however short that is, so that no useful bound holds: a change of an input "
-    "near zero is stretched a million times. Use keras.layers.RMSNormalization or LayerNormalization with a larger epsilon.",
+    reason="divides by the length of its input without a lower limit, so that no useful bound holds: changes of inputs near "
+    "zero are multiplied by a million. Use keras.layers.RMSNormalization or LayerNormalization with a larger epsilon.",
 )
 
 
@@ -41,14 +41,15 @@ def _check_layer_normalization(layer: Any, input_shape: tuple[int, ...]) -> None
     if getattr(layer, "rms_scaling", False):
         raise ValueError(
             f"{described(layer)}, divides by the deviation without subtracting the mean (rms_scaling=True), so that no bound "
-            "holds: an input with a large mean is stretched without limit. Use keras.layers.RMSNormalization."
+            "holds: changes of an input with a large mean are multiplied without limit. Use keras.layers.RMSNormalization."
         )
 
 
 @register_norm(keras.layers.LayerNormalization, check=_check_layer_normalization)
 def _norm_of_layer_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """Of n values, z are the differences from their mean, and S = epsilon + |z|**2 / n. P subtracts the mean.
+    """Returns the norm at zero, which is the largest.
 
+    Let z be the differences of n values from their mean, S = epsilon + |z|**2 / n, and P the matrix that subtracts the mean.
     The Jacobian before the factors gamma is `S**-0.5 (P - z z^T / (n S))`, with the eigenvalues S**-0.5 and S**-1.5 epsilon:
     both are largest at z = 0, and epsilon**-0.5 there.
     """
@@ -61,19 +62,20 @@ def _norm_of_layer_normalization(layer: Any, input_shape: tuple[int, ...]) -> Op
 
 @register_norm(keras.layers.GroupNormalization)
 def _norm_of_group_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """A layer normalization of all values of some channels, each with the factor of its channel."""
+    """Uses that the layer is a layer normalization of each group of channels, with one factor for each channel."""
     channels = input_shape[layer.axis % (len(input_shape) + 1) - 1]
     gamma = np.abs(np.asarray(layer.gamma, np.float64)) if layer.scale else np.ones(channels)
     groups = channels if layer.groups == -1 else layer.groups
-    twice = 1 if prod(input_shape) == channels else 2  # two places stand for all of them
+    twice = 1 if prod(input_shape) == channels else 2  # two positions suffice, because all have the same factors
     return _centered(np.repeat(gamma.reshape(groups, -1), twice, axis=1), layer.epsilon)
 
 
 def _centered(factors: np.ndarray, epsilon: float) -> OperatorNorm:
     """Bounds a normalization around the mean, for absolute factors `[groups, values]`.
 
-    The norm is that of `diag(factors) P` over the root of epsilon: at most the largest factor, and at least the second largest
-    of a group, since a combination of the two values has no mean. A single value less its mean is nothing.
+    The norm is that of `diag(factors) P`, divided by the root of epsilon, where P subtracts the mean. It is at most the largest
+    factor. It is at least the second largest factor of a group, since some combination of the two values has the mean 0. The
+    difference between a single value and its mean is 0.
     """
     if factors.shape[1] < 2:
         return OperatorNorm(0.0, 0.0)
@@ -95,7 +97,7 @@ if hasattr(keras.layers, "RMSNormalization"):  # since Keras 3.10
 
     @register_norm(keras.layers.RMSNormalization)
     def _norm_of_rms_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-        """As a layer normalization, without the mean: the Jacobian at zero is `diag(scale)` over the root of epsilon."""
+        """Returns the norm at zero, as for a layer normalization: the Jacobian there is `diag(scale) / sqrt(epsilon)`."""
         _axes(layer, input_shape)
         norm = float(np.max(np.abs(np.asarray(layer.scale, np.float64)))) * float(layer.epsilon) ** -0.5
         return OperatorNorm(norm * (1.0 - _ROUNDING), norm * (1.0 + _ROUNDING))
@@ -103,7 +105,10 @@ if hasattr(keras.layers, "RMSNormalization"):  # since Keras 3.10
 
 @register_norm(ContrastNormalization)
 def _norm_of_contrast_normalization(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """With S = epsilon + |x|**2 the Jacobian has the eigenvalues S**-g and S**-g (1 - 2 g |x|**2 / S), for g in [0, 1]."""
+    """Returns the norm at zero, which is the largest.
+
+    With S = epsilon + |x|**2 the Jacobian has the eigenvalues S**-g and S**-g (1 - 2 g |x|**2 / S), for g in [0, 1].
+    """
     norm = layer.epsilon**-layer.exponent
     return OperatorNorm(norm * (1.0 - _ROUNDING), norm * (1.0 + _ROUNDING))
 
@@ -117,21 +122,22 @@ def _norm_of_local_response_normalization(layer: Any, input_shape: tuple[int, ..
 
 @functools.cache
 def _most_above_zero(side: int, channels: int, beta: float) -> float:
-    """Returns a bound of the norm of the Jacobian of a local response normalization, over that at zero.
+    """Returns a bound of the norm of the Jacobian of a local response normalization, divided by the norm at zero.
 
-    Let `x` be the input times `sqrt(alpha / bias)`, and `S[i] = 1 + sum(x[j]**2)` over the window N(i). Over that at zero,
-    `J[i, j] = (i == j) S[i]**-beta - 2 beta x[i] x[j] S[i]**(-beta - 1) (j in N(i))`.
+    Let `x` be the input times `sqrt(alpha / bias)`, and `S[i] = 1 + sum(x[j]**2)` over the window N(i). The Jacobian, divided
+    by its norm at zero, is `J[i, j] = (i == j) S[i]**-beta - 2 beta x[i] x[j] S[i]**(-beta - 1) (j in N(i))`.
 
-    If every window holds all channels, or one, J is symmetric, with the eigenvalues S**-beta and
-    S**-beta (1 - 2 beta |x|**2 / S). The latter is least at |x|**2 = 3 / (2 beta - 1), and above -2 exp(-3 / 2) even there.
+    If every window contains all channels, or one, J is symmetric, with the eigenvalues S**-beta and
+    S**-beta (1 - 2 beta |x|**2 / S). The minimum of the latter is at |x|**2 = 3 / (2 beta - 1), and exceeds -2 exp(-3 / 2).
 
     Otherwise, by the test of Schur, the square of the norm is at most the largest sum of a row of |J| times that of a column.
-    Let t = x[i]**2, and o the energy of the others. By Cauchy and Schwarz a row sums up to at most
-    `S**(-beta - 1) (|S - 2 beta t| + 2 beta sqrt(n t o))`, with S = 1 + t + o and n others. In a column the channels to the
-    left, with energy o, are all in the windows of one another: each has at least 1 + t + o for its S. Likewise to the right.
+    Let t = x[i]**2, and o the energy of the other channels. By the Cauchy-Schwarz inequality, the sum of a row is at most
+    `S**(-beta - 1) (|S - 2 beta t| + 2 beta sqrt(n t o))`, with S = 1 + t + o and n other channels. In a column, each of the
+    channels to the left, with energy o, is in the windows of the others, so that its S is at least 1 + t + o. The same holds
+    for the channels to the right.
 
     For windows of many channels it is better to bound |x[i] x[j] v[i] u[j]| by half the sum of `tilt * (x[j] v[i])**2` and
-    `(x[i] u[j])**2 / tilt`, instead of |x[i] x[j]| times half the sum of v[i]**2 and u[j]**2: the number n is gone.
+    `(x[i] u[j])**2 / tilt`, instead of |x[i] x[j]| times half the sum of v[i]**2 and u[j]**2: this bound does not contain n.
     """
     if side == 0 or channels <= side + 1 or beta == 0.0:
         return 1.0
@@ -154,13 +160,13 @@ class _Sums:
     `S**(-beta - 1) |S - 2 beta t| + sum(coupling(t, o) (1 + t + o)**(-beta - 1))`, with S = 1 + t + sum(o).
     """
 
-    def __init__(self, beta: float, coupling: Callable[[np.ndarray, np.ndarray], np.ndarray], slope: float):
-        """Takes a coupling that grows in both arguments, and a slope such that it is at most slope (t + o)."""
-        self._beta, self._coupling, self._slope = beta, coupling, slope
+    def __init__(self, beta: float, coupling: Callable[[np.ndarray, np.ndarray], np.ndarray], factor: float):
+        """Takes a coupling that increases with both arguments, and a factor: the coupling is at most `factor * (t + o)`."""
+        self._beta, self._coupling, self._factor = beta, coupling, factor
 
     def maximum(self, groups: int) -> float:
-        """Bounds it for so many numbers o: by halving boxes in the logarithms of 1 + t and 1 + o, and far away by its form."""
-        largest = max(1.0, abs(2.0 * self._beta - 1.0)) + groups * self._slope
+        """Bounds the maximum over t and so many numbers o: by bisection of their logarithms, and by a formula outside."""
+        largest = max(1.0, abs(2.0 * self._beta - 1.0)) + groups * self._factor
         length = min(log(largest / _TAIL) / self._beta, _LONGEST_RANGE)
         low, high = np.zeros((1, 1 + groups)), np.full((1, 1 + groups), length)
         best = 0.0
@@ -171,7 +177,7 @@ class _Sums:
         return max(best * (1.0 + _SEARCH_TOLERANCE), self._far_away(groups, largest, length))
 
     def _upper(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Bounds it in boxes `[boxes, 1 + groups]`; its value where they are points."""
+        """Bounds the function in boxes `[boxes, 1 + groups]`; in boxes that are points, the result is its value."""
         least, most = np.expm1(low), np.expm1(high)
         share_least = least[:, 0] / (1.0 + least[:, 0] + most[:, 1:].sum(axis=1))  # t / S
         share_most = most[:, 0] / (1.0 + most[:, 0] + least[:, 1:].sum(axis=1))
@@ -183,17 +189,18 @@ class _Sums:
         return total
 
     def _far_away(self, groups: int, largest: float, length: float) -> float:
-        """Bounds it where t or an o exceeds exp(length) - 1.
+        """Bounds the function where t or one of the numbers o exceeds exp(length) - 1.
 
-        The first term is at most `max(1, |2 beta - 1|) S**-beta`, and each other one `slope (1 + t + o)**-beta`. If only one of
-        two numbers o is far, the other term is at most slope times the maximum of `s (1 + s)**(-beta - 1)`, at s = 1 / beta.
+        The first term is at most `max(1, |2 beta - 1|) S**-beta`, and each other one `factor (1 + t + o)**-beta`. If only one
+        of two numbers o is large, the other term is at most the factor times the maximum of `s (1 + s)**(-beta - 1)`, which is
+        at s = 1 / beta.
         """
         peak = exp(-self._beta * log(self._beta + 1.0) + self._beta * log(self._beta)) / (self._beta + 1.0)
-        return largest * exp(-self._beta * length) + (groups - 1) * self._slope * peak
+        return largest * exp(-self._beta * length) + (groups - 1) * self._factor * peak
 
 
 def _halved(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts boxes in the middle of each axis."""
+    """Divides each box in the middle of each axis."""
     for axis in range(low.shape[1]):
         middle = 0.5 * (low[:, axis] + high[:, axis])
         left, right = high.copy(), low.copy()

@@ -27,16 +27,16 @@ _REDUCTIONS = ("Mean", "Sum", "Max", "Min")
 
 
 def merge_kind(operation: Any) -> str | None:
-    """Returns how a layer or an operation merges several inputs, if that is known."""
+    """Returns the name of the operation with which a layer or an operation merges several inputs, or None."""
     kind = _MERGING_LAYERS.get(type(operation), operation_kind(operation))
     return kind if kind in (*_SUMS, *_PRODUCTS, "Average", "Concatenate") else None
 
 
 def merged_bound(step: Step, shapes: Sequence[Shape], output: Shape, bounds: Sequence[float]) -> float:
-    """Returns the bound of what a step makes of several inputs, given theirs.
+    """Returns the bound of the output of a step with several inputs, given the bounds of the inputs.
 
-    Bounds are added for a sum, and joined by their squares for a concatenation or a maximum. An input that is repeated to the
-    shape of the others counts the root of how often.
+    The bound of a sum is the sum of the bounds. The bound of a concatenation or a maximum is the square root of the sum of
+    their squares. The bound of an input that is broadcast is multiplied by the square root of the number of its copies.
 
     Args:
         step: A call of a layer or operation with several inputs.
@@ -50,13 +50,13 @@ def merged_bound(step: Step, shapes: Sequence[Shape], output: Shape, bounds: Seq
     kind = merge_kind(step.operation)
     if kind in _PRODUCTS:
         raise ValueError(
-            f"{described(step.operation)}, multiplies or divides {len(bounds)} branches, each of which depends on the image: "
-            "no bound holds for all images, since each stretches by as much as the others are large."
+            f"{described(step.operation)}, multiplies or divides {len(bounds)} branches that depend on the image: no bound "
+            "holds for all images, since its derivatives are unbounded."
         )
     if kind is None or any(len(shape) != len(output) for shape in shapes):
         raise ValueError(
             f"{described(step.operation)} takes {len(bounds)} inputs, and there is no rule to merge their bounds. Write the "
-            "part around it as a layer of your own, and tell its norm with register_norm."
+            "part around it as a layer of your own, and register its norm with register_norm."
         )
     if kind == "Concatenate":
         if prod(output) != sum(map(prod, shapes)):
@@ -69,7 +69,7 @@ def merged_bound(step: Step, shapes: Sequence[Shape], output: Shape, bounds: Seq
 
 
 def operation_norm(step: Step, shape: Shape, output: Shape) -> OperatorNorm:
-    """Bounds the norm of an operation of `keras.ops` with one input that depends on the image, as `operator_norm` for a layer.
+    """Bounds the norm of an operation of `keras.ops`, one input of which depends on the image; `operator_norm` is for layers.
 
     Raises:
         ValueError: If no bound exists, or there is no rule.
@@ -89,12 +89,12 @@ def operation_norm(step: Step, shape: Shape, output: Shape) -> OperatorNorm:
         return OperatorNorm(1.0, 1.0)
     raise ValueError(
         f"no rule for the norm of {described(step.operation)}, on inputs of shape {shape}. Write it as a keras.layers.Layer of "
-        "your own, and tell its norm with register_norm."
+        "your own, and register its norm with register_norm."
     )
 
 
 def _norm_of_scale(step: Step, shape: Shape, output: Shape) -> float:
-    """Returns the norm of a product with a constant: a diagonal matrix, or several where the input is repeated."""
+    """Returns the norm of a product with a constant: of a diagonal matrix, or of several if the input is broadcast."""
     factor = _checked_constant(step, len(shape))
     if operation_kind(step.operation) != "Multiply":
         if not isinstance(positional_arguments(step)[0], keras.KerasTensor) or not np.all(factor):
@@ -112,19 +112,21 @@ def _checked_constant(step: Step, rank: int) -> np.ndarray:
     constants = constants_of(step)
     values = np.asarray(constants[0], np.float64) if len(constants) == 1 else None
     if values is None or values.ndim > rank + 1 or (values.ndim == rank + 1 and values.shape[0] != 1):
-        raise ValueError(f"no rule for the norm of {described(step.operation)}: its constants reach across the batch.")
+        raise ValueError(
+            f"no rule for the norm of {described(step.operation)}: its constants differ between the images of a batch."
+        )
     check_finite(step.operation, "its constant", values)
     return values[0] if values.ndim == rank + 1 else values
 
 
 def _keeps_batch(axis: Any, rank: int) -> bool:
-    """True if axes of a tensor of some rank are named, and the batch axis is not one of them."""
+    """Returns whether axes are given for a tensor of some rank, and the batch axis is not one of them."""
     axes = axis if isinstance(axis, list | tuple) else [axis]
     return all(isinstance(one, int) and one % rank > 0 for one in axes)
 
 
 def _moves_within_images(step: Step, shape: Shape, output: Shape) -> bool:
-    """True if the values of an image stay together, each at most once."""
+    """Returns whether each value of an image stays in that image, and occurs there at most once."""
     operation, kind = step.operation, operation_kind(step.operation)
     if kind == "Transpose":
         return operation.axes is not None and operation.axes[0] == 0
@@ -136,7 +138,7 @@ def _moves_within_images(step: Step, shape: Shape, output: Shape) -> bool:
 
 
 def _keeps_whole_batch(key: Any, rank: int) -> bool:
-    """True if an index leaves the batch axis alone, and is made of numbers and slices, which repeat nothing."""
+    """Returns whether an index keeps the batch axis, and consists of integers and slices, which repeat no value."""
     parts = key if isinstance(key, tuple) else (key,)
     basic = all(isinstance(part, slice | int) or part is None or part is Ellipsis for part in parts)
     if parts[0] is Ellipsis:

@@ -1,7 +1,7 @@
 """The L2 operator norm of a layer, bounded from both sides.
 
-A layer has a rule, by its class. This file holds the rules, and finds the one of a layer; the rules for Keras's layers stand in
-`linear_norms`, `pooling_norms`, `scale_norms`, `normalization_norms` and `wrapper_norms`.
+Each class of layers has a rule. This file has the registry of rules; the rules for Keras's layers are in `linear_norms`,
+`pooling_norms`, `scale_norms`, `normalization_norms` and `wrapper_norms`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import keras
 from intriguing.lipschitz.layer_checks import adds_behavior, check_is_built, check_is_layer, check_weights, checked_shape
 from intriguing.models.layer_graph import described
 
-ROUNDING = 1e-6  # of sums in single precision, outward on either side
+ROUNDING = 1e-6  # allowance for sums in single precision in both bounds
 
 
 class OperatorNorm(NamedTuple):
@@ -26,10 +26,10 @@ class OperatorNorm(NamedTuple):
 
 
 Rule = Callable[[Any, tuple[int, ...]], OperatorNorm]
-"""From a layer and the shape of one input, without the batch axis, to its norm."""
+"""A function from a layer and the shape of one input, without the batch axis, to the norm of the layer."""
 
 Check = Callable[[Any, tuple[int, ...]], Any]
-"""From the same to nothing; raises what the rule would raise, without the work."""
+"""A function of the arguments of a rule that raises the errors of the rule, without computing the norm."""
 
 _RULES: dict[type, Rule] = {}
 _CHECKS: dict[type, Check] = {}
@@ -37,15 +37,15 @@ _REFUSED: dict[type, str] = {}
 
 
 def register_norm(*kinds: type, check: Check | None = None) -> Callable[[Rule], Rule]:
-    """Registers a rule for layers of some classes, and of classes derived from them that change nothing.
+    """Registers a rule for layers of some classes, and of classes derived from them that compute the same.
 
-    A rule takes the layer and the shape of one input, and returns the norm of what the layer does before its activation
-    function. A derived class has the rule of its parent if it defines no method besides `__init__`, `get_config` and
-    `from_config`; any other may compute something else, and needs a rule of its own.
+    A rule takes the layer and the shape of one input, and returns the norm of the layer without its activation function. A
+    derived class has the rule of its parent if it defines no method except `__init__`, `get_config` and `from_config`. Any
+    other derived class may compute something else, and needs its own rule.
 
     Args:
         *kinds: The classes.
-        check: Raises a `ValueError` for a layer that the rule would refuse; called by `check_bounded`.
+        check: Raises the `ValueError` of the rule without computing a norm; called by `check_bounded`.
 
     Example:
         >>> class Scaling(keras.Layer):
@@ -70,7 +70,7 @@ def register_norm(*kinds: type, check: Check | None = None) -> Callable[[Rule], 
 
 
 def refuse_norm(*kinds: type, reason: str) -> None:
-    """Registers why layers of some classes have no norm; the reason completes a sentence that begins with the layer."""
+    """Registers the reason why layers of some classes have no norm: a predicate whose subject is the layer."""
     _REFUSED.update({kind: reason for kind in kinds})
 
 
@@ -80,17 +80,17 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
     For a layer that is not affine, such as max pooling or layer normalization, it is the least Lipschitz constant.
 
     Args:
-        layer: A built Keras layer. If it computes in half precision, the norm is that of the weights as they are stored, in
-            exact arithmetic: the rounding of its results is not a part of it.
+        layer: A built Keras layer. If it computes in half precision, the norm is that of exact arithmetic with the stored
+            weights, and does not cover rounding errors.
         input_shape: Shape of one input, without the batch axis.
 
     Returns:
         An `OperatorNorm`. The lower bound is attained by a change of the input; the upper one is proved in double precision.
 
     Raises:
-        TypeError: If it is a model or no layer.
-        ValueError: If there is no rule for layers of this class, and the message says how to register one; if the layer is
-            not built, or not for this shape; if a weight is NaN or infinite; or if no bound exists for layers of this class.
+        TypeError: If the layer is a model, or not a layer.
+        ValueError: If there is no rule for layers of this class (the message describes how to register one); if the layer is
+            not built, or built for another shape; if a weight is NaN or infinite; or if layers of this class have no bound.
 
     Example:
         >>> norm = operator_norm(model.layers[-1], (100,))
@@ -114,7 +114,7 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
 
 
 def check_has_norm(layer: Any, input_shape: Sequence[int]) -> None:
-    """Raises what `operator_norm` would raise, without computing large norms."""
+    """Raises the errors of `operator_norm`, without computing large norms."""
     shape = checked_shape(input_shape)
     _, check = _checked(layer, shape)
     if check is not None:
@@ -129,17 +129,17 @@ def check_not_refused(layer: Any) -> None:
 
 
 def has_norm_rule(layer: Any) -> bool:
-    """Whether `operator_norm` knows layers of this class."""
+    """Returns whether there is a rule for layers of this class."""
     return _kind_of(layer, _RULES) is not None
 
 
 def exactly(norm: float) -> OperatorNorm:
-    """Returns bounds around a norm that is known but for rounding."""
+    """Returns bounds of a norm that is known up to rounding."""
     return OperatorNorm(norm * (1.0 - ROUNDING), norm * (1.0 + ROUNDING))
 
 
 def _checked(layer: Any, shape: tuple[int, ...]) -> tuple[Rule, Check | None]:
-    """Returns the rule of a layer and its check, if nothing is wrong with the layer."""
+    """Checks a layer, and returns its rule, and the check of the rule if it has one."""
     check_not_refused(layer)
     kind = _kind_of(layer, _RULES)
     if kind is None:
@@ -150,7 +150,7 @@ def _checked(layer: Any, shape: tuple[int, ...]) -> tuple[Rule, Check | None]:
 
 
 def _kind_of(layer: Any, table: dict[type, Any]) -> Any:
-    """Returns the class in a table that a layer has, or that it is derived from without a change of what it computes."""
+    """Returns the class of a layer in a table, or the class that it is derived from without a change of its outputs."""
     for kind in type(layer).__mro__:
         if kind in table:
             return kind
@@ -163,13 +163,13 @@ def _no_rule(layer: Any) -> str:
     name = type(layer).__name__
     if isinstance(layer, keras.Model):
         return (
-            f"{described(layer)}, is subclassed or not built, so that its layers cannot be followed. Write it as a functional "
-            f"model, or tell its norm with @register_norm({name})."
+            f"{described(layer)}, is subclassed or not built, so that its graph of layers is not known. Write it as a "
+            f"functional model, or register its norm with @register_norm({name})."
         )
     if type(layer) is keras.layers.Lambda:
         return (
             f"no rule for the operator norm of {described(layer)}: it may compute anything. Write it as a keras.layers.Layer "
-            "of your own, and tell its norm with @register_norm."
+            "of your own, and register its norm with @register_norm."
         )
     return (
         f"no rule for the operator norm of {described(layer)}. Register one with @register_norm({name}), a function from the "

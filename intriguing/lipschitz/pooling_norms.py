@@ -13,8 +13,8 @@ from intriguing.lipschitz.operator_norms import OperatorNorm, exactly, register_
 from intriguing.models.layer_graph import described
 from intriguing.models.layer_twins import inference_config
 
-_RESAMPLING_ROUNDING = 1e-5  # of interpolation in single precision
-_SEPARABLE = 1e-4  # by how much an interpolation may differ from one of the rows followed by one of the columns
+_RESAMPLING_ROUNDING = 1e-5  # allowance for interpolation in single precision
+_SEPARABLE = 1e-4  # allowed difference between an interpolation, and that of the rows followed by that of the columns
 _VALUES_AT_ONCE = 2**24
 
 
@@ -24,7 +24,7 @@ def _grid(layer: Any, shape: Sequence[int]) -> tuple[int, ...]:
 
 @register_norm(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
 def _norm_of_max_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """One pixel may be the maximum of every window that holds it, and all of them follow it."""
+    """Returns the square root of the number of windows that contain a pixel: it may be the maximum of all of them."""
     windows = 1
     for size, pool, stride in zip(_grid(layer, input_shape), layer.pool_size, layer.strides, strict=True):
         windows *= _most_windows(size, pool, stride, layer.padding)
@@ -33,11 +33,11 @@ def _norm_of_max_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNo
 
 @register_norm(keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
 def _norm_of_average_pooling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """The mean over a box is that of one axis after another: a Kronecker product, whose norm is that of the factors."""
+    """Uses that the mean over a box is a Kronecker product of means along the axes, whose norm is the product of theirs."""
     norm = 1.0
     for size, pool, stride in zip(_grid(layer, input_shape), layer.pool_size, layer.strides, strict=True):
         rows = [np.isin(np.arange(size), list(window)) for window in _windows(size, pool, stride, layer.padding)]
-        # Padding is not counted in the mean.
+        # Padding does not enter the mean.
         norm *= np.linalg.norm(np.array([row / row.sum() for row in rows]), 2)
     return exactly(float(norm))
 
@@ -54,7 +54,7 @@ def _norm_of_global_max_pooling(layer: Any, input_shape: tuple[int, ...]) -> Ope
 
 @register_norm(keras.layers.UpSampling1D, keras.layers.UpSampling3D)
 def _norm_of_upsampling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """Every value is repeated."""
+    """Returns the square root of the number of copies of each value."""
     return exactly(sqrt(prod(np.atleast_1d(layer.size))))
 
 
@@ -67,11 +67,11 @@ def _norm_of_upsampling_with_interpolation(layer: Any, input_shape: tuple[int, .
 
 @register_norm(keras.layers.Resizing, keras.layers.CenterCrop)
 def _norm_of_resampling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
-    """An interpolation of the rows and one of the columns, A and B, the same for each channel: the norm is ||A|| ||B||.
+    """Uses that the layer interpolates rows by a matrix A and columns by a matrix B: the norm is ||A|| ||B||.
 
-    Images of rank one, `u v^T`, become `(A u)(B v)^T`. Let s be the largest value of what the image of ones becomes, at place
-    (i, j). With each unit vector for u and ones for v, column j gives A times (B 1)[j]; likewise row i gives B times (A 1)[i];
-    and `s = (A 1)[i] (B 1)[j]`.
+    An image of rank one, `u v^T`, is mapped to `(A u)(B v)^T`. Let s be the largest absolute value of the output for the image
+    of ones, at position (i, j), so that `s = (A 1)[i] (B 1)[j]`. If u is each unit vector in turn and v = 1, column j of the
+    outputs is A times (B 1)[j]. In the same way, row i gives B times (A 1)[i].
     """
     resample = _Resampling(layer, _grid(layer, input_shape))
     whole = resample(np.ones((1, *resample.grid)))[0]
@@ -86,10 +86,10 @@ def _norm_of_resampling(layer: Any, input_shape: tuple[int, ...]) -> OperatorNor
 
 
 class _Resampling:
-    """What a layer makes of images of one channel, less what it makes of zeros."""
+    """The linear part of a layer, for images of one channel: its output minus its output for zeros."""
 
     def __init__(self, layer: Any, grid: tuple[int, ...]) -> None:
-        """Computes with a copy: calling a layer would build it."""
+        """Copies the layer, because calling it would build it."""
         self.grid = grid
         self._layer = type(layer).from_config({**inference_config(layer), "dtype": "float32"})
         self._axis = 1 if layer.data_format == "channels_first" else -1
@@ -101,7 +101,7 @@ class _Resampling:
         return np.asarray(resampled, np.float64).squeeze(self._axis) - self._offset
 
     def basis(self, axis: int) -> np.ndarray:
-        """Returns the outputs for images that are one along a line across an axis, and zero elsewhere."""
+        """Returns the outputs for images that are one at one index of an axis, and zero elsewhere."""
         size = self.grid[axis]
         images = np.broadcast_to(np.eye(size).reshape(size, *(size if a == axis else 1 for a in (0, 1))), (size, *self.grid))
         at_once = max(1, _VALUES_AT_ONCE // prod(self.grid))
@@ -109,7 +109,7 @@ class _Resampling:
 
 
 def _windows(size: int, pool: int, stride: int, padding: str) -> Iterator[range]:
-    """Yields the places of one axis that each window holds."""
+    """Yields the indices of one axis that each window contains."""
     if padding == "same":
         number = ceil(size / stride)
         start = -(max((number - 1) * stride + pool - size, 0) // 2)
@@ -121,7 +121,7 @@ def _windows(size: int, pool: int, stride: int, padding: str) -> Iterator[range]
 
 
 def _most_windows(size: int, pool: int, stride: int, padding: str) -> int:
-    """Returns how many windows hold the place that most of them hold."""
+    """Returns the largest number of windows that contain one index."""
     held = np.zeros(size, int)
     for window in _windows(size, pool, stride, padding):
         held[window.start : window.stop] += 1

@@ -13,7 +13,7 @@ from intriguing.lipschitz.operator_norms import OperatorNorm, exactly, register_
 from intriguing.models.layer_graph import described
 from intriguing.models.layer_twins import inference_config
 
-_PROBE_SCALE = 300.0  # of values by which a layer is asked whether it leaves images alone: beyond those of bytes
+_PROBE_SCALE = 300.0  # standard deviation of test inputs, larger than the pixels of images of bytes
 
 IDENTITIES = (
     keras.layers.InputLayer, keras.layers.Identity, keras.layers.ActivityRegularization, keras.layers.Dropout,
@@ -26,7 +26,7 @@ MOVERS = (
     keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D,
     keras.layers.ZeroPadding3D, keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D,
 )  # fmt: skip
-"""Layers that move values, pad them with zeros, or leave some out."""
+"""Layers that move values, pad them with zeros, or remove some of them."""
 
 _AUGMENTATION_NAMES = (
     "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
@@ -37,7 +37,7 @@ _AUGMENTATION_NAMES = (
 AUGMENTATIONS: tuple[type, ...] = tuple(
     getattr(keras.layers, name) for name in _AUGMENTATION_NAMES if hasattr(keras.layers, name)
 )
-"""Layers that change images in training only; which of them there are depends on the version of Keras."""
+"""Layers that change images in training only; the list depends on the version of Keras."""
 
 
 def _scale_of_batch_normalization(layer: Any) -> np.ndarray:
@@ -57,7 +57,9 @@ def _norm_of_batch_normalization(layer: Any, input_shape: tuple[int, ...]) -> Op
 
 def _check_normalization(layer: Any, input_shape: tuple[int, ...]) -> None:
     if layer.mean is None or layer.variance is None:
-        raise ValueError(f"{described(layer)}, has no mean and variance yet. Call layer.adapt(images), or pass both to it.")
+        raise ValueError(
+            f"{described(layer)}, has no mean and variance. Call layer.adapt(images), or pass both to the constructor."
+        )
     check_finite(layer, "mean", layer.mean)
     check_finite(layer, "variance", layer.variance)
     if np.any(np.asarray(layer.variance) < 0.0):
@@ -88,7 +90,7 @@ def _norm_of_moving_values(layer: Any, input_shape: tuple[int, ...]) -> Operator
 
 
 @register_norm(*IDENTITIES)
-def _norm_of_nothing(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
+def _norm_of_identity(layer: Any, input_shape: tuple[int, ...]) -> OperatorNorm:
     return OperatorNorm(1.0, 1.0)
 
 
@@ -98,11 +100,11 @@ def _norm_of_repetition(layer: Any, input_shape: tuple[int, ...]) -> OperatorNor
 
 
 def _check_augmentation(layer: Any, input_shape: tuple[int, ...]) -> None:
-    """Asks a copy: what such a layer does in inference has changed between versions of Keras."""
+    """Raises a `ValueError` if a copy of the layer changes images in inference, which depends on the version of Keras."""
     probe = _PROBE_SCALE * np.random.default_rng(0).normal(size=(2, *input_shape)).astype(np.float32)
     copy = type(layer).from_config({**inference_config(layer), "dtype": "float32"})
     if not np.array_equal(np.asarray(copy(probe, training=False)), probe):
-        raise ValueError(f"{described(layer)}, changes images in inference, and there is no rule for how. Leave it out.")
+        raise ValueError(f"{described(layer)}, changes images in inference, and has no rule. Remove it.")
 
 
 @register_norm(*AUGMENTATIONS, check=_check_augmentation)

@@ -1,7 +1,8 @@
 """The largest singular value, bounded from both sides: by a vector that attains the lower bound, and by a proof.
 
-In double precision, because it is a proof. TensorFlow factorizes and multiplies stacks of matrices, since it shares them out
-among the cores. NumPy shares out each matrix, and on a busy machine that was measured to take a hundred times as long.
+The proof is computed in double precision. TensorFlow factorizes and multiplies stacks of matrices, since it distributes the
+matrices of a stack over the cores. NumPy distributes the rows of each matrix, which took a hundred times as long on a machine
+with other processes.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-_POWER_STEPS = 20  # enough to find the matrix with about the largest value
-_REFINING_STEPS = 64  # enough for the largest value of 4096 random rows to seven digits; a failed proof costs more
-_FACTOR_ROUNDING = 1e-10  # of a bound's square; a row of some thousand numbers in double precision
-_FIRST_MARGIN, _GROWTH = 1e-4, 1.002  # of a bound that is to be proved
+_POWER_STEPS = 20  # suffice to find a matrix whose largest value is about that of the stack
+_REFINING_STEPS = 64  # give the largest value of 4096 random rows to seven digits; a failed proof costs more
+_FACTOR_ROUNDING = 1e-10  # relative to the square of a bound, for rows of some thousand numbers in double precision
+_FIRST_MARGIN, _GROWTH = 1e-4, 1.002  # relative excess of the first bound over the estimate, and growth after a failed proof
 
 
 def top_vector(symmetric: Callable[[np.ndarray], np.ndarray], size: int, steps: int) -> np.ndarray:
@@ -39,7 +40,7 @@ def top_vector(symmetric: Callable[[np.ndarray], np.ndarray], size: int, steps: 
     used = 1
     while used < steps:
         rest = images[used - 1]
-        for _ in range(2):  # the conjugate of the long array would be a copy of it, even of real numbers
+        for _ in range(2):  # conjugates of vectors: the conjugate of the basis would be a copy of it, even if it is real
             rest = rest - (basis[:used] @ rest.conj()).conj() @ basis[:used]
         length = np.linalg.norm(rest)
         if length <= 1e-6 * np.linalg.norm(images[used - 1]):
@@ -52,23 +53,23 @@ def top_vector(symmetric: Callable[[np.ndarray], np.ndarray], size: int, steps: 
 
 
 def proved_bound(matrices: np.ndarray, bound: float) -> float:
-    """Returns a bound of the singular values of some matrices, at least `bound` and not far above the largest.
+    """Returns an upper bound of the singular values of some matrices, at least `bound` and little above the largest value.
 
-    It holds if a Cholesky factorization finds `bound**2 - A A^H` positive definite for each matrix A.
+    It is proved by a Cholesky factorization of `bound**2 - A A^H` for each matrix A.
 
     Args:
         matrices: Float64 or complex128 `[matrices, rows, columns]`.
-        bound: The least that may be returned.
+        bound: A lower bound of the result.
 
     Raises:
-        ValueError: If the squares of some entries are not finite: no bound would ever be proved.
+        ValueError: If the squares of some entries are not finite, so that there is no bound.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = _squares(matrices)
     if not bool(tf.reduce_all(tf.math.is_finite(tf.abs(squares)))):
         raise ValueError("the singular values of matrices with NaN, infinite or too large entries have no bound.")
     if not np.any(squares):
-        return bound  # what is zero would never be proved by growing it
+        return bound  # of zero matrices; multiplying a bound of zero would not increase it
     bound = max(bound, _estimate(squares)) * (1.0 + _FIRST_MARGIN)
     while not _is_proved(squares, bound):
         bound *= _GROWTH
@@ -80,13 +81,13 @@ def _squares(matrices: np.ndarray) -> tf.Tensor:
     wide = matrices.shape[1] <= matrices.shape[2]
     if len(matrices) == 1 and np.isrealobj(matrices):
         matrix = matrices[0] if wide else matrices[0].T
-        return tf.constant((matrix @ matrix.T)[np.newaxis])  # NumPy sees the symmetry, and computes a half
+        return tf.constant((matrix @ matrix.T)[np.newaxis])  # NumPy uses the symmetry, and computes half of it
     stack = tf.constant(matrices)
     return tf.linalg.matmul(stack, stack, adjoint_a=not wide, adjoint_b=wide)
 
 
 def _estimate(squares: tf.Tensor) -> float:
-    """Returns about the largest singular value; a proof follows, so that it may be too low."""
+    """Returns an estimate of the largest singular value, which may be too low, because a proof follows."""
     vectors = tf.constant(np.random.default_rng(0).normal(size=(*squares.shape[:2], 1)), squares.dtype)
     for _ in range(_POWER_STEPS):
         vectors, _ = tf.linalg.normalize(vectors, axis=1)
@@ -97,10 +98,11 @@ def _estimate(squares: tf.Tensor) -> float:
 
 
 def _is_proved(squares: tf.Tensor, bound: float) -> bool:
-    """Whether `bound**2 - square` has a Cholesky factorization, for every square.
+    """Returns whether `bound**2 - square` has a Cholesky factorization, for every square.
 
-    What TensorFlow makes of a matrix that has none depends on its version, the type and the device: an error, NaN, or zeros.
-    So the factors are looked at: their diagonals are positive, and the squares of their rows add up to the diagonal.
+    For a matrix without factorization, TensorFlow raises an error, or returns NaN or zeros, depending on its version, the dtype
+    and the device. So the factors are checked: their diagonals must be positive, and the sums of the squares of their rows must
+    equal the diagonal of the matrix.
     """
     differences = bound**2 * tf.eye(squares.shape[1], dtype=squares.dtype) - squares
     try:

@@ -1,4 +1,4 @@
-"""Iterations on many rows in few batch slots: the slot of a finished row is given to the next row."""
+"""Iterations on many rows in few batch slots: the next row is assigned to the slot of a finished row."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def run_in_slots(
 ) -> Rows:
     """Iterates on `num_slots` rows at a time, each until it is finished, and returns the results in the order of the rows.
 
-    Shapes are static: a slot without a new row continues with its last one, whose result is not written again.
+    Shapes are static: if there is no next row, a slot continues with its last row, whose result is not written again.
 
     Args:
-        rows: What is constant for a row, `[rows, ...]`.
-        shared: What is constant for all rows, such as the weights of a network: a structure of tensors.
-        begin: From rows `[slots, ...]` to their first state.
-        step: From `shared`, rows and states `[slots, ...]` to the next states and a bool `[slots]`, true where a row is
-            finished.
-        result: From states to what is kept of them.
+        rows: Tensors `[rows, ...]` that are constant for a row.
+        shared: Tensors that are constant for all rows, such as the weights of a network.
+        begin: A function from rows `[slots, ...]` to their first states.
+        step: A function from `shared`, rows and states `[slots, ...]` to the next states and a bool `[slots]`, true where a
+            row is finished.
+        result: A function from states to the results of their rows.
         num_slots: Rows that are active at once, at most as many as there are rows.
-        num_rows: Int32 scalar: only so many of the rows, the first ones, are worked on; the results of the others are zeros.
-            All rows if omitted.
+        num_rows: Int32 scalar, the number of leading rows that are processed; the results of the others are zeros. All rows
+            if omitted.
         jit_compile: Whether the loop is compiled with XLA.
 
     Returns:
@@ -50,11 +50,11 @@ def run_in_slots(
     pack_rows, unpack_rows = _packing(rows)
     packed_rows = pack_rows(rows)
 
-    def taken(packed_rows: list[tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
+    def gathered(packed_rows: list[tf.Tensor], ids: tf.Tensor) -> list[tf.Tensor]:
         return [tf.gather(tensor, tf.minimum(ids, batch - 1)) for tensor in packed_rows]
 
     ids = tf.minimum(tf.range(num_slots), num_rows)
-    current = taken(packed_rows, ids)
+    current = gathered(packed_rows, ids)
     state = begin(unpack_rows(current))
     pack_state, unpack_state = _packing(state)
     pack_result, unpack_result = _packing(result(state))
@@ -62,13 +62,13 @@ def run_in_slots(
 
     def loop(shared: Any, packed_rows: list[tf.Tensor], num_rows: tf.Tensor, first: Any) -> list[tf.Tensor]:
         def exchange(finished: tf.Tensor, ids: tf.Tensor, following: tf.Tensor, state: Any, results: Any) -> Any:
-            # One row more than there are rows: what is not finished, or was written before, is written there.
+            # The results have an additional last row, to which slots that are not finished are written.
             target = tf.where(finished, ids, batch)[:, tf.newaxis]
             ended = pack_result(result(unpack_state(state)))
             results = [tf.tensor_scatter_nd_update(old, target, new) for old, new in zip(results, ended, strict=True)]
             order = tf.cumsum(tf.cast(finished, tf.int32))
             new_ids = tf.where(finished, tf.minimum(following + order - 1, num_rows), ids)
-            fresh = taken(packed_rows, new_ids)
+            fresh = gathered(packed_rows, new_ids)
             state = replace_rows(finished & (new_ids < num_rows), pack_state(begin(unpack_rows(fresh))), state)
             return new_ids, following + order[-1], fresh, state, results
 
@@ -88,16 +88,16 @@ def run_in_slots(
         *_, results = tf.while_loop(work_left, one_step, first)
         return results
 
-    # What is outside of the loop is computed once: it is not worth compiling.
+    # Only the loop is compiled: everything else is computed once.
     program = compile_program(loop, jit_compile=True, ahead=True) if jit_compile else loop
     results = program(shared, packed_rows, num_rows, (ids, tf.constant(num_slots), current, pack_state(state), empty))
     return unpack_result([tensor[:batch] for tensor in results])
 
 
 def _packing(structure: Rows) -> tuple[Callable[[Rows], list[tf.Tensor]], Callable[[list[tf.Tensor]], Rows]]:
-    """Returns functions that put the numbers `[rows]` of a structure side by side, integers and others apart, and back.
+    """Returns a function that stacks the tensors `[rows]` of a structure, integers and floats separately, and its inverse.
 
-    A program for few large tensors is compiled in less time than one for many small ones.
+    XLA compiles a program with few large tensors in less time than one with many small tensors.
     """
     leaves = tf.nest.flatten(structure)
     integers = [i for i, leaf in enumerate(leaves) if leaf.shape.rank == 1 and not leaf.dtype.is_floating]

@@ -1,7 +1,7 @@
 """Adam as a pure function of tensors.
 
-Keras's optimizers refuse `stateless_apply` on the TensorFlow backend, and their stateful form cannot be part of a compiled step
-under every strategy.
+Keras's optimizers do not support `stateless_apply` on the TensorFlow backend, and their stateful form cannot be part of a
+compiled step under every strategy.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def adam_step(
     """Takes one step of Adam.
 
     Args:
-        weights: What is trained.
-        gradients: One for each weight.
-        moments: As from `initial_moments` or the last step.
+        weights: Trainable weights.
+        gradients: One gradient for each weight.
+        moments: The result of `initial_moments` or of the previous step.
         learning_rate: Scalar.
 
     Returns:

@@ -1,7 +1,7 @@
 """Bisection for the largest c that succeeds, for every row of a batch.
 
-The paper asks for the minimum c, but in `c * |r|**2 + loss` a small c reaches the target and a large one fails: the nearest
-image belongs to the largest c that succeeds.
+The paper asks for the minimum c. In `c * |r|**2 + loss`, however, a small c reaches the target and a large c fails, so that the
+largest c that succeeds gives the nearest image.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ State = TypeVar("State")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bisection:
-    """How the weight c is searched.
+    """Settings of the search for the weight c.
 
     Attributes:
-        growth: Factor by which c is raised or lowered until one success and one failure bracket the answer.
-        bracket_ratio: An image is done when its failing c is at most this many times its succeeding one.
-        max_steps: Minimizations per image at most.
+        growth: Factor by which c is increased or decreased until one success and one failure bracket the solution.
+        bracket_ratio: The search ends when the c that failed is at most this many times the c that succeeded.
+        max_steps: The largest number of minimizations per image.
     """
 
     growth: float = 4.0
@@ -38,11 +38,11 @@ class Bisection:
 
 
 class Bracket(NamedTuple):
-    """What is known about the largest successful c, one row per image."""
+    """Bounds of the largest c that succeeds, one row per image."""
 
-    c: tf.Tensor  # [batch], to be tried next
-    succeeded_at: tf.Tensor  # [batch], the largest c that succeeded; 0 where none did
-    failed_at: tf.Tensor  # [batch], the smallest c that failed; infinite where none did
+    c: tf.Tensor  # [batch], the next c to try
+    succeeded_at: tf.Tensor  # [batch], the largest c that succeeded; 0 if no c did
+    failed_at: tf.Tensor  # [batch], the smallest c that failed; infinite if no c did
 
 
 def bisect_on_c(
@@ -53,15 +53,17 @@ def bisect_on_c(
     in_work: tf.Tensor,
     settings: Bisection = Bisection(),
 ) -> tuple[Bracket, State]:
-    """Finds, for each row, the largest c at which `attempt` succeeds, supposing that smaller ones succeed and larger ones fail.
+    """Finds, for each row, the largest c for which `attempt` succeeds.
+
+    The function assumes that `attempt` succeeds for all smaller c and fails for all larger c.
 
     Args:
-        attempt: From `(c [batch], in_work [batch] bool, state)` to `(succeeded [batch] bool, state)`; what it says of rows that
-            are not in work is ignored.
-        initial_c: Float32 `[batch]`, positive, where each row starts.
-        state: Any structure of tensors, handed from attempt to attempt.
-        in_work: Bool `[batch]`, the rows to search at all.
-        settings: Growth, final width and budget.
+        attempt: A function from `(c [batch], in_work [batch] bool, state)` to `(succeeded [batch] bool, state)`. Its results
+            for rows whose `in_work` is False are ignored.
+        initial_c: Float32 `[batch]`, positive, the first c of each row.
+        state: Any structure of tensors, passed from one attempt to the next.
+        in_work: Bool `[batch]`, the rows to search.
+        settings: Growth, final bracket and budget.
 
     Returns:
         The last `Bracket` and the last state.
@@ -75,16 +77,16 @@ def bisect_on_c(
     """
     start = Bracket(initial_c, tf.zeros_like(initial_c), tf.fill(tf.shape(initial_c), float("inf")))
 
-    def still_open(bracket: Bracket) -> tf.Tensor:
-        # Beyond the range of float32 there is nothing left to try: such a row has no c that succeeds, or none that fails.
+    def is_open(bracket: Bracket) -> tf.Tensor:
+        # If c leaves the range of float32, the row has no c that succeeds, or no c that fails.
         in_range = (bracket.c > 1e-30) & (bracket.c < 1e30)
         return in_work & in_range & (bracket.failed_at > settings.bracket_ratio * bracket.succeeded_at)
 
     def work_left(step: tf.Tensor, bracket: Bracket, state: State) -> tf.Tensor:
-        return (step < settings.max_steps) & tf.reduce_any(still_open(bracket))
+        return (step < settings.max_steps) & tf.reduce_any(is_open(bracket))
 
     def one_step(step: tf.Tensor, bracket: Bracket, state: State) -> tuple[tf.Tensor, Bracket, State]:
-        open_rows = still_open(bracket)
+        open_rows = is_open(bracket)
         succeeded, state = attempt(bracket.c, open_rows, state)
         return step + 1, _narrow(bracket, succeeded, open_rows, settings), state
 

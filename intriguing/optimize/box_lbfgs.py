@@ -1,9 +1,9 @@
 """L-BFGS inside a box.
 
-TensorFlow Probability's minimizer is batched and compiles with XLA, but knows no bounds. Clipping inside the objective is not
-enough: a pixel that touches a bound loses its gradient and stays there, which ends 5 % above the minimum on average. So the
-minimization runs in rounds. Each round pins the pixels that sit at a bound with the gradient pointing outward, minimizes over
-the free ones, and the next round chooses the pinned set anew.
+TensorFlow Probability's minimizer is batched and can be compiled with XLA, but has no bounds. Clipping inside the objective
+does not suffice: the gradient of a pixel that reaches a bound is zero, so that the pixel stays there, and the result is 5 %
+above the minimum on average. So the minimization runs in rounds. Each round fixes the pixels that are at a bound and whose
+descent direction leaves the box, and minimizes over the other pixels. The next round determines the fixed pixels again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class BoxMinimization:
     """Budget and tolerances of one minimization inside a box.
 
     Attributes:
-        max_rounds: How often the set of pinned pixels is renewed at most.
-        iterations_per_round: L-BFGS iterations between two renewals.
-        num_correction_pairs: Curvature pairs that L-BFGS remembers; memory is `2 * pairs * batch * n` floats.
-        relative_tolerance: A row is finished when a round lowers its objective by less than this share.
+        max_rounds: The largest number of rounds.
+        iterations_per_round: L-BFGS iterations in one round.
+        num_correction_pairs: Curvature pairs that L-BFGS stores; they take `2 * pairs * batch * n` floats of memory.
+        relative_tolerance: A row is finished when a round reduces its objective by less than this share.
     """
 
     max_rounds: int = 40
@@ -42,14 +42,14 @@ class BoxMinimization:
 
 
 class BoxMinimum(NamedTuple):
-    """Where a minimization inside a box ended, one row per problem."""
+    """Result of a minimization inside a box, one row per problem."""
 
     position: tf.Tensor  # [batch, n], inside the box
     objective: tf.Tensor  # [batch]
-    finished: tf.Tensor  # [batch] bool: the last round changed nothing worth a further one; False where the budget ran out
-    line_search_failed: tf.Tensor  # [batch] bool: not one step could be taken, although the start is not a minimum
-    out_of_budget: tf.Tensor  # [batch] bool: a further round would have cost more than `max_evaluations`
-    num_evaluations: tf.Tensor  # [batch] int32: gradient evaluations made while this row was still in work
+    finished: tf.Tensor  # [batch] bool: the last round improved by less than the tolerance; False if the budget was exhausted
+    line_search_failed: tf.Tensor  # [batch] bool: no step reduced the objective, although the start is not a minimum
+    out_of_budget: tf.Tensor  # [batch] bool: a further round would have exceeded `max_evaluations`
+    num_evaluations: tf.Tensor  # [batch] int32: gradient evaluations until the row was finished
 
 
 def minimize_in_box(
@@ -64,15 +64,16 @@ def minimize_in_box(
     """Minimizes a batch of independent functions, each over the box, from `start`.
 
     Args:
-        value_and_gradient: The objective, smooth inside the box; only evaluated there. Rows must not influence each other.
+        value_and_gradient: The objective, smooth inside the box, and only evaluated there. Rows must be independent.
         start: Float32 `[batch, n]`, inside the box.
         pixel_box: The bounds, the same for every coordinate.
-        in_work: Bool `[batch]`; rows that are False stay at `start` and are charged one evaluation. All are True if omitted.
-        max_evaluations: Int32 `[batch]`; a round that goes beyond it is not used, nor charged. Unlimited if omitted.
+        in_work: Bool `[batch]`, the rows to minimize; all rows if omitted. The others stay at `start`, and count one
+            evaluation.
+        max_evaluations: Int32 `[batch]`. A round that exceeds it is neither used nor counted. Unlimited if omitted.
         settings: Budget and tolerances.
 
     Returns:
-        A `BoxMinimum`. `finished` reports the budget; whether the minimum serves its purpose is for the caller to judge.
+        A `BoxMinimum`. A row that is not finished has exhausted its budget.
 
     Example:
         >>> def squared_distance(x):
@@ -81,7 +82,8 @@ def minimize_in_box(
         array([[1., 1., 1.]], dtype=float32)
 
     References:
-        Bertsekas, Projected Newton methods for optimization problems with simple constraints, 1982, for the pinned set.
+        Bertsekas, Projected Newton methods for optimization problems with simple constraints, 1982, for the set of fixed
+        pixels.
     """
     if in_work is None:
         in_work = tf.ones(tf.shape(start)[:1], tf.bool)
@@ -95,8 +97,8 @@ def minimize_in_box(
         return round_index + 1, _minimize_over_free_pixels(value_and_gradient, state, pixel_box, max_evaluations, settings)
 
     objective, gradient = value_and_gradient(start)
-    nothing_yet = tf.zeros_like(in_work)
-    first = _Round(start, objective, gradient, ~in_work, nothing_yet, nothing_yet, tf.ones_like(objective, tf.int32))
+    none = tf.zeros_like(in_work)
+    first = _Round(start, objective, gradient, ~in_work, none, none, tf.ones_like(objective, tf.int32))
     _, last = tf.while_loop(work_left, one_round, [tf.constant(0), first])
     return BoxMinimum(
         last.position, last.objective, last.finished, last.line_search_failed, last.out_of_budget, last.num_evaluations
@@ -126,7 +128,7 @@ def _minimize_over_free_pixels(
         return objective, tf.where(free & (inside == position), gradient, 0.0)
 
     results = lbfgs_minimizer()(
-        # The line search calls the function at ten places. A concrete function is traced only once.
+        # The line search has ten calls of the function. A concrete function is traced only once.
         restricted.get_concrete_function(state.position),
         initial_position=state.position,
         num_correction_pairs=settings.num_correction_pairs,
@@ -135,7 +137,7 @@ def _minimize_over_free_pixels(
         max_iterations=settings.iterations_per_round,
         parallel_iterations=1,
     )
-    # The gradient of the round is masked; the next pinned set needs the whole one, where the round ended.
+    # The gradient of the round is masked. The next set of fixed pixels depends on the whole gradient at the end of the round.
     position = tf.where(free, pixel_box.clip(results.position), state.position)
     objective, gradient = value_and_gradient(position)
     spent = state.num_evaluations + results.num_objective_evaluations + 1
@@ -159,7 +161,7 @@ def _minimize_over_free_pixels(
 
 
 def _free_pixels(position: tf.Tensor, gradient: tf.Tensor, pixel_box: PixelBox) -> tf.Tensor:
-    """True where moving against the gradient does not leave the box."""
+    """Returns a bool `[batch, n]`: True if a step against the gradient does not leave the box."""
     held_below = (position <= pixel_box.lower) & (gradient >= 0.0)
     held_above = (position >= pixel_box.upper) & (gradient <= 0.0)
     return ~(held_below | held_above)

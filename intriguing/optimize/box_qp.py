@@ -1,7 +1,7 @@
 """The nearest point of a box that satisfies a few linear constraints: a quadratic program for every row of a batch at once.
 
-Its dual has one unknown for each constraint. For multipliers m the nearest point is `clip(center + normals.T @ m)`, and the
-best m >= 0 is found by Newton's method: the dual is piecewise quadratic, its pieces told apart by which pixels are clipped.
+Its dual has one unknown for each constraint. For multipliers m the nearest point is `clip(center + normals.T @ m)`. Newton's
+method finds the optimal m >= 0: the dual is piecewise quadratic, with one piece for each set of clipped pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox
 
-_RIDGE = 1e-6  # keeps parallel constraints solvable, as a share of their squared length
+_RIDGE = 1e-6  # added to the diagonal for parallel constraints, relative to their squared length
 _NUM_SWEEPS = 12  # of coordinate ascent through the constraints, in one Newton step
 _SHORTER_STEP = 0.3
 
@@ -23,8 +23,8 @@ class NearestPoint(NamedTuple):
     """One row per problem."""
 
     position: tf.Tensor  # [batch, n], inside the box
-    multipliers: tf.Tensor  # [batch, constraints], not negative; positive where a constraint pushes
-    residual: tf.Tensor  # [batch]: the farthest that a constraint is from being met, or from being needed, as a length
+    multipliers: tf.Tensor  # [batch, constraints], not negative; positive for active constraints
+    residual: tf.Tensor  # [batch], the largest violation of a constraint or of complementary slackness, as a length
 
 
 def nearest_point(
@@ -41,15 +41,15 @@ def nearest_point(
 
     Args:
         center: Float32 `[batch, n]`.
-        normals: Float32 `[batch, constraints, n]`; a zero normal is a constraint that is ignored.
+        normals: Float32 `[batch, constraints, n]`; constraints whose normal is zero are ignored.
         offsets: Float32 `[batch, constraints]`.
         pixel_box: The bounds of every coordinate.
-        multipliers: Float32 `[batch, constraints]`, not negative: where to start, such as the answer to a similar problem.
-        max_steps: Newton steps at most.
-        tolerance: A row is left alone once its residual is below this share of its distance.
+        multipliers: Float32 `[batch, constraints]`, not negative, the start, such as the solution of a similar problem.
+        max_steps: The largest number of Newton steps.
+        tolerance: A row is finished when its residual is below this share of its distance.
 
     Returns:
-        A `NearestPoint`. Where no point of the box satisfies the constraints, `residual` tells by how much.
+        A `NearestPoint`. If no point of the box satisfies the constraints, `residual` is the largest violation.
 
     References:
         Li, Sun and Toh, A highly efficient semismooth Newton augmented Lagrangian method, 2018, for Newton on a clipped dual.
@@ -71,22 +71,22 @@ def nearest_point(
         return dual.residual > tolerance * dual.distance + 1e-9
 
     def newton(dual: _Dual, share: tf.Tensor) -> tf.Tensor:
-        # A pixel on its bound is free: a step may take it inside, and one counted as held makes the dual look flat.
+        # A pixel at its bound is free: a step may move it inside, and without it the dual may have no curvature.
         free = (dual.unclipped >= pixel_box.lower) & (dual.unclipped <= pixel_box.upper)
         curvature = tf.matmul(tf.where(free[:, tf.newaxis], normals, 0.0), normals, transpose_b=True) + ridge
         return dual.multipliers + share[:, tf.newaxis] * (_ascend(dual.multipliers, dual.slack, curvature) - dual.multipliers)
 
     # The first step evaluates the given multipliers, so that `at` appears in the program only once.
     def one_step(
-        step: tf.Tensor, dual: _Dual, share: tf.Tensor, multipliers: tf.Tensor, goes_on: tf.Tensor
+        step: tf.Tensor, dual: _Dual, share: tf.Tensor, multipliers: tf.Tensor, continues: tf.Tensor
     ) -> tuple[tf.Tensor, _Dual, tf.Tensor, tf.Tensor, tf.Tensor]:
         trial = at(multipliers)
         better = trial.value >= dual.value - 1e-6 * tf.abs(dual.value)
         dual = replace_rows(better & open_rows(dual), trial, dual)
         share = tf.where(better, 1.0, _SHORTER_STEP * share)
-        goes_on = (step < max_steps) & tf.reduce_any(open_rows(dual))
-        multipliers = tf.cond(goes_on, lambda: newton(dual, share), lambda: multipliers)
-        return step + 1, dual, share, multipliers, goes_on
+        continues = (step < max_steps) & tf.reduce_any(open_rows(dual))
+        multipliers = tf.cond(continues, lambda: newton(dual, share), lambda: multipliers)
+        return step + 1, dual, share, multipliers, continues
 
     ones = tf.ones_like(center[:, 0])
     not_evaluated = _Dual(multipliers, center, center, offsets, value=-inf * ones, residual=inf * ones, distance=ones)

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 ValueAndGradient = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-"""From positions `[batch, n]` to the objective `[batch]` and its gradient `[batch, n]`."""
+"""A function from positions `[batch, n]` to the objective `[batch]` and its gradient `[batch, n]`."""
 
 Progress = Any
 """The minimizer's state: `position`, `objective_value`, `num_iterations`, `converged`, `failed`, and its curvature pairs."""
@@ -20,13 +20,13 @@ _IMPORT_LOCK = threading.Lock()
 def begin(
     value_and_gradient: ValueAndGradient, start: tf.Tensor, *, tolerance: float, num_correction_pairs: int = 20
 ) -> Progress:
-    """Evaluates a smooth function at `start`: the state from which `resume` minimizes it, without bounds.
+    """Evaluates a smooth function at `start`, and returns the state from which `resume` minimizes it, without bounds.
 
     Args:
-        value_and_gradient: From a position `[n]` to a scalar and a gradient `[n]`.
+        value_and_gradient: A function from a position `[n]` to a scalar and a gradient `[n]`.
         start: Float `[n]`.
-        tolerance: Converged when no entry of the gradient is larger.
-        num_correction_pairs: Curvature pairs to remember.
+        tolerance: The minimizer has converged when no entry of the gradient is larger.
+        num_correction_pairs: Curvature pairs that L-BFGS stores.
 
     Returns:
         The minimizer's state, with `position`, `objective_value`, `num_iterations`, `converged` and `failed`.
@@ -43,7 +43,7 @@ def begin(
 def resume(
     value_and_gradient: ValueAndGradient, progress: Progress, *, max_iterations: tf.Tensor, tolerance: float
 ) -> Progress:
-    """Goes on minimizing from where `progress` stands; `max_iterations` counts from the beginning."""
+    """Continues a minimization from the state `progress`; `max_iterations` includes the iterations of earlier calls."""
     return lbfgs_minimizer()(
         value_and_gradient,
         initial_position=None,
@@ -56,8 +56,8 @@ def resume(
 
 def lbfgs_minimizer() -> Callable[..., Progress]:
     """Returns `tfp.optimizer.lbfgs_minimize`; the first call imports TensorFlow Probability, which takes about a second."""
-    # TFP loads `tfp.optimizer` at the first access, which is not safe from several threads. The first call may come while a
-    # program is traced: `init_scope` keeps tensors that are made at import out of its graph.
+    # TFP loads `tfp.optimizer` at the first access, which is not thread-safe. A program may be traced during the first call:
+    # `init_scope` prevents that tensors that TFP creates at import become part of its graph.
     with _IMPORT_LOCK, tf.init_scope():
         import tensorflow_probability as tfp
 

@@ -12,7 +12,7 @@ Rows = TypeVar("Rows")
 def replace_rows(mask: tf.Tensor, new: Rows, old: Rows) -> Rows:
     """Returns `old` with the rows of `new` where `mask` is true; both are structures of tensors `[batch, ...]`.
 
-    A choice and not a product with the mask: 0 * NaN is NaN, and a row must not suffer from what is not taken.
+    Rows are selected, and not multiplied by the mask, because 0 * NaN is NaN.
     """
 
     def choose(new: tf.Tensor, old: tf.Tensor) -> tf.Tensor:
@@ -22,7 +22,7 @@ def replace_rows(mask: tf.Tensor, new: Rows, old: Rows) -> Rows:
 
 
 def repeat_rows(rows: Rows, times: int) -> Rows:
-    """Returns every row of a structure of tensors `[batch, ...]` so many times in a row: `[times * batch, ...]`."""
+    """Repeats every row of a structure of tensors `[batch, ...]`, and returns `[times * batch, ...]`."""
 
     def repeat(tensor: tf.Tensor) -> tf.Tensor:
         shape = tensor.shape.as_list()

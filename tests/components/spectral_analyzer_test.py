@@ -112,7 +112,7 @@ def test_images_made_against_another_network_are_refused(tmp_path: Path, network
         _bounds(tmp_path, network, made_for="other")
 
 
-def test_the_tables_tell_layers_both_sides_and_every_image(tmp_path: Path, network: TrainedModel) -> None:
+def test_the_tables_show_layers_certificates_attacks_and_every_image(tmp_path: Path, network: TrainedModel) -> None:
     networks = spectra.read([_bounds(tmp_path, network)])
     layers = spectra.layer_table(networks)
     assert [(row["Layer"], row["Size"], row["Stride"]) for row in layers.rows] == [
@@ -126,7 +126,7 @@ def test_the_tables_tell_layers_both_sides_and_every_image(tmp_path: Path, netwo
     assert "No attack is nearer than its certificate" in spectra.spectral_lead(networks)
 
 
-def test_branches_are_joined_and_not_multiplied(tmp_path: Path) -> None:
+def test_bounds_of_branches_are_added_and_not_multiplied(tmp_path: Path) -> None:
     images = keras.Input((28, 28, 1))
     flat = keras.layers.Flatten()(images)
     logits = keras.layers.Add()([keras.layers.Dense(10, name="left")(flat), keras.layers.Dense(10, name="right")(flat)])

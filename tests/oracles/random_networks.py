@@ -1,4 +1,4 @@
-"""Small networks drawn at random, images for them, and their answers."""
+"""Small random networks, images for them, and their predictions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ layers = keras.layers
 
 
 def network(shape, *chain, seed=0, scale=2.0):
-    """Returns a model with random weights, of variance `scale**2` over the number of inputs, and logits that are balanced."""
+    """Returns a model with random weights of variance `scale**2 / inputs`, whose logits have the mean 0."""
     model = keras.Sequential([keras.Input(shape), *chain])
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -27,12 +27,12 @@ def images_for(model, number=4, seed=0):
     return np.random.default_rng(seed).uniform(size=(number, *model.inputs[0].shape[1:])).astype(np.float32)
 
 
-def answers(model, images):
+def predictions(model, images):
     return np.argmax(model(images), axis=1).astype(np.int32)
 
 
 def lengths(model, distortions):
-    """Returns root-mean-square changes as L2 norms."""
+    """Converts root-mean-square changes to L2 norms."""
     return np.asarray(distortions, np.float64) * sqrt(np.prod(model.inputs[0].shape[1:]))
 
 

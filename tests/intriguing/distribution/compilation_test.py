@@ -34,7 +34,7 @@ def no_warning_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _looped(number: float):
-    """Returns a program with loops and branches, whose functions TensorFlow numbers; another one for each number."""
+    """Returns a program with loops and branches, whose functions TensorFlow numbers; different numbers give different programs."""
 
     def looped(x: tf.Tensor) -> tf.Tensor:
         def step(index: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -171,7 +171,7 @@ def test_a_program_is_compiled_at_its_call(monkeypatch: pytest.MonkeyPatch, with
     assert not called
 
 
-def test_a_program_that_cannot_be_compiled_ahead_raises_where_it_is_called(without_cache) -> None:
+def test_a_program_that_cannot_be_compiled_ahead_raises_its_error_when_called(without_cache) -> None:
     program = compile_program(lambda x: tf.strings.length(tf.strings.as_string(x)), jit_compile=True, ahead=True)
     traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="AsString"):
@@ -189,7 +189,7 @@ def test_programs_are_not_traced_if_functions_run_eagerly() -> None:
     assert results == [2.0, 6.0] and seen == [True, True]
 
 
-def test_a_captured_variable_is_read_at_every_call_and_nothing_is_kept(cache: Path) -> None:
+def test_a_captured_variable_is_read_at_every_call_and_its_program_is_not_stored(cache: Path) -> None:
     variable = tf.Variable(1.0)
     program = compile_program(lambda x: x + variable, jit_compile=True)
     assert float(program(tf.constant(1.0))) == 2.0
@@ -198,7 +198,7 @@ def test_a_captured_variable_is_read_at_every_call_and_nothing_is_kept(cache: Pa
     assert list(cache.iterdir()) == []
 
 
-def test_a_captured_tensor_and_an_argument_that_is_no_tensor_are_computed(cache: Path) -> None:
+def test_programs_with_captured_tensors_or_other_arguments_have_right_results(cache: Path) -> None:
     captured = tf.random.uniform([100])
     np.testing.assert_array_equal(compile_program(lambda x: x * captured, jit_compile=True)(tf.constant(2.0)), 2.0 * captured)
     assert float(compile_program(lambda x, n: x * n, jit_compile=True)(tf.constant(2.0), 3.0)) == 6.0
@@ -242,7 +242,7 @@ def test_two_replicas_compute_their_own_rows(two_replicas, inside: bool) -> None
     assert program.experimental_get_tracing_count() == 1
 
 
-def test_without_xla_it_is_a_function_of_tensorflow(cache: Path) -> None:
+def test_without_xla_the_result_is_a_tf_function(cache: Path) -> None:
     assert float(compile_program(lambda x: x + 1.0, jit_compile=False)(tf.constant(1.0))) == 2.0
     assert list(cache.iterdir()) == []
 
@@ -330,7 +330,7 @@ def test_flags_of_the_user_are_respected(monkeypatch: pytest.MonkeyPatch, tmp_pa
     enable_cache()
 
 
-def test_a_folder_that_cannot_be_made_or_is_open_to_others_is_not_used(cache: Path, tmp_path: Path, caplog) -> None:
+def test_a_folder_that_cannot_be_created_or_that_others_can_write_is_not_used(cache: Path, tmp_path: Path, caplog) -> None:
     (tmp_path / "file").write_text("")
     assert enable_cache(tmp_path / "file" / "cache") is None
     assert float(compile_program(lambda x: x + 9.0, jit_compile=True)(tf.constant(1.0))) == 10.0
@@ -340,7 +340,7 @@ def test_a_folder_that_cannot_be_made_or_is_open_to_others_is_not_used(cache: Pa
     assert "other users can write to it" in caplog.text and "Not a directory" in caplog.text
 
 
-def test_a_full_disk_is_warned_of_once(cache: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+def test_a_full_disk_causes_one_warning(cache: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     def full(*arguments, **keywords):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -369,7 +369,7 @@ def test_a_program_that_was_prepared_repeatedly_is_loaded_by_another_device(cach
         np.testing.assert_allclose(program(tf.ones([2])), expected, rtol=1e-5)
 
 
-def test_the_files_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_recently_used_files_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{number:032x}-{'0' * 32}-xla.pb" for number in range(4)]
     for age, name in enumerate(names):
         (cache / name).write_bytes(bytes(100))
@@ -439,12 +439,12 @@ def _run_alone(program: str, folder: Path) -> str:
     return subprocess.run(command, cwd=REPOSITORY, env=environment, text=True, check=True, capture_output=True).stderr
 
 
-def test_scripts_keep_programs(tmp_path: Path) -> None:
+def test_scripts_store_programs(tmp_path: Path) -> None:
     _run_alone(SCRIPT, tmp_path)
     assert len(list(tmp_path.glob("*/*.pb"))) == 1
 
 
-def test_a_cache_that_is_enabled_too_late_is_warned_of(tmp_path: Path) -> None:
+def test_a_cache_that_is_enabled_too_late_causes_a_warning(tmp_path: Path) -> None:
     assert "Call enable_cache() right after the imports" in _run_alone(TOO_LATE, tmp_path)
     assert not list(tmp_path.glob("*/*.pb"))
 
@@ -464,7 +464,7 @@ def _damage(path: Path, how: int) -> None:
 
 
 @pytest.mark.slow
-def test_processes_share_programs_and_compile_damaged_ones_anew(tmp_path: Path) -> None:
+def test_processes_share_programs_and_compile_damaged_ones_again(tmp_path: Path) -> None:
     for process in [_start(tmp_path, unrelated) for unrelated in (0, 1)]:  # both at once
         _check_results(process)
     (folder,) = tmp_path.iterdir()

@@ -1,4 +1,4 @@
-"""A trace from disk computes what a new one does, and is used only where it is the same computation."""
+"""A trace from disk computes the same as a new trace, and is used for the same computation only."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Results(NamedTuple):
 
 
 class Counted:
-    """A program with a loop, and how often it was traced."""
+    """A program with a loop that counts how often it is traced."""
 
     def __init__(self, factor: float = 2.0) -> None:
         self.num_traces = 0
@@ -72,14 +72,14 @@ def test_other_shapes_keys_and_versions_are_traced(monkeypatch):
     assert_right(kept(other)(WEIGHTS, ROWS), factor=7.0)
 
 
-def test_the_code_of_the_library_counts():
+def test_the_key_contains_a_digest_of_the_code_of_the_library():
     assert len(kept_traces._versions().split()) > 100
 
 
 @pytest.mark.parametrize(
     "damage", [lambda content: content[: len(content) // 2], lambda content: b"", lambda content: b"\0" + content]
 )
-def test_a_damaged_trace_is_traced_anew(cache, damage):
+def test_a_damaged_trace_is_replaced(cache, damage):
     assert_right(kept(Counted())(WEIGHTS, ROWS))
     (file,) = cache.glob("*-trace.pb")
     file.write_bytes(damage(file.read_bytes()))
@@ -89,7 +89,7 @@ def test_a_damaged_trace_is_traced_anew(cache, damage):
     assert_right(kept(Counted())(WEIGHTS, ROWS))
 
 
-def test_what_is_captured_is_read_at_every_call_and_nothing_is_kept(cache):
+def test_a_captured_variable_is_read_at_every_call_and_its_trace_is_not_stored(cache):
     variable = tf.Variable(1.0)
     program = kept(lambda weights, rows: Results(variable + weights[0], rows))
     assert float(program(WEIGHTS, ROWS).total) == 4.0
@@ -98,7 +98,7 @@ def test_what_is_captured_is_read_at_every_call_and_nothing_is_kept(cache):
     assert not list(cache.iterdir())
 
 
-def test_without_a_cache_in_a_function_or_op_by_op_it_is_a_function_of_tensorflow(cache):
+def test_without_a_cache_inside_a_function_and_eagerly_the_result_is_that_of_tf_function(cache):
     program = kept(Counted())
     outer = tf.function(lambda rows: program(WEIGHTS, rows), autograph=False)
     assert_right(outer(ROWS))
@@ -110,7 +110,7 @@ def test_without_a_cache_in_a_function_or_op_by_op_it_is_a_function_of_tensorflo
     assert not list(cache.iterdir())
 
 
-def test_near_the_limit_of_mappings_nothing_is_loaded(monkeypatch):
+def test_no_trace_is_loaded_near_the_limit_of_mappings(monkeypatch):
     assert_right(kept(Counted())(WEIGHTS, ROWS))
     monkeypatch.setattr(kept_traces, "mappings_are_left", lambda: False)
     function = Counted()
@@ -139,7 +139,7 @@ def test_a_search_from_disk_finds_the_same_images(search, monkeypatch):
         np.testing.assert_array_equal(values, others)
 
 
-def test_graphs_that_call_python_mean_nothing_in_another_process():
+def test_graphs_that_call_python_are_not_stored():
     @tf.custom_gradient
     def straight_through(values):
         return tf.round(values), lambda gradient: gradient

@@ -1,4 +1,4 @@
-"""A large batch never dies where a smaller one would work: it is worked on in parts, with the same answers."""
+"""A batch that does not fit into memory is processed in parts, with the same results."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ ROWS = tf.reshape(tf.range(70, dtype=tf.float32), [10, 7])
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """1000 bytes are free, of which half may be taken."""
+    """Sets the free memory to 1000 bytes, of which half may be used."""
     monkeypatch.setattr(map_rows, "_free_memory", lambda: 1000.0)
 
 
-def test_as_many_rows_are_taken_as_half_of_the_memory_holds(little_memory: None) -> None:
+def test_the_rows_of_a_part_take_half_of_the_free_memory(little_memory: None) -> None:
     assert rows_that_fit(120, 10) == 4
     assert rows_that_fit(0, 10) == rows_that_fit(1, 10) == 10
-    assert rows_that_fit(10_000, 10) == 1  # less is not possible
+    assert rows_that_fit(10_000, 10) == 1  # the smallest part
 
 
-def test_parts_give_the_answers_of_the_whole_and_say_how_many(little_memory: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_parts_have_the_results_of_the_whole_batch_and_are_logged(
+    little_memory: None, caplog: pytest.LogCaptureFixture
+) -> None:
     sizes = []
 
     def program(shared: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -42,19 +44,19 @@ def test_parts_give_the_answers_of_the_whole_and_say_how_many(little_memory: Non
         return {"sum": shared + tf.reduce_sum(rows, axis=1)}
 
     with caplog.at_level(logging.WARNING):
-        answers = run_on_rows(program, tf.constant(1.0), ROWS, bytes_per_row=120)
-    np.testing.assert_array_equal(answers["sum"], 1.0 + tf.reduce_sum(ROWS, axis=1))
-    assert sizes == [4, 4, 4]  # all of one shape, so that one compiled program serves them
-    assert "10 images are worked on 4 at a time, to fit into memory." in caplog.text
+        results = run_on_rows(program, tf.constant(1.0), ROWS, bytes_per_row=120)
+    np.testing.assert_array_equal(results["sum"], 1.0 + tf.reduce_sum(ROWS, axis=1))
+    assert sizes == [4, 4, 4]  # all of one shape, so that the program is compiled once
+    assert "10 images are processed 4 at a time, to fit into memory." in caplog.text
 
 
-def test_two_devices_share_every_part(little_memory: None, two_replicas: tf.distribute.Strategy) -> None:
+def test_every_part_is_divided_between_two_devices(little_memory: None, two_replicas: tf.distribute.Strategy) -> None:
     with two_replicas.scope():
-        answers = run_on_rows(lambda shared, rows: tf.reduce_sum(rows, axis=1), (), ROWS, bytes_per_row=120)
-    np.testing.assert_array_equal(answers, tf.reduce_sum(ROWS, axis=1))
+        results = run_on_rows(lambda shared, rows: tf.reduce_sum(rows, axis=1), (), ROWS, bytes_per_row=120)
+    np.testing.assert_array_equal(results, tf.reduce_sum(ROWS, axis=1))
 
 
-def test_what_a_device_refuses_is_halved_until_it_fits() -> None:
+def test_the_part_is_halved_until_the_device_has_enough_memory() -> None:
     sizes = []
 
     def program(shared: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -75,24 +77,24 @@ def test_one_row_that_does_not_fit_is_an_error() -> None:
         run_on_rows(program, (), ROWS)
 
 
-def test_slots_are_as_few_as_fit(little_memory: None) -> None:
+def test_the_number_of_slots_is_limited_by_memory(little_memory: None) -> None:
     assert num_slots(120) == 4
     assert num_slots(10_000) == 1
     assert num_slots() == 16
 
 
-def test_large_rows_share_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_rows_have_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_rows, "_free_memory", lambda: float("inf"))
     assert [num_slots(size) for size in (0, 2**20, 2**27, 2**40)] == [16, 16, 8, 4]
 
 
-def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_free_memory_is_read_or_infinite_if_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert map_rows._free_memory() > 1e6
     monkeypatch.setattr(map_rows, "_MEMORY_FILE", "/nowhere")
     assert map_rows._free_memory() == float("inf")
 
 
-def test_an_attack_in_parts_finds_what_it_finds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attack_in_parts_has_the_results_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("FC10(1e-4)", image_shape=(5, 5, 1))
     images = np.random.default_rng(0).random((5, 5, 5, 1)).astype(np.float32)
     labels = np.argmax(model(images), axis=1).astype(np.int32)
@@ -105,7 +107,7 @@ def test_an_attack_in_parts_finds_what_it_finds_at_once(monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux reports the memory of a process")
-def test_a_hundred_attacks_leave_no_memory_behind_and_trace_nothing() -> None:
+def test_a_hundred_attacks_release_their_memory_and_are_not_traced_again() -> None:
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(5)])
     images = np.random.default_rng(0).uniform(size=(8, 20)).astype(np.float32)
     labels = np.argmax(model(images), axis=1)

@@ -1,4 +1,4 @@
-"""Enclosures of activation functions hold on dense grids, touch somewhere, and tell the range of the second derivative."""
+"""Enclosures of activation functions hold on dense grids, are attained, and have the range of the second derivative."""
 
 from math import log, sqrt
 
@@ -10,8 +10,8 @@ import tensorflow as tf
 from intriguing.lipschitz.activation_bounds import enclose, slope_at
 
 ATOL = 1e-12  # rounding of values of up to 40, in double precision
-RTOL_CURVATURE = 2e-3  # between the places of the grid, the second derivative may rise a little more
-SIGMOIDS_BEND = log(2.0 + sqrt(3.0))
+RTOL_CURVATURE = 2e-3  # between the points of the grid, the second derivative may be a little larger
+SIGMOID_EXTREMUM = log(2.0 + sqrt(3.0))
 REACHES = (0.0, 1e-3, 0.03, 0.4, 1.0, 2.0, 5.0, 30.0)
 SMOOTH = (keras.activations.sigmoid, keras.activations.tanh, keras.activations.softplus)
 KNOWN = (*SMOOTH, keras.activations.linear, keras.activations.relu)
@@ -23,8 +23,8 @@ def named(function):
 
 
 def intervals():
-    """Returns points, on both sides of every kink and bend and exactly there, each with every reach down and up."""
-    special = [0.0, SIGMOIDS_BEND, SIGMOIDS_BEND / 2.0, 1e-3, 0.4, 1.0, 5.0]
+    """Returns points at and on both sides of every kink and extremum, each with every decrease and increase."""
+    special = [0.0, SIGMOID_EXTREMUM, SIGMOID_EXTREMUM / 2.0, 1e-3, 0.4, 1.0, 5.0]
     points = np.concatenate([special, np.negative(special), np.random.default_rng(0).normal(scale=3.0, size=20)])
     return [tf.constant(array.ravel()) for array in np.meshgrid(points, REACHES, REACHES)]
 
@@ -36,14 +36,14 @@ def changes(below, above, number=401):
 
 
 def bounds(enclosure, change):
-    """Returns the lower and the upper bound of departures from the straight line."""
+    """Returns the lower and the upper bound of the difference from the line."""
     low_slack = 0.0 if enclosure.low_slack is None else enclosure.low_slack
     high_slack = 0.0 if enclosure.high_slack is None else enclosure.high_slack
     square, size = 0.5 * change**2, tf.abs(change)
     return enclosure.low * square - low_slack * size, enclosure.high * square + high_slack * size
 
 
-def departure(activation, point, change):
+def difference(activation, point, change):
     return activation(point + change) - activation(point) - slope_at(activation, point) * change
 
 
@@ -58,13 +58,13 @@ def second_derivative(activation, points):
 
 
 @pytest.mark.parametrize("activation", [*KNOWN, *UNKNOWN], ids=named)
-def test_no_change_inside_the_interval_leaves_the_enclosure(activation):
+def test_every_change_inside_the_interval_is_within_the_enclosure(activation):
     point, below, above = intervals()
     change = changes(below, above)
     low, high = bounds(enclose(activation, UNKNOWN.get(activation, 1.0), point, below, above), change)
-    departs = departure(activation, point, change)
-    assert float(tf.reduce_max(low - departs)) <= ATOL
-    assert float(tf.reduce_max(departs - high)) <= ATOL
+    found = difference(activation, point, change)
+    assert float(tf.reduce_max(low - found)) <= ATOL
+    assert float(tf.reduce_max(found - high)) <= ATOL
 
 
 @pytest.mark.parametrize("activation", SMOOTH, ids=named)
@@ -79,10 +79,10 @@ def test_the_slope_of_a_smooth_function_is_its_derivative(activation):
 @pytest.mark.parametrize("activation", SMOOTH, ids=named)
 def test_the_curvature_is_the_range_of_the_second_derivative(activation):
     point, below, above = intervals()
-    bends = second_derivative(activation, point + changes(below, above, number=2001))
+    curvature = second_derivative(activation, point + changes(below, above, number=2001))
     enclosure = enclose(activation, 1.0, point, below, above)
-    least, most = tf.reduce_min(bends, axis=0), tf.reduce_max(bends, axis=0)
-    scale = float(tf.reduce_max(tf.abs(bends)))
+    least, most = tf.reduce_min(curvature, axis=0), tf.reduce_max(curvature, axis=0)
+    scale = float(tf.reduce_max(tf.abs(curvature)))
     assert enclosure.low_slack is None and enclosure.high_slack is None
     assert float(tf.reduce_max(enclosure.low - least)) <= ATOL
     assert float(tf.reduce_max(most - enclosure.high)) <= ATOL
@@ -93,21 +93,21 @@ def test_the_curvature_is_the_range_of_the_second_derivative(activation):
 @pytest.mark.parametrize(
     ("activation", "place", "extreme"),
     [
-        (keras.activations.sigmoid, SIGMOIDS_BEND, -1.0 / (6.0 * sqrt(3.0))),
-        (keras.activations.sigmoid, -SIGMOIDS_BEND, 1.0 / (6.0 * sqrt(3.0))),
-        (keras.activations.tanh, SIGMOIDS_BEND / 2.0, -4.0 / (3.0 * sqrt(3.0))),
-        (keras.activations.tanh, -SIGMOIDS_BEND / 2.0, 4.0 / (3.0 * sqrt(3.0))),
+        (keras.activations.sigmoid, SIGMOID_EXTREMUM, -1.0 / (6.0 * sqrt(3.0))),
+        (keras.activations.sigmoid, -SIGMOID_EXTREMUM, 1.0 / (6.0 * sqrt(3.0))),
+        (keras.activations.tanh, SIGMOID_EXTREMUM / 2.0, -4.0 / (3.0 * sqrt(3.0))),
+        (keras.activations.tanh, -SIGMOID_EXTREMUM / 2.0, 4.0 / (3.0 * sqrt(3.0))),
         (keras.activations.softplus, 0.0, 0.25),
     ],
 )
-def test_the_extreme_curvature_is_included_wherever_the_interval_holds_its_place(activation, place, extreme):
+def test_the_extreme_curvature_is_included_if_the_interval_contains_its_position(activation, place, extreme):
     below, above = (array.ravel() for array in np.meshgrid([1e-3, 0.1, 3.0], [1e-3, 0.1, 3.0]))
     for shift in (-0.9 * above, 0.0 * above, 0.9 * below):
         enclosure = enclose(activation, 1.0, *map(tf.constant, (place + shift, below, above)))
         np.testing.assert_allclose(enclosure.low if extreme < 0 else enclosure.high, extreme, atol=ATOL)
 
 
-def test_the_rectifiers_enclosure_touches_it_beyond_every_kink_that_is_reached():
+def test_the_enclosure_of_the_rectifier_is_attained_if_the_interval_contains_its_kink():
     point, below, above = intervals()
     reach = tf.where(point > 0, below, above)
     crosses = np.asarray(reach > tf.abs(point))
@@ -115,21 +115,21 @@ def test_the_rectifiers_enclosure_touches_it_beyond_every_kink_that_is_reached()
         [reach, tf.minimum(reach, 2.0 * tf.abs(point))]
     )
     low, high = bounds(enclose(keras.activations.relu, 1.0, point, below, above), change)
-    gaps = np.asarray(high - departure(keras.activations.relu, point, change)).min(axis=0)
+    gaps = np.asarray(high - difference(keras.activations.relu, point, change)).min(axis=0)
     assert crosses.any() and not crosses.all()
     np.testing.assert_allclose(gaps[crosses], 0.0, atol=ATOL)
     np.testing.assert_array_equal(np.asarray(high)[:, ~crosses], 0.0)
     np.testing.assert_array_equal(low, 0.0)
 
 
-def test_a_straight_line_departs_by_nothing():
+def test_a_linear_function_equals_its_line():
     enclosure = enclose(keras.activations.linear, 1.0, *intervals())
     assert not np.any(enclosure.low) and not np.any(enclosure.high)
     np.testing.assert_array_equal(slope_at(keras.activations.linear, tf.constant([-2.0, 0.0])), 1.0)
 
 
 @pytest.mark.parametrize("activation", UNKNOWN, ids=named)
-def test_of_an_unknown_function_only_the_constant_is_used(activation):
+def test_the_enclosure_of_an_unknown_function_depends_on_its_constant_alone(activation):
     point, below, above = intervals()
     enclosure = enclose(activation, UNKNOWN[activation], point, below, above)
     np.testing.assert_array_equal(slope_at(activation, point), 0.0)

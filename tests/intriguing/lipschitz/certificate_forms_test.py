@@ -1,4 +1,4 @@
-"""Certificates do not depend on the form of a network: of its softmax, of models inside it, of its precision, of one unit."""
+"""Certificates do not depend on how a network is written: its softmax, nested models, one output unit."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from intriguing.lipschitz import certified_distortion
 from intriguing.pixels import PixelBox
-from tests.oracles.random_networks import answers, images_for, lengths, network
+from tests.oracles.random_networks import images_for, lengths, network, predictions
 from tests.oracles.softmax_forms import FORMS, NUM_PIXELS, logits_model, one_softmax_twice, with_equal_weights
 
 RTOL = 1e-3  # the last bracket of the bisection; and room for rounding, which for probabilities is that of a logit of 1
@@ -19,13 +19,13 @@ IMAGES = np.random.default_rng(0).uniform(size=(NUM_IMAGES, NUM_PIXELS)).astype(
 @pytest.fixture(scope="module")
 def expected():
     model = with_equal_weights(logits_model())
-    return certified_distortion(model, IMAGES, answers(model, IMAGES))
+    return certified_distortion(model, IMAGES, predictions(model, IMAGES))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_certificate_of_every_form_is_that_of_the_network_of_logits(form, expected):
     model = with_equal_weights(FORMS[form]())
-    labels = answers(model, IMAGES)
+    labels = predictions(model, IMAGES)
     if form == "one Softmax twice":  # with a sum before the end, as its network of logits
         expected = certified_distortion(with_equal_weights(one_softmax_twice(logits_only=True)), IMAGES, labels)
     certified = certified_distortion(model, IMAGES, labels)
@@ -35,7 +35,7 @@ def test_the_certificate_of_every_form_is_that_of_the_network_of_logits(form, ex
 
 
 def deep(*, nested, softmax=True):
-    """A convolution, pooling that is no matrix, and dense layers; flat, or in three models inside one another."""
+    """Returns a convolution, max pooling, which is not linear, and dense layers; flat, or in three nested models."""
     front = [layers.Conv2D(3, 3, activation="relu"), layers.MaxPooling2D(2)]
     back = [layers.Flatten(), layers.Dense(6, "sigmoid"), layers.Dense(4, "softmax" if softmax else None)]
     if not nested:
@@ -47,46 +47,46 @@ def deep(*, nested, softmax=True):
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-def test_layers_of_models_inside_a_model_count_as_if_they_stood_in_it(softmax):
+def test_nested_models_have_the_certificate_of_the_flat_model(softmax):
     flat, nested = deep(nested=False), deep(nested=True, softmax=softmax)
     nested.set_weights(flat.get_weights())
     images = images_for(flat)
-    labels = answers(flat, images)
+    labels = predictions(flat, images)
     one, other = (certified_distortion(model, images, labels) for model in (flat, nested))
     np.testing.assert_allclose(other.distortion, one.distortion, rtol=RTOL)
     assert np.all(one.distortion > 0)
 
 
-def test_a_preprocessing_in_operations_counts_like_one_in_layers():
+def test_preprocessing_by_operations_has_the_certificate_of_preprocessing_by_layers():
     one = network((NUM_PIXELS,), layers.Rescaling(2.0, -1.0), layers.Dense(8, "sigmoid"), layers.Dense(3))
     inputs = keras.Input((NUM_PIXELS,))
     hidden = keras.ops.sigmoid(layers.Dense(8)(keras.ops.reshape(inputs, (-1, NUM_PIXELS)) * 2.0 - 1.0))
     other = keras.Model(inputs, layers.Dense(3)(layers.RandomFlip()(layers.Reshape((1, 8, 1))(hidden))[:, 0, :, 0]))
     other.set_weights(one.get_weights())
-    labels = answers(one, IMAGES)
+    labels = predictions(one, IMAGES)
     found = [certified_distortion(model, IMAGES, labels).distortion for model in (one, other)]
     np.testing.assert_allclose(found[1], found[0], rtol=RTOL)
     assert np.all(found[0] > 0)
 
 
-def test_spectral_normalization_and_one_function_under_two_names_cost_nothing():
+def test_spectral_normalization_and_aliases_of_functions_do_not_change_the_certificate():
     one = network((NUM_PIXELS,), layers.Dense(8, "tanh"), layers.Dense(3))
     wrapped = [layers.SpectralNormalization(layers.Dense(8, tf.nn.tanh)), layers.Dense(3)]
     other = keras.Sequential([keras.Input((NUM_PIXELS,)), *wrapped])
     wrapped[0].layer.set_weights(one.layers[0].get_weights())
     wrapped[1].set_weights(one.layers[1].get_weights())
-    labels = answers(one, IMAGES)
+    labels = predictions(one, IMAGES)
     found = [certified_distortion(model, IMAGES, labels).distortion for model in (one, other)]
     np.testing.assert_allclose(found[1], found[0], rtol=RTOL)
 
 
-def test_probabilities_that_single_precision_cannot_tell_apart_are_not_certified():
+def test_probabilities_that_are_equal_in_single_precision_are_not_certified():
     """Logits of 1e-9 have an order, and their probabilities are equal in single precision."""
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2, use_bias=False)])
     model.set_weights([np.diag([1e-9, 1e-9])])
     probabilities = keras.Sequential([keras.Input((2,)), model, layers.Softmax()])
     image = np.array([[0.0, 1.0]], np.float32)
-    assert answers(probabilities, image)[0] == 0 and answers(model, image)[0] == 1
+    assert predictions(probabilities, image)[0] == 0 and predictions(model, image)[0] == 1
     assert certified_distortion(model, image, [1]).distortion[0] > 0
     assert certified_distortion(probabilities, image, [1]).distortion[0] == 0
 
@@ -114,7 +114,7 @@ def test_one_unit_decides_between_two_classes(form):
     model = SINGLE[form]()
     model.set_weights(single().get_weights())
     two = as_two_classes(model)
-    labels = answers(two, IMAGES)
+    labels = predictions(two, IMAGES)
     np.testing.assert_array_equal(labels, np.asarray(model(IMAGES))[:, 0] > (0.5 if form != "linear" else 0.0))
     assert 0 < labels.sum() < NUM_IMAGES
     certified, expected = (certified_distortion(one, IMAGES, labels) for one in (model, two))
@@ -133,7 +133,7 @@ def test_the_certificate_of_one_linear_unit_is_the_distance_to_its_boundary():
     assert certified.distortion[0] * np.sqrt(2.0) < 1.0
 
 
-def test_what_one_unit_may_be_is_told():
+def test_one_unit_with_another_activation_function_is_refused():
     scaled = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(1, "sigmoid"), layers.Rescaling(100.0)])
     layered = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(1), layers.ReLU(), layers.Dropout(0.5)])
     for model in (single("tanh"), scaled, layered):
@@ -150,35 +150,35 @@ def in_policy(policy, activation="softmax"):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
-def test_half_precision_is_refused_and_the_way_out_works(policy):
+def test_half_precision_is_refused_and_the_remedy_in_the_message_works(policy):
     model, precision = in_policy(policy), policy.removeprefix("mixed_")
-    with pytest.raises(ValueError, match=f"the layer 'dense.*', a Dense, computes in {precision}.*set_dtype_policy") as told:
+    with pytest.raises(ValueError, match=f"the layer 'dense.*', a Dense, computes in {precision}.*set_dtype_policy") as raised:
         certified_distortion(model, IMAGES, np.zeros(NUM_IMAGES, int))
-    assert "new.set_weights(model.get_weights())" in str(told.value)
+    assert "new.set_weights(model.get_weights())" in str(raised.value)
     new = in_policy("float32")
     new.set_weights(model.get_weights())
-    labels = answers(new, IMAGES)
+    labels = predictions(new, IMAGES)
     assert np.all(certified_distortion(new, IMAGES, labels).distortion > 0)
 
 
 def test_half_precision_breaks_a_certificate_of_the_same_weights():
-    """What is refused: inside the ball of the float32 network, the network in bfloat16 gives other answers."""
+    """Shows why half precision is refused: inside the ball of the float32 network, the bfloat16 network predicts otherwise."""
     half, whole = in_policy("mixed_bfloat16", None), network((NUM_PIXELS,), layers.Dense(8, "sigmoid"), layers.Dense(3))
     half.set_weights(whole.get_weights())
-    labels = answers(whole, IMAGES)
+    labels = predictions(whole, IMAGES)
     other = int(np.flatnonzero(labels != labels[0])[0])
-    way = np.linspace(0.0, 1.0, 4000, dtype=np.float32)[:, np.newaxis]
-    between = (1.0 - way) * IMAGES[0] + way * IMAGES[other]
-    now = answers(whole, between)
-    wrong = answers(half, between) != now
-    assert np.any(certified_distortion(whole, between[wrong], now[wrong]).distortion > 0)
+    shares = np.linspace(0.0, 1.0, 4000, dtype=np.float32)[:, np.newaxis]
+    between = (1.0 - shares) * IMAGES[0] + shares * IMAGES[other]
+    expected = predictions(whole, between)
+    wrong = predictions(half, between) != expected
+    assert np.any(certified_distortion(whole, between[wrong], expected[wrong]).distortion > 0)
 
 
 @pytest.mark.parametrize(
     "last",
     [layers.Activation("softmax", dtype="float16"), layers.Dropout(0.1, dtype="bfloat16"), layers.Softmax(dtype="float16")],
 )
-def test_half_precision_behind_the_logits_is_refused_as_well(last):
+def test_half_precision_after_the_logits_is_refused(last):
     model = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(3), last])
     with pytest.raises(ValueError, match="computes in (float16|bfloat16)"):
         certified_distortion(model, IMAGES, np.zeros(NUM_IMAGES, int))
@@ -198,7 +198,7 @@ def test_certificates_of_double_precision_are_those_of_the_same_weights_in_singl
     single_chain = [type(layer).from_config({**layer.get_config(), "dtype": "float32"}) for layer in chain]
     one = keras.Sequential([keras.Input((NUM_PIXELS,)), *single_chain])
     one.set_weights(double.get_weights())
-    labels = answers(one, IMAGES)
+    labels = predictions(one, IMAGES)
     found = [certified_distortion(model, IMAGES, labels, bounds=PixelBox()).distortion for model in (one, double)]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-3)
     assert np.all(found[1] > 0)

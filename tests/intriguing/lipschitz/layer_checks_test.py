@@ -1,4 +1,4 @@
-"""What is wrong with a layer or a model is told in our words, and names the layer and the weight."""
+"""Errors for a layer or a model name the layer and the weight."""
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ SPOILED = {
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", SPOILED)
-def test_a_weight_that_is_no_number_is_named(name, value):
+def test_a_weight_that_is_nan_or_infinite_is_named(name, value):
     make, shape, weight = SPOILED[name]
     layer = spoiled(make(), shape, weight, value)
     message = f"the layer '{layer.name}', a {type(layer).__name__}, has 1 NaN or infinite values among the .* of '{weight}'"
@@ -55,7 +55,7 @@ def test_a_weight_that_is_no_number_is_named(name, value):
         certified_distortion(model, np.zeros((1, *shape), np.float32), [0])
 
 
-def test_numbers_that_were_passed_to_a_layer_are_looked_at():
+def test_arguments_of_a_layer_that_are_nan_or_negative_are_refused():
     for layer in (layers.Rescaling(np.nan), layers.Rescaling(1.0, offset=np.inf)):
         with pytest.raises(ValueError, match=r"a Rescaling, has 1 NaN or infinite values among the 1 of '(scale|offset)'"):
             operator_norm(layer, (3,))
@@ -68,14 +68,14 @@ def test_numbers_that_were_passed_to_a_layer_are_looked_at():
         operator_norm(layer, (3,))
 
 
-def test_one_weight_of_the_last_layer_that_is_no_number_is_no_certificate():
+def test_a_network_with_one_nan_bias_is_not_certified():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "relu"), spoiled(layers.Dense(3, name="last"), (3,), "bias")])
     with pytest.raises(ValueError, match="the layer 'last', a Dense, has 1 NaN or infinite values among the 3 of 'bias'"):
         certified_distortion(model, np.ones((2, 4), np.float32), [0, 1])
 
 
-def test_logits_that_overflow_are_no_certificate():
-    """A rectifier with a ceiling is no matrix: what is before it is computed in single precision."""
+def test_logits_that_overflow_are_refused():
+    """A rectifier with a maximum is not linear: the layers before it are computed in single precision."""
     head = [layers.Dense(2, use_bias=False), layers.Dense(2, use_bias=False), layers.ReLU(max_value=3e38)]
     model = keras.Sequential([keras.Input((2,)), *head, layers.Dense(2)])
     model.set_weights([np.full((2, 2), 1e25), np.array([[1e25, -1e25], [-1e25, 1e25]]), np.eye(2), np.zeros(2)])
@@ -83,14 +83,14 @@ def test_logits_that_overflow_are_no_certificate():
         certified_distortion(model, np.full((1, 2), 100.0, np.float32), [0])
 
 
-def test_matrices_that_are_no_numbers_are_never_proved():
+def test_matrices_with_nan_or_infinite_entries_have_no_bound():
     for wrong in (np.nan, np.inf, 1e300):
         with pytest.raises(ValueError, match="NaN, infinite or too large entries have no bound"):
             proved_bound(np.full((1, 2, 2), wrong), 0.0)
 
 
 @pytest.mark.parametrize("input_shape", [(None, 9), (0, 9), (9.5,), ("9",), (-9,)])
-def test_a_shape_with_the_batch_axis_is_told(input_shape):
+def test_a_shape_with_the_batch_axis_is_refused(input_shape):
     layer = layers.Dense(4)
     layer.build((None, 9))
     with pytest.raises(ValueError, match="input_shape must be the shape of one input, without the batch axis"):
@@ -106,19 +106,19 @@ UNBUILT = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), UNBUILT, ids=lambda value: type(value).__name__)
-def test_a_layer_without_weights_is_told(layer, shape):
+def test_a_layer_that_is_not_built_is_refused(layer, shape):
     with pytest.raises(ValueError, match="is not built, so that it has no weights yet. Call layer.build"):
         operator_norm(layer, shape)
     assert not layer.built
 
 
-def test_a_layer_that_was_built_for_other_inputs_is_told():
+def test_a_layer_that_was_built_for_other_inputs_is_refused():
     layer = layers.Dense(4, name="hidden")
     layer.build((None, 9))
-    with pytest.raises(ValueError, match=r"the layer 'hidden', a Dense, takes inputs with 9 values along axis -1.*\(8,\)"):
+    with pytest.raises(ValueError, match=r"the layer 'hidden', a Dense, expects inputs with 9 values along axis -1.*\(8,\)"):
         operator_norm(layer, (8,))
     with pytest.raises(
-        ValueError, match=r"a MaxPooling2D, takes inputs with 4 axes, the batch axis included; received .*\(9,\)"
+        ValueError, match=r"a MaxPooling2D, expects inputs with 4 axes, the batch axis included; received .*\(9,\)"
     ):
         operator_norm(layers.MaxPooling2D(), (9,))
     with pytest.raises(ValueError, match=r"a Conv2D, cannot be built for input_shape=\(9,\)"):
@@ -130,7 +130,7 @@ class Subclassed(keras.Model):
         return inputs
 
 
-def test_what_is_no_layer_is_told():
+def test_a_model_a_function_and_a_number_are_refused_as_layers():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)], name="mine")
     with pytest.raises(TypeError, match=r"received the model 'mine', a Sequential. Call lipschitz_bound\(model\)"):
         operator_norm(model, (3,))
@@ -140,7 +140,7 @@ def test_what_is_no_layer_is_told():
 
 
 @pytest.mark.parametrize("function", [lipschitz_bound, check_bounded, lambda model: certified_distortion(model, [[0.0]], [0])])
-def test_what_is_no_model_that_can_be_followed_is_told(function):
+def test_a_function_a_layer_and_a_subclassed_model_are_refused_as_models(function):
     for wrong in (len, lambda images: images, layers.Dense(3)):
         with pytest.raises(TypeError, match="the model must be a functional or sequential Keras model"):
             function(wrong)

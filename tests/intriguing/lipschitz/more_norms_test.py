@@ -1,4 +1,4 @@
-"""The norms of layers beyond dense layers, convolutions and pooling: from both sides against the matrix, or against what they do."""
+"""Norms of other layers than dense layers, convolutions and pooling, compared with their matrices or Jacobians."""
 
 import keras
 import numpy as np
@@ -8,9 +8,9 @@ import tensorflow as tf
 from intriguing.lipschitz import linear_norms, lipschitz_bound, operator_norm, scale_norms
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
-RTOL_BOTH_SIDES = 2e-3  # how far the two bounds of a small layer may be from its norm
-RTOL_ROUNDING = 2e-5  # float32 in the layer, and what interpolation is allowed for it
-RTOL_CLIMBED = 1e-4  # gradients in single precision
+RTOL_BOTH_SIDES = 2e-3  # largest relative distance of the two bounds of a small layer from its norm
+RTOL_ROUNDING = 2e-5  # float32 in the layer, and the allowance for interpolation
+RTOL_JACOBIAN = 1e-4  # gradients in single precision
 layers = keras.layers
 
 
@@ -89,7 +89,7 @@ def drawn(seed):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_both_bounds_enclose_the_norm_of_a_layer_drawn_at_random(seed, monkeypatch):
+def test_both_bounds_enclose_the_norm_of_a_random_layer(seed, monkeypatch):
     layer, shape = drawn(seed)
     layer = with_random_weights(layer, shape, seed)
     true = largest_singular_value(unroll(layer, shape))
@@ -100,7 +100,7 @@ def test_both_bounds_enclose_the_norm_of_a_layer_drawn_at_random(seed, monkeypat
         assert norm.lower <= true * (1 + RTOL_ROUNDING) and norm.upper >= true * (1 - RTOL_ROUNDING)
 
 
-def test_large_and_small_kernels_neither_overflow_nor_vanish():
+def test_norms_are_proportional_to_large_and_small_kernels():
     for scale in (1e-30, 1e25):
         for layer, shape in (
             (layers.Conv2D(2, 3), (6, 6, 2)),
@@ -114,7 +114,7 @@ def test_large_and_small_kernels_neither_overflow_nor_vanish():
 
 
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
-def test_the_norm_of_a_layer_in_half_precision_is_that_of_its_weights_as_stored(policy):
+def test_the_norm_of_a_layer_in_half_precision_is_that_of_its_stored_weights(policy):
     for make, shape in ((layers.Dense, (5,)), (lambda units, **options: layers.Conv2D(units, 3, **options), (6, 6, 2))):
         layer = with_random_weights(make(4, dtype=policy), shape)
         same = make(4, dtype="float32")
@@ -123,8 +123,8 @@ def test_the_norm_of_a_layer_in_half_precision_is_that_of_its_weights_as_stored(
         assert_encloses(operator_norm(layer, shape), largest_singular_value(unroll(same, shape)))
 
 
-def test_spectral_normalization_has_the_norm_of_the_layer_as_it_computes():
-    """For a window of 7 by 7 the matrix that it normalizes is not the convolution, which stretches by 3.5."""
+def test_spectral_normalization_has_the_norm_of_the_convolution():
+    """For a window of 7 by 7 the norm of the convolution is 3.5, though that of the kernel as a matrix is 1."""
     layer = layers.SpectralNormalization(layers.Conv2D(64, 7), power_iterations=20)
     layer.build((None, 20, 20, 3))
     layer(np.zeros((1, 20, 20, 3), np.float32), training=True)
@@ -133,7 +133,7 @@ def test_spectral_normalization_has_the_norm_of_the_layer_as_it_computes():
 
 
 def jacobian_norms(layer, shape):
-    """Returns a function from a place to the norm of the Jacobian there, traced once."""
+    """Returns a function from an input to the norm of the Jacobian at that input, traced once."""
 
     @tf.function(autograph=False)
     def jacobian(inputs):
@@ -145,8 +145,8 @@ def jacobian_norms(layer, shape):
     return lambda place: np.linalg.norm(np.reshape(jacobian(tf.constant(place[np.newaxis], tf.float32)), [-1, place.size]), 2)
 
 
-def steepest(norm_at, shape, starts=4, steps=40):
-    """Climbs to places where the Jacobian has a large norm, from flat and from random ones."""
+def largest_norm(norm_at, shape, starts=4, steps=40):
+    """Returns the largest norm of the Jacobian that a random search finds, from constant and from random inputs."""
     rng, highest = np.random.default_rng(0), 0.0
     for start in range(starts):
         place, step = (0.5 + rng.normal(size=shape) * 10.0 ** (-3.0 * start)), 0.3
@@ -175,13 +175,13 @@ NORMALIZATIONS = {
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)
-def test_no_place_of_a_normalization_is_steeper_than_its_bound_and_flat_inputs_attain_the_lower_one(name):
+def test_no_jacobian_of_a_normalization_exceeds_the_bound_and_constant_inputs_attain_the_lower_one(name):
     make, shape = NORMALIZATIONS[name]
     layer = with_random_weights(make(), shape)
     norm, norm_at = operator_norm(layer, shape), jacobian_norms(layer, shape)
-    assert steepest(norm_at, shape) <= norm.upper * (1 + RTOL_CLIMBED)
+    assert largest_norm(norm_at, shape) <= norm.upper * (1 + RTOL_JACOBIAN)
     flat = np.zeros(shape) if name.startswith("RMS") else np.full(shape, 0.5)
-    assert norm.lower <= norm_at(flat) * (1 + RTOL_CLIMBED)
+    assert norm.lower <= norm_at(flat) * (1 + RTOL_JACOBIAN)
     assert norm_at(flat) >= 0.6 * norm.upper
     rng = np.random.default_rng(1)
     one, other = (rng.normal(size=(200, *shape)).astype(np.float32) for _ in range(2))
@@ -189,14 +189,14 @@ def test_no_place_of_a_normalization_is_steeper_than_its_bound_and_flat_inputs_a
     assert np.all(np.linalg.norm(moved, axis=1) <= norm.upper * np.linalg.norm(apart, axis=1))
 
 
-def test_a_single_value_less_its_mean_is_nothing():
+def test_the_norm_of_a_normalization_of_single_values_is_zero():
     for layer in (layers.LayerNormalization(), layers.GroupNormalization(3)):
         layer.build((None, 3) if isinstance(layer, layers.GroupNormalization) else (None, 1))
         assert operator_norm(layer, (3,) if isinstance(layer, layers.GroupNormalization) else (1,)) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", scale_norms.AUGMENTATIONS, ids=lambda kind: kind.__name__)
-def test_augmentation_is_absent_in_inference(kind):
+def test_augmentation_is_the_identity_in_inference(kind):
     factors = {"RandomTranslation": (0.5, 0.5), "RandomPosterization": (4,)}
     with_factor = ("Brightness", "ColorDegeneration", "Contrast", "Hue", "Rotation", "Saturation", "Sharpness", "Zoom")
     given = factors.get(kind.__name__, (0.5,) if kind.__name__.endswith(with_factor) else ())
@@ -206,7 +206,7 @@ def test_augmentation_is_absent_in_inference(kind):
     np.testing.assert_allclose(lipschitz_bound(model).upper, 2.0, rtol=1e-5)
 
 
-def test_prelu_is_as_steep_as_its_steepest_unit():
+def test_the_lipschitz_constant_of_prelu_is_the_largest_of_its_units():
     layer = layers.PReLU(name="units")
     model = keras.Sequential([keras.Input((3,)), layers.Rescaling(2.0), layer])
     layer.set_weights([np.array([0.5, -3.0, 1.0], np.float32)])

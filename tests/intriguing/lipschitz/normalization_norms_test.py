@@ -1,4 +1,4 @@
-"""Both bounds against the Jacobian, climbed where nobody proved anything, and the searched maximum against a fine grid."""
+"""Bounds of normalization layers, compared with Jacobians that a random search finds, and with a fine grid."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from intriguing.lipschitz.normalization_norms import _most_above_zero, _Sums
 from intriguing.models import ContrastNormalization, LocalResponseNormalization
 from tests.oracles.response_normalization import jacobian
 
-RTOL_ROUNDING = 2e-6  # what the bounds allow for single precision
+RTOL_ROUNDING = 2e-6  # the allowance of the bounds for single precision
 RTOL_FLOAT32 = 1e-4  # a Jacobian in single precision
 ARTICLE = (5, 2.0, 1e-4, 0.75)
 SETTINGS = [ARTICLE, (3, 1.0, 1.0, 0.75), (5, 1.0, 0.2, 1.0), (7, 0.5, 2.0, 0.5), (9, 2.0, 1.0, 0.75), (5, 1.0, 1.0, 3.0), (5, 3.0, 1.0, 0.05)]  # fmt: skip
@@ -20,33 +20,33 @@ def largest(matrix):
     return np.linalg.norm(matrix, 2)
 
 
-def climbed(settings, channels, seed, steps=150):
-    """Climbs from a random place, of either sign, to one where the Jacobian has a large norm; returns the largest on the way."""
+def largest_found(settings, channels, seed, steps=150):
+    """Returns the largest norm of the Jacobian that a random search finds, from inputs of both signs."""
     rng = np.random.default_rng(seed)
     _, bias, alpha, _ = settings
-    place = rng.normal(size=channels) * 10.0 ** rng.uniform(-1, 0.7) * np.sqrt(bias / alpha)
-    highest, step = largest(jacobian(place, *settings)), 0.3
+    point = rng.normal(size=channels) * 10.0 ** rng.uniform(-1, 0.7) * np.sqrt(bias / alpha)
+    highest, step = largest(jacobian(point, *settings)), 0.3
     for _ in range(steps):
-        candidate = place + step * rng.normal(size=channels) * np.mean(np.abs(place))
+        candidate = point + step * rng.normal(size=channels) * np.mean(np.abs(point))
         norm = largest(jacobian(candidate, *settings))
         if norm > highest:
-            place, highest, step = candidate, norm, 1.3 * step
+            point, highest, step = candidate, norm, 1.3 * step
         else:
             step *= 0.95
     return highest
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_no_place_stretches_more_and_small_inputs_stretch_as_much_as_the_lower_bound_says(settings):
+def test_no_jacobian_exceeds_the_upper_bound_and_the_jacobian_at_zero_attains_the_lower_one(settings):
     depth = settings[0]
     for channels in (1, depth // 2 + 1, depth // 2 + 2, 2 * depth):
         norm = operator_norm(LocalResponseNormalization(*settings), (4, 4, channels))
-        assert max(climbed(settings, channels, seed) for seed in range(8)) <= norm.upper
+        assert max(largest_found(settings, channels, seed) for seed in range(8)) <= norm.upper
         at_zero = largest(jacobian(np.zeros(channels), *settings))
         assert at_zero * (1 - RTOL_ROUNDING) <= norm.lower <= at_zero
 
 
-def test_the_jacobian_climbed_is_that_of_the_layer():
+def test_the_jacobian_of_the_search_is_that_of_the_layer():
     places = np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32)
     layer = LocalResponseNormalization(5, 1.0, 0.4, 0.75)
     with tf.GradientTape() as tape:
@@ -66,14 +66,14 @@ def test_the_bounds_are_near_each_other_for_the_narrow_windows_in_use(depth, loo
 
 
 @pytest.mark.parametrize("settings", [(5, 2.0, 1.0, 0.0), (5, 2.0, 0.0, 0.75), (1, 2.0, 1.0, 2.0)])
-def test_the_norm_is_exact_where_channels_do_not_meet(settings):
+def test_the_norm_is_exact_if_channels_are_independent(settings):
     norm = operator_norm(LocalResponseNormalization(*settings), (3, 3, 16))
     np.testing.assert_allclose(norm, settings[1] ** -settings[3], rtol=RTOL_ROUNDING)
 
 
 @pytest.mark.parametrize("beta", [0.05, 0.75, 1.0, 4.0])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_searched_maximum_is_above_every_value_and_not_far(groups, beta):
+def test_the_bound_of_the_maximum_exceeds_a_fine_grid_by_at_most_one_percent(groups, beta):
     sums = _Sums(beta, lambda t, o: 2.0 * beta * np.sqrt(4.0 * t * o), beta * 2.0)
     places = np.log1p(np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 60)]))
     grid = np.stack(np.meshgrid(*[places] * (1 + groups)), axis=-1).reshape(-1, 1 + groups)
@@ -81,7 +81,7 @@ def test_the_searched_maximum_is_above_every_value_and_not_far(groups, beta):
     assert highest <= sums.maximum(groups) <= highest * 1.01
 
 
-def test_what_is_said_of_a_box_holds_at_all_its_places():
+def test_the_bound_of_a_box_holds_at_all_its_points():
     rng = np.random.default_rng(0)
     sums = _Sums(0.75, lambda t, o: 1.5 * np.sqrt(2.0 * t * o), 0.75 * np.sqrt(2.0))
     low = rng.exponential(size=(200, 3))
@@ -97,20 +97,20 @@ def test_extreme_exponents_have_finite_bounds(beta):
 
 
 @pytest.mark.parametrize(("epsilon", "exponent"), [(0.25, 0.5), (2.0, 0.75), (1.0, 1.0), (0.1, 0.0)])
-def test_contrast_normalization_is_steepest_at_zero(epsilon, exponent):
+def test_the_jacobian_of_contrast_normalization_is_largest_at_zero(epsilon, exponent):
     layer = ContrastNormalization(epsilon, exponent)
     norm = operator_norm(layer, (2, 3))
     np.testing.assert_allclose(norm, epsilon**-exponent, rtol=RTOL_ROUNDING)
     rng = np.random.default_rng(0)
-    steepest = []
+    norms = []
     for scale in (0.0, 0.1, 0.5, 1.0, 3.0, 30.0):
         inputs = tf.constant(scale * rng.normal(size=(1, 2, 3)), tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             outputs = layer(inputs)
-        steepest.append(largest(tape.jacobian(outputs, inputs).numpy().reshape(6, 6)))
-    assert max(steepest) <= norm.upper * (1 + RTOL_FLOAT32)
-    np.testing.assert_allclose(steepest[0], epsilon**-exponent, rtol=RTOL_FLOAT32)
+        norms.append(largest(tape.jacobian(outputs, inputs).numpy().reshape(6, 6)))
+    assert max(norms) <= norm.upper * (1 + RTOL_FLOAT32)
+    np.testing.assert_allclose(norms[0], epsilon**-exponent, rtol=RTOL_FLOAT32)
 
 
 def test_a_network_with_these_layers_has_a_bound():

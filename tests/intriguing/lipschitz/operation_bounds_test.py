@@ -1,4 +1,4 @@
-"""Bounds along sums, products by constants and reshapes, against the matrix that a linear network is."""
+"""Bounds of sums, products with constants and reshapes, compared with the matrix of a linear network."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import tensorflow as tf
 from intriguing.lipschitz import check_bounded, lipschitz_bound
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
-RTOL = 2e-3  # how far the bound of a single layer may be above its norm
+RTOL = 2e-3  # largest relative excess of the bound of one layer over its norm
 SHAPE = (4, 3)
 layers, ops = keras.layers, keras.ops
 FACTORS = np.array([1.0, -5.0, 2.0], np.float32)
@@ -57,26 +57,26 @@ BRANCHES = {
 
 
 @pytest.mark.parametrize("name", BRANCHES)
-def test_the_bound_of_branches_is_above_their_norm_and_not_far(name):
+def test_the_bound_of_branches_is_at_most_twice_their_norm(name):
     model = model_of(BRANCHES[name])
     true = largest_singular_value(unroll(model, SHAPE))
     assert true * (1 - 1e-5) <= lipschitz_bound(model).upper <= 2.0 * true
 
 
-def test_a_value_that_is_repeated_counts_the_root_of_how_often():
-    """A mean that is spread over four places again: without the root the bound would be half of what is attained."""
+def test_the_bound_of_a_broadcast_value_has_the_root_of_the_number_of_copies():
+    """A sum that is broadcast to four positions: without the root, the bound would be half of the norm."""
     model = model_of(lambda x: layers.Add()([0.0 * x, ops.sum(x, axis=1, keepdims=True)]))
     np.testing.assert_allclose(lipschitz_bound(model).upper, 4.0, rtol=RTOL)
     np.testing.assert_allclose(largest_singular_value(unroll(model, SHAPE)), 4.0, rtol=RTOL)
 
 
 @pytest.mark.parametrize("merge", [ops.maximum, ops.minimum])
-def test_the_larger_of_two_branches_moves_by_the_root_of_their_squares(merge):
+def test_the_bound_of_a_maximum_is_the_root_of_the_sum_of_squares(merge):
     np.testing.assert_allclose(lipschitz_bound(model_of(lambda x: merge(3.0 * x, 4.0 - 4.0 * x))).upper, 5.0, rtol=RTOL)
     np.testing.assert_allclose(lipschitz_bound(model_of(lambda x: merge(3.0 * x, 0.5))).upper, 3.0, rtol=RTOL)
 
 
-SLOPES = {
+ACTIVATIONS = {
     "relu": (ops.relu, 1.0), "keras relu": (lambda x: keras.activations.relu(x, negative_slope=3.0), 3.0),
     "sigmoid": (ops.sigmoid, 0.25), "leaky": (lambda x: ops.leaky_relu(x, 2.0), 2.0), "elu": (lambda x: ops.elu(x, 3.0), 3.0),
     "softmax": (ops.softmax, 0.5), "gelu": (ops.gelu, 1.129), "silu": (keras.activations.silu, 1.0999), "abs": (ops.absolute, 1.0),
@@ -84,24 +84,24 @@ SLOPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SLOPES)
-def test_an_activation_function_in_any_form_has_its_constant(name):
-    activation, constant = SLOPES[name]
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_form_of_an_activation_function_has_its_constant(name):
+    activation, constant = ACTIVATIONS[name]
     model = model_of(lambda x: activation(2.0 * x))
     np.testing.assert_allclose(lipschitz_bound(model).upper, 2.0 * constant, rtol=RTOL)
 
 
-def test_every_step_is_reported_with_the_bound_so_far():
-    told = []
+def test_every_step_is_reported_and_has_its_cumulative_bound():
+    reported = []
     model = model_of(lambda x: ops.relu((x - 0.5) / 0.25) + x)
-    bound = lipschitz_bound(model, report=lambda *so_far: told.append(so_far))
+    bound = lipschitz_bound(model, report=lambda *counts: reported.append(counts))
     assert [layer.kind for layer in bound.layers] == ["Subtract", "TrueDivide", "Relu"]
-    np.testing.assert_allclose([layer.so_far for layer in bound.layers], [1.0, 4.0, 4.0], rtol=RTOL)
+    np.testing.assert_allclose([layer.cumulative for layer in bound.layers], [1.0, 4.0, 4.0], rtol=RTOL)
     np.testing.assert_allclose(bound.upper, 5.0, rtol=RTOL)
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_a_backbone_for_any_size_is_bounded_for_the_size_that_it_receives():
+def test_a_backbone_for_any_size_is_bounded_for_the_size_of_its_input():
     backbone = keras.Sequential([keras.Input((None, None, 2)), layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()])
     inputs = keras.Input((8, 7, 2))
     model = keras.Model(inputs, backbone(inputs))
@@ -121,7 +121,7 @@ class Unheard(keras.Layer):
 
 
 class Standardized(layers.Conv1D):
-    """As in a tutorial of Keras: the kernel is another one at each call."""
+    """Changes the kernel at each call, as in a tutorial of Keras."""
 
     def convolution_op(self, inputs, kernel):
         return super().convolution_op(inputs, 100.0 * kernel)
@@ -141,7 +141,7 @@ REFUSED = {
     "a square": (lambda x: x**2, "no rule for the norm of the operation 'power.*', a Power, on inputs.*register_norm"),
     "NaN": (lambda x: x * np.array([1.0, np.nan, 1.0], np.float32), "has 1 NaN or infinite values among the 3 of 'its constant'"),
     "across the batch": (lambda x: ops.mean(x, axis=0, keepdims=True) + x, "no rule for the norm of the operation"),
-    "softmax of the batch": (lambda x: ops.softmax(x, axis=0), "works across the batch"),
+    "softmax of the batch": (lambda x: ops.softmax(x, axis=0), "combines images of a batch"),
     "MultiHeadAttention": (attention, "a MultiHeadAttention, multiplies functions of its inputs with one another.*no bound holds"),
     "Attention": (lambda x: layers.Attention()([x, x]), "a Attention, multiplies functions of its inputs"),
     "AdditiveAttention": (lambda x: layers.AdditiveAttention()([x, x]), "a AdditiveAttention, multiplies functions"),
@@ -151,13 +151,13 @@ REFUSED = {
     "unknown": (Unheard(name="strange"), "no rule for the operator norm of the layer 'strange', a Unheard"),
     "within": (layers.TimeDistributed(Unheard(name="strange")), "no rule for the operator norm of the layer 'strange'"),
     "derived": (Standardized(2, 2, name="mine"), "no rule for the operator norm of the layer 'mine', a Standardized"),
-    "a jump": (lambda x: keras.activations.relu(x, threshold=0.5), "jumps at its threshold of 0.5"),
-    "unknown function": (layers.Activation(tf.sin), "no Lipschitz constant is known of 'sin'.*register_activation"),
+    "a jump": (lambda x: keras.activations.relu(x, threshold=0.5), "is discontinuous at its threshold of 0.5"),
+    "unknown function": (layers.Activation(tf.sin), "no Lipschitz constant is registered for 'sin'.*register_activation"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_bound_is_refused_before_any_norm_is_computed(name):
+def test_networks_without_a_bound_are_refused_before_any_norm_is_computed(name):
     make, message = REFUSED[name]
     model = model_of(make)
     for function in (check_bounded, lipschitz_bound):
@@ -169,7 +169,7 @@ def test_a_model_that_rounds_its_images_has_no_bound():
     model = keras.Sequential(
         [keras.Input(SHAPE, dtype="uint8"), layers.Rescaling(1.0 / 255.0), layers.Flatten(), layers.Dense(2)]
     )
-    with pytest.raises(ValueError, match="takes images of type uint8, to which it rounds what it receives"):
+    with pytest.raises(ValueError, match="takes images of type uint8, and rounds its inputs to that type"):
         check_bounded(model)
     outer = keras.Sequential([keras.Input(SHAPE), model])
     rounded = model_of(lambda x: layers.Flatten()(ops.cast(ops.cast(x, "int32"), "float32")))
@@ -186,6 +186,6 @@ def test_a_check_computes_no_norm(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`")
-def test_a_deviation_without_a_mean_has_no_bound():
+def test_a_normalization_without_a_mean_has_no_bound():
     with pytest.raises(ValueError, match=r"without subtracting the mean \(rms_scaling=True\).*RMSNormalization"):
         check_bounded(model_of(lambda x: layers.LayerNormalization(rms_scaling=True)(x)))

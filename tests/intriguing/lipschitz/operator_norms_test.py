@@ -1,4 +1,4 @@
-"""Both bounds of a layer against the singular values of its matrix, and of layers that have none against what they do."""
+"""Both bounds of a layer, compared with the singular values of its matrix, or with its outputs if it is not linear."""
 
 import doctest
 
@@ -11,10 +11,10 @@ from intriguing.lipschitz.operator_norms import OperatorNorm, operator_norm, reg
 from tests.oracles.random_layers import KINDS, RandomLayer, random_layer, true_norm
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
-RTOL_ROUNDING = 2e-6  # float32 in the layer, and what the bounds allow for it
+RTOL_ROUNDING = 2e-6  # float32 in the layer, and the allowance of the bounds for it
 RTOL_SCALE = 1e-5  # as above, and the offset that the unrolled layer subtracts again
-RTOL_LOWER, RTOL_UPPER = 1e-3, 2e-3  # of a small layer, which is taken as the matrix that it is
-RTOL_TORUS = 0.1  # a window of up to 5 on a grid of 16 to 20: the torus has no border to lose anything at
+RTOL_LOWER, RTOL_UPPER = 1e-3, 2e-3  # of a small layer, which is unrolled to a matrix
+RTOL_TORUS = 0.1  # of a window of up to 5 on a grid of 16 to 20, which unlike a torus has a border
 
 
 def with_random_weights(kind, shape, seed, **options):
@@ -45,7 +45,7 @@ def test_bounds_of_any_layer_enclose_the_norm_of_its_matrix(seed, monkeypatch):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides", [1, 2, 3, 4])
-def test_on_the_torus_little_is_lost(strides, padding, monkeypatch):
+def test_the_bound_from_the_torus_exceeds_the_norm_by_a_tenth_at_most(strides, padding, monkeypatch):
     monkeypatch.setattr(linear_norms, "_UNROLLED_ENTRIES", 0)
     shape = (17, 16, 3)
     layer = with_random_weights(
@@ -57,15 +57,15 @@ def test_on_the_torus_little_is_lost(strides, padding, monkeypatch):
 
 
 @pytest.mark.parametrize("groups", [2, 3])
-def test_group_by_group_is_what_the_layer_does(groups):
+def test_the_convolutions_of_groups_equal_the_layer(groups):
     layer = with_random_weights(keras.layers.Conv2D, (7, 6, 6), 0, filters=12, kernel_size=3, groups=groups, strides=2)
     linear = linear_norms._linear_copy(type(layer), layer.get_config(), np.asarray(layer.kernel), (7, 6, 6))
     change = np.random.default_rng(0).normal(size=(2, 7, 6, 6)).astype(np.float32)
     np.testing.assert_allclose(linear_norms._group_by_group(linear, (7, 6, 6))(change), linear(change), rtol=1e-4, atol=1e-4)
 
 
-def test_the_stride_counts_as_its_root_and_not_its_square():
-    """A window of one pixel picks pixels; whatever the stride, the norm is the weight."""
+def test_the_norm_of_a_window_of_one_pixel_does_not_depend_on_the_stride():
+    """Such a layer selects pixels and multiplies them by the weight, which is the norm."""
     layer = keras.layers.Conv2D(1, 1, strides=4)
     layer.build((None, 40, 40, 1))
     layer.set_weights([np.full((1, 1, 1, 1), 3.0, np.float32), np.zeros(1, np.float32)])
@@ -83,7 +83,7 @@ def test_a_dense_layer_has_the_norm_of_its_kernel(shape):
 
 
 @pytest.mark.parametrize(("layer", "shape"), [(keras.layers.Dense(4), (5,)), (keras.layers.Conv2D(4, 3), (5, 5, 2))])
-def test_a_low_rank_addition_counts(layer, shape):
+def test_the_norm_includes_a_low_rank_addition(layer, shape):
     layer.build((None, *shape))
     before = operator_norm(layer, shape)
     layer.enable_lora(1)
@@ -97,43 +97,43 @@ def test_a_low_rank_addition_counts(layer, shape):
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3), (4, 3)])
 @pytest.mark.parametrize("size", [7, 10])
-def test_average_pooling_is_the_matrix_that_it_is(size, pool, stride, padding):
+def test_the_norm_of_average_pooling_is_that_of_its_matrix(size, pool, stride, padding):
     layer = keras.layers.AveragePooling2D(pool, strides=stride, padding=padding)
     norm = operator_norm(layer, (size, size + 1, 2))
     np.testing.assert_allclose(norm, largest_singular_value(unroll(layer, (size, size + 1, 2))), rtol=1e-5)
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
-def test_global_average_pooling_is_the_matrix_that_it_is(data_format):
+def test_the_norm_of_global_average_pooling_is_that_of_its_matrix(data_format):
     layer = keras.layers.GlobalAveragePooling2D(data_format=data_format)
     norm = operator_norm(layer, (3, 4, 5))
     np.testing.assert_allclose(norm, largest_singular_value(unroll(layer, (3, 4, 5))), rtol=1e-5)
 
 
-def test_global_max_pooling_follows_one_pixel():
+def test_the_norm_of_global_max_pooling_is_one():
     assert operator_norm(keras.layers.GlobalMaxPooling2D(), (3, 4, 5)) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3)])
-def test_max_pooling_stretches_by_as_many_windows_as_one_pixel_rules(pool, stride, padding):
+def test_the_norm_of_max_pooling_is_the_root_of_the_number_of_windows_of_a_pixel(pool, stride, padding):
     layer = keras.layers.MaxPooling2D(pool, strides=stride, padding=padding)
     norm = operator_norm(layer, (7, 8, 1))
-    stretches = []
+    norms = []
     for pixel in np.eye(56, dtype=np.float32).reshape(-1, 7, 8, 1):
-        stretches.append(np.linalg.norm(layer(pixel[np.newaxis])))
-    np.testing.assert_allclose(norm, max(stretches), rtol=1e-5)
+        norms.append(np.linalg.norm(layer(pixel[np.newaxis])))
+    np.testing.assert_allclose(norm, max(norms), rtol=1e-5)
     rng = np.random.default_rng(0)
     one, other = (rng.normal(size=(200, 7, 8, 1)).astype(np.float32) for _ in range(2))
     moved = np.linalg.norm((layer(one) - layer(other)).numpy().reshape(200, -1), axis=1)
     assert np.all(moved <= norm.upper * np.linalg.norm((one - other).reshape(200, -1), axis=1))
 
 
-def test_overlapping_max_pooling_is_no_contraction():
+def test_the_norm_of_overlapping_max_pooling_exceeds_one():
     assert operator_norm(keras.layers.MaxPooling2D(3, strides=2), (55, 55, 96)).lower > 1.99
 
 
-def test_normalization_in_inference_is_a_scale():
+def test_the_norm_of_batch_normalization_and_rescaling_is_their_largest_factor():
     layer = keras.layers.BatchNormalization(epsilon=1e-3)
     layer.build((None, 3))
     layer.set_weights([np.array(values, np.float32) for values in ([1, -6, 2], [9, 9, 9], [5, 5, 5], [1, 4, 9])])
@@ -146,21 +146,21 @@ def test_normalization_in_inference_is_a_scale():
     ("axis", "variance"),
     [(-1, [0.25, 9.0, 0.0]), (-1, [4.0, 2.0, 1e-20]), ((1, 3), np.arange(1.0, 13.0).reshape(4, 3)), (None, 7.0)],
 )
-def test_subtracting_a_mean_and_dividing_by_a_deviation_is_the_matrix_that_it_is(axis, variance, invert):
-    """A deviation of zero counts as Keras's epsilon; backwards, it is multiplied with."""
+def test_the_norm_of_normalization_is_that_of_its_matrix(axis, variance, invert):
+    """Keras replaces a deviation of zero by epsilon. With `invert`, the layer multiplies by the deviation."""
     layer = keras.layers.Normalization(axis, mean=np.full_like(variance, 0.5), variance=variance, invert=invert)
     layer.build((None, 4, 5, 3))
     true = largest_singular_value(unroll(layer, (4, 5, 3)))
     np.testing.assert_allclose(operator_norm(layer, (4, 5, 3)), true, rtol=RTOL_SCALE)
 
 
-def test_a_normalization_that_has_seen_data_divides_by_their_deviation():
+def test_an_adapted_normalization_divides_by_the_deviation_of_its_data():
     layer = keras.layers.Normalization()
     layer.adapt(np.array([[1.0, 10.0], [3.0, 90.0]]))
     np.testing.assert_allclose(operator_norm(layer, (2,)), 1.0, rtol=RTOL_SCALE)
 
 
-def test_layers_that_move_values_stretch_nothing():
+def test_the_norm_of_layers_that_move_values_is_one():
     for layer in (keras.layers.Flatten(), keras.layers.ZeroPadding2D(2), keras.layers.Dropout(0.5)):
         assert operator_norm(layer, (4, 4, 2)) == OperatorNorm(1.0, 1.0)
 
@@ -178,7 +178,7 @@ def test_a_layer_without_a_rule_is_refused_until_one_is_registered(monkeypatch):
     assert operator_norm(Doubling(), (3,)) == (2.0, 2.0)
 
 
-def test_the_example_of_a_rule_of_ones_own_does_what_it_says(monkeypatch):
+def test_the_example_of_register_norm_is_right(monkeypatch):
     monkeypatch.setattr(operator_norms, "_RULES", dict(operator_norms._RULES))
     (example,) = doctest.DocTestFinder().find(register_norm, "register_norm", globs=dict(vars(operator_norms)))
     results = doctest.DocTestRunner().run(example)

@@ -1,4 +1,4 @@
-"""Claims about rows that take turns in slots, with a step that only counts."""
+"""Iterations on rows in slots, with a step that only counts."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from intriguing.optimize.active_rows import run_in_slots
 
-NEEDED = [3, 1, 7, 2, 2, 11, 1]  # steps, row by row; at least one: a row is asked after its first step
+NEEDED = [3, 1, 7, 2, 2, 11, 1]  # steps of each row; at least one, because a row is checked after its first step
 NAMES = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0]
 
 
@@ -20,8 +20,8 @@ class Row(NamedTuple):
 class Count(NamedTuple):
     remaining: tf.Tensor  # [slots] int32
     num_steps: tf.Tensor  # [slots] int32
-    name: tf.Tensor  # [slots, 2], as it was at the beginning
-    seen: tf.Tensor  # [slots] bool: every step was shown the row that the state began with
+    name: tf.Tensor  # [slots, 2], from the first row
+    seen: tf.Tensor  # [slots] bool: every step received the row from which the state was initialized
 
 
 def rows_that_need(needed):
@@ -56,41 +56,41 @@ in_slots = pytest.mark.parametrize("num_slots", [1, 3, len(NEEDED)])
 
 @compiled_or_not
 @in_slots
-def test_results_come_in_the_order_of_the_rows(num_slots, jit_compile):
+def test_results_have_the_order_of_the_rows(num_slots, jit_compile):
     rows = rows_that_need(NEEDED)
     np.testing.assert_array_equal(run(rows, num_slots, jit_compile=jit_compile).name, rows.name)
 
 
 @compiled_or_not
 @in_slots
-def test_each_row_is_stepped_exactly_as_often_as_it_needs(num_slots, jit_compile):
+def test_each_row_has_exactly_the_steps_that_it_needs(num_slots, jit_compile):
     results = run(rows_that_need(NEEDED), num_slots, jit_compile=jit_compile)
     assert results.num_steps.numpy().tolist() == NEEDED
     assert results.remaining.numpy().tolist() == [0] * len(NEEDED)
 
 
 @in_slots
-def test_every_step_sees_the_row_that_its_state_belongs_to(num_slots):
+def test_every_step_receives_the_row_of_its_state(num_slots):
     assert run(rows_that_need(NEEDED), num_slots, jit_compile=True).seen.numpy().all()
 
 
 @pytest.mark.parametrize("num_slots", [1, 3, 7])
-def test_rows_that_are_finished_at_once_are_finished_all_together(num_slots):
+def test_rows_that_finish_in_the_same_step_have_right_results(num_slots):
     assert run(rows_that_need([1] * 7), num_slots, jit_compile=True).num_steps.numpy().tolist() == [1] * 7
 
 
-def test_a_single_row_is_a_batch_too():
+def test_a_batch_may_have_one_row():
     assert run(rows_that_need([4]), 1, jit_compile=True).num_steps.numpy().tolist() == [4]
 
 
 @in_slots
-def test_the_order_in_which_rows_need_time_does_not_matter(num_slots):
+def test_results_do_not_depend_on_the_order_of_long_and_short_rows(num_slots):
     for needed in (sorted(NEEDED), sorted(NEEDED, reverse=True)):
         assert run(rows_that_need(needed), num_slots, jit_compile=True).num_steps.numpy().tolist() == needed
 
 
-def test_a_batch_does_not_wait_for_its_slowest_row():
-    """One row of eleven steps and six of two share two slots: twelve steps, where two at a time in lockstep take seventeen."""
+def test_short_rows_use_a_slot_while_a_long_row_uses_another():
+    """One row of eleven steps and six of two share two slots: twelve steps, but pairs of rows that wait for each other take seventeen."""
     taken = tf.Variable(0)
 
     def counted(shared, rows, state):
@@ -103,8 +103,8 @@ def test_a_batch_does_not_wait_for_its_slowest_row():
 
 
 @compiled_or_not
-def test_a_slot_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_compile):
-    """The rows end one after another; a slot that has no next one counts on below zero, and divides by it."""
+def test_nan_in_a_slot_without_a_row_does_not_change_results(jit_compile):
+    """The rows end one after another; a slot without a next row continues to count below zero, and divides by the count."""
 
     def risky(shared, rows, state):
         state, finished = count_down(shared, rows, state)
@@ -117,7 +117,7 @@ def test_a_slot_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_com
     assert results.num_steps.numpy().tolist() == [1, 9, 1, 1]
 
 
-def test_the_kept_result_may_be_another_structure_than_the_state():
+def test_results_may_have_another_structure_than_states():
     rows = rows_that_need(NEEDED)
     kept = run_in_slots(
         rows, shared=(), begin=begin, step=count_down, num_slots=3,
@@ -129,13 +129,13 @@ def test_the_kept_result_may_be_another_structure_than_the_state():
 
 @compiled_or_not
 @pytest.mark.parametrize("num_rows", [0, 2, len(NEEDED)])
-def test_only_the_first_rows_are_worked_on(num_rows, jit_compile):
+def test_only_the_first_num_rows_rows_are_processed(num_rows, jit_compile):
     results = run(rows_that_need(NEEDED), 3, jit_compile=jit_compile, num_rows=tf.constant(num_rows))
     assert results.num_steps.numpy().tolist() == NEEDED[:num_rows] + [0] * (len(NEEDED) - num_rows)
 
 
 @compiled_or_not
-def test_what_all_rows_share_reaches_every_step(jit_compile):
+def test_every_step_receives_the_shared_tensors(jit_compile):
     def count_faster(shared, rows, state):
         state = state._replace(remaining=state.remaining - shared["stride"], num_steps=state.num_steps + 1)
         return state, state.remaining <= 0

@@ -1,4 +1,4 @@
-"""Adam against that of Keras."""
+"""Adam, compared with that of Keras."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from intriguing.optimize.adam import adam_step, initial_moments
 RTOL_ROUNDING = 1e-5  # the same formula, evaluated in another order
 
 
-def test_agrees_with_keras_over_many_steps_of_a_falling_learning_rate():
+def test_agrees_with_keras_over_many_steps_with_a_decreasing_learning_rate():
     rng = np.random.default_rng(0)
     shapes = [(4, 3), (3,), (3, 2)]
     weights = [tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes]
@@ -18,7 +18,7 @@ def test_agrees_with_keras_over_many_steps_of_a_falling_learning_rate():
     optimizer = keras.optimizers.Adam(schedule)
     moments = initial_moments(weights)
     for step in range(20):
-        # From tiny to large: the place of epsilon shows in the tiny ones.
+        # From tiny to large gradients: the tiny ones depend on where epsilon is added.
         gradients = [tf.constant(rng.normal(size=shape) * 10.0 ** rng.integers(-7, 2), tf.float32) for shape in shapes]
         optimizer.apply(gradients, variables)
         weights, moments = adam_step(weights, gradients, moments, schedule(float(step)))

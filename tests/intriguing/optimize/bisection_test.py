@@ -1,4 +1,4 @@
-"""The search for c on thresholds that are known."""
+"""The search for c, with known thresholds."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_brackets_the_threshold_within_the_ratio_from_either_side(ratio):
     assert (failed_at <= ratio * succeeded_at).all()
 
 
-def test_each_row_goes_its_own_way():
+def test_rows_are_independent():
     together, attempts = search(THRESHOLDS)
     for row, threshold in enumerate(THRESHOLDS):
         alone, attempts_alone = search(THRESHOLDS[row : row + 1])
@@ -41,29 +41,29 @@ def test_each_row_goes_its_own_way():
         assert attempts_alone.numpy()[0] == attempts.numpy()[row]
 
 
-def test_a_threshold_that_does_not_exist_leaves_zero_and_infinity():
+def test_a_row_without_threshold_ends_at_zero_or_infinity():
     bracket, _ = search(np.array([0.0, np.inf], np.float32), settings=Bisection(max_steps=100))
     assert bracket.succeeded_at.numpy()[0] == 0.0
     assert np.isinf(bracket.failed_at.numpy()[1])
 
 
-def test_rows_out_of_work_are_not_searched():
+def test_rows_that_are_not_in_work_are_not_searched():
     bracket, attempts = search(THRESHOLDS, in_work=[True, False] * 3)
     assert attempts.numpy()[1::2].tolist() == [0, 0, 0]
     assert bracket.succeeded_at.numpy()[1::2].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_obeys_the_budget():
+def test_attempts_do_not_exceed_max_steps():
     _, attempts = search(THRESHOLDS, settings=Bisection(max_steps=3, bracket_ratio=1.001))
     assert attempts.numpy().max() == 3
 
 
 @pytest.mark.parametrize("setting", ["growth", "bracket_ratio"])
-def test_settings_refuse_factors_that_do_not_grow(setting):
+def test_factors_of_one_are_refused(setting):
     with pytest.raises(ValueError, match=f"{setting} must be greater than 1; received 1.0"):
         Bisection(**{setting: 1.0})
 
 
-def test_settings_refuse_an_empty_budget():
+def test_a_budget_of_zero_is_refused():
     with pytest.raises(ValueError, match="max_steps must be at least 1; received 0"):
         Bisection(max_steps=0)

@@ -1,4 +1,4 @@
-"""Minimizing inside a box, against SciPy's L-BFGS-B in float64."""
+"""Minimization inside a box, compared with SciPy's L-BFGS-B in float64."""
 
 import functools
 
@@ -35,7 +35,7 @@ def objective_of(c):
 
 @functools.cache
 def compiled(settings):
-    """As the attack does; eagerly the same takes minutes."""
+    """Compiles the minimization, as the attack does; eagerly it takes minutes."""
 
     @tf.function(jit_compile=True)
     def program(c, in_work, max_evaluations):
@@ -77,8 +77,8 @@ def test_reaches_the_objective_of_scipy_and_never_beats_the_minimum(c):
     assert min(ratios) >= 1.0 - 1e-6
 
 
-def test_clipping_alone_would_stop_short_of_that():
-    """Shows that the rounds over free pixels are needed: one round, which is clipping inside the objective, is not enough."""
+def test_one_round_does_not_reach_the_objective_of_scipy():
+    """One round is the same as clipping inside the objective, so that several rounds are necessary."""
     many, one = minimize(0.02), minimize(0.02, settings=BoxMinimization(max_rounds=1, iterations_per_round=400))
     assert float(tf.reduce_mean(one.objective / many.objective)) > 1.0 + 10 * RTOL_OBJECTIVE
 
@@ -89,9 +89,9 @@ def test_never_leaves_the_box_and_reports_the_objective_of_the_position_it_retur
     np.testing.assert_allclose(objective_of(0.02)(found.position)[0], found.objective, rtol=1e-5, atol=ATOL_LOSS)
 
 
-def test_all_rows_are_in_work_and_none_is_limited_unless_told():
+def test_all_rows_are_minimized_without_limit_by_default():
     def minimized(**options):
-        # Without XLA, which may add up the two in different orders: then they are the same to the last bit.
+        # Without XLA, which may sum in different orders; the results are then equal to the last bit.
         return tf.function(
             lambda start: minimize_in_box(
                 objective_of(0.3), start, pixel_box=BOX, settings=BoxMinimization(max_rounds=1), **options
@@ -99,31 +99,31 @@ def test_all_rows_are_in_work_and_none_is_limited_unless_told():
             autograph=False,
         )(tf.constant(IMAGES))
 
-    told, omitted = minimized(in_work=tf.constant(ALL), max_evaluations=tf.constant(UNLIMITED)), minimized()
-    np.testing.assert_array_equal(told.num_evaluations, omitted.num_evaluations)
-    np.testing.assert_array_equal(told.objective, omitted.objective)
+    given, omitted = minimized(in_work=tf.constant(ALL), max_evaluations=tf.constant(UNLIMITED)), minimized()
+    np.testing.assert_array_equal(given.num_evaluations, omitted.num_evaluations)
+    np.testing.assert_array_equal(given.objective, omitted.objective)
 
 
-def test_rows_out_of_work_stay_where_they_are_and_cost_one_evaluation():
+def test_rows_that_are_not_in_work_stay_at_the_start_and_count_one_evaluation():
     found = minimize(0.3, in_work=np.arange(NUM_IMAGES) % 2 == 0)
     np.testing.assert_array_equal(found.position[1::2], IMAGES[1::2])
     assert found.num_evaluations.numpy()[1::2].tolist() == [1] * (NUM_IMAGES // 2)
     assert found.num_evaluations.numpy()[::2].min() > 1
 
 
-def test_a_spent_budget_is_told():
+def test_rows_that_exhaust_the_budget_are_not_finished():
     settings = BoxMinimization(max_rounds=1, iterations_per_round=1)
     assert not tf.reduce_any(minimize(0.02, settings=settings).finished)
 
 
 @pytest.mark.parametrize("budget", [1, 30, 60])
-def test_a_round_beyond_the_evaluations_of_a_row_is_neither_used_nor_charged(budget):
+def test_a_round_that_exceeds_the_evaluations_of_a_row_is_neither_used_nor_counted(budget):
     free, value = minimize(0.02), objective_of(0.02)
     budgets = np.where(np.arange(NUM_IMAGES) % 2, budget, np.iinfo(np.int32).max).astype(np.int32)
     bound = minimize(0.02, max_evaluations=budgets)
     assert np.all(bound.num_evaluations <= budgets)
-    assert np.all(bound.num_evaluations[1::2] < free.num_evaluations[1::2])  # the budget did stop these
-    # What is charged was used: with one evaluation the row stays at its start, with more it is nearer to the minimum.
+    assert np.all(bound.num_evaluations[1::2] < free.num_evaluations[1::2])  # the budget stopped these rows
+    # Evaluations that are counted were used: with one, the row stays at its start; with more, it is nearer to the minimum.
     at_start = value(tf.constant(IMAGES))[0]
     moved = np.any(bound.position != IMAGES, axis=1)
     np.testing.assert_array_equal(moved, bound.num_evaluations.numpy() > 1)
@@ -131,8 +131,8 @@ def test_a_round_beyond_the_evaluations_of_a_row_is_neither_used_nor_charged(bud
     np.testing.assert_allclose(value(bound.position)[0], bound.objective, rtol=1e-5, atol=ATOL_LOSS)
 
 
-def test_a_row_ends_with_the_last_round_that_it_could_pay():
-    """One evaluation less than two rounds cost, and the row ends as after one round."""
+def test_a_row_ends_with_the_last_round_within_its_budget():
+    """With one evaluation less than two rounds need, the result is that of one round."""
     one = minimize(0.02, settings=BoxMinimization(max_rounds=1))
     two = minimize(0.02, settings=BoxMinimization(max_rounds=2))
     just_short = minimize(0.02, max_evaluations=two.num_evaluations - 1)
@@ -147,11 +147,11 @@ def test_the_line_search_does_not_fail_on_a_normal_problem():
 
 
 @pytest.mark.parametrize("setting", ["max_rounds", "iterations_per_round", "num_correction_pairs"])
-def test_settings_refuse_an_empty_budget(setting):
+def test_a_budget_of_zero_is_refused(setting):
     with pytest.raises(ValueError, match=f"{setting} must be at least 1; received 0"):
         BoxMinimization(**{setting: 0})
 
 
-def test_settings_refuse_a_tolerance_of_one():
+def test_a_tolerance_of_one_is_refused():
     with pytest.raises(ValueError, match=r"relative_tolerance must lie in \[0, 1\); received 1.0"):
         BoxMinimization(relative_tolerance=1.0)

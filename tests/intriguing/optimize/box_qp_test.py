@@ -1,15 +1,14 @@
-"""The nearest point of a box under linear constraints, against SciPy in float64."""
+"""The nearest point of a box under linear constraints, compared with SciPy in float64."""
 
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import optimize
 
 from intriguing.optimize.box_qp import nearest_point
 from intriguing.pixels import PixelBox
-
-scipy_optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS-B on the dual (extra test)")
 
 BOX = PixelBox()
 NUM_ROWS, NUM_PIXELS = 24, 40
@@ -17,7 +16,7 @@ RTOL_DISTANCE = 1e-4  # a residual of 1e-5 of the distance, in up to nine constr
 ATOL_RESIDUAL = 5e-5  # 1e-5 of distances of up to two, and the rounding of sums of forty products of order one
 ATOL_ROUNDING = 1e-5  # of float32 slacks of order ten, as lengths
 ATOL_BATCH = 1e-4  # products of one row and of many are added in another order; a further Newton step may then be taken
-ALWAYS_MET = 1e9  # as the boundary search writes for a constraint that it has removed
+ALWAYS_MET = 1e9  # the offset that the boundary search sets for a constraint that it has removed
 
 
 class Problem(NamedTuple):
@@ -31,17 +30,17 @@ def gray(rng, shape):
 
 
 def black_and_white(rng, shape):
-    """As digits are: many pixels begin at a bound."""
+    """Draws images like digits: many pixels are at a bound."""
     return np.clip(rng.normal(0.3, 0.8, size=shape), 0.0, 1.0)
 
 
 def random_problem(num_constraints, *, centers=gray, seed=0):
-    """Constraints that some point of the box meets, and that bind in it: that point lies away from the center."""
+    """Draws constraints that some point of the box satisfies, but the center does not."""
     rng = np.random.default_rng(seed)
     center = centers(rng, (NUM_ROWS, NUM_PIXELS))
     normals = rng.normal(size=(NUM_ROWS, num_constraints, NUM_PIXELS))
     witness = rng.uniform(size=(NUM_ROWS, NUM_PIXELS))
-    # A push of one tenth in every pixel: no constraint is met at the center, and all are together a little farther on.
+    # The normals have a common part: the center satisfies no constraint, and a point near it satisfies all.
     common = rng.normal(size=(NUM_ROWS, 1, NUM_PIXELS))
     normals = normals + common
     witness = np.clip(center + 0.6 * np.sign(common[:, 0]), 0.0, 1.0)
@@ -61,7 +60,7 @@ def solved(problem, multipliers=None):
 
 
 def exact(center, normals, offsets):
-    """The dual by L-BFGS-B in float64; returns the point, and a certified lower bound of its distance."""
+    """Maximizes the dual by L-BFGS-B in float64; returns the point, and a proved lower bound of its distance."""
     center, normals, offsets = (array.astype(np.float64) for array in (center, normals, offsets))
 
     def negative_dual(multipliers):
@@ -69,7 +68,7 @@ def exact(center, normals, offsets):
         slack = normals @ point + offsets
         return multipliers @ slack - 0.5 * np.sum((point - center) ** 2), slack
 
-    solution = scipy_optimize.minimize(
+    solution = optimize.minimize(
         negative_dual, np.zeros(len(offsets)), jac=True, bounds=[(0, None)] * len(offsets), method="L-BFGS-B",
         options={"maxiter": 10000, "maxfun": 20000, "ftol": 1e-16, "gtol": 1e-12, "maxcor": 30},
     )  # fmt: skip
@@ -77,7 +76,7 @@ def exact(center, normals, offsets):
 
 
 def slack_as_length(problem, position):
-    """Float64 `[rows, constraints]`, in units of |r|; negative where a constraint is not met."""
+    """Returns slacks, float64 `[rows, constraints]`, in units of |r|; negative where a constraint is violated."""
     normals = problem.normals.astype(np.float64)
     slack = np.einsum("rkn,rn->rk", normals, position.numpy().astype(np.float64)) + problem.offsets
     return slack / (np.linalg.norm(normals, axis=2) + 1e-20)
@@ -111,7 +110,7 @@ def test_is_as_near_as_scipy_finds_in_float64(num_constraints, centers):
 
 @all_numbers_of_constraints
 @all_centers
-def test_no_constraint_is_missed_by_more_than_the_residual(num_constraints, centers):
+def test_no_constraint_is_violated_by_more_than_the_residual(num_constraints, centers):
     problem = random_problem(num_constraints, centers=centers)
     found = solved(problem)
     missed = np.maximum(0.0, -slack_as_length(problem, found.position)).max(axis=1)
@@ -120,15 +119,15 @@ def test_no_constraint_is_missed_by_more_than_the_residual(num_constraints, cent
 
 @all_numbers_of_constraints
 @all_centers
-def test_never_leaves_the_box_and_never_pulls(num_constraints, centers):
+def test_points_are_inside_the_box_and_multipliers_are_not_negative(num_constraints, centers):
     found = solved(random_problem(num_constraints, centers=centers))
     assert in_the_box(found.position)
     assert found.multipliers.numpy().min() >= 0.0
 
 
-def test_constraints_that_are_met_already_cost_nothing():
+def test_constraints_that_the_center_satisfies_do_not_move_it():
     problem = random_problem(3)
-    outside = np.clip(problem.center, 0.2, 0.8) * 3.0 - 1.0  # some pixels of the center lie outside the box
+    outside = np.clip(problem.center, 0.2, 0.8) * 3.0 - 1.0  # some pixels of the center are outside the box
     at_center = np.einsum("rkn,rn->rk", problem.normals, np.clip(outside, 0.0, 1.0))
     found = solved(problem._replace(center=outside.astype(np.float32), offsets=(1.0 - at_center).astype(np.float32)))
     np.testing.assert_array_equal(found.position, np.clip(outside.astype(np.float32), 0.0, 1.0))
@@ -137,7 +136,7 @@ def test_constraints_that_are_met_already_cost_nothing():
 
 
 @pytest.mark.parametrize("normal", [0.0, 1.0, 1e3])
-def test_a_plane_that_is_far_away_is_ignored(normal):
+def test_a_constraint_that_is_always_satisfied_is_ignored(normal):
     problem = random_problem(3)
     alone = solved(Problem(problem.center, problem.normals[:, :1], problem.offsets[:, :1]))
     normals, offsets = problem.normals.copy(), problem.offsets.copy()
@@ -149,7 +148,7 @@ def test_a_plane_that_is_far_away_is_ignored(normal):
     np.testing.assert_array_less(found.residual, ATOL_RESIDUAL)
 
 
-def test_where_no_point_of_the_box_will_do_the_residual_tells_and_the_numbers_are_finite():
+def test_the_residual_is_large_and_finite_if_no_point_of_the_box_satisfies_the_constraints():
     problem = random_problem(3)
     impossible = problem._replace(offsets=problem.offsets - 1e3)
     possible = np.arange(NUM_ROWS) % 2 == 0
@@ -159,7 +158,7 @@ def test_where_no_point_of_the_box_will_do_the_residual_tells_and_the_numbers_ar
         assert np.isfinite(tensor).all()
     assert in_the_box(found.position)
     assert found.residual.numpy()[~possible].min() > 1.0
-    assert found.residual.numpy()[possible].max() < ATOL_RESIDUAL  # which the others do not disturb
+    assert found.residual.numpy()[possible].max() < ATOL_RESIDUAL  # the other rows do not change these
 
 
 def test_two_constraints_that_contradict_each_other_leave_a_residual():
@@ -173,9 +172,9 @@ def test_two_constraints_that_contradict_each_other_leave_a_residual():
     assert in_the_box(found.position)
 
 
-def test_a_constraint_said_thrice_is_said_once():
+def test_three_parallel_constraints_are_equivalent_to_one():
     once = random_problem(1)
-    scales = np.array([1.0, 1.0, 7.0], np.float32)  # parallel, whatever the length of the normal
+    scales = np.array([1.0, 1.0, 7.0], np.float32)  # parallel normals of different lengths
     thrice = Problem(once.center, once.normals * scales[:, np.newaxis], once.offsets * scales)
     alone, found = solved(once), solved(thrice)
     np.testing.assert_allclose(distances(thrice, found.position), distances(once, alone.position), rtol=RTOL_DISTANCE)
@@ -192,7 +191,7 @@ def test_a_row_ignores_its_batch(num_constraints):
 
 
 @all_numbers_of_constraints
-def test_begun_at_the_answer_it_stays_there(num_constraints):
+def test_a_search_that_starts_at_the_solution_stays_there(num_constraints):
     problem = random_problem(num_constraints)
     cold = solved(problem)
     warm = solved(problem, cold.multipliers)
@@ -200,8 +199,8 @@ def test_begun_at_the_answer_it_stays_there(num_constraints):
     np.testing.assert_array_less(warm.residual, ATOL_RESIDUAL)
 
 
-def test_the_box_may_be_any():
-    """The same problem in a box twice as wide, with its origin elsewhere."""
+def test_the_solution_is_scaled_with_the_box():
+    """Solves the same problem in a box that is twice as wide and has another origin."""
     problem = random_problem(3)
     shifted = Problem(2.0 * problem.center - 1.0, problem.normals, 2.0 * problem.offsets + problem.normals.sum(axis=2))
     found = nearest_point(*map(tf.constant, shifted), pixel_box=PixelBox(-1.0, 1.0), multipliers=tf.zeros([NUM_ROWS, 3]))

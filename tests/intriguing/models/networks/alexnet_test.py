@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from intriguing.lipschitz.network_bound import slope_of
+from intriguing.lipschitz.network_bound import lipschitz_of_activation
 from intriguing.lipschitz.operator_norms import has_norm_rule
 from intriguing.models import ONE_WEIRD_TRICK_IN_TORCHVISION, activations_at, alexnet, alexnet_one_weird_trick
 
@@ -108,7 +108,7 @@ def test_colors_in_the_unit_box_become_what_torchvision_makes_of_them(one_weird_
 def test_every_layer_has_a_spectral_bound_and_a_gradient_reaches_the_pixels(network, request):
     model = request.getfixturevalue(network)
     assert [layer.name for layer in model.layers if not has_norm_rule(layer)] == []
-    assert {slope_of(layer) for layer in model.layers} == {1.0}
+    assert {lipschitz_of_activation(layer) for layer in model.layers} == {1.0}
     images = tf.random.stateless_uniform([1, *model.input_shape[1:]], seed=[0, 0])
     with tf.GradientTape() as tape:
         tape.watch(images)

@@ -1,4 +1,4 @@
-"""Lipschitz constants of activation functions: of a layer, as a layer, or as an operation."""
+"""Lipschitz constants of activation functions, which may be an argument of a layer, a layer, or an operation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import tensorflow as tf
 from intriguing.lipschitz.layer_checks import check_weights
 from intriguing.models.layer_graph import described, operation_kind
 
-_SELU_SLOPE = 1.0507009873554805 * 1.6732632423543772
-_GELU_SLOPE = 1.129  # 1.12890 at sqrt(2); 1.12899 of the approximation with tanh
+_SELU_LIPSCHITZ = 1.0507009873554805 * 1.6732632423543772
+_GELU_LIPSCHITZ = 1.129  # 1.12890 at sqrt(2); 1.12899 of the approximation with tanh
 _activations = keras.activations
 _ACTIVATIONS: dict[Callable[..., Any], float] = {
     _activations.linear: 1.0,
@@ -27,8 +27,8 @@ _ACTIVATIONS: dict[Callable[..., Any], float] = {
     _activations.softplus: 1.0,
     _activations.softsign: 1.0,
     _activations.elu: 1.0,
-    _activations.selu: _SELU_SLOPE,
-    _activations.gelu: _GELU_SLOPE,
+    _activations.selu: _SELU_LIPSCHITZ,
+    _activations.gelu: _GELU_LIPSCHITZ,
     _activations.silu: 1.0999,  # 1.09984 at 2.3994
     _activations.hard_silu: 1.5,  # x / 6 * (x + 3), below 3
     _activations.mish: 1.089,  # 1.08850 at 1.4906
@@ -50,7 +50,7 @@ _SAME: dict[Callable[..., Any], Callable[..., Any]] = {
     tf.nn.leaky_relu: _activations.leaky_relu, keras.ops.leaky_relu: _activations.leaky_relu,
     tf.nn.softmax: _activations.softmax, keras.ops.softmax: _activations.softmax,
 }  # fmt: skip
-"""The same functions under other names, with the same default parameters."""
+"""Functions of TensorFlow and `keras.ops` with the functions of `keras.activations` that equal them by default."""
 
 ACTIVATION_LAYERS = (
     keras.layers.Activation, keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU,
@@ -59,13 +59,13 @@ ACTIVATION_LAYERS = (
 
 _OPERATIONS = {
     "Relu": 1.0, "Relu6": 1.0, "Sigmoid": 0.25, "HardSigmoid": 1.0 / 6.0, "LogSigmoid": 1.0, "Tanh": 1.0, "HardTanh": 1.0,
-    "Softplus": 1.0, "Softsign": 1.0, "Selu": _SELU_SLOPE, "Gelu": _GELU_SLOPE, "Silu": 1.0999, "HardSilu": 1.5, "Mish": 1.089,
-    "Absolute": 1.0, "Clip": 1.0,
+    "Softplus": 1.0, "Softsign": 1.0, "Selu": _SELU_LIPSCHITZ, "Gelu": _GELU_LIPSCHITZ, "Silu": 1.0999, "HardSilu": 1.5,
+    "Mish": 1.089, "Absolute": 1.0, "Clip": 1.0,
 }  # fmt: skip
 
 
 def register_activation(activation: Callable[..., Any], constant: float) -> None:
-    """Registers the Lipschitz constant of an activation function that is applied to every number by itself.
+    """Registers the Lipschitz constant of an elementwise activation function.
 
     Example:
         >>> def steep(values):
@@ -76,39 +76,39 @@ def register_activation(activation: Callable[..., Any], constant: float) -> None
 
 
 def canonical(activation: Any) -> Any:
-    """Returns Keras's activation function that is the same under another name, such as `tf.nn.relu`; or what it receives."""
+    """Returns the function of `keras.activations` that equals a function such as `tf.nn.relu`; any other value unchanged."""
     try:
         return _SAME.get(activation, activation)
-    except TypeError:  # what cannot be hashed is none of them
+    except TypeError:  # the value cannot be hashed
         return activation
 
 
-def slope_of(operation: Any) -> float:
-    """Returns the Lipschitz constant of the activation function of a layer, 1 if it has none.
+def lipschitz_of_activation(operation: Any) -> float:
+    """Returns the Lipschitz constant of the activation function of a layer; 1 for a layer without activation function.
 
     Raises:
-        ValueError: If it has none, jumps, works across the batch, or is not known.
+        ValueError: If the function is discontinuous, combines images of a batch, or has no registered constant.
     """
     if isinstance(operation, keras.layers.TimeDistributed | keras.layers.SpectralNormalization):
-        return 1.0 if isinstance(operation.layer, keras.Model) else slope_of(operation.layer)
+        return 1.0 if isinstance(operation.layer, keras.Model) else lipschitz_of_activation(operation.layer)
     if isinstance(operation, ACTIVATION_LAYERS[1:]):
-        return _slope_of_activation_layer(operation)
+        return _lipschitz_of_activation_layer(operation)
     activation = getattr(operation, "activation", None)
     if activation is None:
         return 1.0
-    if type(activation) in ACTIVATION_LAYERS:  # a layer serves as the activation function of another
-        return slope_of(activation)
+    if type(activation) in ACTIVATION_LAYERS:  # a layer is the activation function of another layer
+        return lipschitz_of_activation(activation)
     known = canonical(activation)
     try:
         return _ACTIVATIONS[known]
     except (KeyError, TypeError):
         raise ValueError(
-            f"no Lipschitz constant is known of {getattr(activation, '__name__', activation)!r}, the activation function of "
-            f"{described(operation)}. Tell it with register_activation(function, constant)."
+            f"no Lipschitz constant is registered for {getattr(activation, '__name__', activation)!r}, the activation function "
+            f"of {described(operation)}. Register it with register_activation(function, constant)."
         ) from None
 
 
-def _slope_of_activation_layer(layer: Any) -> float:
+def _lipschitz_of_activation_layer(layer: Any) -> float:
     if isinstance(layer, keras.layers.PReLU):
         check_weights(layer)
         return float(np.max(np.abs(np.asarray(layer.alpha, np.float64)), initial=1.0))
@@ -117,22 +117,23 @@ def _slope_of_activation_layer(layer: Any) -> float:
     if isinstance(layer, keras.layers.Softmax):
         _check_axis(layer)
         return _ACTIVATIONS[_activations.softmax]
-    return _slope_of_rectifier(layer)
+    return _lipschitz_of_rectifier(layer)
 
 
-def _slope_of_rectifier(operation: Any) -> float:
+def _lipschitz_of_rectifier(operation: Any) -> float:
     if getattr(operation, "threshold", 0.0):
         raise ValueError(
-            f"{described(operation)}, jumps at its threshold of {float(operation.threshold)}: no bound holds. Use one without."
+            f"{described(operation)}, is discontinuous at its threshold of {float(operation.threshold)}: no bound holds. Use "
+            "threshold=0."
         )
     return max(1.0, abs(float(operation.negative_slope)))
 
 
-def slope_of_operation(operation: Any) -> float | None:
-    """Returns the Lipschitz constant of an activation function in the form of an operation; None for any other operation."""
+def lipschitz_of_operation(operation: Any) -> float | None:
+    """Returns the Lipschitz constant of an operation that is an activation function; None for any other operation."""
     kind = operation_kind(operation)
     if kind in ("ReLU", "LeakyRelu"):
-        return _slope_of_rectifier(operation)
+        return _lipschitz_of_rectifier(operation)
     if kind == "Elu":
         return max(1.0, abs(float(operation.alpha)))
     if kind == "Softmax":
@@ -145,5 +146,5 @@ def _check_axis(operation: Any) -> None:
     axes = operation.axis if isinstance(operation.axis, list | tuple) else [operation.axis]
     if None in axes or 0 in axes:
         raise ValueError(
-            f"{described(operation)}, works across the batch (axis={operation.axis}): no bound of one image exists."
+            f"{described(operation)}, combines images of a batch (axis={operation.axis}): no bound of one image exists."
         )

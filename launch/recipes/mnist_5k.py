@@ -11,6 +11,7 @@ from components.settings import LayerChoice
 from components.studies.data_sources import Dataset
 from components.studies.lipschitz_bounds import LipschitzBounds
 from components.studies.networks import AttackSettings, Network
+from components.studies.robust_accuracy import RobustAccuracy
 from components.studies.study import Study
 from components.studies.training_curves import TrainingCurves
 from components.studies.transfer_between_halves import TransferBetweenHalves
@@ -46,6 +47,7 @@ RECIPE = Study(
             attack=_ATTACK,
         ),
         LipschitzBounds(networks=_NETWORKS, attack=_ATTACK),
+        RobustAccuracy(networks=_NETWORKS, attack=_ATTACK),
         UnitComparison(
             layers=(
                 (

@@ -30,7 +30,7 @@ Record = TypeVar("Record")
 
 
 class CorruptArtifactError(RuntimeError):
-    """A folder is not the whole and unaltered artifact that its reader expected."""
+    """A folder does not hold the complete, unaltered artifact that its reader expected."""
 
 
 class Artifact:
@@ -153,7 +153,7 @@ class _WithArrays(_WithRecord[Record]):
 
 
 class DistortedImages(_WithArrays[AttackRecord]):
-    """Images and the nearest ones found that a network misclassifies.
+    """Images, and the nearest images found that a network misclassifies.
 
     images.npz      images, labels, ids, targets, distorted, distortion, succeeded, status, c, num_evaluations; correct, whether
                     the image was classified as its label before; and survives_rounding, whether the attack still succeeds
@@ -175,7 +175,7 @@ class TransferRates(_WithRecord[TransferRecord]):
 
 
 class UnitAnalyses(_WithArrays[UnitsRecord]):
-    """What the units of some layers respond to, beside random directions.
+    """What the units of some layers respond to, compared with random directions.
 
     units.json      `UnitsRecord`
     units.npz       example ids; for each layer its units, their top images and measures, those of random directions, pictures
@@ -197,7 +197,7 @@ class SpectralBounds(_WithArrays[BoundsRecord]):
 
 
 class ReportSection(_WithRecord[SectionRecord]):
-    """One part of a study for people: what its step writes with `components.studies.sections.write_section`.
+    """One part of a study as tables, figures and HTML. Its step writes it with `components.studies.sections.write_section`.
 
     section.json    `SectionRecord`
     tables/         each table as CSV, JSON and text
@@ -212,7 +212,7 @@ class ReportSection(_WithRecord[SectionRecord]):
 
 
 class Report(Artifact):
-    """The study for people.
+    """A study as tables, figures and a page.
 
     index.html      one self-contained page
     tables/         table_1.csv, table_1.json, ...

@@ -1,4 +1,4 @@
-"""What a step is, in TFX's words: a component declares inputs, outputs and parameters, and an executor does the work.
+"""The steps of a pipeline, in TFX's words: a component declares inputs, outputs and parameters, and an executor does the work.
 
 A finished step is reused if nothing that it depends on has changed: its parameters, the content of its inputs, the versions of
 the numeric libraries, and the source code of its module and of all first-party modules that it imports, transitively.
@@ -37,12 +37,12 @@ class Executor(abc.ABC):
     """Does the work of a step: reads artifacts, computes, writes artifacts."""
 
     def __init__(self, progress: Progress, tmp_dir: Path):
-        """Takes what a step may use while it works.
+        """Stores what a step may use while it works.
 
         Args:
             progress: The callable to which long work reports.
-            tmp_dir: Folder for what an interrupted run shall find again. Whoever writes there makes it; it is deleted when the
-                step is published. All workers have the same one, and the chief alone writes.
+            tmp_dir: Folder for files with which an interrupted step continues. The executor creates it when it first writes
+                there; it is deleted when the step is published. All workers share it, and the chief alone writes.
         """
         self.progress, self.tmp_dir = progress, tmp_dir
 
@@ -104,14 +104,14 @@ class Component(Generic[Output]):
     def differences(self, manifest: Mapping[str, Any]) -> str:
         """Returns in words what was different when a manifest was written."""
         before, now = dict(_leaves(manifest["parameters"])), dict(_leaves(self.parameters))
-        told = [
+        differences = [
             f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
             for name in dict.fromkeys([*before, *now])
             if before.get(name) != now.get(name)
         ]
         if manifest["inputs"] != self._input_digests():
-            told.append("its inputs were others")
-        return ", ".join(told) or "this code or a library had another version"
+            differences.append("its inputs have changed")
+        return ", ".join(differences) or "this code or the version of a library has changed"
 
     def execute(self, folder: Path, progress: Progress) -> None:
         """Does the work into `folder` and seals it with a manifest."""

@@ -1,4 +1,4 @@
-"""A lock that one process holds at a time, and that ends with its process, however that ends."""
+"""A lock that one process holds at a time, and that ends with its process, also if the process is killed."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def locked(path: Path, waits: Callable[[str], None]) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        path.unlink(missing_ok=True)  # while the lock is held: whoever waits for this file sees that it is gone
+        path.unlink(missing_ok=True)  # while the lock is held: a process that waits for this file sees that it is gone
         os.close(descriptor)
 
 
 def _acquire(path: Path, waits: Callable[[str], None]) -> int:
-    told = False
+    reported = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -46,9 +46,9 @@ def _acquire(path: Path, waits: Callable[[str], None]) -> int:
             if _is_still(path, descriptor):
                 return descriptor
         except BlockingIOError:
-            if not told:
+            if not reported:
                 waits(os.pread(descriptor, 20, 0).decode() or "unknown")
-            told = True
+            reported = True
             time.sleep(_POLL_SECONDS)
         except OSError:
             return descriptor  # some network file systems have no locks

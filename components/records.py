@@ -1,4 +1,4 @@
-"""What artifacts know of themselves: the content of their JSON files, as typed records."""
+"""The content of the JSON files of artifacts, as typed records."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class TransferRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BasisTestRecord:
-    """The natural basis beside random ones by one measure, as `BasisTest`; NaN for what is not finite."""
+    """The natural basis compared with random bases by one measure, as `BasisTest`; NaN for numbers that are not finite."""
 
     natural: float
     random: float

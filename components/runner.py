@@ -37,7 +37,7 @@ def run(components: Sequence[Component]) -> None:
         components: In an order in which every input is made before it is used.
 
     Raises:
-        OSError: If the folder cannot be written to; the message says what to do.
+        OSError: If the folder cannot be written to; the message suggests what to do.
         CorruptArtifactError: If a finished step was altered.
     """
     for index, component in enumerate(components, start=1):
@@ -56,7 +56,7 @@ def _say(text: str) -> None:
 
 
 class _Bar:
-    """A progress bar that opens at the first report, shows the time that goes by, and vanishes at the end."""
+    """A progress bar that appears at the first report, shows the elapsed time, and disappears at the end."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -132,7 +132,7 @@ def _alone(component: Component, title: str) -> contextlib.AbstractContextManage
 
 
 def _replaced(component: Component) -> str:
-    """Says which earlier result is replaced, and what was different then."""
+    """Returns in words which earlier result is replaced, and what has changed since."""
     if not (component.output.uri / MANIFEST).is_file():
         return ""
     differences = component.differences(component.output.manifest())

@@ -1,4 +1,4 @@
-"""Settings of the library as plain parameters of a step, and back."""
+"""Settings of the library as JSON parameters of a step, and back."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 from intriguing.units import UnitSettings
 
 PlainTraining = MinibatchTraining | FullBatchTraining | AutoencoderTraining
-"""What a Trainer does."""
+"""Settings of a Trainer."""
 
 Training = PlainTraining | AdversarialTraining
-"""The same, or what an AdversarialTrainer does."""
+"""Settings of a Trainer or of an AdversarialTrainer."""
 
 _TRAINING = {kind.__name__: kind for kind in typing.get_args(Training)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerChoice:
-    """A layer whose units are looked at, and how it is read; as the arguments of `models.features_at`."""
+    """A layer whose units are analyzed, and how its features are computed: arguments of `models.features_at`."""
 
     layer: str
     before_activation: bool = False

@@ -15,13 +15,11 @@ from components.artifacts import CorruptArtifactError
 from intriguing.distribution.compilation import enable_cache
 from intriguing.distribution.strategy import ACCELERATORS, STRATEGIES, strategy_for
 
-_ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", ACCELERATORS, "What to compute on.")
-_STRATEGY = flags.DEFINE_enum(
-    "strategy", "auto", STRATEGIES, "How to spread the work; auto takes every device of this machine."
-)
+_ACCELERATOR = flags.DEFINE_enum("accelerator", "cpu", ACCELERATORS, "Kind of device that computes.")
+_STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Distribution strategy; auto uses every device of this machine.")
 _TPU = flags.DEFINE_string("tpu", None, "Name or address of a TPU, or local.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of weights, order, samples, targets and noise.", lower_bound=0)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that is made; a folder of runs/ if omitted.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of weights, order, samples, targets and noise.", lower_bound=0)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for all results; a folder in runs/ if omitted.")
 
 
 def workdir(default: str) -> Path:
@@ -30,7 +28,7 @@ def workdir(default: str) -> Path:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a script: refuses stray arguments, opens the strategy, and tells a person's mistake in one line.
+    """Runs a script: refuses stray arguments, opens the strategy, and reports a user's mistake in one line.
 
     Compiled programs are kept on disk for the next script, as `intriguing.distribution.enable_cache` describes.
 
@@ -50,13 +48,13 @@ def run(main: Callable[[], None]) -> None:
             with strategy_for(_ACCELERATOR.value, strategy=_STRATEGY.value, tpu=_TPU.value).scope():
                 main()
 
-    enable_cache()  # before absl starts: TensorFlow then looks at its devices, and reads its flags for the last time
+    enable_cache()  # before absl starts: TensorFlow then lists its devices and reads its flags for the last time
     app.run(with_strategy)
 
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Ends the script with the message of an error whose message was written for its user, and with a traceback otherwise."""
+    """Exits with the message alone if this project raised the error, and with a traceback otherwise."""
     try:
         yield
     except KeyboardInterrupt:
@@ -73,5 +71,5 @@ def _is_ours(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     root = Path(__file__).resolve().parent.parent
-    ours = [root / room for room in ("intriguing", "components", "launch")]  # and not a .venv beside them
+    ours = [root / package for package in ("intriguing", "components", "launch")]
     return trace is not None and any(Path(trace.tb_frame.f_code.co_filename).resolve().is_relative_to(room) for room in ours)

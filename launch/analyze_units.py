@@ -1,4 +1,4 @@
-"""Asks of the layers of a trained network whether single units mean more than random directions, and shows both.
+"""Compares single units of layers with random directions, and draws the images that excite both most.
 
 python -m launch.analyze_units --trained_model=runs/mine/train_FC100-100-10 --layers=hidden1,hidden2 --workdir=runs/mine
 
@@ -28,17 +28,19 @@ from launch import accelerator_flags, data_flags, model_flags
 flags.adopt_module_key_flags(accelerator_flags)
 flags.adopt_module_key_flags(data_flags)
 flags.adopt_module_key_flags(model_flags)
-_LAYERS = flags.DEFINE_list("layers", None, "Names of the layers to look at, separated by commas.", required=True)
-_POOLING = flags.DEFINE_enum("pooling", None, POOLINGS, "What becomes of spatial axes; must be named where there are any.")
-_BEFORE = flags.DEFINE_bool("before_activation", False, "Look at the layers before their activation functions.")
-_CONTROLS = flags.DEFINE_bool("controls", True, "Also look at random weights, and at raw pixels.")
+_LAYERS = flags.DEFINE_list("layers", None, "Names of the layers to analyze, separated by commas.", required=True)
+_POOLING = flags.DEFINE_enum("pooling", None, POOLINGS, "How spatial axes are reduced; required for layers that have some.")
+_BEFORE = flags.DEFINE_bool("before_activation", False, "Analyze the layers before their activation functions.")
+_CONTROLS = flags.DEFINE_bool("controls", True, "Also analyze random weights and raw pixels, for comparison.")
 _ATTRIBUTES = flags.DEFINE_string(
     "attributes", None, "CSV file with a column id and a column for each attribute of an image; its class if omitted."
 )
-_NUM_TOP = flags.DEFINE_integer("num_top", 10, "Images kept of each direction.", lower_bound=1, upper_bound=256)
-_NUM_BASES = flags.DEFINE_integer("num_random_bases", 100, "Haar-random bases to compare with.", lower_bound=1)
-_SCALING = flags.DEFINE_enum("scaling", "standardized", SCALINGS, "How features are scaled before their basis is turned.")
-_MAX_UNITS = flags.DEFINE_integer("max_units", 256, "Of a larger layer, so many units are drawn at random.", lower_bound=2)
+_NUM_TOP = flags.DEFINE_integer("num_top", 10, "Number of top images of each direction.", lower_bound=1, upper_bound=256)
+_NUM_BASES = flags.DEFINE_integer("num_random_bases", 100, "Number of Haar-random bases to compare with.", lower_bound=1)
+_SCALING = flags.DEFINE_enum("scaling", "standardized", SCALINGS, "How features are scaled before their basis is rotated.")
+_MAX_UNITS = flags.DEFINE_integer(
+    "max_units", 256, "Number of units that are drawn at random from a larger layer.", lower_bound=2
+)
 
 
 def main() -> None:
@@ -77,7 +79,7 @@ def _attributes() -> dict[str, str]:
     if _ATTRIBUTES.value is None:
         return {}
     path = Path(_ATTRIBUTES.value)
-    read_table(path)  # a file that cannot be read costs nothing
+    read_table(path)  # raises before the analysis if the file cannot be read
     return {"path": str(path.resolve()), "sha256": sha256_of(path)}
 
 

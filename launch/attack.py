@@ -1,4 +1,4 @@
-"""Finds the nearest images that a trained network gets wrong, for a random sample of a subset.
+"""Finds the nearest images that a trained network misclassifies, for a random sample of a subset.
 
     python -m launch.attack --trained_model=runs/mine/train_FC100-100-10 --dataset=mnist_5k --subset=test --workdir=runs/mine
     python -m launch.attack --model=mine.keras --dataset=FOLDER --subset=test --num_images=16
@@ -21,7 +21,7 @@ for module in (accelerator_flags, attack_flags, data_flags, model_flags):
 
 
 def main() -> None:
-    """Attacks, saves the images, and prints how many were found and how near."""
+    """Attacks, saves the images, and prints how many attacks succeeded and their distortion."""
     workdir = accelerator_flags.workdir(default="runs/steps")
     trained = model_flags.network(workdir)
     subset = data_flags.subset_step(workdir, **model_flags.expected_data(trained))

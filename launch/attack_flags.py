@@ -16,24 +16,26 @@ from components.folder_names import folder_name
 from launch import model_flags, search_flags
 
 flags.adopt_module_key_flags(search_flags)
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to sample and attack.", lower_bound=1)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Number of images to sample and attack.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", None, "Images attacked at once. If omitted, 256 small or 32 large ones; fewer where memory is short.",
+    "batch_size", None, "Number of images attacked at once. If omitted, 256 small or 32 large ones; fewer if memory is short.",
     lower_bound=1,
 )  # fmt: skip
-_TARGETED = flags.DEFINE_bool("targeted", True, "Drive each image to a random wrong class; otherwise to any wrong class.")
-_TARGET = flags.DEFINE_string("target", None, "Drive every image to this class, by name or number, instead of a random one.")
-_ONLY_CORRECT = flags.DEFINE_bool("only_correct", False, "Draw among the images that the network gets right.")
+_TARGETED = flags.DEFINE_bool("targeted", True, "Search for a random wrong class of each image; otherwise for any wrong class.")
+_TARGET = flags.DEFINE_string(
+    "target", None, "Search for this class for every image, by name or number, instead of a random one."
+)
+_ONLY_CORRECT = flags.DEFINE_bool("only_correct", False, "Draw among the images that the network classifies correctly.")
 _TENSORBOARD_DIR = flags.DEFINE_string(
     "tensorboard_dir", "", "Where to write c, distortion and evaluations for TensorBoard; nowhere if omitted."
 )
 
-_LARGE_IMAGE = 64 * 64 * 3  # values; the batches of larger ones take so long that a bar must show them one by one
+_LARGE_IMAGE = 64 * 64 * 3  # values; batches of larger images take long, so the progress bar counts single images
 _AT_ONCE, _LARGE_AT_ONCE = 256, 32
 
 
 def attack_step(workdir: Path, model: TrainedModel, subset: ExampleGen) -> Attacker:
-    """Returns the step that attacks a network as the flags say, on a subset that is described already."""
+    """Returns the step that attacks a network with the settings of the flags, on a finished subset."""
     if _TARGET.value is not None and not _TARGETED.value:
         raise ValueError("--target names a class to reach, and --notargeted asks for any; leave one of them out.")
     return Attacker(
@@ -49,7 +51,7 @@ def _batch_size(subset: ExampleGen) -> int:
         return min(_BATCH_SIZE.value, _NUM_IMAGES.value)
     at_once = _LARGE_AT_ONCE if prod(subset.output.record().image_shape) > _LARGE_IMAGE else _AT_ONCE
     num_batches = -(-_NUM_IMAGES.value // at_once)
-    return -(-_NUM_IMAGES.value // num_batches)  # of one size: the last batch is filled up with copies
+    return -(-_NUM_IMAGES.value // num_batches)  # equal batches: copies fill the last one
 
 
 def _target(model: TrainedModel, subset: ExampleGen) -> int:

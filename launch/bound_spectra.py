@@ -24,7 +24,7 @@ for module in (accelerator_flags, attack_flags, data_flags, model_flags):
 
 
 def main() -> None:
-    """Attacks, certifies, writes the page, and prints both sides."""
+    """Attacks, certifies, writes the page, and prints the tables."""
     workdir = accelerator_flags.workdir(default="runs/steps")
     trained = model_flags.network(workdir)
     model = trained.load()

@@ -33,5 +33,5 @@ def in_words(accuracy: Proportion) -> str:
 
 
 def is_near_chance(accuracy: Proportion, num_classes: int) -> bool:
-    """True if the 95 % Wilson interval of the accuracy reaches down to 1 / num_classes, unless every image was right."""
+    """True if the 95 % Wilson interval of the accuracy includes 1 / num_classes, unless every image is classified correctly."""
     return accuracy.num_events < accuracy.num_trials and accuracy.lower <= 1 / num_classes

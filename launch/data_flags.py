@@ -20,13 +20,16 @@ _DATASET = flags.DEFINE_string(
 )
 _SUBSET = flags.DEFINE_string("subset", "train", "A split, or a slice of one such as train[:50%].")
 _IMAGE_SIZE = flags.DEFINE_string(
-    "image_size", None, "HEIGHTxWIDTH, or one number for both, that images are scaled and cut to; in a folder, the model's own."
+    "image_size",
+    None,
+    "HEIGHTxWIDTH, or one number for both, to which images are resized and cropped. If omitted, the size of the data "
+    "set; for a folder, that of the model.",
 )
 _NUM_CHANNELS = flags.DEFINE_integer(
-    "num_channels", None, "Of the images of a folder: 3 for colors, 1 for gray; if omitted, as the model takes, else 3."
+    "num_channels", None, "Channels of the images of a folder: 3 for colors, 1 for gray. If omitted, those of the model, or 3."
 )
 _SHORTER_SIDE = flags.DEFINE_integer(
-    "shorter_side", None, "Scale images so that their shorter side has so many pixels, then cut the middle out.", lower_bound=1
+    "shorter_side", None, "Resize images so that their shorter side has this many pixels, then crop the center.", lower_bound=1
 )
 
 
@@ -70,7 +73,7 @@ def _num_channels(image_shape: Sequence[int]) -> int:
 def _warn_of_order(dataset: str) -> None:
     print(
         f"Warning: no class of {dataset} has the name of a class of the network, so they are numbered by the sorted names of "
-        "their folders. If the network numbers them otherwise, pass --class_names=FILE with their names in the order of its "
+        "their folders. If the network numbers them differently, pass --class_names=FILE with their names in the order of its "
         "outputs.",
         file=sys.stderr,
     )

@@ -20,16 +20,22 @@ from launch import data_flags
 _WEIGHTS = flags.DEFINE_string(
     "weights", None, "For a name: imagenet, random, or a file. If omitted, imagenet for keras.applications."
 )
-_WEIGHTS_ORDER = flags.DEFINE_enum("weights_channel_order", "RGB", CHANNEL_ORDERS, "Of the first kernel in --weights=FILE.npz.")
+_WEIGHTS_ORDER = flags.DEFINE_enum(
+    "weights_channel_order", "RGB", CHANNEL_ORDERS, "Channel order of the first kernel in --weights=FILE.npz."
+)
 _PREPROCESS_INPUT = flags.DEFINE_string(
     "preprocess_input",
     None,
-    "Module of keras.applications, such as resnet50, whose preprocess_input the images passed.",
+    "Module of keras.applications, such as resnet50, whose preprocess_input the model expects.",
 )
-_SCALE = flags.DEFINE_list("pixel_scale", None, "What pixels in [0, 1] are multiplied by: a number, or one for each channel.")
-_OFFSET = flags.DEFINE_list("pixel_offset", None, "What is added then: a number, or one for each channel (red, green, blue).")
+_SCALE = flags.DEFINE_list("pixel_scale", None, "Factor of pixels in [0, 1]: a number, or one for each channel.")
+_OFFSET = flags.DEFINE_list(
+    "pixel_offset", None, "Added after multiplication: a number, or one for each channel (red, green, blue)."
+)
 _ORDER = flags.DEFINE_enum("channel_order", "RGB", CHANNEL_ORDERS, "The order in which the model takes colors.")
-_PROBABILITIES = flags.DEFINE_bool("probabilities", False, "The outputs are probabilities, though not by a softmax of Keras.")
+_PROBABILITIES = flags.DEFINE_bool(
+    "probabilities", False, "The outputs are probabilities that are not computed by a softmax layer of Keras."
+)
 _CLASS_NAMES = flags.DEFINE_string(
     "class_names", None, "Names of the classes in the order of the outputs: separated by commas, or a file with one a line. "
     "The classes of a folder of images are matched by them.",
@@ -40,7 +46,7 @@ _MODULES = flags.DEFINE_list(
 
 
 def import_modules() -> dict[str, str]:
-    """Imports the modules of the flags, so that their layers are known; returns the digests of their files.
+    """Imports the modules of the flags, which register layers, and returns the digests of their files.
 
     Raises:
         ValueError: If there is no such module, or if it cannot be imported.
@@ -60,7 +66,7 @@ def _imported(name: str) -> str:
                 f"{str(Path.cwd())!r}, or in a folder that the environment variable PYTHONPATH names."
             ) from error
         raise _broken(name, error) from error
-    except Exception as error:  # whatever a user's module raises
+    except Exception as error:  # a user's module can raise anything
         raise _broken(name, error) from error
     file = getattr(module, "__file__", None)
     return sha256_of(Path(file)) if file and Path(file).is_file() else ""
@@ -75,7 +81,7 @@ def _broken(name: str, error: Exception) -> ValueError:
 
 
 def class_names() -> list[str]:
-    """Returns the names of the classes of the flags, in the order of the outputs; none if they are not named.
+    """Returns the names of the classes of the flags, in the order of the outputs; () without the flag.
 
     Raises:
         ValueError: If a name is repeated.

@@ -40,8 +40,8 @@ _DISTORTED = flags.DEFINE_list(
 _CLEAN = flags.DEFINE_string(
     "clean_images", None, "Folder with the originals of images that launch.attack did not write, under the same names."
 )
-_AMPLIFY_TO = flags.DEFINE_multi_float("amplify_to", [], "Also move the images along their perturbation to this distortion.")
-_NOISE = flags.DEFINE_multi_float("noise", [0.1, 0.3], "Standard deviations of the Gaussian noise to compare with.")
+_AMPLIFY_TO = flags.DEFINE_multi_float("amplify_to", [], "Also scale the perturbations to this distortion.")
+_NOISE = flags.DEFINE_multi_float("noise", [0.1, 0.3], "Standard deviations of Gaussian noise, for comparison.")
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def _networks(workdir: Path) -> list[TrainedModel]:
     files = [path for path in _TRAINED_MODELS.value if Path(path).is_file()] + _MODELS.value
     trained = [TrainedModel(folder) for folder in _TRAINED_MODELS.value if folder not in files]
     for model in trained:
-        model.manifest()  # what is not a whole trained model is refused before anything runs
+        model.manifest()  # raises before any step runs if the artifact is incomplete
     importers = [import_flags.importer(workdir, model) for model in files]
     names = [importer.id for importer in importers]
     if len(set(names)) < len(names):

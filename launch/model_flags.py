@@ -16,7 +16,7 @@ _TRAINED_MODEL = flags.DEFINE_string("trained_model", None, "Folder that launch.
 _MODEL = flags.DEFINE_string(
     "model", None, "A .keras or .h5 file, keras.applications.NAME, or a name of the zoo such as SqueezeNet."
 )
-_NAME = flags.DEFINE_string("model_name", None, "What the model is called in folders and tables; its own name if omitted.")
+_NAME = flags.DEFINE_string("model_name", None, "Name of the model in folders and tables; its own name if omitted.")
 
 flags.mark_flags_as_mutual_exclusive(["trained_model", "model"], required=True)
 
@@ -37,12 +37,12 @@ def network(workdir: Path) -> TrainedModel:
             f"{_TRAINED_MODEL.value!r} is a file; expected a folder that launch.train wrote. Pass a file as --model."
         )
     trained = TrainedModel(_TRAINED_MODEL.value)
-    trained.manifest()  # what is not a whole trained model is refused before anything runs
+    trained.manifest()  # raises before any step runs if the artifact is incomplete
     return trained
 
 
 def expected_data(trained: TrainedModel) -> dict[str, Any]:
-    """Returns what is known of the images and classes of a network, as `data_flags.subset_step` takes it."""
+    """Returns the image shape and the classes of a network, as arguments of `data_flags.subset_step`."""
     record = trained.record()
     return {
         "image_shape": record.image_shape,

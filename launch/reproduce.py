@@ -3,7 +3,7 @@
     python -m launch.reproduce
     python -m launch.reproduce --recipe=mnist --tfds_manual_dir=DIR --workdir=runs/mnist
 
-Interrupted and started again, it goes on: finished steps are reused.
+A run that was interrupted continues when it is started again: finished steps are reused.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from launch import accelerator_flags, recipes, tfds_flags
 
 flags.adopt_module_key_flags(accelerator_flags)
 flags.adopt_module_key_flags(tfds_flags)
-_RECIPE = flags.DEFINE_string("recipe", "mnist_5k", "The study to reproduce; a module of launch/recipes.")
+_RECIPE = flags.DEFINE_string("recipe", "mnist_5k", "Name of the study: a module of launch/recipes.")
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Folder split/class/image, for recipes that read photographs.")
 _WEIGHTS = flags.DEFINE_string("weights", None, "File with the weights of the network, for recipes that do not train one.")
 
 
 def load_recipe(name: str) -> Study:
-    """Imports a recipe of `launch/recipes`; an unknown name is answered with the nearest known one."""
+    """Imports a recipe of `launch/recipes`; the error for an unknown name offers the nearest known one."""
     check_name(name, [module.name for module in pkgutil.iter_modules(recipes.__path__)], "recipe")
     study: Study = importlib.import_module(f"launch.recipes.{name}").RECIPE
     return study
 
 
 def main() -> None:
-    """Runs the pipeline, prints the tables, and says where the page is."""
+    """Runs the pipeline, prints the tables and the path of the page."""
     began = time.monotonic()
     recipe, seed = _RECIPE.value, flags.FLAGS.seed
     command = f"python -m launch.reproduce --recipe={recipe} --seed={seed}"

@@ -18,21 +18,21 @@ _SEARCH = flags.DEFINE_enum(
 _QUANTIZATION_LEVELS = flags.DEFINE_integer(
     "quantization_levels",
     None,
-    "Number of values that a pixel may have: 256 for images that are saved as PNG files.",
+    "Number of values of a pixel: 256 for images that are saved as PNG files.",
     lower_bound=2,
 )
 _MAX_EVALUATIONS = flags.DEFINE_integer(
-    "max_evaluations", None, "Gradient evaluations per image at most. If omitted, that of the search."
+    "max_evaluations", None, "Maximum number of gradients per image. If omitted, that of the search."
 )
 
 
 def search(*, otherwise: str) -> DistortionSearch:
-    """Returns the search of the flags, or the one of the name `otherwise`."""
+    """Returns the search of the flags, or the search named `otherwise`."""
     return dataclasses.replace(search_named(_SEARCH.value or otherwise), **_changes())
 
 
 def parameters() -> dict[str, Any]:
-    """Returns the search of the flags as a parameter of a step; where none is named, only what the flags change of it."""
+    """Returns the search of the flags as a parameter of a step; without --search, only the settings that flags change."""
     return to_parameters(search(otherwise=_SEARCH.value)) if _SEARCH.value else _changes()
 
 

@@ -18,12 +18,14 @@ from launch import accelerator_flags, data_flags, training_flags
 
 for module in (accelerator_flags, data_flags, training_flags):
     flags.adopt_module_key_flags(module)
-_FULL_BATCH = flags.DEFINE_bool("full_batch", False, "Train by L-BFGS on the whole set until convergence, not by minibatches.")
-_MAX_ITERATIONS = flags.DEFINE_integer("max_iterations", 1000, "Of L-BFGS.", lower_bound=1)
+_FULL_BATCH = flags.DEFINE_bool(
+    "full_batch", False, "Train by L-BFGS on the whole subset until convergence, instead of minibatches."
+)
+_MAX_ITERATIONS = flags.DEFINE_integer("max_iterations", 1000, "Maximum number of iterations of L-BFGS.", lower_bound=1)
 
 
 def main() -> None:
-    """Trains and saves the network, and prints its error on what it was trained on."""
+    """Trains and saves the network, and prints its error on its training subset."""
     model, name = training_flags.model(), training_flags.name()
     workdir = accelerator_flags.workdir(default="runs/steps")
     subset = data_flags.subset_step(workdir)

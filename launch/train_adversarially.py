@@ -26,22 +26,26 @@ from launch import accelerator_flags, data_flags, search_flags, training_flags
 
 for module in (accelerator_flags, data_flags, search_flags, training_flags):
     flags.adopt_module_key_flags(module)
-_LAYERS = flags.DEFINE_list("layers", ["images"], "Layers with a pool, separated by commas; images for the images themselves.")
-_POOL_SIZE = flags.DEFINE_integer("pool_size", 2000, "Examples of every pool at most.", lower_bound=1)
-_REPLACED = flags.DEFINE_float("replaced", 0.5, "Share of a pool that is newly made in every round.")
-_SHARES = flags.DEFINE_list("shares", ["0.25"], "Of a minibatch that comes from a pool: one number, or one for each layer.")
+_LAYERS = flags.DEFINE_list("layers", ["images"], "Layers with a pool, separated by commas; images for a pool of images.")
+_POOL_SIZE = flags.DEFINE_integer("pool_size", 2000, "Maximum number of examples of a pool.", lower_bound=1)
+_REPLACED = flags.DEFINE_float("replaced", 0.5, "Share of a pool that is replaced in every round.")
+_SHARES = flags.DEFINE_list(
+    "shares", ["0.25"], "Share of a minibatch that is drawn from a pool: one number, or one for each layer."
+)
 _TO_DISTORTION = flags.DEFINE_list(
-    "to_distortion", ["0"], "Distortion that examples are moved to: one number, or one for each layer; 0 for the least "
-    "that changes an answer.",
+    "to_distortion", ["0"], "Distortion to which perturbations are scaled: one number, or one for each layer; 0 for the "
+    "least distortion that changes a prediction.",
 )  # fmt: skip
-_ROUNDS_PER_EPOCH = flags.DEFINE_integer("rounds_per_epoch", 10, "Renewals of the pools in an epoch.", lower_bound=1)
+_ROUNDS_PER_EPOCH = flags.DEFINE_integer(
+    "rounds_per_epoch", 10, "Number of times that pools are renewed in an epoch.", lower_bound=1
+)
 _TENSORBOARD_DIR = flags.DEFINE_string(
     "tensorboard_dir", "", "Where to write losses and distortions of every round for TensorBoard; nowhere if omitted."
 )
 
 
 def main() -> None:
-    """Trains and saves the network, and prints its error on what it was trained on, and every round."""
+    """Trains and saves the network, and prints its error on its training subset, and every round."""
     model, name, training = training_flags.model(), training_flags.name(), _training()
     _check_layers(model, training)
     workdir = accelerator_flags.workdir(default="runs/steps")
@@ -84,9 +88,9 @@ def _for_each_layer(flag: flags.FlagHolder) -> list[float]:
 
 
 def _check_layers(model: str, training: AdversarialTraining) -> None:
-    """Refuses what cannot be trained before there is any work."""
+    """Raises a `ValueError` for networks that have no adversarial training."""
     if model.startswith("AE"):
-        raise ValueError(f"{model} learns its features without labels, and has no use for pools. Name another --model.")
+        raise ValueError(f"{model} learns its features without labels, so it cannot be trained on pools. Pass another --model.")
     network = zoo.build(model)
     for pool in training.pools:
         cut_at(network, pool.layer)

@@ -1,1 +1,1 @@
-"""Finds the nearest images that a network gets wrong."""
+"""Finds the nearest images that a network misclassifies."""

@@ -1,4 +1,4 @@
-"""Attacker: the nearest images that one network gets wrong, for a random sample of one subset."""
+"""Attacker: the nearest images that one network misclassifies, for a random sample of one subset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Attacker(Component[DistortedImages]):
 
     PARAMETERS = {
         "num_images": int,
-        "only_correct": bool,  # draw among the images that the network gets right
+        "only_correct": bool,  # draw among the images that the network classifies correctly
         "seed": int,
         "targeted": bool,
         "target": int,  # the class of all; -1 for a random wrong one each

@@ -44,8 +44,12 @@ class AttackerExecutor(Executor):
         results = self._attack(model, examples.images, goal, exec_properties["batch_size"], search)
         if exec_properties["log_dir"] and writes_files():
             write_summaries(exec_properties["log_dir"], results, exec_properties["batch_size"])
-        answers = predict(model, search.pixel_box.to_levels(results.distorted, BYTES), batch_size=exec_properties["batch_size"])
-        still_wrong = answers.numpy() == targets if exec_properties["targeted"] else answers.numpy() != examples.labels.numpy()
+        predictions = predict(
+            model, search.pixel_box.to_levels(results.distorted, BYTES), batch_size=exec_properties["batch_size"]
+        )
+        still_wrong = (
+            predictions.numpy() == targets if exec_properties["targeted"] else predictions.numpy() != examples.labels.numpy()
+        )
         output.write_arrays(
             {
                 "images": examples.images.numpy(),
@@ -82,7 +86,7 @@ class AttackerExecutor(Executor):
         batch_size: int,
         search: DistortionSearch,
     ) -> DistortionResults:
-        """Attacks batch by batch; the last one is filled up, so that one compiled program serves all."""
+        """Attacks batch by batch; copies fill the last batch, so that all batches run the same compiled program."""
         num_images = images.shape[0]
         parts = []
         self.progress(0, num_images, f"compiling, then {min(batch_size, num_images)} at once")

@@ -19,7 +19,7 @@ _MOST_NAMES = 20  # in a message
 
 
 class Sample(NamedTuple):
-    """Images to attack, and what the network predicts before anything is changed."""
+    """Images to attack, and whether the network classifies them correctly."""
 
     examples: Examples
     correct: np.ndarray  # [images] bool: classified as their labels
@@ -44,7 +44,7 @@ def check_fits(model: keras.Model, card: DatasetCard) -> None:
 
 
 def sample(model: keras.Model, card: DatasetCard, split: str, parameters: Parameters) -> Sample:
-    """Draws the images to attack: at random, and if asked for, only such as the network gets right, and not of the target."""
+    """Draws the images to attack: at random; with `only_correct`, correctly classified images not of the target."""
     wanted, size = parameters["num_images"], num_examples(card, split)
     num_drawn = min(2 * wanted, size) if parameters["only_correct"] else wanted
     while True:
@@ -61,9 +61,9 @@ def sample(model: keras.Model, card: DatasetCard, split: str, parameters: Parame
         num_drawn = min(2 * num_drawn, size)
 
 
-def _too_few(split: str, num_right: int, wanted: int, accuracy: Proportion) -> str:
-    right = f"{num_right}, the images of {split!r} that the network gets right"
-    if num_right:
+def _too_few(split: str, num_correct: int, wanted: int, accuracy: Proportion) -> str:
+    right = f"{num_correct}, the images of {split!r} that the network classifies correctly"
+    if num_correct:
         return f"num_images must be at most {right}; received {wanted}. Ask for fewer."
     return (
         f"the network classifies {accuracy.num_events} of {accuracy.num_trials} images of {split!r} correctly, and none can be "

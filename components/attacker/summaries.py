@@ -10,7 +10,7 @@ from intriguing.attack import DistortionResults
 
 
 def check_tensorboard() -> None:
-    """Raises a `ModuleNotFoundError` that says what to install, if TensorFlow could not write summaries."""
+    """Raises a `ModuleNotFoundError` with the command to install TensorBoard, if it is missing."""
     if importlib.util.find_spec("tensorboard") is None:
         raise ModuleNotFoundError(
             'TensorBoard summaries were asked for, but tensorboard is not installed. Run pip install -e ".[tensorboard]", or '

@@ -15,10 +15,10 @@ _ALL = "all"  # splits
 
 
 class ImageImporterExecutor(Executor):
-    """Reads distorted images, finds their originals by name, and counts every one of them as found."""
+    """Reads distorted images, finds their originals by name, and counts each as a success."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
-        """Writes `DistortedImages`, without what is known of a search only."""
+        """Writes `DistortedImages`, without the arrays that only a search has."""
         del input_dict
         clean_card, card = (_card(exec_properties, exec_properties[kind]) for kind in ("clean", "distorted"))
         _check_sizes(card)
@@ -51,7 +51,7 @@ def _card(parameters: Parameters, folder: str) -> DatasetCard:
 
 
 def _check_sizes(card: DatasetCard) -> None:
-    """Raises a `ValueError` if an image has not the size of the networks: to resize it would change its perturbation."""
+    """Raises a `ValueError` if the size of an image is not that of the networks: resizing would change its perturbation."""
     builder = card.builder()
     for image in builder.as_dataset(split=_ALL).as_numpy_iterator():
         received = image["image"].shape[:2]

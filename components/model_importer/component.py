@@ -20,7 +20,7 @@ class ModelImporter(Component[TrainedModel]):
         "scaling": dict,  # {} for that of the network
         "probabilities": bool,
         "seed": int,
-        "class_names": list,  # in the order of the outputs; [] if nobody named them
+        "class_names": list,  # in the order of the outputs; [] if they were not given
         "modules": dict,  # from each module that registers layers to the SHA-256 of its file
     }
     DEFAULTS = {"class_names": [], "modules": {}}

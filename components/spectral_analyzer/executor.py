@@ -70,7 +70,7 @@ def check_certificates(name: str, certified: np.ndarray, attacked: np.ndarray, i
     if broken.size:
         worst = broken[np.argmax(certified[broken] - attacked[broken])]
         raise ArithmeticError(
-            f"{broken.size} of {len(ids)} images made against {name!r} are nearer than their certificates allow, as "
+            f"{broken.size} of {len(ids)} images distorted for {name!r} are nearer than their certificates allow, such as "
             f"{ids[worst].decode()}: found at {attacked[worst]:.6g}, certified up to {certified[worst]:.6g}. One of the two is "
             "wrong; please report it with the model."
         )

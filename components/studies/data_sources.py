@@ -27,7 +27,7 @@ class Locations:
     weights: Path | None = None
 
     def facts(self) -> Mapping[str, str]:
-        """Returns what the report says about the files."""
+        """Returns the files that the report lists."""
         return {"Weights": self.weights.name} if self.weights else {}
 
 
@@ -38,7 +38,7 @@ class DataSource(Protocol):
         """Returns the parameters of `ExampleGen` that name the images."""
 
     def facts(self) -> Mapping[str, str]:
-        """Returns what the report says about them."""
+        """Returns the facts that the report lists."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from components.studies.sections import Figures, SectionContent, SectionExecutor
 from components.studies.study import Part
 from intriguing.reporting import Cell, Mean, Section, Table, certified_versus_attack, to_png
 
-_ROUNDING = 1e-5  # a layer that stretches by no more than this moves values only
+_ROUNDING = 1e-5  # a layer with a norm nearer to 1 only moves values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class BoundedNetwork(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The network's."""
+        """Of the network."""
         return self.bounds.name
 
     @property
@@ -108,7 +108,7 @@ def read(artifacts: Sequence[SpectralBounds]) -> list[BoundedNetwork]:
 
 
 def layer_table(networks: Sequence[BoundedNetwork]) -> Table:
-    """Table 5 for every network: each layer that has weights or stretches, and the bound up to it."""
+    """Table 5 for every network: each layer with weights or a norm other than 1, and the cumulative bound."""
     columns = ("Layer", "Size", "Stride", "Lower bound", "Upper bound", "Activation Lipschitz", "Cumulative bound")
     rows: list[dict[str, Cell]] = []
     for network in networks:
@@ -168,7 +168,7 @@ def certificate_table(networks: Sequence[BoundedNetwork]) -> Table:
         columns=tuple(rows[0]),
         rows=tuple(rows),
         notes=(
-            "Average distortions. An image that the network gets wrong to begin with has a certificate of 0. No ratio of a "
+            "Average distortions. The certificate of a misclassified image is 0. No ratio of a "
             "single image may exceed 1: the run stops if one does.",
         ),
     )
@@ -194,7 +194,7 @@ def image_table(networks: Sequence[BoundedNetwork]) -> Table:
 
 
 def certificate_figures(networks: Sequence[BoundedNetwork]) -> dict[str, tuple[bytes, str]]:
-    """Draws both sides for every network."""
+    """Draws certified and attack distortions for every network."""
     figures = {}
     for number, network in enumerate(networks, start=1):
         arrays, bounds = network.arrays, network.bounds
@@ -224,11 +224,11 @@ def spectral_section(tables: Sequence[Table], figures: Figures) -> Section:
     return Section(
         title="Certified and attack distortion",
         paragraphs=(
-            "An attack shows an image that fools a network; it cannot show that there is none nearer. The norms of the layers "
-            "can: their product bounds how fast two logits approach, everywhere. That bound is loose. Around one image more "
-            "is known: along the last layers each activation function is enclosed over the values that its units can take "
-            "inside a ball, and the largest ball in which no other class gets ahead is the certificate. The two sides enclose "
-            "the distance of the nearest error of each image.",
+            "An attack finds an image that a network misclassifies; it cannot prove that no nearer one exists. A certificate "
+            "proves a distortion below which the prediction does not change. The product of the norms of all layers gives one "
+            "certificate, which is loose. A better one bounds the activation functions of the last layers over the values "
+            "that their units can take inside a ball around the image; the certificate is the largest ball in which no other "
+            "class can have the largest logit. The least distortion of each image lies between its certificate and its attack.",
         ),
         tables=tuple(tables),
         figures=tuple(figures.values()),

@@ -41,7 +41,7 @@ class StudyNetwork(Protocol):
         """
 
     def facts(self, where: str = "") -> Mapping[str, str]:
-        """Returns what the report says about how it was made."""
+        """Returns the settings that the report lists."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class Study:
         Args:
             workdir: Folder of all steps.
             seed: Of weights, order, samples, targets and noise.
-            facts: What the report says of the run, before the settings of the parts.
+            facts: Facts of the run that the report lists before the settings of the parts.
             locations: Where this machine keeps images and weights.
 
         Returns:

@@ -124,8 +124,8 @@ def photograph_table(attacks: Sequence[Attack]) -> Table:
         columns=tuple(rows[0]),
         rows=tuple(rows),
         notes=(
-            "Drawn at random among the photographs that the network gets right, with no selection afterwards. Distortion is "
-            f"the root-mean-square change of a color in [0, 1]; the paper prints {PAPERS_DISTORTION} for AlexNet. A PNG file "
+            "Drawn at random among the photographs that the network classifies correctly, with no selection afterwards. "
+            f"Distortion is the root-mean-square change of a color in [0, 1]; the paper prints {PAPERS_DISTORTION} for AlexNet. A PNG file "
             "holds 256 levels of a color, 0.0039 apart.",
             *_ratio(attacks),
         ),
@@ -168,7 +168,7 @@ def photograph_lead(attacks: Sequence[Attack]) -> str:
     first = attacks[0]
     found, survived = first.arrays["succeeded"], first.arrays["survives_rounding"]
     if not found.any():
-        return f"None of {len(found)} photographs was reached within the budget of the search."
+        return f"No attack on {len(found)} photographs succeeded within the budget of the search."
     return (
         f"{int(found.sum())} of {len(found)} photographs are classified as {_target(first)} after a change of "
         f"{first.distortions().mean():.5f} on average; the paper found {PAPERS_DISTORTION} for AlexNet. Saved as PNG files, "
@@ -195,6 +195,6 @@ def _target(attack: Attack) -> str:
 
 
 def _shown_name(attack: Attack, row: int) -> str:
-    """The name of the file, which often tells what it shows; elsewhere that of the class."""
+    """Returns the name of the file, which often describes the photograph, or the name of the class."""
     example = PurePosixPath(attack.arrays["ids"][row].decode())
     return example.stem.replace("_", " ") if len(example.parts) > 1 else attack.record.class_names[attack.arrays["labels"][row]]

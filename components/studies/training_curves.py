@@ -51,7 +51,7 @@ class CurveSection(SectionStep):
 
 
 def losses(models: Sequence[TrainedModel]) -> dict[str, Sequence[float]]:
-    """Returns the losses of each network, the first seed of each; networks of one name are told apart by their subset."""
+    """Returns the losses of each network, the first seed of each; networks of one name are named with theirir subset."""
     firsts: dict[tuple[str, str], Sequence[float]] = {}
     for record in (model.record() for model in models):
         firsts.setdefault((record.name, record.subset), record.losses)

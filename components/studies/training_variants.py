@@ -19,8 +19,8 @@ class TrainedVariant(NamedTuple):
 
     training: NetworkRecord
     errors: Proportion
-    wrong: frozenset[int]  # rows of the images that it gets wrong
-    distortion: np.ndarray  # [images], NaN where nothing was found or the image was wrong before; empty if not attacked
+    wrong: frozenset[int]  # rows of the images that it misclassifies
+    distortion: np.ndarray  # [images], NaN where the attack failed or the image was misclassified before; empty if not attacked
     found: np.ndarray  # [images] bool; empty likewise
     certified: np.ndarray  # [images]; empty likewise
     transferred: (

@@ -31,7 +31,10 @@ from intriguing.reporting import Mean, Section, Table
 
 _FIRST = Split("train[:50%]", disjoint_from=("train[50%:]",), name="P1")
 _SECOND = Split("train[50%:]", disjoint_from=("train[:50%]",), name="P2")
-_NEARER = "Amplified images all have the same distortion: those that needed more are moved nearer, and may be right again."
+_NEARER = (
+    "Amplified images all have the same distortion: images with a larger one are moved nearer, and may be classified correctly "
+    "again."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +133,7 @@ def table_4(experiment: Experiment) -> Table:
 
 
 def table_4_on_correct(experiment: Experiment) -> Table:
-    """Table 4 again, counted on the images that the model of the column got right before."""
+    """Table 4 again, counted on the images that the evaluated model (column) classified correctly before."""
     changed = sorted(experiment.changed("distorted", "amplified", "noise"), key=_order)
     return table_on_correct("table_4", [transfer_row(row, ON_CORRECT, name_of(row)) for row in changed])
 

@@ -142,7 +142,7 @@ def table_2(experiment: Experiment) -> Table:
 
 
 def table_2_on_correct(experiment: Experiment) -> Table:
-    """Table 2 again, counted on the images that the model of the column got right before."""
+    """Table 2 again, counted on the images that the evaluated model (column) classified correctly before."""
     rows = [transfer_row(row, ON_CORRECT, _name(row)) for row in experiment.changed("distorted", "noise")]
     return table_on_correct("table_2", rows)
 
@@ -157,14 +157,14 @@ def transfer_lead(experiment: Experiment) -> str:
     total = sum(len(arrays["succeeded"]) for arrays in experiment.arrays.values())
     found = sum(int(arrays["succeeded"].sum()) for arrays in experiment.arrays.values())
     if not found:
-        return f"None of {total} attacks reached its wrong class within the budget of the search."
+        return f"No attack of {total} succeeded within the budget of the search."
     distances = [row.mean_distortion for row in rows if row.num_images]
     transferred = [row.errors[name].on_correct.rate for row in rows for name in row.errors if name != row.source_model]
     noise = next(experiment.changed("noise"))
     noisy = [errors.on_correct.rate for errors in noise.errors.values()]
     share = "Every one" if found == total else f"{100 * found / total:.1f} %"
     return (
-        f"{share} of {total} attacks reached its target class, at a mean distortion of {min(distances):.3f} to "
+        f"{share} of {total} attacks succeeded, at a mean distortion of {min(distances):.3f} to "
         f"{max(distances):.3f}. Of the images that a network other than the source model classified correctly before, it "
         f"misclassifies {100 * np.nanmean(transferred):.0f} % when they are distorted, and {100 * np.nanmean(noisy):.1f} % "
         f"with Gaussian noise of standard deviation {noise.amount:g}."

@@ -72,7 +72,7 @@ def _attacked_images(artifact: DistortedImages) -> AttackedImages:
 
 
 def _mistakes(networks: Mapping[str, keras.Model], subset: Subset) -> tuple[str, dict[str, tuple[int, ...]], int]:
-    """Returns the rows of a subset that each network gets wrong, and how many rows there are."""
+    """Returns the rows of a subset that each network misclassifies, and how many rows there are."""
     card, split = card_of(subset)
     examples = load_examples(card, split)
     wrong = {name: predict(model, examples.images).numpy() != examples.labels.numpy() for name, model in networks.items()}

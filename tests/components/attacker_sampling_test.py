@@ -53,7 +53,7 @@ def test_a_sample_without_conditions_is_that_of_the_input_layer(card: DatasetCar
 
 def test_too_few_right_answers_are_counted(card: DatasetCard) -> None:
     with pytest.raises(
-        ValueError, match=r"num_images must be at most \d+, the images of 'test\[:60\]' that the network gets right"
+        ValueError, match=r"num_images must be at most \d+, the images of 'test\[:60\]' that the network classifies correctly"
     ):
         sample(_KnowsSome(), card, "test[:60]", {**TOLD, "num_images": 50})
 

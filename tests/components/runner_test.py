@@ -62,7 +62,7 @@ def test_an_earlier_result_that_is_replaced_is_named(tmp_path: Path, capsys: pyt
     )
     one = Constant("one", tmp_path, plus=5)
     run([one, toys.Sum("sum", tmp_path, numbers=one, plus=10)])
-    assert "[2/2] sum  replaces the result of an earlier run (its inputs were others); " in capsys.readouterr().err
+    assert "[2/2] sum  replaces the result of an earlier run (its inputs have changed); " in capsys.readouterr().err
 
 
 def test_differences_are_named_as_nested_settings_and_tuples_equal_their_lists(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_differences_are_named_as_nested_settings_and_tuples_equal_their_lists(t
     manifest = {"parameters": {"training": {"kind": "Minibatch", "num_epochs": 60, "pools": [{"size": 3}]}}, "inputs": {}}
     assert step.differences(manifest) == "training.num_epochs was 60 and is 5"
     manifest["parameters"]["training"]["num_epochs"] = 5
-    assert step.differences(manifest) == "this code or a library had another version"
+    assert step.differences(manifest) == "this code or the version of a library has changed"
 
 
 def test_a_second_run_waits_for_the_first_and_reuses_its_result(

@@ -102,7 +102,7 @@ def test_any_wrong_class_is_nearer_than_a_random_one(tmp_path: Path, network: Tr
 
 def test_an_attack_nearer_than_its_certificate_stops_the_run(tmp_path: Path, network: TrainedModel) -> None:
     with pytest.raises(
-        ArithmeticError, match=r"4 of 5 images made against 'toy' are nearer than .* allow, as example \d: found"
+        ArithmeticError, match=r"4 of 5 images distorted for 'toy' are nearer than .* allow, such as example \d: found"
     ):
         _bounds(tmp_path, network, distortion=1e-7)
 

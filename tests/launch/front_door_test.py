@@ -131,7 +131,7 @@ def test_a_spectral_penalty_where_there_are_no_minibatches_is_refused(script: Sc
         (["--layers=images,hidden1", "--shares=0.5"], "ValueError: the shares of the pools must leave room for clean images; "),
         (["--replaced=0"], "ValueError: replaced must lie in (0, 1]; received 0.0."),
         (["--layers=images,images"], "ValueError: pools must name at least one layer, and each only once; "),
-        (["--model=AE400-10"], "ValueError: AE400-10 learns its features without labels, and has no use for pools. "),
+        (["--model=AE400-10"], "ValueError: AE400-10 learns its features without labels, so it cannot be trained on pools. "),
     ],
 )
 def test_pools_that_cannot_be_are_refused_before_any_work(script: Script, tmp_path: Path, flags: list[str], words: str) -> None:

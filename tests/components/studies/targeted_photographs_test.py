@@ -83,6 +83,6 @@ def test_failed_attacks_have_no_figure(tmp_path: Path) -> None:
     nothing = photographs.read(
         [_attack(tmp_path / "a", quantization_levels=None, found=[False, False], survives=[False] * 2, size=0.1)]
     )
-    assert photographs.photograph_lead(nothing) == "None of 2 photographs was reached within the budget of the search."
+    assert photographs.photograph_lead(nothing) == "No attack on 2 photographs succeeded within the budget of the search."
     assert photographs.photograph_figures(nothing) == {}
     assert photographs.photograph_table(nothing).rows[0]["Median"] is None

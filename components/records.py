@@ -22,7 +22,7 @@ class SubsetRecord:
         num_classes: Number of classes.
         data_dir: Where TFDS keeps the data set; "" for its own folder.
         image_size: To which images are resized; () for their own.
-        shorter_side: As in `ImageFitting`; 0 for none.
+        shorter_side: As in `ImageResizing`; 0 for none.
         content: Changes whenever the images of a folder do.
         num_channels: Of images in a folder.
         class_names: That number the classes of a folder; () for their own order.

@@ -69,7 +69,7 @@ class ImageFolder:
 
     Attributes:
         image_size: Height and width to which images are resized.
-        shorter_side: As in `ImageFitting`.
+        shorter_side: As in `ImageResizing`.
         num_classes: Number of classes of the networks, by which the folders of classes are numbered.
     """
 

@@ -125,8 +125,8 @@ def photograph_table(attacks: Sequence[Attack]) -> Table:
         rows=tuple(rows),
         notes=(
             "Drawn at random among the photographs that the network classifies correctly, with no selection afterwards. "
-            f"Distortion is the root-mean-square change of a color in [0, 1]; the paper prints {PAPERS_DISTORTION} for AlexNet. A PNG file "
-            "holds 256 levels of a color, 0.0039 apart.",
+            "Distortion is the root-mean-square change of a color in [0, 1]; the paper prints "
+            f"{PAPERS_DISTORTION} for AlexNet. A PNG file holds 256 levels of a color, 0.0039 apart.",
             *_ratio(attacks),
         ),
     )

@@ -3,7 +3,6 @@
 from intriguing.data import embedded as embedded  # registers mnist_5k with TFDS
 from intriguing.data.catalog import DatasetCard, dataset_card, is_folder
 from intriguing.data.class_numbers import numbering_of
-from intriguing.data.fitting import ImageFitting
 from intriguing.data.image_folder import content_of
 from intriguing.data.input_layer import (
     Examples,
@@ -14,12 +13,13 @@ from intriguing.data.input_layer import (
     random_targets,
     sample_examples,
 )
+from intriguing.data.resizing import ImageResizing
 from intriguing.data.subsets import check_disjoint, disjoint_halves, disjoint_subsets, num_examples, num_shared_examples
 
 __all__ = [
     "DatasetCard",
     "Examples",
-    "ImageFitting",
+    "ImageResizing",
     "batches",
     "check_disjoint",
     "content_of",

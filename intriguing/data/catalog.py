@@ -18,8 +18,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from intriguing.data import embedded as embedded  # registers mnist_5k, so that its name is known here
-from intriguing.data.fitting import ImageFitting
 from intriguing.data.image_folder import ImageFolder
+from intriguing.data.resizing import ImageResizing
 from intriguing.names import suggestion
 from intriguing.pixels import PixelBox
 
@@ -36,7 +36,7 @@ class DatasetCard:
     data_dir: str | None = None  # where TFDS keeps it; None is TFDS's own place
     pixel_box: PixelBox = PixelBox(0.0, 1.0)  # of the images the input layer hands out
     folder: str | None = None  # where the images are, if they are files of a folder
-    fitting: ImageFitting | None = None  # what brings them to `image_shape`; None if they have it
+    resizing: ImageResizing | None = None  # how they are resized to `image_shape`; None if they have it
     numbered_by: tuple[str, ...] = ()  # names that the classes of a folder are numbered by, if not by their own
 
     def builder(self) -> tfds.core.DatasetBuilder:
@@ -77,7 +77,7 @@ def dataset_card(
         data_dir: Where TFDS keeps its data sets; its own default if None.
         manual_dir: Folder with the source files under their original names; they are fetched from the network if None.
         image_size: Height and width to which images are scaled. Needed for a folder, and where images have no fixed shape.
-        shorter_side: As in `ImageFitting`; only together with `image_size`.
+        shorter_side: As in `ImageResizing`; only together with `image_size`.
         num_channels: Of the images of a folder: 3 for colors, 1 for their brightness. A set of TFDS has its own.
         class_names: Of a folder: names that its classes are numbered by, such as those of a network's outputs in their order,
             also of classes without a folder.
@@ -93,16 +93,16 @@ def dataset_card(
         >>> dataset_card("mnist_5k", data_dir=data_dir).split_sizes
         {'train': 4000, 'test': 1000}
     """
-    fitting = _fitting(image_size, shorter_side)
+    resizing = _resizing(image_size, shorter_side)
     if is_folder(name):
         folder = Path(name).expanduser().resolve()
-        builder = _folder_builder(folder, fitting, num_channels, tuple(class_names))
-        return _card_of(folder.name, builder, fitting, folder=str(folder), numbered_by=tuple(class_names))
+        builder = _folder_builder(folder, resizing, num_channels, tuple(class_names))
+        return _card_of(folder.name, builder, resizing, folder=str(folder), numbered_by=tuple(class_names))
     tfds_builder = _find_builder(name, data_dir)
-    _check_labeled_images(name, tfds_builder.info.features, fitting)
+    _check_labeled_images(name, tfds_builder.info.features, resizing)
     if not tfds_builder.is_prepared():
         _prepare(tfds_builder, manual_dir)
-    return _card_of(name, tfds_builder, fitting, data_dir=data_dir)
+    return _card_of(name, tfds_builder, resizing, data_dir=data_dir)
 
 
 def is_folder(name: str) -> bool:
@@ -118,21 +118,23 @@ def is_folder(name: str) -> bool:
     return is_directory and name.split("/")[0] not in tfds.list_builders(with_community_datasets=False)
 
 
-def _fitting(image_size: tuple[int, int] | None, shorter_side: int | None) -> ImageFitting | None:
+def _resizing(image_size: tuple[int, int] | None, shorter_side: int | None) -> ImageResizing | None:
     if image_size is None:
         if shorter_side is not None:
             raise ValueError(f"shorter_side needs a size that is cut out; received {shorter_side} alone. Pass image_size, too.")
         return None
     if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
         raise ValueError(f"image_size must be (height, width); received {image_size!r}. Pass two numbers, such as (224, 224).")
-    return ImageFitting(height=image_size[0], width=image_size[1], shorter_side=shorter_side)
+    return ImageResizing(height=image_size[0], width=image_size[1], shorter_side=shorter_side)
 
 
-def _folder_builder(folder: Path, fitting: ImageFitting | None, num_channels: int, class_names: tuple[str, ...]) -> ImageFolder:
+def _folder_builder(
+    folder: Path, resizing: ImageResizing | None, num_channels: int, class_names: tuple[str, ...]
+) -> ImageFolder:
     if num_channels not in (1, 3):
         raise ValueError(f"num_channels must be 1 for gray or 3 for colors; received {num_channels}.")
     builder = ImageFolder(folder, num_channels=num_channels, class_names=class_names)
-    if fitting is None:
+    if resizing is None:
         raise ValueError(
             f"images of a folder such as {str(folder)!r} have sizes of their own. Pass image_size, the height and width to "
             "which they are scaled, or --image_size to a script."
@@ -153,7 +155,7 @@ def _unchanged(card: DatasetCard, builder: ImageFolder) -> ImageFolder:
 def _card_of(
     name: str,
     builder: tfds.core.DatasetBuilder,
-    fitting: ImageFitting | None,
+    resizing: ImageResizing | None,
     *,
     data_dir: str | None = None,
     folder: str | None = None,
@@ -162,13 +164,13 @@ def _card_of(
     image, label = builder.info.features["image"], builder.info.features["label"]
     return DatasetCard(
         name=name,
-        image_shape=tuple(image.shape) if fitting is None else (fitting.height, fitting.width, image.shape[-1]),
+        image_shape=tuple(image.shape) if resizing is None else (resizing.height, resizing.width, image.shape[-1]),
         num_classes=label.num_classes,
         class_names=tuple(label.names),
         split_sizes={split: info.num_examples for split, info in builder.info.splits.items()},
         data_dir=data_dir,
         folder=folder,
-        fitting=fitting,
+        resizing=resizing,
         numbered_by=numbered_by,
     )
 
@@ -183,7 +185,7 @@ def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise ValueError(f"unknown data set {name!r}.{suggestion(name, known)}{nor_folder}") from None
 
 
-def _check_labeled_images(name: str, features: tfds.features.FeatureConnector, fitting: ImageFitting | None) -> None:
+def _check_labeled_images(name: str, features: tfds.features.FeatureConnector, resizing: ImageResizing | None) -> None:
     found = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = found.get("image"), found.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
@@ -192,7 +194,7 @@ def _check_labeled_images(name: str, features: tfds.features.FeatureConnector, f
             f"{name} is not an image-classification data set; expected the features 'image' (Image) and 'label' (ClassLabel), "
             f"received {received}. Choose another set, such as 'mnist'."
         )
-    is_open = image.shape is None or None in (image.shape[-1:] if fitting else image.shape)
+    is_open = image.shape is None or None in (image.shape[-1:] if resizing else image.shape)
     if is_open or np.dtype(image.np_dtype) != np.uint8:
         raise ValueError(
             f"images of {name} must have one fixed shape of bytes; received {tuple(image.shape)}, {np.dtype(image.np_dtype)}. "

@@ -217,9 +217,9 @@ def _kept(card: DatasetCard, subset: str, content: str) -> tuple[tf.Tensor, tf.T
 
 
 def _read_all(card: DatasetCard, examples: tf.data.Dataset) -> tuple[tf.Tensor, tf.Tensor]:
-    fit = (lambda image: image) if card.fitting is None else card.fitting.fit
-    fitted = examples.map(lambda example: (fit(example["image"]), example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
-    images, labels = zip(*fitted.batch(_READ_BATCH), strict=True)
+    fit = (lambda image: image) if card.resizing is None else card.resizing.resize
+    resized = examples.map(lambda example: (fit(example["image"]), example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
+    images, labels = zip(*resized.batch(_READ_BATCH), strict=True)
     return tf.concat(images, axis=0), tf.cast(tf.concat(labels, axis=0), tf.int32)
 
 

@@ -5,7 +5,8 @@
 SqueezeNet 1.0 with weights trained on ImageNet; 64 photographs of a folder `validation/<wnid>/*.jpg` of its 1000 classes, drawn
 at random among those that it classifies correctly, all with the target class 9, n01518878, an ostrich. One attack searches all
 images, another one images whose colors are bytes. The units of its last layers are compared with random directions by kinds of
-animals, since there is one photograph of each class. The norms of its layers stand beside those of an AlexNet with random weights.
+animals, since there is one photograph of each class. The norms of its layers are compared with those of an AlexNet with random
+weights.
 """
 
 from components.settings import LayerChoice

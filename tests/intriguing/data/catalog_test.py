@@ -13,7 +13,7 @@ import pytest
 import requests
 import tensorflow_datasets as tfds
 
-from intriguing.data import DatasetCard, ImageFitting, dataset_card, load_examples, sample_examples
+from intriguing.data import DatasetCard, ImageResizing, dataset_card, load_examples, sample_examples
 from intriguing.pixels import PixelBox
 
 MNIST_FILES = (
@@ -83,7 +83,7 @@ def test_refuses_images_without_a_fixed_shape(tmp_path: Path) -> None:
 
 def test_images_of_any_size_are_brought_to_one(tmp_path: Path) -> None:
     card = dataset_card("ragged_pictures", data_dir=str(tmp_path), image_size=(3, 4), shorter_side=5)
-    assert (card.image_shape, card.fitting) == ((3, 4, 3), ImageFitting(height=3, width=4, shorter_side=5))
+    assert (card.image_shape, card.resizing) == ((3, 4, 3), ImageResizing(height=3, width=4, shorter_side=5))
     assert (card.folder, card.split_sizes["train"]) == (None, 4)
     examples = load_examples(card, "train")
     grays = np.rint(examples.images[:, 0, 0, 0] * 255.0)

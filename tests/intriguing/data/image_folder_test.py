@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from intriguing.data import (
     DatasetCard,
-    ImageFitting,
+    ImageResizing,
     batches,
     check_disjoint,
     content_of,
@@ -63,7 +63,7 @@ def test_a_card_describes_a_folder(card: DatasetCard, folder: Path) -> None:
     assert (card.name, card.folder, card.data_dir) == ("pictures", str(folder.resolve()), None)
     assert (card.image_shape, card.num_classes, card.class_names) == ((2, 2, 3), 3, ("ant", "cat", "dog"))
     assert card.split_sizes == {"train": 5, "validation": 4}
-    assert (card.pixel_box, card.fitting) == (PixelBox(0.0, 1.0), ImageFitting(height=2, width=2))
+    assert (card.pixel_box, card.resizing) == (PixelBox(0.0, 1.0), ImageResizing(height=2, width=2))
     assert {card: 1}[dataset_card(str(folder), image_size=(2, 2))] == 1
 
 

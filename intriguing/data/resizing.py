@@ -10,14 +10,14 @@ _BYTES = 255.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageFitting:
-    """An image is scaled, and its middle is cut out.
+class ImageResizing:
+    """Scales an image and crops its center.
 
     Attributes:
         height: Of the result.
         width: Likewise.
-        shorter_side: Pixels that the shorter side of the image has after it was scaled, as in "shorter side 256, middle 224";
-            if None, the image is scaled just so that it covers the result.
+        shorter_side: Pixels of the shorter side after scaling, as in "shorter side 256, center crop 224";
+            if None, the image is scaled until it just covers the result.
     """
 
     height: int
@@ -35,7 +35,7 @@ class ImageFitting:
                 f"be cut out; received {self.shorter_side}. Ask for more, or for a smaller image."
             )
 
-    def fit(self, image: tf.Tensor) -> tf.Tensor:
+    def resize(self, image: tf.Tensor) -> tf.Tensor:
         """Returns an image of the wanted size; one that has the right scale keeps its bytes.
 
         Args:

@@ -46,15 +46,15 @@ def predict(classifier: Classifier, images: Any, *, batch_size: int = 1000) -> t
     architecture, weights = split_weights(classifier, images.shape[1:])
     if architecture.num_outputs == 1 and architecture.threshold is None:
         outputs, weights = split_weights(classifier, images.shape[1:], scores="outputs")
-        answers = _by_values(architecture, _on_batches(outputs, weights, images, batch_size, _values)[:, 0])
+        predictions = _by_values(architecture, _on_batches(outputs, weights, images, batch_size, _values)[:, 0])
     else:
-        answers = _on_batches(architecture, weights, images, batch_size, _answers)
-    if bool(tf.reduce_all(answers == NO_CLASS)):
+        predictions = _on_batches(architecture, weights, images, batch_size, _predictions)
+    if bool(tf.reduce_all(predictions == NO_CLASS)):
         raise ValueError(
             "the classifier returns NaN for every image. Check its weights, for example with [weight.path for weight in "
             "model.weights if not np.isfinite(weight).all()], and the scale of the images."
         )
-    return answers
+    return predictions
 
 
 def _by_values(architecture: Architecture, outputs: tf.Tensor) -> tf.Tensor:
@@ -82,7 +82,7 @@ def _compiled(architecture: Architecture, function: Any) -> Any:
     return tf.function(functools.partial(function, architecture), jit_compile=architecture.compiles, autograph=False)
 
 
-def _answers(architecture: Architecture, weights: list[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
+def _predictions(architecture: Architecture, weights: list[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
     logits = architecture.apply(weights, images)
     known = ~tf.reduce_any(tf.math.is_nan(logits), axis=1)
     return tf.where(known, tf.argmax(logits, axis=1, output_type=tf.int32), NO_CLASS)

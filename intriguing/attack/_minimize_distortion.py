@@ -80,9 +80,9 @@ def minimize_distortion(
         init: As `images`: where the search begins, such as `results.distorted` of another search; clipped to the bounds. The
             images themselves if omitted.
         max_evaluations: Gradient evaluations per image at most. That of the search if omitted.
-        seed: Of all random draws; the same seed gives the same results. "default" and "thorough" restart from noisy copies of
-            an image. All named searches but "training" draw noise for images that were not found; for other images, "fast",
-            "large_images" and "szegedy_lbfgs" draw nothing. The draws do not depend on the batch.
+        seed: Of the random draws, in [0, 2**31); the same seed gives the same results. "default" and "thorough" restart from
+            noisy copies of an image. For images that were not found, all named searches but "training" also try images of
+            noise. Other results do not depend on the seed, and the draws do not depend on the batch.
 
     Returns:
         A `DistortionResults`; an image that is not found is reported in `succeeded` and `status`, not raised.

@@ -71,7 +71,7 @@ def add_gaussian_noise(
 ) -> NoisyImages:
     """Adds independent Gaussian noise to every pixel, then clips to the box.
 
-    The paper does not say whether it clips. Clipping lowers the distortion, on MNIST to about 0.7 of the standard deviation,
+    The paper does not state whether it clips. Clipping lowers the distortion, on MNIST to about 0.7 of the standard deviation,
     because most pixels are black; so the realized distortion is returned too.
 
     Args:

@@ -145,8 +145,7 @@ def _by_parts(certify: Callable[..., Any], rows: Sequence[tf.Tensor], size: int,
 
 def _start_of_tail(head: LayerGraph | None, images: tf.Tensor, pixel_box: PixelBox | None) -> tuple[tf.Tensor, ...]:
     """Returns the input of the first stage, a bound of its rounding error, and masks of values that may rise and may fall."""
-    outputs = images if head is None else head(images)
-    values = tf.cast(tf.reshape(outputs, [images.shape[0], -1]), tf.float64)
+    values = tf.cast(tf.reshape(images if head is None else _finite_output(head, images), [images.shape[0], -1]), tf.float64)
     free = tf.ones_like(values, tf.bool)
     if head is not None:
         return values, _SINGLE_PRECISION * tf.norm(values, axis=1), free, free
@@ -154,6 +153,15 @@ def _start_of_tail(head: LayerGraph | None, images: tf.Tensor, pixel_box: PixelB
     if pixel_box is None:
         return values, exact, free, free
     return values, exact, values < pixel_box.upper, values > pixel_box.lower
+
+
+def _finite_output(head: LayerGraph, images: tf.Tensor) -> tf.Tensor:
+    """Returns the output of the head; NaN for an image for which a layer overflows, also if a later layer hides that."""
+    values = head.values(images)
+    rows = [tf.reshape(value, [images.shape[0], -1]) for value in values.values() if value.dtype.is_floating]
+    finite = tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(row), axis=1) for row in rows]), axis=0)
+    output = values[head.output]
+    return tf.where(tf.reshape(finite, [-1] + [1] * (output.shape.rank - 1)), output, tf.cast(float("nan"), output.dtype))
 
 
 def _entries_per_image(tail: DenseTail) -> int:

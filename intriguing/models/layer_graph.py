@@ -55,10 +55,14 @@ class LayerGraph:
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Computes the output in inference, with the caller's own layers."""
+        return self.values(images)[self.output]
+
+    def values(self, images: tf.Tensor) -> dict[int, tf.Tensor]:
+        """Computes all values in inference, by their numbers, with the caller's own layers."""
         values: dict[int, tf.Tensor] = {0: tf.cast(images, self.dtypes[0])}
         for step in self.steps:
             values.update(zip(step.outputs, self._computed(step, values), strict=True))
-        return values[self.output]
+        return values
 
     def _computed(self, step: Step, values: dict[int, tf.Tensor]) -> list[tf.Tensor]:
         if isinstance(step.operation, keras.layers.InputLayer):

@@ -74,11 +74,16 @@ def test_a_network_with_one_nan_bias_is_not_certified():
         certified_distortion(model, np.ones((2, 4), np.float32), [0, 1])
 
 
-def test_logits_that_overflow_are_refused():
-    """A rectifier with a maximum is not linear: the layers before it are computed in single precision."""
+@pytest.mark.parametrize("signs", [[[1, -1], [-1, 1]], [[1, -1], [1, -1]]], ids=["infinity minus infinity", "infinity"])
+def test_an_overflow_that_a_later_layer_hides_is_refused(signs):
+    """A rectifier with a maximum is not linear: the layers before it are computed in single precision.
+
+    Whether the difference of two products that overflow is NaN or infinite depends on the processor.
+    """
     head = [layers.Dense(2, use_bias=False), layers.Dense(2, use_bias=False), layers.ReLU(max_value=3e38)]
     model = keras.Sequential([keras.Input((2,)), *head, layers.Dense(2)])
-    model.set_weights([np.full((2, 2), 1e25), np.array([[1e25, -1e25], [-1e25, 1e25]]), np.eye(2), np.zeros(2)])
+    model.set_weights([np.full((2, 2), 1e25), 1e25 * np.array(signs), np.eye(2), np.zeros(2)])
+    assert np.isfinite(model(np.full((1, 2), 100.0, np.float32))).all() or signs[0] != signs[1]
     with pytest.raises(ValueError, match="the logits of 1 of the 1 images are NaN or infinite.*the network overflows"):
         certified_distortion(model, np.full((1, 2), 100.0, np.float32), [0])
 

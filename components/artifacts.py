@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import keras
 import numpy as np
@@ -174,6 +174,24 @@ class TransferRates(_WithRecord[TransferRecord]):
     TYPE_NAME, RECORD, RECORD_FILE = "TransferRates", TransferRecord, "rates.json"
 
 
+class DirectionArrays(NamedTuple):
+    """What the directions of one basis of a layer respond to."""
+
+    top: np.ndarray  # [directions, num_top], rows of the images that excite a direction most
+    selectivity: np.ndarray  # [directions, measures]
+    attribute: np.ndarray  # [directions], the attribute that most top images share
+    images: np.ndarray | None = None  # [shown, num_top, height, width, channels], of the shown directions of a network
+
+
+class LayerUnitArrays(NamedTuple):
+    """The arrays of one layer."""
+
+    units: np.ndarray  # [units], their numbers in the layer
+    shown: np.ndarray  # [shown], rows of `units` that galleries show
+    natural: DirectionArrays
+    random: DirectionArrays
+
+
 class UnitAnalyses(_WithArrays[UnitsRecord]):
     """What the units of some layers respond to, compared with random directions.
 
@@ -183,6 +201,31 @@ class UnitAnalyses(_WithArrays[UnitsRecord]):
 
     TYPE_NAME, RECORD, RECORD_FILE = "UnitAnalyses", UnitsRecord, "units.json"
     ARRAYS = "units.npz"
+
+    def write_layers(self, ids: np.ndarray, layers: Sequence[LayerUnitArrays]) -> None:
+        """Writes the example ids and the arrays of all layers."""
+        arrays = {"ids": ids}
+        for number, layer in enumerate(layers):
+            arrays |= {f"{number}_units": layer.units, f"{number}_shown": layer.shown}
+            for basis in ("natural", "random"):
+                fields = getattr(layer, basis)._asdict()
+                arrays |= {f"{number}_{basis}_{name}": values for name, values in fields.items() if values is not None}
+        self.write_arrays(arrays)
+
+    def layers(self) -> list[LayerUnitArrays]:
+        """Reads the arrays of all layers, in the order of the record."""
+        arrays = self.arrays()
+
+        def directions(prefix: str) -> DirectionArrays:
+            return DirectionArrays(*(arrays.get(f"{prefix}_{name}") for name in DirectionArrays._fields))  # type: ignore[arg-type]
+
+        return [
+            LayerUnitArrays(
+                arrays[f"{number}_units"], arrays[f"{number}_shown"],
+                directions(f"{number}_natural"), directions(f"{number}_random"),
+            )
+            for number in range(len(self.record().layers))
+        ]  # fmt: skip
 
 
 class SpectralBounds(_WithArrays[BoundsRecord]):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from components.artifacts import UnitAnalyses
+from components.artifacts import DirectionArrays, LayerUnitArrays, UnitAnalyses
 from components.contract import Artifacts, Parameters
 from components.records import BasisTestRecord, LayerUnitsRecord, UnitsRecord
 from components.settings import LayerChoice, to_parameters
@@ -223,10 +223,10 @@ def unit_figures(analyses: Sequence[UnitAnalyses], tests: Sequence[UnitTest]) ->
         figures[f"units_effect_{measure}"] = _effects(tests, measure)
     figures["units_rotation"] = _rotations(analyses)
     for analysis in analyses:
-        units, arrays = analysis.record(), analysis.arrays()
-        for number, layer in enumerate(units.layers):
+        units = analysis.record()
+        for layer, arrays in zip(units.layers, analysis.layers(), strict=True):
             if layer.weights == TRAINED:
-                figures[f"units_{len(figures)}"] = _gallery(units, layer, arrays, number)
+                figures[f"units_{len(figures)}"] = _gallery(units, layer, arrays)
     return figures
 
 
@@ -280,31 +280,25 @@ def _rotations(analyses: Sequence[UnitAnalyses]) -> tuple[bytes, str]:
     return to_png(figure), "Mean over rotations Q and over the directions of a basis; the band holds all of these rotations."
 
 
-def _gallery(units: UnitsRecord, layer: LayerUnitsRecord, arrays: Mapping[str, np.ndarray], number: int) -> tuple[bytes, str]:
-    kept = {name.removeprefix(f"{number}_"): values for name, values in arrays.items() if name.startswith(f"{number}_")}
+def _gallery(units: UnitsRecord, layer: LayerUnitsRecord, arrays: LayerUnitArrays) -> tuple[bytes, str]:
     title = f"The images that most excite {units.name}, {layer.layer}, on {units.dataset} {units.subset}"
-    gray = kept["natural_images"].shape[-1] == 1
+    natural = _gallery_rows(arrays.natural, arrays.shown, [f"unit {arrays.units[row]}" for row in arrays.shown], units)
+    random = _gallery_rows(arrays.random, arrays.shown, [f"random direction {row + 1}" for row in arrays.shown], units)
+    gray = natural[0].images.shape[-1] == 1
     figure = direction_galleries(
-        _gallery_rows(kept, "natural", [f"unit {unit}" for unit in kept["units"][kept["shown"]]], units.attributes),
-        _gallery_rows(kept, "random", [f"random direction {row + 1}" for row in kept["shown"]], units.attributes),
-        title=title,
-        images_per_row=_IMAGES_PER_ROW if gray else _PHOTOGRAPHS_PER_ROW,
-    )
+        natural, random, title=title, images_per_row=_IMAGES_PER_ROW if gray else _PHOTOGRAPHS_PER_ROW
+    )  # fmt: skip
     return to_png(figure), f"{title}: units and directions drawn at random, no selection (Figures 1 to 4 of the paper)."
 
 
-def _gallery_rows(
-    kept: Mapping[str, np.ndarray], side: str, names: Sequence[str], attributes: Sequence[str]
-) -> list[GalleryRow]:
-    num_top = kept[f"{side}_top"].shape[1]
-    column = list(MEASURES).index("purity")
-    rows = zip(names, kept["shown"], kept[f"{side}_images"], strict=True)
+def _gallery_rows(basis: DirectionArrays, shown: np.ndarray, names: Sequence[str], units: UnitsRecord) -> list[GalleryRow]:
+    num_top, column = basis.top.shape[1], list(MEASURES).index("purity")
+    images: Sequence[np.ndarray] = [] if basis.images is None else list(basis.images)
     return [
         GalleryRow(
             name,
-            images,
-            f"{round(num_top * kept[f'{side}_selectivity'][row, column])} of {num_top}: "
-            f"{attributes[kept[f'{side}_attribute'][row]]}",
+            row_images,
+            f"{round(num_top * basis.selectivity[row, column])} of {num_top}: {units.attributes[basis.attribute[row]]}",
         )
-        for name, row, images in rows
+        for name, row, row_images in zip(names, shown, images, strict=True)
     ]

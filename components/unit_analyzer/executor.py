@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from components.artifacts import DirectionArrays, LayerUnitArrays
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
 from components.records import BasisTestRecord, LayerUnitsRecord, UnitsRecord
@@ -62,16 +63,17 @@ class UnitAnalyzerExecutor(Executor):
         choices = [LayerChoice(**values) for values in exec_properties["layers"]]
         spaces = list(_spaces(trained.load(), choices, exec_properties["controls"], card))
         attributes = _attributes(card, split, exec_properties["attributes"])
-        layers, arrays = [], {"ids": load_ids(card, split).astype(np.bytes_)}
+        layers, arrays = [], []
         for number, space in enumerate(spaces):
             self.progress(number, len(spaces), f"{space.choice.title}, {space.weights}")
             analysis = analyze_units(space.features, _examples(card, split, attributes), attributes, settings=settings)
             layers.append(_record(space, analysis))
-            arrays.update({f"{number}_{name}": values for name, values in _kept(analysis, settings).items()})
-        shown = [number for number, space in enumerate(spaces) if space.weights == TRAINED]
-        arrays.update(_pictures(card, split, arrays, shown))
+            arrays.append(_arrays(analysis, settings))
+        num_drawn = sum(space.weights == TRAINED for space in spaces)  # the networks themselves come before their controls
+        output.write_layers(
+            load_ids(card, split).astype(np.bytes_), [*_with_images(card, split, arrays[:num_drawn]), *arrays[num_drawn:]]
+        )
         self.progress(len(spaces), len(spaces), "done")
-        output.write_arrays(arrays)
         output.write_record(
             UnitsRecord(
                 name=trained.record().name,
@@ -171,36 +173,33 @@ def _record(space: _Space, analysis: UnitAnalysis) -> LayerUnitsRecord:
     )
 
 
-def _kept(analysis: UnitAnalysis, settings: UnitSettings) -> dict[str, np.ndarray]:
+def _arrays(analysis: UnitAnalysis, settings: UnitSettings) -> LayerUnitArrays:
     drawn = np.random.default_rng(settings.seed).permutation(analysis.units.shape[0])[:NUM_SHOWN]
-    return {
-        "units": analysis.units.numpy(),
-        "shown": np.sort(drawn),
-        "natural_top": analysis.natural_top.examples.numpy(),
-        "natural_selectivity": _stacked(analysis.natural),
-        "natural_attribute": analysis.natural.top_attribute.numpy(),
-        "random_top": analysis.random_top.examples.numpy(),
-        "random_selectivity": _stacked(analysis.random),
-        "random_attribute": analysis.random.top_attribute.numpy(),
-    }
+    bases = (
+        DirectionArrays(top.examples.numpy(), _stacked(measured), measured.top_attribute.numpy())
+        for top, measured in ((analysis.natural_top, analysis.natural), (analysis.random_top, analysis.random))
+    )
+    return LayerUnitArrays(analysis.units.numpy(), np.sort(drawn), *bases)
 
 
 def _stacked(measured: Measured) -> np.ndarray:
     return np.stack([values.numpy() for values in measured.selectivity], axis=1)
 
 
-def _pictures(card: DatasetCard, split: str, arrays: Mapping[str, np.ndarray], shown: Sequence[int]) -> dict[str, np.ndarray]:
-    """Collects the top images of the units and directions that are shown, in one pass."""
-    places = {
-        f"{number}_{side}_images": arrays[f"{number}_{side}_top"][arrays[f"{number}_shown"]]
-        for number in shown
-        for side in ("natural", "random")
-    }
-    wanted = np.unique(np.concatenate([rows.ravel() for rows in places.values()]))
+def _with_images(card: DatasetCard, split: str, layers: Sequence[LayerUnitArrays]) -> list[LayerUnitArrays]:
+    """Adds the top images of the shown units and directions, which one pass over the data set collects."""
+    wanted = np.unique(np.concatenate([basis.top[layer.shown].ravel() for layer in layers for basis in layer[-2:]]))
     found, begin = [], 0
     for images, _ in batches(card, split, batch_size=min(_BATCH_SIZE, num_examples(card, split))):
         rows = wanted[(wanted >= begin) & (wanted < begin + len(images))] - begin
         found.append(tf.gather(images, rows).numpy())
         begin += len(images)
     pictures = np.concatenate(found)
-    return {name: pictures[np.searchsorted(wanted, rows)] for name, rows in places.items()}
+
+    def with_images(basis: DirectionArrays, shown: np.ndarray) -> DirectionArrays:
+        return basis._replace(images=pictures[np.searchsorted(wanted, basis.top[shown])])
+
+    return [
+        layer._replace(natural=with_images(layer.natural, layer.shown), random=with_images(layer.random, layer.shown))
+        for layer in layers
+    ]

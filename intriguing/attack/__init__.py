@@ -1,4 +1,4 @@
-"""Minimum-distortion adversarial examples, and Gaussian noise to compare them with."""
+"""Minimum-distortion adversarial examples, and Gaussian noise as a control."""
 
 from intriguing.attack._minimize_distortion import minimize_distortion
 from intriguing.attack.boundary_search import BoundarySearch

@@ -1,4 +1,4 @@
-"""The search for the least distorted image that a classifier misclassifies."""
+"""The search for the misclassified image with the least distortion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_
 
 _LOWEST_LOGIT = -1e30  # lower ones become infinite when they are scaled
 _SEEDS = 2**31  # the seed is an int32 of the compiled program
-_LEAST_FOR_RESTART = 50  # evaluations beside those of the far starts: less would not bring an image nearer
+_MIN_RESTART_EVALUATIONS = 50  # evaluations that must remain after the search for a far start; fewer do not reduce a distortion
 
 
 def minimize_distortion(
@@ -41,59 +41,60 @@ def minimize_distortion(
     max_evaluations: int | None = None,
     seed: int = 0,
 ) -> DistortionResults:
-    """Finds, for each image, the least distorted neighbor that the classifier gets wrong.
+    """Finds, for each image, the adversarial example with the least distortion.
 
-    The search begins with linear steps: along the gradient of the margin between the wanted class and its strongest rival, as
-    in DeepFool. With `labels`, any other class will do: the steps are taken to each class with a large logit, and the two
-    nearest classes are kept. A search along the decision boundary then finds its nearest point; it is started several times.
-    Images that are not found are searched again from images of the wanted class that are found without gradients. The result is
-    exact for linear classifiers, and a local minimum otherwise. The unit of the logits does not matter: they are divided by the
-    gap between the classes at the clean image.
+    The search begins with linear steps along the gradient of the margin between the wanted class and its strongest rival, as in
+    DeepFool. With `labels`, every other class counts as a success: the search steps toward each class with a large logit, and
+    keeps the two classes whose boundaries are nearest. A search along the decision boundary then finds its nearest point, from
+    several starts. If no adversarial example is found, the search is repeated from an image of the wanted class, which is found
+    without gradients. The result is exact for linear classifiers, and a local minimum otherwise. The scale of the logits does
+    not matter: they are divided by the gap between the classes at the clean image.
 
-    `search="szegedy_lbfgs"` is the method of the paper: L-BFGS on `c * sum(r**2) + loss` inside the bounds, with a bisection on
-    c until it is known within 2 %. With `targets` the loss is the cross-entropy of the target; with `labels` it is
-    `-log(1 - P(label))`. Where the paper is silent or contradicts itself: |r| is squared, and the largest successful c is kept,
-    not the smallest.
+    `search="szegedy_lbfgs"` is the method of the paper: L-BFGS on `c * sum(r**2) + loss` inside the bounds, with a bisection
+    that determines c within 2 %. With `targets` the loss is the cross-entropy of the target; with `labels` it is `-log(1 -
+    P(label))`. Two points are unclear in the paper: here, |r| is squared, and the largest successful c is kept, not the
+    smallest.
 
-    What is attacked is what `classifier(images, training=False)` computes at the moment of the call. A softmax or sigmoid at
-    the end is left out, so that the search sees logits. Success is decided by the classifier itself, called on the returned
-    images.
+    The function attacks `classifier(images, training=False)` with the weights at the time of the call. A final softmax or
+    sigmoid is removed, so that the search uses logits. An image succeeds only if the classifier itself, called on the returned
+    image, predicts a wanted class.
 
-    Compiled once for each architecture, search and one of a few batch sizes, to which smaller batches are filled up. The rows
-    are divided among the replicas of the `tf.distribute` strategy in whose scope it is called, and worked on in parts where
-    memory is short.
+    The search is compiled once for each architecture, search and batch size; batches are padded to one of a few sizes. The rows
+    are divided among the replicas of the current `tf.distribute` strategy, and processed in parts if memory is short.
 
     Args:
         classifier: A Keras model, or a callable from images to logits or probabilities `[batch, classes]` in inference mode, or
             `[batch, 1]` for two classes, of which the second is predicted where the logit is positive or the probability
-            exceeds 0.5. One output is a probability if its operations keep it in [0, 1], as a sigmoid does. Where they do not
-            tell, it is one if it lies in [0, 1] for all images, with a warning. Rows must not influence each other.
+            exceeds 0.5. A single output is read as a probability if its operations keep it in [0, 1], as a sigmoid does. If the
+            operations do not determine this, it is read as a probability if it lies in [0, 1] for all images, with a warning.
+            Rows must not influence each other.
         images: Floating `[batch, ...]`, array or tensor, within the bounds.
-        targets: Integer `[batch]`: the class that each image shall be classified as. One integer for all, or one-hot rows, will
-            do as well.
-        labels: As `targets`: the class that each image shall no longer be classified as. Exactly one of the two is given.
-        bounds: The least and the largest pixel value; those of the search, which are (0.0, 1.0), if omitted.
+        targets: Integer `[batch]`: the class to reach for each image. One integer for all images and one-hot rows are accepted,
+            too.
+        labels: As `targets`: the class to leave for each image. Pass exactly one of `targets` and `labels`.
+        bounds: The smallest and the largest legal pixel value. If omitted, those of the search, by default (0.0, 1.0).
         quantization_levels: Number of evenly spaced values between the bounds that a pixel may have: 256 for images that stay
-            adversarial after they are saved as PNG files. If omitted, that of the search, which is any value.
+            adversarial after they are saved as PNG files. If omitted, that of the search; by default, any value is legal.
         search: A `DistortionSearch`, or the name of one: "default", "fast", "thorough", "large_images", "training" or
             "szegedy_lbfgs". If omitted, `default_search` for the size of the images and the cost of the network.
-        init: As `images`: where the search begins, such as `results.distorted` of another search; clipped to the bounds. The
-            images themselves if omitted.
-        max_evaluations: Gradient evaluations per image at most. That of the search if omitted.
-        seed: Of the random draws, in [0, 2**31); the same seed gives the same results. "default" and "thorough" restart from
-            noisy copies of an image. For images that were not found, all named searches but "training" also try images of
-            noise. Other results do not depend on the seed, and the draws do not depend on the batch.
+        init: As `images`: the start of the search, such as `results.distorted` of another search; clipped to the bounds. If
+            omitted, the images themselves.
+        max_evaluations: Maximum number of gradient evaluations per image. If omitted, that of the search.
+        seed: Seed of all random draws, in [0, 2**31); the same seed gives the same results. "default" and "thorough" restart
+            from noisy copies of an image. All named searches except "training" try images of noise if no adversarial example
+            was found; otherwise "fast", "large_images" and "szegedy_lbfgs" draw none. The draws do not depend on the batch.
 
     Returns:
-        A `DistortionResults`; an image that is not found is reported in `succeeded` and `status`, not raised.
+        A `DistortionResults`. If no adversarial example is found, `succeeded` is False and `status` states the reason; no error
+        is raised.
 
     Raises:
         ValueError: If shapes or classes disagree, a pixel lies outside the bounds, the classifier returns NaN for all
             images, or `seed` is not in [0, 2**31).
-        TypeError: If a dtype does not fit, the classifier does not compute with TensorFlow, `search` is no search, or
-            `seed` no integer.
-        RuntimeError: If the classifier contradicts the search, because it draws random numbers, or its rows influence each
-            other; or if it is called inside a `tf.function` or `strategy.run`.
+        TypeError: If a dtype is wrong, the classifier does not compute with TensorFlow, `search` is not a search, or `seed` is
+            not an integer.
+        RuntimeError: If the classifier contradicts the search, because it draws random numbers or its rows influence each
+            other; or if `minimize_distortion` is called inside a `tf.function` or `strategy.run`.
 
     Example:
         >>> results = minimize_distortion(model, images[:8], labels=labels[:8])
@@ -102,8 +103,8 @@ def minimize_distortion(
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1. https://arxiv.org/abs/1312.6199
-        Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016, for the first steps.
-        Brendel et al., Accurate, reliable and fast robustness evaluation, 2019, for the search along the boundary.
+        Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016: the first steps.
+        Brendel et al., Accurate, reliable and fast robustness evaluation, 2019: the search along the boundary.
     """
     _check_context()
     search = checked_search(search)
@@ -122,18 +123,18 @@ def minimize_distortion(
     if (targets is None) == (labels is None):
         given = "both" if targets is not None else "neither"
         raise ValueError(f"pass exactly one of targets (reach this class) and labels (leave this class); received {given}.")
-    subject = _inspect(classifier, images)
-    num_classes = subject.architecture.num_classes
+    traced = _inspect(classifier, images)
+    num_classes = traced.architecture.num_classes
     name, classes = ("targets", targets) if targets is not None else ("labels", labels)
     classes = checked_classes(classes, name, num_images=images.shape[0], num_classes=num_classes)
     accepted = objective.accepted_classes(classes, num_classes, targeted=targets is not None)
-    default = default_search(images.shape[1:].num_elements(), subject.architecture.bytes_per_image)
+    default = default_search(images.shape[1:].num_elements(), traced.architecture.bytes_per_image)
     search = for_problem(search or default)
-    run = functools.partial(_run, subject, search, targets is not None, seed)
+    run = functools.partial(_run, traced, search, targets is not None, seed)
     found = run(SearchRows(images, starts, classes, tf.zeros_like(classes)))
     if search.reserved_evaluations:
-        found = _restarted(found, run, subject, images, classes, accepted, search, seed)
-    return _verified(found, classifier, subject, images, accepted, search)
+        found = _restarted(found, run, traced, images, classes, accepted, search, seed)
+    return _verified(found, classifier, traced, images, accepted, search)
 
 
 def _for_problem(
@@ -155,15 +156,15 @@ def _checked_seed(seed: int) -> int:
     return int(seed)
 
 
-class _Subject(NamedTuple):
-    """The classifier as it is attacked."""
+class _TracedClassifier(NamedTuple):
+    """The classifier, traced and with its weights at the time of the attack."""
 
     architecture: Architecture
     weights: list[tf.Tensor]
-    probabilities: bool  # of its own outputs
+    probabilities: bool  # whether the classifier itself returns probabilities
 
     def lead(self, classifier: Classifier, accepted: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        """Returns `[batch]`, by how much the classifier itself prefers an accepted class."""
+        """Returns `[batch]`, the margin of the accepted classes in the outputs of the classifier itself."""
         outputs = own_evaluation.own_outputs(classifier, images, self.architecture)
         return own_evaluation.lead(own_evaluation.class_scores(outputs, probabilities=self.probabilities), accepted)
 
@@ -171,8 +172,8 @@ class _Subject(NamedTuple):
 def _check_context() -> None:
     if not tf.executing_eagerly():
         raise RuntimeError(
-            "minimize_distortion must be called eagerly; received a call inside a tf.function. It compiles its own program: "
-            "call it outside."
+            "minimize_distortion must be called eagerly; received a call inside a tf.function. Call it outside: it "
+            "compiles its own program."
         )
     if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
         raise RuntimeError(
@@ -181,8 +182,8 @@ def _check_context() -> None:
         )
 
 
-def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
-    """Traces the classifier, and looks at its outputs for the clean images."""
+def _inspect(classifier: Classifier, images: tf.Tensor) -> _TracedClassifier:
+    """Traces the classifier, and checks its outputs for the clean images."""
     architecture, weights = split_weights(classifier, images.shape[1:])
     outputs = own_evaluation.own_outputs(classifier, images, architecture)
     _check_masks(outputs)
@@ -194,18 +195,18 @@ def _inspect(classifier: Classifier, images: tf.Tensor) -> _Subject:
     own_evaluation.check_repeatable(classifier, images, outputs, architecture)
     probabilities = own_evaluation.are_probabilities(outputs, architecture)
     if probabilities and not architecture.cuts:
-        warnings.warn(_words_about_probabilities(architecture), stacklevel=3)
+        warnings.warn(_probability_warning(architecture), stacklevel=3)
         architecture, weights = split_weights(classifier, images.shape[1:], scores="logarithms")
     if num_replicas() > 1 and architecture.keeps_variables:
         raise ValueError(
-            "the classifier reads variables that cannot be handed to the replicas of a strategy. Pass the Keras model itself "
+            "the classifier reads variables that cannot be passed to the replicas of a strategy. Pass the Keras model itself "
             "instead of a function that calls it."
         )
-    return _Subject(architecture, weights, probabilities)
+    return _TracedClassifier(architecture, weights, probabilities)
 
 
 def _check_masks(outputs: tf.Tensor) -> None:
-    """Raises a `ValueError` if some classes, and not all, have a logit of -inf, or next to it, for every image."""
+    """Raises a `ValueError` if some classes, but not all, have a logit of almost -inf or less for every image."""
     masked = tf.reduce_all(outputs < _LOWEST_LOGIT, axis=0)
     if bool(tf.reduce_any(masked)) and not bool(tf.reduce_all(masked)):
         number = int(tf.argmax(masked))
@@ -216,22 +217,22 @@ def _check_masks(outputs: tf.Tensor) -> None:
         )
 
 
-def _words_about_probabilities(architecture: Architecture) -> str:
+def _probability_warning(architecture: Architecture) -> str:
     if architecture.num_outputs == 1 and architecture.threshold is None:
         return AMBIGUOUS
     return (
-        "the classifier returns probabilities, and the softmax or sigmoid that they come from cannot be left out. Their "
-        "logarithm is used: probabilities that round to 0 or 1 have no gradient. Pass a classifier that returns logits."
+        "the classifier returns probabilities, and their softmax or sigmoid cannot be removed. The search uses their "
+        "logarithm, which has no gradient where a probability rounds to 0 or 1. Pass a classifier that returns logits."
     )
 
 
-def _run(subject: _Subject, search: DistortionSearch, targeted: bool, seed: int, rows: SearchRows) -> FoundImages:
-    architecture = subject.architecture
+def _run(traced: _TracedClassifier, search: DistortionSearch, targeted: bool, seed: int, rows: SearchRows) -> FoundImages:
+    architecture = traced.architecture
     jit_compile = architecture.jit_compile
     program = compiled_search(architecture, search, targeted, jit_compile)
     size = rows.images.shape[1:].num_elements()
     return run_on_rows(
-        program, SearchInputs(subject.weights, tf.constant(seed)), rows,
+        program, SearchInputs(traced.weights, tf.constant(seed)), rows,
         bytes_per_row=bytes_per_row(architecture, size, search),
         sizes=sizes_of_batches(jit_compile, skips_idle_rows=search.boundary_search is not None),
         idle=lambda rows: rows._replace(spent=tf.fill(rows.spent.shape, search.max_evaluations)),
@@ -241,23 +242,23 @@ def _run(subject: _Subject, search: DistortionSearch, targeted: bool, seed: int,
 def _restarted(
     found: FoundImages,
     run: Any,
-    subject: _Subject,
+    traced: _TracedClassifier,
     images: tf.Tensor,
     classes: tf.Tensor,
     accepted: tf.Tensor,
     search: DistortionSearch,
     seed: int,
 ) -> FoundImages:
-    """Searches missed images again, from images of the wanted class that need no gradient to be found."""
-    hopeless = (found.status == int(SearchStatus.CONSTANT_LOGITS)) | (found.status == int(SearchStatus.NOT_FINITE))
-    affordable = found.num_evaluations + COST + _LEAST_FOR_RESTART <= search.max_evaluations
-    missed = ~found.succeeded & ~hopeless & affordable
+    """Repeats the search where it failed, from images of a wanted class that are found without gradients."""
+    unsearchable = (found.status == int(SearchStatus.CONSTANT_LOGITS)) | (found.status == int(SearchStatus.NOT_FINITE))
+    affordable = found.num_evaluations + COST + _MIN_RESTART_EVALUATIONS <= search.max_evaluations
+    missed = ~found.succeeded & ~unsearchable & affordable
     bounded = bool(tf.reduce_all(tf.math.is_finite(tf.constant(search.pixel_box))))
     if not bounded or not bool(tf.reduce_any(missed)):
         return found
     far = far_starts(
-        subject.architecture,
-        subject.weights,
+        traced.architecture,
+        traced.weights,
         images,
         accepted=accepted,
         missed=missed,
@@ -272,10 +273,10 @@ def _restarted(
     starts = replace_rows(again, tf.reshape(far.position, images.shape), images)
     second = run(SearchRows(images, starts, classes, tf.where(again, spent, search.max_evaluations)))
     chosen = replace_rows(again & second.succeeded, second, found)
-    # A row without a gradient was not searched to the end, wherever it was found.
-    vague = again & (found.status == int(SearchStatus.NO_GRADIENT)) & (second.status != int(SearchStatus.CONVERGED))
+    # Without a gradient at the clean image, the first search ended at once; a second one that did not converge reports that.
+    without_gradient = again & (found.status == int(SearchStatus.NO_GRADIENT)) & (second.status != int(SearchStatus.CONVERGED))
     return chosen._replace(
-        status=tf.where(vague, int(SearchStatus.NO_GRADIENT), chosen.status),
+        status=tf.where(without_gradient, int(SearchStatus.NO_GRADIENT), chosen.status),
         num_evaluations=tf.where(again, second.num_evaluations, spent),
     )
 
@@ -283,26 +284,26 @@ def _restarted(
 def _verified(
     found: FoundImages,
     classifier: Classifier,
-    subject: _Subject,
+    traced: _TracedClassifier,
     images: tf.Tensor,
     accepted: tf.Tensor,
     search: DistortionSearch,
 ) -> DistortionResults:
-    """Lets the classifier itself decide which images succeeded."""
-    lead_of = functools.partial(subject.lead, classifier, accepted)
+    """Evaluates the classifier itself on the found images, which decides which of them succeeded."""
+    lead_of = functools.partial(traced.lead, classifier, accepted)
     lead = lead_of(found.distorted)
     distorted, contradicted = own_evaluation.lengthened(
         lead_of, images, found.distorted, found.succeeded & ~(lead > 0.0),
         lambda longer: search.pixel_box.legal(longer, search.quantization_levels),
     )  # fmt: skip
-    # Where its own outputs are equal, the classifier prefers no class: a softmax or sigmoid that rounds to 0 or 1.
+    # The outputs of the classifier itself are equal where its softmax or sigmoid rounds to 0 or 1.
     tied = contradicted & (lead == 0.0)
     if bool(tf.reduce_any(contradicted & ~tied)):
         number = int(tf.math.count_nonzero(contradicted & ~tied))
         raise RuntimeError(
-            f"the classifier contradicts the search on {number} of {images.shape[0]} images: a traced copy of it gives the "
-            "wanted class, and the classifier itself does not. It draws random numbers, its rows influence each other, or it "
-            "computes something else when traced. Call it twice on the same images and compare."
+            f"the classifier contradicts the search on {number} of {images.shape[0]} images: its traced copy predicts a wanted "
+            "class, but the classifier itself does not. It draws random numbers, its rows influence each other, or it computes "
+            "other outputs when traced. Call it twice on the same images and compare the outputs."
         )
     succeeded = found.succeeded & ~tied
     distorted = replace_rows(succeeded, distorted, images)

@@ -1,4 +1,4 @@
-"""The problem of the nearest point on the boundary of a wanted class, and its solution, one row per problem."""
+"""The problem of finding the nearest point on the boundary of a wanted class, and its solution, one row per problem."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from intriguing.attack import objective
 
 
 class BoundaryProblem(NamedTuple):
-    """The least |r| at which the wanted class has the largest logit, one row per problem."""
+    """Minimize |r| such that the wanted class has the largest logit, one row per problem."""
 
     clean: tf.Tensor  # [batch, n], the image from which |r| is measured
-    start: tf.Tensor  # [batch, n], where the first run begins
+    start: tf.Tensor  # [batch, n], the start of the first run
     wanted: tf.Tensor  # [batch] int32, the class to reach
     rivals: tf.Tensor  # [batch, classes] bool, the classes whose logits must be below that of the wanted class
     max_evaluations: tf.Tensor  # [batch] int32, the budget
-    max_fruitless: tf.Tensor  # [batch] int32, evaluations after which a row without success ends
-    scale: objective.LogitScale  # of the logits of each row
+    max_without_success: tf.Tensor  # [batch] int32, evaluations after which a row without success ends
+    scale: objective.LogitScale  # the scale of the logits of each row
 
     def logits(self, logits: objective.FlatLogits) -> objective.FlatLogits:
         """Returns the logits of points `[batch, n]`, or of several for each row `[points * batch, n]`, in the rows' scale."""
@@ -31,9 +31,9 @@ class BoundaryProblem(NamedTuple):
 
 
 class BoundaryPoint(NamedTuple):
-    """The nearest points that were found, one row per problem."""
+    """The nearest points found, one row per problem."""
 
     position: tf.Tensor  # [batch, n]; undefined where `length` is infinite
     length: tf.Tensor  # [batch], |r|; infinite where no success was found
     num_evaluations: tf.Tensor  # [batch] int32
-    converged: tf.Tensor  # [batch] bool: enough runs converged; False where the budget was exhausted before
+    converged: tf.Tensor  # [batch] bool: enough runs converged before the budget was exhausted

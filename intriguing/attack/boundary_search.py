@@ -1,17 +1,16 @@
 """The nearest point of the decision boundary, by sequential quadratic programming.
 
-At the optimum of `c * sum(r**2) + cross_entropy` the image is not the nearest of its class, since cross-entropy also pushes
-away from third classes. The nearest image solves another problem: the least |r| such that the wanted logit is not below those
-of its rivals. Where the logits are linear, this is a small quadratic program with bounds. Each iteration linearizes the
-margins at a point of the boundary, moves toward the solution of the quadratic program, and returns to the boundary along the
-ray from the clean image. Constraints of earlier iterations are kept as long as the current point satisfies them: together
-they describe kinks of the boundary that one linearization does not. Long steps come first and find the basin of a minimum;
-short steps then converge to it.
+At the optimum of `c * sum(r**2) + cross_entropy` the image is not the nearest one of its class, since the cross-entropy also
+depends on third classes. The nearest image solves another problem: minimize |r| such that the wanted logit is not below those
+of its rivals. For linear logits, this is a small quadratic program with bounds. Each iteration linearizes the margins at a
+point of the boundary, moves toward the solution of the quadratic program, and returns to the boundary along the ray from the
+clean image. Constraints of earlier iterations are kept as long as the current point satisfies them, to describe kinks of the
+boundary. Long steps first find the basin of a minimum; short steps then converge.
 
 References:
-    Brendel, Rauber, Kuemmerer, Ustyuzhaninov, Bethge, Accurate, reliable and fast robustness evaluation, 2019, for a search
-    along the boundary by trust-region problems. Croce, Hein, Minimally distorted adversarial examples with a fast adaptive
-    boundary attack, 2020, for projections onto a linearized boundary within bounds.
+    Brendel, Rauber, Kuemmerer, Ustyuzhaninov, Bethge, Accurate, reliable and fast robustness evaluation, 2019: a search along
+    the boundary by trust-region problems. Croce, Hein, Minimally distorted adversarial examples with a fast adaptive boundary
+    attack, 2020: projections onto a linearized boundary within bounds.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _WIDEST_SCALE, _NARROWEST_SCALE = 0.3, 2e-4
 _FIRST_SHARE, _LAST_SHARE = 1.0, 0.1
 _NEARLY_CONVERGED = 0.1
 _SOLVED = 10.0  # times the tolerance: how far the solution may violate constraints to be trusted
-_SAME = 1e-3  # two distances that differ by a smaller share are equal
+_SAME = 1e-3  # two distances count as equal if their relative difference is smaller
 _LONGEST_STRETCH, _NUM_HALVINGS = 8.0, 10
 _ALWAYS_MET = 1e9  # the offset of a constraint that every point satisfies
 
@@ -43,20 +42,20 @@ class BoundarySearch:
     """Settings of the search along the decision boundary.
 
     Attributes:
-        num_starts: Runs per image at most: the first from the given start, the others from noisy copies of the clean image.
-        num_agreeing: Runs that must converge to the same least distance before the remaining ones are skipped.
+        num_starts: Maximum number of runs per image: one from the given start, the others from noisy copies of the clean image.
+        num_agreeing: Number of runs that must converge to the same least distance before the remaining runs are skipped.
         long_steps: Steps at the beginning of a run, whose length decreases along a cosine. They are taken even if they do not
-            bring the image nearer.
-        short_steps: Steps after those, from the nearest point of the run.
-        restart: Whether a run that has not converged after these steps restarts from its current point. If False, the search
-            of an image ends there, provided that it was found.
-        num_rivals: Classes whose margins are linearized in a step, at the cost of one gradient each.
-        num_constraints: Linearized constraints that are kept, those of the current step included.
-        scales: Points on the ray through the trial point at which a step evaluates the network, in increasing order: as shares
-            of the step, before and beyond the trial point. Each costs a forward pass.
-        noise: Standard deviation of the noise of a start, as a share of the width of the pixel box.
-        tolerance: A run has converged if the quadratic program predicts a gain of at most this share of the distance.
-        num_candidates: With `labels`, the number of classes that are tried, the nearest ones first.
+            reduce the distance.
+        short_steps: Steps after the long ones, from the nearest point of the run.
+        restart: Whether a run that has not converged after these steps restarts from its current point. If False, the search of
+            an image ends there, provided that it has succeeded.
+        num_rivals: Number of classes whose margins are linearized in a step; each costs one gradient.
+        num_constraints: Number of linearized constraints that are kept, including those of the current step.
+        scales: Points on the ray through the trial point at which a step evaluates the network, in increasing order: negative
+            before it, positive beyond it, relative to half the length of the step. Each costs a forward pass.
+        noise: Standard deviation of the noise of a start, relative to the width of the pixel box.
+        tolerance: A run has converged if the quadratic program predicts a relative decrease of the distance of at most this.
+        num_candidates: With `labels`, the number of candidate classes, the nearest ones first.
     """
 
     num_starts: int = 12
@@ -80,7 +79,7 @@ class BoundarySearch:
                 f"num_constraints must be at least num_rivals, {self.num_rivals}; received {self.num_constraints}."
             )
         if not self.scales or list(self.scales) != sorted(self.scales):
-            raise ValueError(f"scales must be at least one, in increasing order; received {self.scales}.")
+            raise ValueError(f"scales must hold at least one number, in increasing order; received {self.scales}.")
         for name in ("noise", "tolerance"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive; received {getattr(self, name)}.")
@@ -100,24 +99,24 @@ def search_boundary(
     seed: tf.Tensor | int = 0,
     jit_compile: bool = False,
 ) -> BoundaryPoint:
-    """Searches, for each row, for the least |r| at which the wanted class beats its rivals.
+    """Minimizes, for each row, |r| such that the logit of the wanted class exceeds those of its rivals.
 
     Args:
         network: From weights to a function from flat pixels `[batch, n]` to logits `[batch, classes]`.
-        weights: Of the network.
+        weights: The weights of the network.
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
         settings: Starts, steps and tolerance.
-        num_rivals: How many rivals every row has; so many margins at most are linearized.
+        num_rivals: Number of rivals of every row, an upper limit for the number of linearized margins.
         num_slots: Rows that are active at once.
-        quantization_levels: As in `DistortionSearch`: the network is only evaluated, and lengths are only measured, at points
-            whose values are levels. The iterates themselves lie between levels, or the search could not leave the first one.
-        num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
-        seed: Int32 scalar, of the noise of the starts. A tensor, so that one compiled program serves all seeds.
+        quantization_levels: As in `DistortionSearch`: the network is evaluated, and lengths are measured, only at points whose
+            values are levels. The iterates themselves are not rounded: short steps would be lost.
+        num_rows: Int32 scalar: only the first `num_rows` rows are searched. If omitted, all rows.
+        seed: Int32 scalar, the seed of the noise of the starts. As a tensor, it does not require another compiled program.
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
-        A `BoundaryPoint`, exactly inside the box; `length` is infinite unless the wanted class won at `position`.
+        A `BoundaryPoint`, exactly inside the box; `length` is infinite unless `position` succeeds.
     """
     searcher = _Searcher(network, pixel_box, settings, min(settings.num_rivals, num_rivals), quantization_levels)
     noise = _noise_of_starts(settings, pixel_box, problem.clean.shape[1], seed)
@@ -136,12 +135,12 @@ class _State(NamedTuple):
     normals: tf.Tensor  # [slots, constraints, n], the newest first
     offsets: tf.Tensor  # [slots, constraints]
     multipliers: tf.Tensor  # [slots, constraints]
-    share: tf.Tensor  # [slots], of the way to the trial point that a short step goes
+    share: tf.Tensor  # [slots], length of a short step relative to the distance from its base to the ideal point
     step: tf.Tensor  # [slots] int32, within the run
     num_converged: tf.Tensor  # [slots] int32
-    num_agreeing: tf.Tensor  # [slots] int32, runs that converged to the nearest point of all
+    num_agreeing: tf.Tensor  # [slots] int32, runs that converged to the least length of all runs
     num_evaluations: tf.Tensor  # [slots] int32
-    has_gradient: tf.Tensor  # [slots] bool: at some point, the margins changed with the pixels
+    has_gradient: tf.Tensor  # [slots] bool: at some point, the gradient of a margin was not zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +153,7 @@ class _Searcher:
 
     @property
     def cost(self) -> int:
-        """Evaluations of one step: a gradient for each margin, and half for each forward pass alone."""
+        """Evaluations of one step: one for the gradient of each margin, and half of one for each forward pass."""
         return self.num_rivals + -(-len(self.settings.scales) // 2)
 
     def begin(self, problem: BoundaryProblem) -> _State:
@@ -184,7 +183,7 @@ class _Searcher:
     def step(
         self, shared: tuple[list[tf.Tensor], tf.Tensor], problem: BoundaryProblem, state: _State
     ) -> tuple[_State, tf.Tensor]:
-        """One step of every slot; a row is finished when enough runs have converged or its budget allows no further step."""
+        """Takes one step in every slot. A row is finished if enough runs have converged or its budget is exhausted."""
         weights, noise = shared
         logits = problem.logits(self.network(weights))
         constraints = objective.linearize_margins(
@@ -204,22 +203,22 @@ class _Searcher:
         present, predicted, moved, distance = _lengths(
             self._legal(state.point) - problem.clean, self._legal(ideal) - problem.clean, trial - base, trial - problem.clean
         )
-        reached = affordable & (constraints.margins[:, 0] > objective.SURELY * resolution)
-        state = self._keep(state, state.point, tf.where(reached, present, float("inf")))
+        succeeded = affordable & (constraints.margins[:, 0] > objective.SURELY * resolution)
+        state = self._keep(state, state.point, tf.where(succeeded, present, float("inf")))
         found = tf.math.is_finite(state.length_of_run)
-        # The prediction is trusted near its own solution only; there, a run that cannot be the nearest ends as well.
+        # The prediction is trusted only near its own solution; there, a run that cannot become the nearest one ends as well.
         nearly = tf.abs(state.length_of_run - predicted) <= _NEARLY_CONVERGED * state.length_of_run
         solved = solution.residual <= _SOLVED * self.settings.tolerance * predicted
         converged = found & nearly & solved & (predicted >= (1.0 - self.settings.tolerance) * state.length)
-        # Without a gradient there is no direction for a step; the next run begins at its noisy start.
+        # Without a gradient a step has no direction; the next run begins at its noisy start.
         has_gradient = tf.reduce_any(constraints.gradients != 0.0, axis=[1, 2])
         converged |= ~has_gradient
         before, nearest_before = state.length_of_run, state.length
-        point, reached = self._on_ray(logits, problem, trial - problem.clean, moved / (distance + 1e-20))
+        point, succeeded = self._on_ray(logits, problem, trial - problem.clean, moved / (distance + 1e-20))
         (length,) = _lengths(self._legal(point) - problem.clean)
         state = self._keep(
             state._replace(point=point, multipliers=solution.multipliers), point,
-            tf.where(affordable & reached, length, float("inf")),
+            tf.where(affordable & succeeded, length, float("inf")),
         )  # fmt: skip
         nearer = state.length_of_run < (1.0 - 1e-6) * before
         adapted = tf.where(nearer, tf.minimum(1.0, 2.0 * state.share), tf.maximum(_LAST_SHARE, 0.5 * state.share))
@@ -234,7 +233,7 @@ class _Searcher:
             has_gradient=state.has_gradient | has_gradient,
         )
         finished = self._all_converged(state) | (state.num_evaluations + self.cost > problem.max_evaluations)
-        finished |= tf.math.is_inf(state.length) & (state.num_evaluations >= problem.max_fruitless)
+        finished |= tf.math.is_inf(state.length) & (state.num_evaluations >= problem.max_without_success)
         if not self.settings.restart:
             finished |= tf.math.is_finite(state.length) & (state.step >= self.settings.long_steps + self.settings.short_steps)
         return self._next_run(problem, noise, state, converged), finished
@@ -250,7 +249,7 @@ class _Searcher:
         )
 
     def _ideal(self, problem: BoundaryProblem, state: _State, base: tf.Tensor, shortfall: tf.Tensor) -> NearestPoint:
-        """The nearest point to the clean image that satisfies all constraints which the base point satisfies."""
+        """Returns the point nearest to the clean image that satisfies all constraints that the base point satisfies."""
         at_base = tf.linalg.matvec(state.normals, base) + state.offsets
         newest = tf.range(state.offsets.shape[1]) < self.num_rivals
         believed = newest | (at_base >= shortfall[:, tf.newaxis])
@@ -269,9 +268,9 @@ class _Searcher:
         return nearest._replace(position=self._stretched(problem.clean, nearest.position, state.normals, offsets))
 
     def _stretched(self, clean: tf.Tensor, ideal: tf.Tensor, normals: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-        """Moves toward the ideal point and beyond, until the rounding to levels satisfies all constraints, too.
+        """Moves along the ray through the ideal point until the image, rounded to levels, satisfies all constraints.
 
-        Changes of less than half a level are lost. For one constraint, the nearest image of levels is such a rounding.
+        Rounding removes changes of less than half a level. For one constraint, the nearest legal image is such a rounding.
         """
         direction = ideal - clean
         too_short, enough = tf.ones_like(clean[:, :1]), tf.fill(tf.shape(clean[:, :1]), _LONGEST_STRETCH)
@@ -285,10 +284,10 @@ class _Searcher:
     def _on_ray(
         self, logits: objective.FlatLogits, problem: BoundaryProblem, direction: tf.Tensor, moved: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the first point on the ray from the clean image at which the wanted class wins, and whether there is one.
+        """Returns the first point on the ray from the clean image that succeeds, and whether there is one.
 
-        Otherwise it is the point where the margin is largest. The points lie around the end of `direction`, within a share of
-        its length: half of the share `moved` by which the step moved.
+        If none succeeds, returns the one with the largest margin. The points lie around the end of `direction`. Their distances
+        from it are proportional to `moved`, the length of the step relative to `direction`.
         """
         slots, n = direction.shape
         width = tf.clip_by_value(0.5 * moved, _NARROWEST_SCALE, _WIDEST_SCALE)
@@ -297,15 +296,15 @@ class _Searcher:
         values = logits(tf.reshape(self._legal(candidates), [len(self.settings.scales) * slots, n]))
         values = tf.reshape(values, [len(self.settings.scales), slots, -1])
         margin = objective.margin(values, problem.wanted, problem.rivals)
-        reached = margin > objective.SURELY * problem.scale.resolution(values)
-        first = tf.argmax(reached, axis=0, output_type=tf.int32)
-        anywhere = tf.reduce_any(reached, axis=0)
+        succeeded = margin > objective.SURELY * problem.scale.resolution(values)
+        first = tf.argmax(succeeded, axis=0, output_type=tf.int32)
+        anywhere = tf.reduce_any(succeeded, axis=0)
         picked = tf.where(anywhere, first, tf.argmax(margin, axis=0, output_type=tf.int32))
         return tf.gather_nd(candidates, tf.stack([picked, tf.range(slots)], axis=1)), anywhere
 
     @staticmethod
     def _keep(state: _State, point: tf.Tensor, length: tf.Tensor) -> _State:
-        """Keeps a success `[slots, n]` where it is nearer than those before; `length` is infinite where it is none."""
+        """Keeps a point `[slots, n]` if it is nearer than those before; `length` is infinite if it does not succeed."""
         nearer, nearer_of_run = length < state.length, length < state.length_of_run
         return state._replace(
             nearest=replace_rows(nearer, point, state.nearest),
@@ -315,7 +314,7 @@ class _Searcher:
         )
 
     def _next_run(self, problem: BoundaryProblem, noise: tf.Tensor, state: _State, converged: tf.Tensor) -> _State:
-        """Begins another run: at a new start for rows that have converged, at the current point for those out of steps."""
+        """Begins another run: at a new start for rows that have converged, at the current point after the last step."""
         over = converged | (state.step >= self.settings.long_steps + self.settings.short_steps)
         noisy = self.pixel_box.clip(problem.clean + tf.gather(noise, tf.minimum(state.num_converged, self.settings.num_starts)))
         start = replace_rows(converged, noisy, state.point)
@@ -334,7 +333,7 @@ class _Searcher:
 
 
 def _noise_of_starts(settings: BoundarySearch, pixel_box: PixelBox, num_pixels: int, seed: tf.Tensor | int) -> tf.Tensor:
-    """Returns `[starts + 1, n]`: the same noise for every image, so that an image does not depend on its batch."""
+    """Returns `[starts + 1, n]`, the same for every image, so that no result depends on the batch."""
     width = pixel_box.upper - pixel_box.lower
     scale = settings.noise * (width if isfinite(width) else 1.0)
     return scale * tf.random.stateless_normal([settings.num_starts + 1, num_pixels], [seed, 0], alg="philox")
@@ -346,5 +345,5 @@ def _lengths(*vectors: tf.Tensor) -> list[tf.Tensor]:
 
 
 def falling_along_a_cosine(first: float, last: float, progress: tf.Tensor) -> tf.Tensor:
-    """Returns `first` at progress 0, `last` at 1, and between them half a cosine."""
+    """Interpolates from `first` at progress 0 to `last` at progress 1 along half a cosine."""
     return last + (first - last) * 0.5 * (1.0 + tf.cos(pi * progress))

@@ -1,9 +1,9 @@
 """The first steps of a search: from the clean image to the decision boundary, by a linear model of the network.
 
-A step follows the gradient of the margin between the wanted class and its strongest rival, to where the linear model of that
-margin is zero, and slightly farther. Its length has an upper limit, because the model is wrong far from its point. After a step
-that does not succeed, the next one goes farther beyond the zero of its model. The steps also estimate the distance of the
-boundary, by which classes are compared.
+A step follows the gradient of the margin between the wanted class and its strongest rival to slightly beyond the point where
+the linear model of the margin is zero. The length of a step is limited, because the model is accurate only near the current
+point. Each further step goes farther beyond the zero of its model. The steps also estimate the distance to the boundary, by
+which classes are compared.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox
 
 MOST_STEPS = 60
-_OVERSHOOT = 1.02  # of the first step, in units of the distance to the zero of the linear model
-_GROWTH = 1.1  # of the overshoot, from step to step
-_AIM = 2.0  # times the resolution: the margin that a step aims at
-_LONGEST = 0.01  # of the width of the box, RMS: the longest step
+_OVERSHOOT = 1.02  # length of the first step relative to the distance to the zero of the linear model
+_GROWTH = 1.1  # factor of the overshoot from step to step
+_AIM = 2.0  # the intended margin after a step, relative to the resolution
+_LONGEST = 0.01  # RMS length of the longest step, relative to the width of the box
 
 
 class FirstPoint(NamedTuple):
-    """Where the steps ended, one row per problem."""
+    """The point after the last step, one row per problem."""
 
-    position: tf.Tensor  # [batch, n], inside the box, of the wanted class or not
-    distance: tf.Tensor  # [batch], an estimate of |r| at the boundary; infinite without a gradient
+    position: tf.Tensor  # [batch, n], inside the box; not always classified as the wanted class
+    distance: tf.Tensor  # [batch], an estimate of |r| at the boundary; infinite if the gradient is zero
     num_evaluations: tf.Tensor  # [batch] int32
 
 
@@ -50,26 +50,26 @@ def step_to_boundary(
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
 ) -> FirstPoint:
-    """Steps, in each row, toward the boundary of the wanted class until that class wins or `max_evaluations` are spent.
+    """Takes steps toward the boundary of the wanted class until the row succeeds or `max_evaluations` are spent.
 
     Args:
         network: From weights to a function from flat pixels `[batch, n]` to logits `[batch, classes]`.
-        weights: Of the network.
+        weights: The weights of the network.
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
         num_slots: Rows that are active at once.
-        quantization_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels.
-        num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
+        quantization_levels: As in `DistortionSearch`: the network is evaluated only at points whose values are levels.
+        num_rows: Int32 scalar: only the first `num_rows` rows are searched. If omitted, all rows.
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
         A `FirstPoint`. A row whose gradient vanishes stays where it is.
 
     References:
-        Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016. Their steps have no
-        upper limit, and a constant overshoot.
+        Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016. The steps of
+        DeepFool have no maximum length, and a constant overshoot.
     """
-    width = pixel_box.upper - pixel_box.lower  # infinite without bounds
+    width = pixel_box.upper - pixel_box.lower  # infinite for unbounded pixels
     longest = _LONGEST * width * float(problem.clean.shape[1]) ** 0.5
 
     def begin(problem: BoundaryProblem) -> _State:
@@ -84,13 +84,13 @@ def step_to_boundary(
         )  # fmt: skip
         margin, gradient = margins.margins[:, 0], margins.gradients[:, 0]
         resolution = problem.scale.resolution(margins.logits)
-        reached = margin > objective.SURELY * resolution
+        succeeded = margin > objective.SURELY * resolution
         slope = tf.norm(gradient, axis=1)
         flat = slope == 0.0
         overshoot = _OVERSHOOT * _GROWTH ** tf.cast(state.num_evaluations, tf.float32)
         left = tf.where(flat, float("inf"), overshoot * (_AIM * resolution - margin) / (slope + 1e-30))
-        left = tf.where(reached, 0.0, left)
-        moving = affordable & ~reached & ~flat
+        left = tf.where(succeeded, 0.0, left)
+        moving = affordable & ~succeeded & ~flat
         stride = tf.where(moving, tf.minimum(left, longest), 0.0)
         moved = pixel_box.clip(state.point + (stride / (slope + 1e-30))[:, tf.newaxis] * gradient)
         point = replace_rows(moving, moved, state.point)

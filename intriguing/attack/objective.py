@@ -15,60 +15,60 @@ FlatLogits = Callable[[tf.Tensor], tf.Tensor]
 """From flat pixels `[batch, n]` to logits `[batch, classes]`."""
 
 Network = Callable[[list[tf.Tensor]], FlatLogits]
-"""From weights to the logits that a network with these weights computes."""
+"""From weights to the function that computes the logits of a network with these weights."""
 
-# The returned image must keep its class when another program adds up the same logits in another order.
-ROUNDING_MARGIN = 1e-5  # of the largest logit of a class that is not masked, in float32
-ROUNDINGS = 2.0  # unit roundoffs of a network of lower precision
-SURELY = 1.1  # times the resolution: a search requires more than the check of its result
-GAP, LEAST_GAP = 8.0, 0.01  # the gap of a clean image after scaling, in logits; and the least, as a share of their spread
+# The class of the returned image must not change if another program sums the same logits in another order.
+ROUNDING_MARGIN = 1e-5  # relative to the largest logit of a class that is not masked, in float32
+ROUNDINGS = 2.0  # the same for a network of lower precision, in unit roundoffs
+SURELY = 1.1  # times the resolution: the margin that a search requires, larger than that required by the check of its result
+GAP, LEAST_GAP = 8.0, 0.01  # gap of a clean image after scaling; minimum gap before, relative to the spread
 
 
 def accepted_classes(classes: tf.Tensor, num_classes: int, *, targeted: bool) -> tf.Tensor:
-    """Returns the bool `[batch, classes]` of answers that count as success: the target alone, or all but the label."""
+    """Returns bool `[batch, classes]`, the classes that count as success: the target alone, or all except the label."""
     return tf.one_hot(classes, num_classes, on_value=targeted, off_value=not targeted)
 
 
 def loss(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
-    """Returns `-log P(accepted classes)`, `[batch]`: the cross-entropy when a single class is accepted; never negative."""
+    """Returns `-log P(accepted classes)`, `[batch]`: the cross-entropy if a single class is accepted; never negative."""
     return tf.reduce_logsumexp(logits, axis=1) - tf.reduce_logsumexp(_only(logits, accepted), axis=1)
 
 
 def shortfall(logits: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
-    """Returns `[batch]`, by how much the best other logit exceeds the best accepted one; negative where the goal is reached."""
+    """Returns `[batch]`, the largest other logit minus the largest accepted one; negative if an accepted class is predicted."""
     return tf.reduce_max(_only(logits, ~accepted), axis=1) - tf.reduce_max(_only(logits, accepted), axis=1)
 
 
 class LogitScale(NamedTuple):
-    """How the logits of each image are measured, so that a search does not depend on their unit."""
+    """The scale of the logits of each image, which makes a search independent of their unit."""
 
     factor: tf.Tensor  # [batch], multiplies the logits
     largest: tf.Tensor  # [batch], the largest multiplied logit of the clean image; masked classes do not count
     rounding: tf.Tensor  # [batch], the share of the largest logit that rounding may change
 
     def apply(self, logits: tf.Tensor) -> tf.Tensor:
-        """Returns the logits `[batch, classes]`, multiplied."""
+        """Returns the logits `[batch, classes]`, multiplied by the factor of each row."""
         return self.factor[:, tf.newaxis] * logits
 
     def resolution(self, scaled: tf.Tensor) -> tf.Tensor:
         """Returns `[..., batch]`, the difference of two multiplied logits below which rounding may change the class."""
         return self.rounding * tf.maximum(self.largest, largest_in_play(scaled, self.factor))
 
-    def reached(self, scaled: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
-        """Returns a bool `[batch]`: the largest multiplied logit is of an accepted class, by more than the resolution."""
+    def succeeded(self, scaled: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
+        """Returns bool `[batch]`: whether an accepted class has the largest logit by more than the resolution."""
         return shortfall(scaled, accepted) < -self.resolution(scaled)
 
 
 def rounding_margin(rounding: float) -> float:
-    """Returns the share of the largest logit by which success must exceed rounding, for a unit roundoff."""
+    """Returns the margin that success requires, relative to the largest logit, for a unit roundoff."""
     return max(ROUNDING_MARGIN, ROUNDINGS * rounding)
 
 
 def scale_of_gaps(logits: tf.Tensor, accepted: tf.Tensor, rounding: float) -> LogitScale:
     """Returns the scale at which the gap of every clean image between accepted and other classes is `GAP`.
 
-    Each image has a scale of its own, so that no image depends on its batch. Where the gap is a small share of the spread of
-    the logits, the spread decides.
+    Each image has its own scale, so that no result depends on the batch. If the gap is much smaller than the spread of the
+    logits, the spread determines the scale.
 
     Args:
         logits: `[batch, classes]`, of the clean images.
@@ -82,9 +82,9 @@ def scale_of_gaps(logits: tf.Tensor, accepted: tf.Tensor, rounding: float) -> Lo
 
 
 def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
-    """Returns the power of two that brings the largest logit of each image above a thousandth; 1 where it is, or is zero.
+    """Returns the power of 1024 that raises the largest logit of each image above 1/1024; 1 if it is above, or zero.
 
-    The logits of an untrained network can be 1e-10, and the gradient of the cross-entropy is then lost.
+    The logits of an untrained network can be 1e-10; rounding then removes the gradient of the cross-entropy.
     """
     largest = largest_in_play(logits)
     thousands = tf.floor(-tf.math.log(largest) / log(1024.0))
@@ -97,23 +97,23 @@ def _scale(largest: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale
 
 
 def has_constant_logits(logits: tf.Tensor, rounding: float) -> tf.Tensor:
-    """Returns a bool `[batch]`: no logit exceeds another by more than rounding can take back."""
+    """Returns bool `[batch]`: whether all logits are equal up to rounding."""
     return _spread(logits) <= rounding_margin(rounding) * largest_in_play(logits)
 
 
 def _spread(logits: tf.Tensor) -> tf.Tensor:
-    """Returns `[batch]`, the difference of the largest and the least logit of the classes that are not masked."""
+    """Returns `[batch]`, the largest minus the smallest logit of the classes that are not masked."""
     return tf.reduce_max(logits, axis=1) - tf.reduce_min(tf.where(in_play(logits), logits, logits.dtype.max), axis=1)
 
 
 def margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:
-    """Returns `[..., batch]`, by how much the wanted logit of `[..., batch, classes]` exceeds the best of its rivals."""
-    ours = tf.reduce_sum(logits * tf.one_hot(wanted, logits.shape[-1]), axis=-1)
-    return ours - tf.reduce_max(_only(logits, rivals), axis=-1)
+    """Returns `[..., batch]`, the wanted logit of `[..., batch, classes]` minus the largest logit of its rivals."""
+    wanted_logit = tf.reduce_sum(logits * tf.one_hot(wanted, logits.shape[-1]), axis=-1)
+    return wanted_logit - tf.reduce_max(_only(logits, rivals), axis=-1)
 
 
 def smooth_margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-    """Returns `logits[wanted] - t * logsumexp(logits[rivals] / t)`, `[batch]`: below `margin`, and equal to it for t to 0.
+    """Returns `logits[wanted] - t * logsumexp(logits[rivals] / t)`, `[batch]`, which increases to `margin` as t decreases to 0.
 
     Args:
         logits: `[batch, classes]`.
@@ -128,7 +128,7 @@ def smooth_margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor, tempe
 def penalty_objective(flat_logits: FlatLogits, images: tf.Tensor, accepted: tf.Tensor, c: tf.Tensor) -> ValueAndGradient:
     """Builds `c * sum((x - images)**2) + loss(x)` as a function of flat pixels x.
 
-    The square keeps the gradient finite at r = 0, where every search begins; the paper writes plain bars.
+    |r| is squared to keep the gradient finite at r = 0, where every search begins; the paper writes |r|.
 
     Args:
         flat_logits: The classifier.
@@ -161,11 +161,11 @@ def loss_objective(flat_logits: FlatLogits, accepted: tf.Tensor) -> ValueAndGrad
 
 
 class Evaluation(NamedTuple):
-    """A network at one position for each image."""
+    """Logits, loss and gradient at one position for each image."""
 
     logits: tf.Tensor  # [batch, classes]
     loss: tf.Tensor  # [batch]
-    gradient: tf.Tensor  # [batch, n], of the loss by the pixels
+    gradient: tf.Tensor  # [batch, n], of the loss with respect to the pixels
 
 
 def evaluate_loss(flat_logits: FlatLogits, position: tf.Tensor, loss_of: Callable[[tf.Tensor], tf.Tensor]) -> Evaluation:
@@ -179,30 +179,30 @@ def evaluate_loss(flat_logits: FlatLogits, position: tf.Tensor, loss_of: Callabl
 
 
 def finite(gradient: tf.Tensor) -> tf.Tensor:
-    """Returns the gradient with 0 for what is not a number, as the derivative of a square root at 0."""
+    """Replaces NaN and infinite values of a gradient, such as the derivative of a square root at 0, by 0."""
     return tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
 
 class Margins(NamedTuple):
-    """By how much one logit exceeds its strongest rivals, and where that grows."""
+    """The margins of one logit over those of its strongest rivals, and their gradients."""
 
     logits: tf.Tensor  # [batch, classes]
     rivals: tf.Tensor  # [batch, rivals] int32, the strongest first
     margins: tf.Tensor  # [batch, rivals]
-    gradients: tf.Tensor  # [batch, rivals, n], of the margins by the pixels
+    gradients: tf.Tensor  # [batch, rivals, n], of the margins with respect to the pixels
 
 
 def linearize_margins(
     flat_logits: FlatLogits, position: tf.Tensor, *, wanted: tf.Tensor, rivals: tf.Tensor, num_rivals: int
 ) -> Margins:
-    """Linearizes `logits[wanted] - logits[rival]` for the rivals with the largest logits, a gradient each.
+    """Linearizes `logits[wanted] - logits[rival]` for the rivals with the largest logits; each costs one gradient.
 
     Args:
         flat_logits: The classifier.
         position: Float32 `[batch, n]`.
         wanted: Int32 `[batch]`.
         rivals: Bool `[batch, classes]`, at least `num_rivals` of them true.
-        num_rivals: How many to linearize.
+        num_rivals: Number of margins to linearize.
 
     Returns:
         The `Margins`.
@@ -222,5 +222,5 @@ def linearize_margins(
 
 
 def _only(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    # The lowest finite float, not -inf: its difference to itself is 0, not NaN.
+    # The lowest finite float instead of -inf, so that the difference of two such values is 0, not NaN.
     return tf.where(mask, logits, logits.dtype.min)

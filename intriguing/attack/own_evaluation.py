@@ -1,7 +1,7 @@
-"""Evaluates the caller's classifier itself, outside of all compiled programs. It decides which images succeeded.
+"""Evaluates the caller's classifier itself, outside of all compiled programs, to decide which images succeeded.
 
-A search runs in a compiled program, which may round differently, and in low precision does. An image counts as found only if
-the object that the caller passed gives it the wanted class.
+A search runs in a compiled program, whose rounding may differ, and does in low precision. An image succeeds only if the
+classifier that the caller passed predicts a wanted class for it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from intriguing.models.functional import Architecture, Classifier, in_unit_inter
 from intriguing.models.masked_classes import in_play, largest_in_play
 from intriguing.models.traced_classifier import inference_call
 
-_MOST_ROWS = 256  # images that a classifier is called on at once
-_SUM_TOLERANCE = 1e-2  # of probabilities that were rounded to eight bits
-_FEW = 2  # images that are evaluated alone
-_OTHER_ORDER, _ROUNDINGS_OF_OTHER_ORDER = 0.01, 16.0  # what another order of sums may change: a share of the largest output
-_LONGER = (1.0005, 1.002, 1.007, 1.02, 1.05, 1.12, 1.3)  # perturbations that are tried where rounding changed the class
+_MOST_ROWS = 256  # maximum number of images in one call of a classifier
+_SUM_TOLERANCE = 1e-2  # for the sum of probabilities that were rounded to eight bits
+_FEW = 2  # images that are evaluated without the others
+_OTHER_ORDER, _ROUNDINGS_OF_OTHER_ORDER = 0.01, 16.0  # allowed change, relative to the largest output
+_LONGER = (1.0005, 1.002, 1.007, 1.02, 1.05, 1.12, 1.3)  # factors of the perturbation if rounding changed the class
 
 
 def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Architecture) -> tf.Tensor:
@@ -29,7 +29,7 @@ def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Archite
     Args:
         classifier: As in `minimize_distortion`.
         images: Float32 `[batch, ...]`.
-        architecture: Its trace.
+        architecture: The traced classifier.
 
     Returns:
         Float32 `[batch, outputs]`.
@@ -51,15 +51,15 @@ def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Archite
 def check_repeatable(classifier: Classifier, images: tf.Tensor, outputs: tf.Tensor, architecture: Architecture) -> None:
     """Raises a `RuntimeError` if the classifier draws random numbers, or if its rows influence each other.
 
-    Two calls on the same images may differ by less than what success must exceed, as sums on an accelerator do; where the
-    outputs depend on an operation that draws random numbers, they must not differ at all. A call on some images alone may add
-    up in another order, and differ by some more.
+    The outputs of two calls on the same images may differ by less than the margin that success requires, as sums on an
+    accelerator do. They must be equal if the outputs depend on an operation that draws random numbers. A call on a part of the
+    images may sum in another order, and may differ more.
 
     Args:
         classifier: As in `minimize_distortion`.
         images: Float32 `[batch, ...]`.
-        outputs: What it returned for all of them.
-        architecture: Its trace.
+        outputs: The outputs of the classifier for all images.
+        architecture: The traced classifier.
     """
     first = images[:_FEW]
     alone = own_outputs(classifier, first, architecture)
@@ -67,25 +67,25 @@ def check_repeatable(classifier: Classifier, images: tf.Tensor, outputs: tf.Tens
     margin = 0.0 if architecture.draws_random_numbers else rounding_margin(architecture.rounding)
     if (change := _largest_change(alone, again, margin)) is not None:
         raise RuntimeError(
-            f"the classifier returns other outputs for the first {first.shape[0]} images when it is called on them again: they "
+            f"the classifier must return the same outputs for the same images; two calls on the first {first.shape[0]} images "
             f"differ by up to {change:.3g}. It draws random numbers, or its state changes. Pass it in inference mode, without "
-            "layers that add noise; fix the seed where noise is part of it."
+            "layers that add noise, or with a fixed seed."
         )
     margin = max(_OTHER_ORDER, _ROUNDINGS_OF_OTHER_ORDER * architecture.rounding)
     if (change := _largest_change(outputs[:_FEW], alone, margin)) is not None:
         raise RuntimeError(
-            f"the classifier returns other outputs for the first {first.shape[0]} images when it is called on these alone: "
-            f"they differ by up to {change:.3g}. Its rows influence each other. Pass it in inference mode."
+            f"the outputs of the classifier must not depend on the batch; for the first {first.shape[0]} images, a "
+            f"call without the others differs by up to {change:.3g}. Its rows influence each other. Pass it in inference mode."
         )
 
 
 def _largest_change(outputs: tf.Tensor, others: tf.Tensor, margin: float) -> float | None:
-    """Returns the largest change of an output; None if no change exceeds this share of the largest output of its row."""
+    """Returns the largest change of an output; None if no change relative to the largest output of its row exceeds `margin`."""
     both = tf.math.is_finite(outputs) & tf.math.is_finite(others)
     change = tf.where(both, tf.abs(outputs - others), 0.0)
     known = tf.where(both, outputs, 0.0)
     largest = tf.reduce_max(tf.abs(known), axis=1) if outputs.shape[1] == 1 else largest_in_play(known)
-    # The change of a masked class counts as a share of its own logit.
+    # The change of a masked class is relative to its own logit.
     allowed = margin * tf.maximum(largest[:, tf.newaxis], tf.where(in_play(known), 0.0, tf.abs(known)))
     return float(tf.reduce_max(change)) if bool(tf.reduce_any(change > allowed)) else None
 
@@ -93,7 +93,7 @@ def _largest_change(outputs: tf.Tensor, others: tf.Tensor, margin: float) -> flo
 def are_probabilities(outputs: tf.Tensor, architecture: Architecture) -> bool:
     """Whether outputs `[batch, outputs]` are probabilities: they lie in [0, 1], and those of several classes sum to 1.
 
-    Of one output, the operations that it comes from decide; see `Architecture.is_probability`.
+    For a single output, the operations that compute it decide; see `Architecture.is_probability`.
     """
     if architecture.num_outputs == 1:
         return architecture.is_probability(outputs)
@@ -102,14 +102,14 @@ def are_probabilities(outputs: tf.Tensor, architecture: Architecture) -> bool:
 
 
 def class_scores(outputs: tf.Tensor, *, probabilities: bool) -> tf.Tensor:
-    """Returns scores `[batch, classes]`, the largest of which names the class: those of two classes for one output."""
+    """Returns scores `[batch, classes]`, of which the predicted class has the largest; a single output becomes two scores."""
     if outputs.shape[1] > 1:
         return outputs
     return tf.concat([0.5 * tf.ones_like(outputs) if probabilities else tf.zeros_like(outputs), outputs], axis=1)
 
 
 def lead(scores: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
-    """Returns `[batch]`, by how much the best accepted score exceeds the best other one; NaN where a score is."""
+    """Returns `[batch]`, the largest accepted score minus the largest other score; NaN if a score is not finite."""
     lowest = scores.dtype.min
     ahead = tf.reduce_max(tf.where(accepted, scores, lowest), axis=1) - tf.reduce_max(
         tf.where(accepted, lowest, scores), axis=1
@@ -120,17 +120,17 @@ def lead(scores: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
 def lengthened(
     lead_of: Any, images: tf.Tensor, distorted: tf.Tensor, contradicted: tf.Tensor, legal: Any
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Makes the perturbations of some images longer until the classifier itself gives the wanted class.
+    """Lengthens the perturbations of some images until the classifier itself predicts an accepted class.
 
     Args:
-        lead_of: From images `[batch, ...]` to the lead of the accepted classes, `[batch]`.
+        lead_of: From images `[batch, ...]` to the margin of the accepted classes, `[batch]`.
         images: The clean images.
-        distorted: What the search returned.
+        distorted: The images that the search returned.
         contradicted: Bool `[batch]`, the images on which the classifier disagrees with the search.
-        legal: From images to legal ones.
+        legal: From images to images with legal pixel values.
 
     Returns:
-        The images, and a bool `[batch]`: still contradicted.
+        The images, and bool `[batch]`: those on which the classifier still disagrees.
     """
     for factor in _LONGER:
         if not bool(tf.reduce_any(contradicted)):

@@ -18,14 +18,15 @@ def search_by_penalty(
     """Searches for the largest c at which the minimum is a success.
 
     Args:
-        goal: What is asked.
-        first: Where L-BFGS begins, and what was spent before.
-        clean: The loss and its gradient at the clean images.
+        goal: The images, the classes to reach or to leave, and the network.
+        first: The start of L-BFGS, and the evaluations spent before.
+        clean: The loss at the clean images, and its gradient.
         in_work: Bool `[batch]`, the images to search.
-        search: Its `bisection`, `minimization` and budget.
+        search: The settings, of which `bisection`, `minimization`, the pixel box and the budget are used.
 
     Returns:
-        The `Progress`; a bool `[batch]`, whether c is known as closely as was asked; and c `[batch]`, NaN where no c succeeded.
+        The `Progress`; bool `[batch]`, whether the bracket of c is as narrow as `bisection` requires; and c `[batch]`, NaN
+        where no c succeeded.
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 4.1.
@@ -51,7 +52,7 @@ def _bisect(
             objective.penalty_objective(logits, goal.clean, goal.accepted, c), progress.current,
             pixel_box=search.pixel_box, in_work=working, max_evaluations=left, settings=search.minimization,
         )  # fmt: skip
-        succeeded = goal.reached(goal.logits(minimum.position))
+        succeeded = goal.succeeded(goal.logits(minimum.position))
         progress = progress._replace(out_of_budget=progress.out_of_budget | (open_rows & ~working))
         return succeeded, _keep_nearest(progress, minimum, goal.clean, succeeded & working, working)
 
@@ -66,7 +67,7 @@ def _keep_nearest(
     nearest = replace_rows(nearer, minimum.position, progress.nearest)
     found = tf.where(nearer, squared_length, progress.squared_length)
     return Progress(
-        # From the far side of the boundary: a start on the near side may stop at a local minimum that never crosses it.
+        # A start beyond the boundary: a start before it may stop at a local minimum that is not misclassified.
         current=replace_rows(tf.math.is_finite(found), nearest, minimum.position),
         nearest=nearest,
         squared_length=found,
@@ -77,6 +78,6 @@ def _keep_nearest(
 
 
 def _first_guess(loss: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Estimates the critical c: exact for two linear classes and a confident answer, where c = |gradient|**2 / (4 * loss)."""
+    """Estimates the critical c: |gradient|**2 / (4 * loss), exact for two linear classes and a confident prediction."""
     steepness = tf.reduce_sum(gradient**2, axis=1)
     return tf.clip_by_value(steepness / (4.0 * loss + 1e-6), 1e-6, 1e6)

@@ -1,4 +1,4 @@
-"""The settings of a search for the least distortion, and the named searches."""
+"""The settings of a search for the minimum distortion, and the named searches."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from intriguing.optimize.bisection import Bisection
 from intriguing.optimize.box_lbfgs import BoxMinimization
 from intriguing.pixels import PixelBox
 
-_LARGE = 2**15  # numbers of an image
-_DEAR = 2**24  # bytes of a network that depend on an image
-_LEAST_BUDGET = 20  # below, there is not even a first look at the image and at the boundaries around it
+_LARGE = 2**15  # values of an image
+_EXPENSIVE = 2**24  # bytes of the tensors of a network that depend on one image
+_LEAST_BUDGET = 20  # a smaller budget does not suffice for the clean image and the first linear steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistortionSearch:
-    """Budgets and tolerances of a search for the least distortion. The named searches need no tuning.
+    """Budgets and tolerances of a search for the minimum distortion. The named searches need no tuning.
 
     Attributes:
-        pixel_box: The legal pixel values; every image returned lies inside, exactly.
-        bisection: How the paper's method searches for c. Used if `boundary_search` is None.
-        minimization: L-BFGS at a fixed c, as in the paper. Used if `boundary_search` is None.
-        descent: Steps between the first, linear steps and the search along the boundary, for networks with many kinks. If
-            None, there are none.
+        pixel_box: The legal pixel values; every returned image lies exactly inside.
+        bisection: The bisection on c in the method of the paper. Used if `boundary_search` is None.
+        minimization: L-BFGS at a fixed c in the method of the paper. Used if `boundary_search` is None.
+        descent: Descent between the linear steps and the search along the boundary, for networks with many kinks. If None, it
+            is skipped.
         boundary_search: The search along the decision boundary for its nearest point. If None, the method is that of the paper.
-        restart_evaluations: Of `max_evaluations`, how many are kept for images that were not found: they are searched again
-            from images of an accepted class that are found without gradients. No restart if 0, or if that is more than half.
+        restart_evaluations: Part of `max_evaluations` that is reserved for a second search of images without success, from
+            images of an accepted class that are found without gradients. If 0 or more than half of `max_evaluations`, there is
+            no second search.
         quantization_levels: Number of evenly spaced values in the pixel box that a pixel may have: 256 for images that stay
-            adversarial after they are saved as PNG files. Any value in the box if None.
-        max_evaluations: Gradient evaluations per image at most; a forward pass alone counts half. Results found
-            after the budget of an image is exhausted are discarded.
+            adversarial after they are saved as PNG files. If None, any value in the box is legal.
+        max_evaluations: Maximum number of gradient evaluations per image; a forward pass alone counts half. Results found after
+            the budget of an image is exhausted are discarded.
     """
 
     pixel_box: PixelBox = PixelBox()
@@ -49,7 +50,7 @@ class DistortionSearch:
         levels = self.quantization_levels
         if levels is not None and (levels < 2 or self.boundary_search is None or not isfinite(sum(self.pixel_box))):
             raise ValueError(
-                f"quantization_levels must be at least 2, and needs a boundary search and a bounded pixel box; received "
+                f"quantization_levels must be at least 2, and requires a boundary search and a bounded pixel box; received "
                 f"{levels}, {'no' if self.boundary_search is None else 'a'} boundary search and {tuple(self.pixel_box)}."
             )
         if self.descent is not None and self.boundary_search is None:
@@ -64,14 +65,15 @@ class DistortionSearch:
 
     @property
     def reserved_evaluations(self) -> int:
-        """Evaluations that a search without success leaves to a restart."""
+        """Evaluations that the first search leaves for the second one if it does not succeed."""
         return self.restart_evaluations if 2 * self.restart_evaluations <= self.max_evaluations else 0
 
 
 QUICK_SEARCH = DistortionSearch(
     boundary_search=BoundarySearch(num_starts=1, tolerance=2e-3), restart_evaluations=150, max_evaluations=400
 )
-"""One start and a coarse tolerance: within one percent of the default on smooth networks, for a fifth of the time."""
+"""One start and a coarse tolerance: distortions within one percent of the default on smooth networks, in a fifth of the
+time."""
 
 COARSE_SEARCH = DistortionSearch(
     boundary_search=BoundarySearch(
@@ -81,7 +83,7 @@ COARSE_SEARCH = DistortionSearch(
     max_evaluations=50,
 )
 """A few linear steps and a few steps along the boundary. Distortions are some four percent larger than those of the quick
-search on smooth networks. For training, where many examples matter more than near ones. Images that are not found are not
+search on smooth networks. For training, where many examples are more useful than near ones. Images without success are not
 searched again."""
 
 PHOTOGRAPH_SEARCH = DistortionSearch(
@@ -93,18 +95,18 @@ PHOTOGRAPH_SEARCH = DistortionSearch(
     max_evaluations=420,
 )
 """A smooth descent and two steps of a boundary search, for networks whose evaluations are expensive: some 225 evaluations,
-eight seconds for a photograph on two fast cores, and more only for an image that is not found by then.
-`SmoothDescent(num_steps=85)` takes half as long, and distortions are some three percent larger."""
+eight seconds for a photograph on two fast cores; only images without success by then take more. `SmoothDescent(num_steps=85)`
+takes half as long, and distortions are some three percent larger."""
 
 THOROUGH_SEARCH = DistortionSearch(
     boundary_search=BoundarySearch(num_starts=96, num_agreeing=24, tolerance=1e-4, num_candidates=9), max_evaluations=20_000
 )
-"""Eight times the starts and ten times the budget of the default, for networks with many kinks; a result counts as converged
-after 24 starts lead to the same distance, not after two.
+"""Eight times the starts and ten times the budget of the default, for networks with many kinks. A result counts as converged if
+24 starts lead to the same distance; the default requires two.
 
-On small rectifier networks whose exact nearest images are known, nearly all images end within a thousandth of them
-(`python -m tests.benchmarks.exact_rectifier`). A tolerance of 1e-5 is worse: the budget is spent on iterates that do not
-converge, and fewer starts are tried."""
+On small rectifier networks whose exact nearest images are known, nearly all results are within 0.1 % of the exact distance
+(`python -m tests.benchmarks.exact_rectifier`). A tolerance of 1e-5 is worse: the budget is spent on runs that do not converge,
+and fewer starts are tried."""
 
 SZEGEDY_LBFGS = DistortionSearch(boundary_search=None, max_evaluations=100_000)
 """The method of the paper: L-BFGS on cross-entropy and a search for c, to convergence."""
@@ -122,10 +124,10 @@ SEARCHES = {
 
 
 def checked_search(search: DistortionSearch | str | None) -> DistortionSearch | None:
-    """Returns a search that is given by itself or by its name; None for None.
+    """Returns the search itself for a `DistortionSearch`, the named search for a name, and None for None.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If `search` is of another type.
         ValueError: If there is no search of that name.
     """
     if isinstance(search, str):
@@ -146,7 +148,7 @@ def search_named(name: str) -> DistortionSearch:
         name: "default", "fast", "thorough", "large_images", "training" or "szegedy_lbfgs".
 
     Raises:
-        ValueError: If there is no such search, the message offering the nearest name.
+        ValueError: If there is no such search; the message suggests the nearest name.
 
     Example:
         >>> search_named("fast").max_evaluations
@@ -160,9 +162,9 @@ def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearc
     """Returns the search that is used if none is named: `DistortionSearch()`, or `PHOTOGRAPH_SEARCH` for expensive networks.
 
     Args:
-        num_values: Numbers of an image. An image with 2**15 or more counts as a photograph, such as 105x105 color pixels.
-        bytes_per_image: Bytes of all tensors of the network that depend on one image. From 2**24 on, evaluations count as
-            expensive, such as those of a MobileNet at 96 pixels.
+        num_values: Number of values of an image. An image with 2**15 or more, such as 105x105 color pixels, counts as large.
+        bytes_per_image: Bytes of all tensors of the network that depend on one image. From 2**24 bytes on, as for a MobileNet
+            at 96 pixels, evaluations count as expensive.
 
     Example:
         >>> default_search(28 * 28) == DistortionSearch()
@@ -170,4 +172,4 @@ def default_search(num_values: int, bytes_per_image: int = 0) -> DistortionSearc
         >>> default_search(224 * 224 * 3) == PHOTOGRAPH_SEARCH
         True
     """
-    return PHOTOGRAPH_SEARCH if num_values >= _LARGE or bytes_per_image >= _DEAR else DistortionSearch()
+    return PHOTOGRAPH_SEARCH if num_values >= _LARGE or bytes_per_image >= _EXPENSIVE else DistortionSearch()

@@ -1,4 +1,4 @@
-"""The result of a search for the least distortion."""
+"""The results of a search for the minimum distortion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 class SearchStatus(enum.IntEnum):
-    """What happened to an image; `sentence` describes it."""
+    """The outcome of the search for one image; `sentence` describes it."""
 
     NOT_FOUND = 0
     INITIALLY_ADVERSARIAL = 1
@@ -29,7 +29,7 @@ class SearchStatus(enum.IntEnum):
 
 _SENTENCES = {
     SearchStatus.NOT_FOUND: "not found",
-    SearchStatus.INITIALLY_ADVERSARIAL: "classified as wanted before the search",
+    SearchStatus.INITIALLY_ADVERSARIAL: "initially adversarial: the clean image is already classified as wanted",
     SearchStatus.CONVERGED: "found, converged",
     SearchStatus.BUDGET_SPENT: "found, budget exhausted before convergence",
     SearchStatus.LINE_SEARCH_FAILED: "found, line search failed",
@@ -40,7 +40,7 @@ _SENTENCES = {
 
 
 class FoundImages(NamedTuple):
-    """What the compiled program returns, one row per input image; the fields are those of `DistortionResults`."""
+    """The results of the compiled program, one row per input image; the fields are those of `DistortionResults`."""
 
     distorted: tf.Tensor  # [batch, ...]
     distortion: tf.Tensor  # [batch]
@@ -56,16 +56,16 @@ class DistortionResults(NamedTuple):
     `print(results)` shows how many images succeeded, their distortion, and the cost of the search.
 
     Attributes:
-        distorted: Float32 `[batch, ...]`, inside the bounds; the clean image where not succeeded.
-        perturbation: Float32 `[batch, ...]`, `distorted - images`; zero where not succeeded.
-        distortion: Float32 `[batch]`, root-mean-square pixel change, `sqrt(mean(perturbation**2))`; NaN where not succeeded.
-        l2: Float32 `[batch]`, `sqrt(sum(perturbation**2))`; NaN where not succeeded.
-        succeeded: Bool `[batch]`: the classifier itself returns the wanted class for `distorted`.
+        distorted: Float32 `[batch, ...]`, inside the bounds; the clean image if not succeeded.
+        perturbation: Float32 `[batch, ...]`, `distorted - images`; zero if not succeeded.
+        distortion: Float32 `[batch]`, root-mean-square pixel change, `sqrt(mean(perturbation**2))`; NaN if not succeeded.
+        l2: Float32 `[batch]`, `sqrt(sum(perturbation**2))`; NaN if not succeeded.
+        succeeded: Bool `[batch]`: whether the classifier predicts the target, or another class than the label, for `distorted`.
         status: Int32 `[batch]`, a `SearchStatus`.
-        num_evaluations: Int32 `[batch]`, gradient evaluations made while this image was searched, at most `max_evaluations`.
-            L-BFGS makes the same number in a line search for all images of a batch.
-        c: Float32 `[batch]`, the weight in `c * sum(r**2) + loss` at which the gradients of both terms are equally long; NaN
-            where not succeeded, infinite for images that are classified as wanted before the search.
+        num_evaluations: Int32 `[batch]`, gradient evaluations during the search of this image, at most `max_evaluations`. A
+            line search of L-BFGS makes the same number for all images of a batch.
+        c: Float32 `[batch]`, the weight in `c * sum(r**2) + loss` at which the gradients of both terms are equally long; NaN if
+            not succeeded, infinite for images that are initially adversarial.
     """
 
     distorted: tf.Tensor

@@ -1,4 +1,4 @@
-"""The search for the least distortion as one compiled program, for all images of a batch at once."""
+"""The search for the minimum distortion as one compiled program for all images of a batch."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from intriguing.optimize.rows import replace_rows
 
 
 class SearchRows(NamedTuple):
-    """What a search is given for each image."""
+    """The inputs of a search for each image."""
 
     images: tf.Tensor  # [batch, ...], inside the pixel box
-    starts: tf.Tensor  # [batch, ...], where to begin
+    starts: tf.Tensor  # [batch, ...], the starts of the search
     classes: tf.Tensor  # [batch] int32: targets, or labels
-    spent: tf.Tensor  # [batch] int32, evaluations that were spent before
+    spent: tf.Tensor  # [batch] int32, evaluations spent before
 
 
 class SearchInputs(NamedTuple):
-    """What a search is given for all images together."""
+    """The inputs of a search that all images share."""
 
     weights: list[tf.Tensor]  # of the network
-    seed: tf.Tensor  # int32 scalar, of the random draws
+    seed: tf.Tensor  # int32 scalar, the seed of the random draws
 
 
 def bytes_per_row(architecture: Architecture, size: int, search: DistortionSearch) -> int:
-    """Estimates the bytes that an image takes, without those that `num_slots` counts.
+    """Estimates the memory of an image in bytes, without the memory that `num_slots` accounts for.
 
-    L-BFGS keeps two lists of curvature pairs and copies them in each step; the other searches keep a start for each class. Both
-    compute the logits of all images at once.
+    L-BFGS keeps two lists of curvature pairs and copies them in each step; the other searches keep a start for each class. All
+    searches compute the logits of all images at once.
     """
     vectors = 4 * search.minimization.num_correction_pairs if search.boundary_search is None else 2 * NUM_RANKED
     return 4 * size * (vectors + 20) + 2 * architecture.bytes_per_image
 
 
 def _bytes_of_search(architecture: Architecture, size: int, boundary_search: BoundarySearch) -> int:
-    """Estimates the bytes of one image: constraints, which are written in every step, points on a ray, and a gradient."""
+    """Estimates the memory of one slot in bytes: constraints, which every step rewrites, points on a ray, and a gradient."""
     return 4 * size * (3 * boundary_search.num_constraints + 56) + 2 * architecture.bytes_per_image
 
 
 @functools.lru_cache(maxsize=32)
 def compiled_search(architecture: Architecture, search: DistortionSearch, targeted: bool, jit_compile: bool) -> Any:
-    """Returns the program, from `SearchInputs` and `SearchRows` to `FoundImages`; compiled once for each batch shape."""
+    """Returns the program from `SearchInputs` and `SearchRows` to `FoundImages`, compiled once for each batch shape."""
     program = functools.partial(_search_rows, architecture, search, targeted, jit_compile)
 
     def key(inputs: SearchInputs, rows: SearchRows) -> str:
         slots = _slots(architecture, rows.images, search)
         return f"{architecture.identity} {search} {targeted} {jit_compile} {slots}"
 
-    # Of a search along the boundary only the loops are compiled with XLA: what is around them is computed once.
+    # In a search along the boundary, only the loops are compiled with XLA: the operations around them run once.
     compiled = compile_program(program, jit_compile=jit_compile and search.boundary_search is None)
     return keep_traces(compiled, key=key, results=FoundImages) if architecture.is_portable else compiled
 
@@ -90,7 +90,7 @@ def _search_rows(
 
     def scales(logits: tf.Tensor) -> tuple[objective.LogitScale, objective.LogitScale]:
         against_tiny = objective.scale_against_tiny(logits, architecture.rounding)
-        # The paper's method is about the cross-entropy of the logits as they are.
+        # The method of the paper uses the cross-entropy of the logits without scaling.
         by_gaps = objective.scale_of_gaps(logits, accepted, architecture.rounding) if search.boundary_search else against_tiny
         return tf.nest.map_structure(tf.stop_gradient, (by_gaps, against_tiny))
 
@@ -119,13 +119,13 @@ def _search(
 ) -> FoundImages:
     clean = goal.clean
     finite = tf.reduce_all(tf.math.is_finite(at_clean.logits), axis=1)
-    already_there = goal.reached(at_clean.logits)
+    initially_adversarial = goal.succeeded(at_clean.logits)
     constant = objective.has_constant_logits(at_clean.logits, goal.rounding)
-    # A start that is another image may lie where there is a gradient.
+    # If the start is another image, the gradient there may differ from zero.
     no_gradient = tf.reduce_all(at_clean.gradient == 0.0, axis=1) & tf.reduce_all(start == clean, axis=1)
-    in_work = finite & ~already_there & ~constant & ~no_gradient & (spent < search.max_evaluations)
+    in_work = finite & ~initially_adversarial & ~constant & ~no_gradient & (spent < search.max_evaluations)
     logits = goal.logits(search.pixel_box.legal(start, search.quantization_levels))
-    first = _first_look(goal, start, logits, spent, already_there, search)
+    first = _initial_progress(goal, start, logits, spent, initially_adversarial, search)
     if search.boundary_search is None:
         progress, converged, c = search_by_penalty(goal, first, at_clean, in_work, search)
         logits = goal.logits(progress.nearest)
@@ -133,13 +133,13 @@ def _search(
         method = BoundaryMethod(goal, search, search.boundary_search, slots, jit_compile)
         progress, converged = method.run(first, logits, in_work)
         logits, c, progress = _balancing_c(goal, search, progress, in_work)
-    succeeded = finite & goal.reached(logits)
+    succeeded = finite & goal.succeeded(logits)
     distorted = replace_rows(succeeded, progress.nearest, clean)
-    failed = _choose(
+    if_failed = _choose(
         (~finite, SearchStatus.NOT_FINITE), (constant, SearchStatus.CONSTANT_LOGITS), (no_gradient, SearchStatus.NO_GRADIENT),
         otherwise=SearchStatus.NOT_FOUND,
     )  # fmt: skip
-    reached = _choose(
+    if_succeeded = _choose(
         (converged, SearchStatus.CONVERGED), (progress.line_search_failed, SearchStatus.LINE_SEARCH_FAILED),
         otherwise=SearchStatus.BUDGET_SPENT,
     )  # fmt: skip
@@ -147,8 +147,10 @@ def _search(
         distorted=distorted,
         distortion=tf.where(succeeded, distortion(clean, distorted), float("nan")),
         succeeded=succeeded,
-        status=tf.where(already_there, int(SearchStatus.INITIALLY_ADVERSARIAL), tf.where(succeeded, reached, failed)),
-        c=tf.where(already_there, float("inf"), tf.where(succeeded, c, float("nan"))),
+        status=tf.where(
+            initially_adversarial, int(SearchStatus.INITIALLY_ADVERSARIAL), tf.where(succeeded, if_succeeded, if_failed)
+        ),
+        c=tf.where(initially_adversarial, float("inf"), tf.where(succeeded, c, float("nan"))),
         num_evaluations=progress.num_evaluations,
     )
 
@@ -156,7 +158,7 @@ def _search(
 def _balancing_c(
     goal: Goal, search: DistortionSearch, progress: Progress, in_work: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, Progress]:
-    """Returns the logits at the nearest images, and the c at which the gradients of both terms are equally long there.
+    """Returns the logits at the nearest images, and the c at which the gradients of both terms have the same norm there.
 
     That is `|gradient of the loss| / |2 r|` over the pixels that are not on their bounds.
     """
@@ -173,27 +175,27 @@ def _balancing_c(
 
 
 def _choose(*cases: tuple[tf.Tensor, SearchStatus], otherwise: SearchStatus) -> tf.Tensor:
-    """Returns int32 `[batch]`, the status of the first case that is true of a row."""
+    """Returns int32 `[batch]`, the status of the first case that is True for a row."""
     status = tf.fill(tf.shape(cases[0][0]), int(otherwise))
     for case, value in reversed(cases):
         status = tf.where(case, int(value), status)
     return status
 
 
-def _first_look(
+def _initial_progress(
     goal: Goal,
     start: tf.Tensor,
     logits: tf.Tensor,
     spent: tf.Tensor,
-    already_there: tf.Tensor,
+    initially_adversarial: tf.Tensor,
     search: DistortionSearch,
 ) -> Progress:
-    """Keeps the start where it is a success, as the result of another search is; one evaluation is for the clean image."""
+    """Returns the first `Progress`: a start that succeeds is the nearest image. The clean image costs one evaluation."""
     legal = search.pixel_box.legal(start, search.quantization_levels)
-    nearest = replace_rows(already_there, goal.clean, legal)
-    found = already_there | goal.reached(logits)
+    nearest = replace_rows(initially_adversarial, goal.clean, legal)
+    found = initially_adversarial | goal.succeeded(logits)
     squared_length = tf.where(found, tf.reduce_sum((nearest - goal.clean) ** 2, axis=1), float("inf"))
-    elsewhere = ~already_there & tf.reduce_any(start != goal.clean, axis=1)
-    no = tf.zeros_like(already_there)
+    elsewhere = ~initially_adversarial & tf.reduce_any(start != goal.clean, axis=1)
+    no = tf.zeros_like(initially_adversarial)
     spent = spent + 1 + tf.cast(elsewhere, tf.int32)
     return Progress(start, nearest, squared_length, spent, line_search_failed=no, out_of_budget=no)

@@ -1,10 +1,10 @@
-"""Descent to the decision boundary along averaged gradients, for networks with many kinks.
+"""Descent along the decision boundary by averaged gradients, for networks with many kinks.
 
-Each step costs one gradient, of a smooth margin that includes all rivals and approaches the margin to the strongest one toward
-the end. The gradient changes the direction of the perturbation by decreasing shares, so that the direction becomes an average
-over the kinks along the path. The same gradient determines the length of the step: to where the margin vanishes if the network
-is linear, and slightly farther. This overshoot increases while steps end before the boundary, and decreases while they end
-behind it.
+Each step costs one gradient of a smooth margin. The smooth margin includes all rivals, and approaches the margin to the
+strongest rival toward the end. The gradient changes the direction of the perturbation with a decreasing weight, so that the
+direction becomes an average over the kinks of the boundary. The same gradient determines the length of the perturbation:
+slightly beyond the point where the linearized margin is zero. This overshoot increases after a step that ends before the
+boundary, and decreases after a step that ends beyond it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from intriguing.optimize.active_rows import run_in_slots
 from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox
 
-_STRETCH, _MOST_LOOKS = 1.1, 24  # from look to look until one succeeds
-_CLOSE, _CLOSE_LEVELS = 1.002, 1.012  # longer than too short, in the end
-_LEAST_SLOPE = 0.2  # of the gradient along the direction: a smaller one would make the step too long
-_BEYOND, _LEAST_BEYOND, _MOST_BEYOND = 0.01, 0.002, 0.2  # of the distance: so far behind the boundary a step aims
-_PATIENCE = 1.1  # by this factor it aims farther after a step that ended before the boundary, and less far after another
-_STRIDE = 0.2  # of the distance: its largest change in one step
-_LONGEST_STRETCH, _NUM_HALVINGS = 8.0, 6  # of the first step, and of each, until its rounding to levels changes enough
+_STRETCH, _MOST_TRIALS = 1.1, 24  # factor between two trials until one succeeds; maximum number of trials
+_CLOSE, _CLOSE_LEVELS = 1.002, 1.012  # final ratio of `enough` to `too_short`, without and with quantization
+_LEAST_SLOPE = 0.2  # minimum cosine of gradient and direction: a smaller one would make the step too long
+_OVERSHOOT, _LEAST_OVERSHOOT, _MOST_OVERSHOOT = 0.01, 0.002, 0.2  # relative overshoot: first, minimum, maximum
+_OVERSHOOT_FACTOR = 1.1  # factor of the overshoot after a step that ends before the boundary, and divisor after any other
+_MOST_CHANGE = 0.2  # maximum relative change of the distance in one step
+_LONGEST_STRETCH, _NUM_HALVINGS = 8.0, 6  # for levels: maximum factor of the first step; halvings of the interval in each step
 _TINY = 1e-20
 
 
@@ -38,11 +38,11 @@ class SmoothDescent:
     """Settings of the descent along averaged gradients.
 
     Attributes:
-        num_steps: Gradients per image, fewer where the budget is smaller.
-        turns: How much the newest unit gradient is of the direction, beside the direction so far: first and last, falling along
-            a cosine.
-        smoothing: The temperature t of the margin `logits[wanted] - t * logsumexp(logits[rivals] / t)`, first and last, falling
-            by one factor a step; in standard deviations of the logits of an image.
+        num_steps: Number of steps, each of which costs a gradient; fewer if the budget is smaller.
+        turns: Weight of the newest unit gradient when it is added to the unit direction, which has weight 1. The first and the
+            last weight; in between, the weight decreases along a cosine.
+        smoothing: The temperature t of the margin `logits[wanted] - t * logsumexp(logits[rivals] / t)`, in standard deviations
+            of the logits of an image. The first and the last temperature; in between, it decreases geometrically.
     """
 
     num_steps: int = 200
@@ -61,16 +61,16 @@ class SmoothDescent:
 class _State(NamedTuple):
     point: tf.Tensor  # [slots, n], the current point, before it is clipped to the box and rounded to levels
     nearest: tf.Tensor  # [slots, n], the nearest success
-    length: tf.Tensor  # [slots], its |r|; infinite where there is none
-    beyond: tf.Tensor  # [slots], how far behind the boundary the next step ends, as a share of the distance
+    length: tf.Tensor  # [slots], |r| of `nearest`; infinite if there is none
+    overshoot: tf.Tensor  # [slots], overshoot of the next step beyond the boundary, relative to the distance
     step: tf.Tensor  # [slots] int32
 
 
 def _begin(problem: BoundaryProblem) -> _State:
     slots = problem.clean.shape[0]
     return _State(
-        point=problem.start, nearest=problem.start, length=tf.fill([slots], float("inf")), beyond=tf.fill([slots], _BEYOND),
-        step=tf.zeros([slots], tf.int32),
+        point=problem.start, nearest=problem.start, length=tf.fill([slots], float("inf")),
+        overshoot=tf.fill([slots], _OVERSHOOT), step=tf.zeros([slots], tf.int32),
     )  # fmt: skip
 
 
@@ -86,56 +86,58 @@ def descend_smoothly(
     num_rows: tf.Tensor | None = None,
     jit_compile: bool = False,
 ) -> BoundaryPoint:
-    """Searches, for each row, for a small |r| at which the wanted class beats its rivals.
+    """Searches, for each row, for a small |r| such that the logit of the wanted class exceeds those of its rivals.
 
     Args:
         network: From weights to a function from flat pixels `[batch, n]` to logits `[batch, classes]`.
-        weights: Of the network.
+        weights: The weights of the network.
         problem: The rows; `start` inside the box.
         pixel_box: The bounds of every pixel.
-        descent: Steps.
+        descent: The settings.
         num_slots: Rows that are active at once.
-        quantization_levels: As in `DistortionSearch`: the network is only evaluated at points whose values are levels, and a
-            step is long enough to change its rounding to levels. The direction itself is not rounded.
-        num_rows: Int32 scalar: only so many of the rows, the first ones, are searched. All rows if omitted.
+        quantization_levels: As in `DistortionSearch`: the network is evaluated only at points whose values are levels, and a
+            step is long enough to change them. The direction itself is not rounded.
+        num_rows: Int32 scalar: only the first `num_rows` rows are searched. If omitted, all rows.
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
-        A `BoundaryPoint`, inside the box; where nothing was found, `length` is infinite and `position` where the steps ended.
-        None has converged.
+        A `BoundaryPoint`, inside the box. For a row without success, `length` is infinite and `position` is the last point.
+        `converged` is always False.
 
     References:
-        Rony et al., Decoupling direction and norm, 2019, whose directions are means of gradients, too, and Pintor et al., Fast
-        minimum-norm adversarial attacks, 2021, who estimate the distance of the boundary by the gradient.
+        Rony et al., Decoupling direction and norm, 2019: directions that are means of gradients. Pintor et al., Fast
+        minimum-norm adversarial attacks, 2021: an estimate of the distance to the boundary by the gradient.
     """
 
     def step(weights: list[tf.Tensor], problem: BoundaryProblem, state: _State) -> tuple[_State, tf.Tensor]:
-        num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - _MOST_LOOKS // 2)
+        num_steps = tf.minimum(descent.num_steps, problem.max_evaluations - _MOST_TRIALS // 2)
         affordable = state.step < num_steps
         progress = tf.cast(state.step, tf.float32) / tf.cast(tf.maximum(num_steps, 1), tf.float32)
         image = pixel_box.legal(state.point, quantization_levels)
         values, margin, gradient = _smooth_margin(
             problem.logits(network(weights)), problem, image, _geometric(descent.smoothing, progress)
         )
-        reached = margin > objective.SURELY * problem.scale.resolution(values)
-        state = _keep(problem, state, image, affordable & reached)
-        beyond = tf.clip_by_value(state.beyond * tf.where(reached, 1.0 / _PATIENCE, _PATIENCE), _LEAST_BEYOND, _MOST_BEYOND)
+        succeeded = margin > objective.SURELY * problem.scale.resolution(values)
+        state = _keep(problem, state, image, affordable & succeeded)
+        overshoot = tf.clip_by_value(
+            state.overshoot * tf.where(succeeded, 1.0 / _OVERSHOOT_FACTOR, _OVERSHOOT_FACTOR), _LEAST_OVERSHOOT, _MOST_OVERSHOOT
+        )
         perturbation = pixel_box.clip(state.point) - problem.clean
         length = tf.norm(perturbation, axis=1, keepdims=True)
-        # Logits that are lacking at the clean image.
-        lacking = _dot(gradient, image - problem.clean) - margin[:, tf.newaxis]
-        lacking += beyond[:, tf.newaxis] * length * tf.norm(gradient, axis=1, keepdims=True)
-        direction = _turned(perturbation, gradient, falling_along_a_cosine(*descent.turns, progress))
-        distance = _distance(direction, gradient, lacking, length)
+        # The deficit of the linearized margin at the clean image, including the overshoot.
+        deficit = _dot(gradient, image - problem.clean) - margin[:, tf.newaxis]
+        deficit += overshoot[:, tf.newaxis] * length * tf.norm(gradient, axis=1, keepdims=True)
+        direction = _new_direction(perturbation, gradient, falling_along_a_cosine(*descent.turns, progress))
+        distance = _distance(direction, gradient, deficit, length)
         if quantization_levels is not None:
 
             def predicted(distance: tf.Tensor) -> tf.Tensor:
                 image = pixel_box.legal(problem.clean + distance * direction, quantization_levels)
-                return _dot(gradient, image - problem.clean) - lacking
+                return _dot(gradient, image - problem.clean) - deficit
 
             distance = _distance_of_levels(predicted, distance, length)
         point = replace_rows(affordable, problem.clean + distance * direction, state.point)
-        state = state._replace(point=point, beyond=beyond, step=state.step + tf.cast(affordable, tf.int32))
+        state = state._replace(point=point, overshoot=overshoot, step=state.step + tf.cast(affordable, tf.int32))
         return state, state.step >= num_steps
 
     def result(state: _State) -> BoundaryPoint:
@@ -148,9 +150,9 @@ def descend_smoothly(
 
 
 class _Stretch(NamedTuple):
-    too_short: tf.Tensor  # [slots], of the perturbation
-    enough: tf.Tensor  # [slots]
-    length: tf.Tensor  # [slots], |r| at `enough`; infinite where nothing was found yet
+    too_short: tf.Tensor  # [slots], a factor of the perturbation that does not succeed
+    enough: tf.Tensor  # [slots], a factor of the perturbation that succeeds; infinite before the first success
+    length: tf.Tensor  # [slots], |r| at `enough`; infinite before the first success
     step: tf.Tensor  # [slots] int32
 
 
@@ -163,7 +165,7 @@ def _stretched(
     pixel_box: PixelBox,
     quantization_levels: int | None,
 ) -> BoundaryPoint:
-    """Returns the nearest successes on the ways from the clean images through the points; a look is a forward pass."""
+    """Returns the nearest successes on the rays from the clean images through the points; a trial costs a forward pass."""
     close = _CLOSE if quantization_levels is None else _CLOSE_LEVELS
 
     def at(rows: tuple[BoundaryProblem, BoundaryPoint], stretch: tf.Tensor) -> tf.Tensor:
@@ -185,14 +187,14 @@ def _stretched(
         image = at(rows, middle)
         values = rows[0].logits(network(weights))(image)
         margin = objective.margin(values, rows[0].wanted, rows[0].rivals)
-        reached = affordable & (margin > objective.SURELY * rows[0].scale.resolution(values))
+        succeeded = affordable & (margin > objective.SURELY * rows[0].scale.resolution(values))
         state = _Stretch(
-            too_short=tf.where(reached, state.too_short, middle),
-            enough=tf.where(reached, middle, state.enough),
-            length=tf.where(reached, tf.norm(image - rows[0].clean, axis=1), state.length),
+            too_short=tf.where(succeeded, state.too_short, middle),
+            enough=tf.where(succeeded, middle, state.enough),
+            length=tf.where(succeeded, tf.norm(image - rows[0].clean, axis=1), state.length),
             step=state.step + tf.cast(affordable, tf.int32),
         )
-        return state, ~affordable | (state.step >= _MOST_LOOKS) | (state.enough < close * state.too_short)
+        return state, ~affordable | (state.step >= _MOST_TRIALS) | (state.enough < close * state.too_short)
 
     ends = run((problem, found), begin=begin, step=step, result=lambda state: state)
     nearer = ends.length < found.length
@@ -206,7 +208,7 @@ def _stretched(
 def _smooth_margin(
     logits: objective.FlatLogits, problem: BoundaryProblem, point: tf.Tensor, smoothing: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the logits, the margin itself `[slots]`, and the gradient of the smooth one `[slots, n]`."""
+    """Returns the logits, the margin `[slots]`, and the gradient `[slots, n]` of the smooth margin."""
     with tf.GradientTape() as tape:
         tape.watch(point)
         values = logits(point)
@@ -217,23 +219,23 @@ def _smooth_margin(
     return values, margin, objective.finite(gradient)
 
 
-def _turned(perturbation: tf.Tensor, gradient: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:
-    return _unit(_unit(perturbation) + turn[:, tf.newaxis] * _unit(gradient))
+def _new_direction(perturbation: tf.Tensor, gradient: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    return _unit(_unit(perturbation) + weight[:, tf.newaxis] * _unit(gradient))
 
 
-def _distance(direction: tf.Tensor, gradient: tf.Tensor, lacking: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Returns `[slots, 1]`, how far to go in the direction, by what the gradient says and not too far from `length`."""
+def _distance(direction: tf.Tensor, gradient: tf.Tensor, deficit: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Returns `[slots, 1]`, the distance along the direction where the linearized margin is zero, limited to near `length`."""
     slope = tf.norm(gradient, axis=1, keepdims=True)
     ascent = tf.maximum(_dot(gradient, direction), _LEAST_SLOPE * slope)
-    distance = lacking / (ascent + _TINY)
-    near, far = (1.0 - _STRIDE) * length, (1.0 + _STRIDE) * length
+    distance = deficit / (ascent + _TINY)
+    near, far = (1.0 - _MOST_CHANGE) * length, (1.0 + _MOST_CHANGE) * length
     return tf.where(length > 0.0, tf.clip_by_value(distance, near, far), distance)
 
 
 def _distance_of_levels(predicted: Callable[[tf.Tensor], tf.Tensor], distance: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    """Returns the least distance at which the margin predicted for levels is not negative, or as far as one step may go."""
-    too_short = tf.where(length > 0.0, (1.0 - _STRIDE) * length, distance)
-    enough = tf.where(length > 0.0, (1.0 + _STRIDE) * length, _LONGEST_STRETCH * distance)
+    """Returns the least distance with a predicted margin of at least 0 after rounding to levels, or the maximum of one step."""
+    too_short = tf.where(length > 0.0, (1.0 - _MOST_CHANGE) * length, distance)
+    enough = tf.where(length > 0.0, (1.0 + _MOST_CHANGE) * length, _LONGEST_STRETCH * distance)
     for _ in range(_NUM_HALVINGS):
         middle = tf.sqrt(too_short * enough)
         met = predicted(middle) >= 0.0
@@ -245,8 +247,8 @@ def _unit(vectors: tf.Tensor) -> tf.Tensor:
     return vectors / (tf.norm(vectors, axis=1, keepdims=True) + _TINY)
 
 
-def _dot(ours: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(ours * theirs, axis=1, keepdims=True)
+def _dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(a * b, axis=1, keepdims=True)
 
 
 def _geometric(ends: tuple[float, float], progress: tf.Tensor) -> tf.Tensor:
@@ -254,7 +256,7 @@ def _geometric(ends: tuple[float, float], progress: tf.Tensor) -> tf.Tensor:
     return first * (last / first) ** progress
 
 
-def _keep(problem: BoundaryProblem, state: _State, image: tf.Tensor, reached: tf.Tensor) -> _State:
+def _keep(problem: BoundaryProblem, state: _State, image: tf.Tensor, succeeded: tf.Tensor) -> _State:
     length = tf.norm(image - problem.clean, axis=1)
-    nearer = reached & (length < state.length)
+    nearer = succeeded & (length < state.length)
     return state._replace(nearest=replace_rows(nearer, image, state.nearest), length=tf.where(nearer, length, state.length))

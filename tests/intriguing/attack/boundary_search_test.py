@@ -99,7 +99,7 @@ def test_never_leaves_the_box_and_reports_what_it_returns():
     found = searched(classifier, problem)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
     np.testing.assert_allclose(found.length, tf.norm(found.position - problem.clean, axis=1), rtol=1e-5)
-    assert bool(tf.reduce_all(problem.scale.reached(classifier(found.position), ~problem.rivals)))
+    assert bool(tf.reduce_all(problem.scale.succeeded(classifier(found.position), ~problem.rivals)))
 
 
 def test_all_runs_converge_within_the_budget_on_a_linear_classifier():
@@ -199,5 +199,5 @@ def test_without_restart_a_search_that_succeeded_ends_with_its_steps():
 
 
 def test_scales_out_of_order_are_refused():
-    with pytest.raises(ValueError, match=r"scales must be at least one, in increasing order; received \(1.0, 0.0\)."):
+    with pytest.raises(ValueError, match=r"scales must hold at least one number, in increasing order; received \(1.0, 0.0\)."):
         BoundarySearch(scales=(1.0, 0.0))

@@ -134,7 +134,10 @@ def test_a_classifier_that_draws_random_numbers_is_an_error_that_says_so(images)
     def classifier(images):
         return model(images) + 50.0 * generator.normal([tf.shape(images)[0], NUM_CLASSES])
 
-    with pytest.raises(RuntimeError, match="returns other outputs for the first 2 images .* It draws random numbers"):
+    with pytest.raises(
+        RuntimeError,
+        match="must return the same outputs for the same images; two calls on the first 2 images .* It draws random numbers",
+    ):
         attack(classifier, images, labels=predicted(model, images), search="fast")
 
 
@@ -146,7 +149,7 @@ def test_probabilities_that_cannot_be_cut_are_taken_by_their_logarithm_with_a_wa
         return 0.5 * (tf.nn.softmax(one(images)) + tf.nn.softmax(two(images)))
 
     labels = predicted(ensemble, images)
-    with pytest.warns(UserWarning, match="the classifier returns probabilities, .* Their logarithm is used"):
+    with pytest.warns(UserWarning, match="the classifier returns probabilities, .* The search uses their logarithm"):
         found = attack(ensemble, images, labels=labels, search="fast")
     assert found.succeeded.numpy().all()
     assert (predicted(ensemble, found.distorted) != labels).all()
@@ -166,6 +169,6 @@ def test_a_function_that_calls_a_mirrored_model_is_refused(images, two_replicas)
     with two_replicas.scope():
         model = network()
         with pytest.raises(
-            ValueError, match="reads variables that cannot be handed to the replicas of a strategy. Pass the Keras model"
+            ValueError, match="reads variables that cannot be passed to the replicas of a strategy. Pass the Keras model"
         ):
             minimize_distortion(lambda batch: model(batch), images, labels=0)

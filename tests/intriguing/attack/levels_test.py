@@ -85,7 +85,7 @@ def test_levels_are_evenly_spaced_from_bound_to_bound() -> None:
 def test_levels_without_a_boundary_search_or_a_bounded_box_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(
         ValueError,
-        match="quantization_levels must be at least 2, and needs a boundary search and a bounded pixel box; received",
+        match="quantization_levels must be at least 2, and requires a boundary search and a bounded pixel box; received",
     ):
         DistortionSearch(**settings)
 

@@ -50,7 +50,7 @@ def test_the_gradient_is_the_numerical_one(problem):
 def test_success_must_exceed_rounding():
     accepted = objective.accepted_classes(tf.constant([0, 0, 0, 1]), 3, targeted=True)
     logits = tf.constant([[1.0, 0.0, 0.5], [1.0, 1.0, 0.0], [1.0 + 1e-6, 1.0, 0.0], [3.0, 2.0, 1.0]])
-    assert objective.scale_against_tiny(logits, FLOAT32).reached(logits, accepted).numpy().tolist() == [
+    assert objective.scale_against_tiny(logits, FLOAT32).succeeded(logits, accepted).numpy().tolist() == [
         True,
         False,
         False,

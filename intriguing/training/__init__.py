@@ -1,4 +1,4 @@
-"""Training by minibatches or by full-batch L-BFGS under every strategy, adversarial pools, and a penalty on operator norms."""
+"""Training by minibatches or full-batch L-BFGS under every strategy, adversarial pools, and a penalty on operator norms."""
 
 from intriguing.training.adversarial import AdversarialRecord, AdversarialTraining, Round, fit_adversarially
 from intriguing.training.adversarial_pool import LayerPool

@@ -1,4 +1,4 @@
-"""Training with adversarial pools at chosen layers: fit, attack, renew the pools, fit again."""
+"""Adversarial training with pools of examples at chosen layers; training and attacks alternate."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from intriguing.training.adversarial_pool import (
     LayerPool,
     Pool,
     check_pools,
-    check_teaches,
+    check_trainable_above,
     empty_pool,
     make_examples,
     mean_distortion,
     renew,
 )
-from intriguing.training.checked_examples import checked_batches, telling_wrong_labels
+from intriguing.training.checked_examples import checked_batches, raising_label_errors
 from intriguing.training.checkpoint import load_checkpoint, save_checkpoint
 from intriguing.training.pool_loss import draw, loss_with_pools
 from intriguing.training.replicated_step import ReplicatedState, check_divides, training_step
@@ -37,15 +37,15 @@ from intriguing.training.supervised import MinibatchTraining, learning_rate
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdversarialTraining:
-    """Minibatches of which a share comes from pools of adversarial examples, renewed between rounds of training.
+    """Training by minibatches that include adversarial examples from pools, which are renewed between rounds of training.
 
     Attributes:
-        minibatches: The training; `batch_size` counts clean images, to which the pools add theirs.
-        pools: One for each layer. The examples of a layer train the layers above it.
-        rounds_per_epoch: Renewals of the pools in one pass over the training set. Examples that are seldom renewed no longer
-            fool the network that they train.
-        search: The attack; its `pixel_box` is that of the images. At a layer the range of its activations takes its place.
-        attack_batch_size: Images of one call of the attack.
+        minibatches: Settings of the training. `batch_size` is the number of clean images; the examples of the pools are added.
+        pools: One pool for each layer. The examples of a layer train the layers above it.
+        rounds_per_epoch: Renewals of the pools in one pass over the training set. If examples are seldom renewed, the trained
+            network soon classifies them correctly.
+        search: The attack. Its `pixel_box` applies to images; at a layer, the range of the activations is used instead.
+        attack_batch_size: Number of images in one call of the attack.
     """
 
     minibatches: MinibatchTraining = MinibatchTraining()
@@ -62,27 +62,27 @@ class AdversarialTraining:
 
     @property
     def share_of_pools(self) -> float:
-        """Share of every minibatch that comes from all pools together."""
+        """Fraction of every minibatch that comes from all pools together."""
         return sum(pool.share for pool in self.pools)
 
     @property
     def num_rounds(self) -> int:
-        """Rounds of the whole training."""
+        """Number of rounds of the whole training."""
         return self.minibatches.num_epochs * self.rounds_per_epoch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one round did; the mappings are from names of layers.
+    """The results of one round; the keys of the mappings are names of layers.
 
     Attributes:
-        num_steps: Minibatches so far.
-        num_epochs: Passes over the training set so far.
+        num_steps: Cumulative number of minibatches.
+        num_epochs: Cumulative number of passes over the training set.
         clean_loss: Mean cross-entropy of the clean images in the round.
-        pool_losses: The same of the examples of each pool; 0 for one that is empty.
-        least_distortions: Average least distortion of the examples made before the round; None if none was found or tried.
-        num_found: How many of them were found.
-        num_tried: Images attacked.
+        pool_losses: Mean cross-entropy of the examples of each pool; 0 for an empty pool.
+        least_distortions: Average minimum distortion of the examples found before the round; None if there are none.
+        num_found: Number of attacks that succeeded.
+        num_tried: Number of attacked images.
     """
 
     num_steps: int
@@ -96,14 +96,14 @@ class Round:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdversarialRecord:
-    """What training did: the mean loss of each round, and every round."""
+    """The results of training: the mean loss of each round, and the records of all rounds."""
 
     losses: tuple[float, ...]
     rounds: tuple[Round, ...]
 
 
-Remark = Callable[[int, int, str], None]
-"""Called as `report(rounds done, rounds in all, remark)` while training runs."""
+RoundReport = Callable[[int, int, str], None]
+"""Called as `report(finished rounds, all rounds, message)` during training."""
 
 
 def fit_adversarially(
@@ -114,37 +114,37 @@ def fit_adversarially(
     settings: AdversarialTraining,
     seed: int = 0,
     checkpoint: Path | None = None,
-    report: Remark = lambda done, total, remark: None,
+    report: RoundReport = lambda done, total, remark: None,
     on_round: Callable[[Round], None] = lambda round: None,
 ) -> AdversarialRecord:
     """Trains `model` in place, under the current strategy, on clean images and on pools of adversarial examples.
 
-    The pools are empty in the first round. Before every other round a part of each pool is renewed: the next images of
+    The pools are empty in the first round. Before every other round, a part of each pool is renewed: the next images of
     `batches` are evaluated up to that layer, and the attack moves their activations, within their range, to the nearest ones
-    that the layers above misclassify; their labels stay. An example keeps its activations while the layers below it change,
-    until it is replaced.
+    that the layers above misclassify. Their labels do not change. An example keeps its activations, although the layers below
+    change, until it is replaced.
 
     Args:
         model: Functional or sequential, built inside the scope of the strategy, from images to logits or probabilities of
             classes. Its regularizers are added to the loss.
-        batches: Endless `(images, labels)`, in an order that is the same whenever it is read; every batch
-            `settings.minibatches.batch_size` images, in fixed shapes.
-        steps_per_epoch: Batches of one epoch.
-        settings: Layers, pools, and how to train.
-        seed: Of the examples drawn from the pools, and of the places that are renewed.
-        checkpoint: File to which everything is saved after each round. If it is there already, training goes on from it, with
-            the same pools, and ends with the same weights.
+        batches: An infinite data set of batches `(images, labels)` in fixed shapes, `settings.minibatches.batch_size` images
+            each. Every iteration must yield the same order.
+        steps_per_epoch: Number of batches in one epoch.
+        settings: The pools, the attack and the training.
+        seed: Seed for the examples drawn from the pools, and for the examples that are replaced.
+        checkpoint: File to which the complete state is saved after each round. If it exists, training resumes from it, with the
+            same pools, and ends with the same weights.
         report: Called after every round and every part of an attack.
         on_round: Called after every round.
 
     Returns:
-        An `AdversarialRecord`, of the whole training even if it was continued.
+        An `AdversarialRecord` of the whole training, including rounds before it was resumed.
 
     Raises:
         ValueError: If a layer is unknown or another path leads around it, if a batch cannot be divided among the replicas, if
-            an epoch has less batches than rounds, if the checkpoint is one of another training, or if the model, the images and
-            the labels do not fit together; labels are checked in every batch.
-        TypeError: If the labels are not integers, or the weights of the model not float32.
+            an epoch has fewer batches than rounds, if the checkpoint belongs to another training, or if the model, the images
+            and the labels do not match. Labels are checked in every batch.
+        TypeError: If the labels are not integers, or the weights of the model are not float32.
 
     Example:
         >>> batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(50).repeat()
@@ -163,7 +163,7 @@ def fit_adversarially(
         on_round(record)
     for number in range(len(done), settings.num_rounds):
         training.state.check_unchanged(model)
-        with telling_wrong_labels():
+        with raising_label_errors():
             training.run_round(number, report)
         training.save(checkpoint)
         on_round(training.rounds[-1])
@@ -172,7 +172,7 @@ def fit_adversarially(
 
 
 class _Training:
-    """A training in progress: the weights with their moments, the pools, and what was recorded."""
+    """The state of a training: the weights with their moments, the pools, and the records."""
 
     def __init__(
         self, model: keras.Model, batches: tf.data.Dataset, steps_per_epoch: int, settings: AdversarialTraining, seed: int
@@ -182,20 +182,20 @@ class _Training:
         checked_images(images, settings.search.pixel_box)
         if steps_per_epoch < settings.rounds_per_epoch:
             raise ValueError(
-                f"{steps_per_epoch} batches of an epoch cannot be divided into {settings.rounds_per_epoch} rounds. Lower "
-                "rounds_per_epoch or the size of a batch."
+                f"steps_per_epoch must be at least rounds_per_epoch, {settings.rounds_per_epoch}; received {steps_per_epoch}. "
+                "Lower rounds_per_epoch or the batch size."
             )
         self.model, self.batches, self.steps_per_epoch = model, batches, steps_per_epoch
         self.settings, self.seed = settings, seed
         self.cuts = [cut_at(model, pool.layer, pixel_box=settings.search.pixel_box) for pool in settings.pools]
         for cut, pool in zip(self.cuts, settings.pools, strict=True):
-            check_teaches(cut, pool, model)
+            check_trainable_above(cut, pool, model)
         self.pools = [empty_pool(cut, pool) for cut, pool in zip(self.cuts, settings.pools, strict=True)]
         self.losses: list[float] = []
         self.rounds: list[Round] = []
 
     def restore(self, checkpoint: Path | None) -> list[Round]:
-        """Goes on where a checkpoint ends, or begins; returns the rounds that are done."""
+        """Loads the checkpoint if there is one, or initializes the state; returns the finished rounds."""
         saved = load_checkpoint(checkpoint, identity=self._identity()) if checkpoint else None
         averaging = self.settings.minibatches.averaging
         if saved is None:
@@ -221,14 +221,14 @@ class _Training:
         save_checkpoint(checkpoint, {**tensors, "losses": np.array(self.losses), "rounds": rounds}, identity=self._identity())
 
     def _identity(self) -> str:
-        """Tells trainings apart whose rounds must not follow one another."""
-        # Not by path: Keras numbers what has no name, and counts on when a model is built again.
+        """Returns a text that is equal for trainings that may resume each other's checkpoints."""
+        # Names instead of paths: Keras numbers unnamed layers, and continues to count when a model is built again.
         trained = {id(variable) for variable in self.model.trainable_variables}
         shapes = [(variable.name, tuple(variable.shape), id(variable) in trained) for variable in self.model.variables]
         return repr((self.settings, self.steps_per_epoch, self.seed, shapes))
 
     def _start_streams(self) -> None:
-        """Reads on where training and the attacks stopped, and compiles the epoch."""
+        """Skips the batches that training and the attacks have used, and compiles the training."""
         strategy = tf.distribute.get_strategy()
         trained = self.batches.skip(self._steps_before(len(self.rounds)))
         self._trained_on = iter(strategy.experimental_distribute_dataset(trained))
@@ -240,7 +240,7 @@ class _Training:
     def _steps_before(self, number: int) -> int:
         return number * self.steps_per_epoch // self.settings.rounds_per_epoch
 
-    def run_round(self, number: int, report: Remark) -> None:
+    def run_round(self, number: int, report: RoundReport) -> None:
         made = self._attack(number, report) if number else {}
         num_steps = self._steps_before(number + 1)
         means = self._train(self._trained_on, self.pools, tf.constant(num_steps - self._steps_before(number)))
@@ -260,21 +260,21 @@ class _Training:
             )
         )
 
-    def _attack(self, number: int, report: Remark) -> dict[str, AdversarialActivations]:
-        """Makes new examples for every pool, of the same images, against the weights that are trained, not their average."""
+    def _attack(self, number: int, report: RoundReport) -> dict[str, AdversarialActivations]:
+        """Attacks the current weights, not their average, on the same images for every pool, and renews the pools."""
         self.state.copy_to_model(averaged=False)
-        taken = [next(self._attacked) for _ in range(self._batches_per_attack)]
-        images, labels = (tf.concat(parts, axis=0) for parts in zip(*taken, strict=True))
+        batches = [next(self._attacked) for _ in range(self._batches_per_attack)]
+        images, labels = (tf.concat(parts, axis=0) for parts in zip(*batches, strict=True))
         made = {}
         for index, (cut, pool) in enumerate(zip(self.cuts, self.settings.pools, strict=True)):
             made[pool.layer] = make_examples(
                 cut, pool, images, labels, search=self.settings.search, attack_batch_size=self.settings.attack_batch_size,
-                report=functools.partial(self._tell, report, pool),
+                report=functools.partial(self._report_attack, report, pool),
             )  # fmt: skip
             self.pools[index] = renew(self.pools[index], made[pool.layer], seed=(self.seed, number * len(self.cuts) + index))
         return made
 
-    def _tell(self, report: Remark, pool: LayerPool, done: int) -> None:
+    def _report_attack(self, report: RoundReport, pool: LayerPool, done: int) -> None:
         report(len(self.rounds), self.settings.num_rounds, f"attacking {pool.layer}, {done} of {pool.num_replaced}")
 
 
@@ -286,7 +286,7 @@ def _training_round(
     seed: int,
     state: ReplicatedState,
 ) -> Callable[[Any, list[Pool], tf.Tensor], tf.Tensor]:
-    """Returns what trains for some steps: from batches, pools and their number to the mean losses."""
+    """Returns a function that trains for some steps: from batches, pools and the number of steps to the mean losses."""
     strategy = tf.distribute.get_strategy()
     minibatches = settings.minibatches
     losses = loss_with_pools(model, cuts, settings.pools, minibatches)

@@ -1,4 +1,4 @@
-"""Pools of adversarial activations, one for each layer, of which a part is renewed at a time."""
+"""Pools of adversarial activations, one for each layer; a part of each pool is renewed in every round."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from intriguing.training.checked_examples import check_finite_weights
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerPool:
-    """What the pool of one layer holds, and how it is used.
+    """Settings of the pool of one layer.
 
     Attributes:
         layer: Name of the layer whose outputs are distorted; "images" for the images themselves.
-        size: Examples at most.
-        replaced: Share of the size that is newly made in every round. The pool fills up first; then new ones take the place of
-            old ones at random.
-        share: Of every minibatch, and of its loss, that comes from this pool.
-        to_distortion: Distortion that every example is moved to along its perturbation, as the paper amplifies its images: the
-            answers of images near the boundary are then wrong, those of others are not. None for the least distortion, which
-            puts each example just beyond the boundary.
+        size: Maximum number of examples.
+        replaced: Fraction of `size` that is renewed in every round. New examples fill the pool first; then they replace random
+            examples.
+        share: Fraction of every minibatch, and of its loss, that comes from this pool.
+        to_distortion: Distortion to which every example is amplified along its perturbation, as in the paper: examples whose
+            minimum distortion is larger are then classified correctly. If None, the minimum distortion, just beyond the
+            decision boundary.
     """
 
     layer: str = IMAGES
@@ -49,24 +49,24 @@ class LayerPool:
 
     @property
     def num_replaced(self) -> int:
-        """Examples that are made in a round."""
+        """Number of examples that are generated in a round."""
         return max(1, round(self.replaced * self.size))
 
 
 def check_pools(pools: Sequence[LayerPool]) -> None:
-    """Raises a `ValueError` unless the pools belong to different layers and leave room for clean images."""
+    """Raises a `ValueError` unless the pools belong to different layers and their shares sum to less than 1."""
     layers, shares = [pool.layer for pool in pools], [pool.share for pool in pools]
     if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"pools must name at least one layer, and each only once; received {layers}.")
     if sum(shares) >= 1.0:
         raise ValueError(
-            f"the shares of the pools must leave room for clean images; received {shares}, together {sum(shares):g}. Make them "
-            "sum up to less than 1."
+            f"the shares of the pools must sum to less than 1, so that minibatches include clean images; received {shares}, "
+            f"whose sum is {sum(shares):g}. Lower them."
         )
 
 
 class Pool(NamedTuple):
-    """The examples of one layer: the first `count` rows; what follows is not filled yet."""
+    """The examples of one layer in the first `count` rows; the other rows are empty."""
 
     activations: tf.Tensor  # [size, ...] float32, in the range of the layer
     labels: tf.Tensor  # [size] int32, the true classes
@@ -74,26 +74,26 @@ class Pool(NamedTuple):
 
 
 class AdversarialActivations(NamedTuple):
-    """What an attack on the layers above made of the activations of some images, one row per image."""
+    """The results of an attack on the layers above from the activations of some images, one row per image."""
 
-    activations: tf.Tensor  # [n, ...] float32; as they were where not succeeded
+    activations: tf.Tensor  # [n, ...] float32; the clean activations if not succeeded
     labels: tf.Tensor  # [n] int32
-    least_distortion: tf.Tensor  # [n], root-mean-square change of an activation that changes the answer; NaN for none found
+    least_distortion: tf.Tensor  # [n], RMS change of the nearest misclassified activations; NaN if not succeeded
     succeeded: tf.Tensor  # [n] bool
 
 
-def check_teaches(cut: LayerCut, settings: LayerPool, model: keras.Model) -> None:
+def check_trainable_above(cut: LayerCut, settings: LayerPool, model: keras.Model) -> None:
     """Raises a `ValueError` unless a layer above the pool has weights that the training of the model changes."""
     trained = {id(variable) for variable in model.trainable_variables}
     if not any(id(variable) in trained for variable in cut.above.variables):
         raise ValueError(
-            f"nothing above the layer {settings.layer!r} is trained, so that its pool teaches nothing. Name a layer below one "
-            "that has trainable weights, or set `trainable` of such a layer to True."
+            f"a layer above the pool at {settings.layer!r} must have trainable weights; received none. Name a layer below one "
+            "with trainable weights, or set `trainable` of a layer above to True."
         )
 
 
 def empty_pool(cut: LayerCut, settings: LayerPool) -> Pool:
-    """Returns a pool without examples, of the shapes that it keeps."""
+    """Returns a pool without examples, whose shapes are those of a filled pool."""
     shape = [settings.size, *cut.above.input_shape[1:]]
     return Pool(tf.zeros(shape), tf.zeros([settings.size], tf.int32), tf.constant(0))
 
@@ -101,23 +101,23 @@ def empty_pool(cut: LayerCut, settings: LayerPool) -> Pool:
 def distort_activations(
     cut: LayerCut, images: tf.Tensor, labels: tf.Tensor, *, search: DistortionSearch, to_distortion: float | None = None
 ) -> AdversarialActivations:
-    """Finds the nearest activations that the layers above get wrong, or goes as far as asked in their direction.
+    """Finds the nearest activations that the layers above misclassify, and amplifies them if `to_distortion` is given.
 
     Args:
         cut: The network at the layer.
         images: Float32 `[n, ...]`.
-        labels: Int32 `[n]`, the true classes, any other of which is an error.
+        labels: Int32 `[n]`, the true classes.
         search: Budgets and tolerances; its pixel box is replaced by the range of the layer.
-        to_distortion: As in `LayerPool`; reached before clipping to that range.
+        to_distortion: As in `LayerPool`; the distortion before clipping to that range.
 
     Returns:
-        An `AdversarialActivations`. Activations that are misclassified to begin with are succeeded, and stay where they are.
+        An `AdversarialActivations`. Initially misclassified activations count as succeeded, and are not changed.
 
     Raises:
         ValueError: If a pixel lies outside the box, or if a weight or an activation is not a finite number.
     """
     check_finite_weights(cut.below, cut.above)
-    # A rounding beyond the range of a layer costs nothing; images beyond theirs are a mistake, and told.
+    # Activations outside the range of a layer are due to rounding, and clipped; images outside theirs raise an error.
     activations = tf.cast(cut.below(checked_images(images, search.pixel_box), training=False), tf.float32)
     _check_finite_activations(activations)
     clean = cut.values.clip(activations)
@@ -132,9 +132,9 @@ def _check_finite_activations(activations: tf.Tensor) -> None:
     num_bad = int(tf.math.count_nonzero(~tf.math.is_finite(activations)))
     if num_bad:
         raise ValueError(
-            f"the activations that a pool takes its examples from must be finite numbers; received {num_bad} NaN or infinite "
-            f"values of {tf.size(activations)}, although images and weights are finite: the layers below overflow. Load other "
-            "weights, and train with a lower learning rate or with clipnorm."
+            f"the activations at a pool must be finite numbers; received {num_bad} NaN or infinite values of "
+            f"{tf.size(activations)}, although images and weights are finite: the layers below overflow. Load other weights, "
+            "and train with a lower learning rate or with clipnorm."
         )
 
 
@@ -148,16 +148,16 @@ def make_examples(
     attack_batch_size: int,
     report: Callable[[int], None] = lambda done: None,
 ) -> AdversarialActivations:
-    """Makes what a pool wants in one round, in calls of `distort_activations` that all have one shape.
+    """Generates the examples of one round for a pool, in calls of `distort_activations` with batches of one shape.
 
     Args:
         cut: The network at the layer of the pool.
-        pool: Tells how many examples, and how far they are moved.
-        images: Float32 `[n, ...]`, at least `pool.num_replaced`, of which the first are used.
+        pool: Settings; `num_replaced` and `to_distortion` are used.
+        images: Float32 `[n, ...]`, n at least `pool.num_replaced`; the first `pool.num_replaced` are used.
         labels: Int32 `[n]`, the true classes.
         search: As in `distort_activations`.
-        attack_batch_size: Images of one call.
-        report: Called after every call with the number that is done.
+        attack_batch_size: Number of images in one call.
+        report: Called after every call with the number of finished examples.
 
     Returns:
         An `AdversarialActivations` of `pool.num_replaced` rows.
@@ -174,21 +174,21 @@ def make_examples(
 
 
 def in_chunks(num_rows: int, size: int) -> Iterator[tuple[tf.Tensor, int]]:
-    """Yields row numbers `[size]` and how many of them are new; the last chunk is filled up, so that all have one shape."""
+    """Yields row numbers `[size]` and how many of them are new; the last chunk is padded to `size`."""
     for begin in range(0, num_rows, size):
         yield tf.minimum(tf.range(begin, begin + size), num_rows - 1), min(size, num_rows - begin)
 
 
 def renew(pool: Pool, made: AdversarialActivations, *, seed: tuple[int, int]) -> Pool:
-    """Puts the examples that succeeded into a pool: into free places first, then into random ones.
+    """Adds the examples that succeeded to a pool: they fill empty rows first, then replace random rows.
 
     Args:
-        pool: As it was.
-        made: New examples; those that did not succeed are left out.
-        seed: Of the places, two integers.
+        pool: The pool before.
+        made: New examples; those that did not succeed are ignored.
+        seed: Two integers, the seed of the random rows.
 
     Returns:
-        The pool as it is now.
+        The pool with the new examples.
     """
     size = pool.labels.shape[0]
     activations, labels = (tf.boolean_mask(part, made.succeeded)[:size] for part in (made.activations, made.labels))
@@ -204,5 +204,5 @@ def renew(pool: Pool, made: AdversarialActivations, *, seed: tuple[int, int]) ->
 
 
 def mean_distortion(made: AdversarialActivations) -> tf.Tensor:
-    """Returns the average least distortion of the examples that were found, a scalar; NaN if there is none."""
+    """Returns the average minimum distortion of the examples that succeeded, a scalar; NaN if there are none."""
     return tf.reduce_mean(tf.boolean_mask(made.least_distortion, made.succeeded))

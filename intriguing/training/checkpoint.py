@@ -1,4 +1,4 @@
-"""The state of a training in one file, written atomically, so that an interrupted run can be resumed."""
+"""The state of a training in one file, which is written atomically, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _IDENTITY = "identity"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Any], *, identity: str) -> None:
-    """Writes named tensors; an older checkpoint is replaced at once, when the new one is complete.
+    """Writes named tensors; the complete new file replaces an older checkpoint atomically.
 
     Args:
-        path: The file; its folder is made if there is none.
-        tensors: What to keep.
-        identity: Tells runs apart that must not continue one another.
+        path: The file; its folder is created if it does not exist.
+        tensors: The tensors by name.
+        identity: A text that must be equal when the checkpoint is loaded, such as the settings of the training.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -32,23 +32,23 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Any], *, identity: str) ->
 
 
 def load_checkpoint(path: Path, *, identity: str) -> dict[str, np.ndarray] | None:
-    """Reads what `save_checkpoint` wrote, or returns None if there is no such file. Nothing is unpickled.
+    """Reads a file of `save_checkpoint`, without unpickling; returns None if the file does not exist.
 
     Raises:
-        ValueError: If the file is not a checkpoint, or one of another run.
+        ValueError: If the file is not a checkpoint, or belongs to another run.
     """
     if not path.exists():
         return None
     try:
-        # A file of one array opens, too, but is no archive: a TypeError.
+        # np.load also opens a file of one array, which then raises a TypeError here.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = dict(file)
         written_by = str(arrays.pop(_IDENTITY))
     except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a checkpoint of this training: {error}. Delete it to begin anew.") from error
+        raise ValueError(f"{path} must be a checkpoint; it cannot be read: {error}. Delete it to start again.") from error
     if written_by != identity:
         raise ValueError(
-            f"{path} was written by a training with other settings, another model or another seed. Delete it to begin anew, or "
-            "name another file."
+            f"{path} must be a checkpoint of this training; received one of a training with other settings, another model or "
+            "another seed. Delete it to start again, or name another file."
         )
     return arrays

@@ -16,13 +16,13 @@ BatchLoss = Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def returns_probabilities(model: keras.Model) -> bool:
-    """True if a functional or Sequential model ends in a softmax that is recognized."""
+    """Returns True if a functional or Sequential model ends in a recognized softmax."""
     return is_wired(model) and ends_in_softmax(model)
 
 
-def surprise_of(model: keras.Model) -> BatchLoss:
-    """Returns the mean cross-entropy that fits the outputs of a model, `cross_entropy` or `surprise_at_probabilities`."""
-    return surprise_at_probabilities if returns_probabilities(model) else cross_entropy
+def cross_entropy_for(model: keras.Model) -> BatchLoss:
+    """Returns the loss for the outputs of a model: `cross_entropy` for logits, or `cross_entropy_of_probabilities`."""
+    return cross_entropy_of_probabilities if returns_probabilities(model) else cross_entropy
 
 
 def cross_entropy(logits: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -34,19 +34,19 @@ def cross_entropy(logits: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf
         True
     """
     del images
-    return tf.reduce_mean(surprises(logits, labels, from_logits=True))
+    return tf.reduce_mean(cross_entropies(logits, labels, from_logits=True))
 
 
-def surprise_at_probabilities(probabilities: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def cross_entropy_of_probabilities(probabilities: tf.Tensor, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the mean cross-entropy of the labels, a scalar, for a model that ends in a softmax."""
     del images
-    return tf.reduce_mean(surprises(probabilities, labels, from_logits=False))
+    return tf.reduce_mean(cross_entropies(probabilities, labels, from_logits=False))
 
 
-def surprises(outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool) -> tf.Tensor:
+def cross_entropies(outputs: tf.Tensor, labels: tf.Tensor, *, from_logits: bool) -> tf.Tensor:
     """Returns the cross-entropy of each label, float32 `[batch]`, also for outputs of reduced precision."""
     labels = tf.cast(labels, tf.int32)
     if from_logits:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(outputs, tf.float32))
-    # Keras looks for the softmax in the graph; a cast in between would hide it.
+    # Keras detects the softmax in the graph; a cast in between would hide it.
     return tf.cast(keras.losses.sparse_categorical_crossentropy(labels, outputs), tf.float32)

@@ -1,4 +1,4 @@
-"""Training with adversarial pools through `fit`: a model that holds its pools, and a callback that renews them."""
+"""Training with adversarial pools by `fit`: a model that stores its pools, and a callback that renews them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from intriguing.training.adversarial_pool import (
     LayerPool,
     Pool,
     check_pools,
-    check_teaches,
+    check_trainable_above,
     empty_pool,
     make_examples,
     renew,
@@ -30,7 +30,7 @@ from intriguing.training.checked_examples import (
     check_labels_spec,
     check_outputs,
     checked_labels,
-    telling_wrong_labels,
+    raising_label_errors,
     with_checked_labels,
 )
 from intriguing.training.losses import returns_probabilities
@@ -40,27 +40,27 @@ from intriguing.training.supervised import total_of
 
 
 class PooledModel(keras.Model):
-    """A classifier whose `fit` adds examples from adversarial pools to every minibatch; `RenewPools` makes the examples.
+    """A classifier whose `fit` adds examples from adversarial pools to every minibatch; `RenewPools` generates the examples.
 
-    The classifier is trained in place: its weights are shared. `predict` and `evaluate` are its own; the pools are weights
-    that are not trained, so that `save_weights` and `keras.callbacks.BackupAndRestore` keep them and an interrupted `fit`
-    resumes with them. Keras saves no seeds, so that dropout resumes with other masks. To save the network alone, save the
-    classifier.
+    The classifier is trained in place: its weights are shared. `predict` and `evaluate` use the classifier alone. The pools are
+    non-trainable weights, so that `save_weights` and `keras.callbacks.BackupAndRestore` save them, and an interrupted `fit`
+    resumes with them. Keras does not save seeds, so that dropout resumes with other masks. To save the network without the
+    pools, save the classifier.
 
-    Keras's `fit` fails under MultiWorkerMirroredStrategy; there, use `fit_adversarially`. Under MirroredStrategy compile with
-    `jit_compile=False`: variables inside XLA programs fail there.
+    The `fit` of Keras fails under MultiWorkerMirroredStrategy; use `fit_adversarially` instead. Under MirroredStrategy, compile
+    with `jit_compile=False`: XLA programs with variables fail under that strategy.
 
     Args:
-        classifier: Functional or sequential, from images to logits or probabilities of classes; built inside the scope of the
-            strategy, as is this model.
-        pools: One for each layer. The examples of a layer train the layers above it.
-        search: The attack, or its name as in `minimize_distortion`; its `pixel_box` is that of the images.
-        seed: Of the examples drawn from the pools, and of the places that are renewed.
-        name: Of the model.
+        classifier: A functional or sequential model from images to logits or probabilities of classes. Build it and this model
+            inside the scope of the strategy.
+        pools: One pool for each layer. The examples of a layer train the layers above it.
+        search: The attack, or its name as in `minimize_distortion`. Its `pixel_box` applies to images.
+        seed: Seed for the examples drawn from the pools, and for the examples that are replaced.
+        name: The name of the model.
 
     Raises:
-        ValueError: If a layer is unknown, another path leads around it, or the shares leave no room for clean images; if the
-            classifier does not return one score for each of at least two classes; if nothing above a pool is trained.
+        ValueError: If a layer is unknown, another path leads around it, or the shares do not sum to less than 1; if the
+            classifier does not return one score for each of at least two classes; if no layer above a pool is trainable.
 
     Example:
         >>> pooled = PooledModel(model, pools=(LayerPool(layer="images"), LayerPool(layer="hidden1")))
@@ -87,13 +87,13 @@ class PooledModel(keras.Model):
         cuts = [cut_at(classifier, pool.layer, pixel_box=search.pixel_box) for pool in pools]
         check_outputs(classifier, classifier.outputs[0])
         for cut, pool in zip(cuts, pools, strict=True):
-            check_teaches(cut, pool, classifier)
+            check_trainable_above(cut, pool, classifier)
         self.classifier, self.pools, self.search, self.seed = classifier, pools, search, seed
-        # In a plain object, where Keras does not look: the parts are no further layers, and share their weights with the whole.
+        # A plain object hides the parts from Keras: they are not additional layers, and share the weights of the classifier.
         self._parts = _Parts(cuts, losses_of_pools(classifier, cuts))
         self._pool_weights = [self._weights_for(cut, pool) for cut, pool in zip(cuts, pools, strict=True)]
         self._pool_losses = [keras.metrics.Mean(name=f"{_label(pool)}_pool_loss") for pool in pools]
-        self._wants_classes = True  # the loss is the default one
+        self._has_default_loss = True  # until `compile` is called with a loss
         self.built = True
 
     def _weights_for(self, cut: LayerCut, settings: LayerPool) -> list[keras.Variable]:
@@ -109,12 +109,12 @@ class PooledModel(keras.Model):
         ]
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, **options: Any) -> None:
-        """As Keras's; where no loss is named, that of clean images is the cross-entropy of their labels.
+        """Compiles as in Keras; by default, the loss of clean images is the cross-entropy of their labels.
 
-        After `trainable` of a layer was changed, call it again before training goes on, as with every Keras model.
+        After a change of `trainable` of a layer, compile again before further training, as with every Keras model.
         """
         self._parts.trained = None
-        self._wants_classes = loss is None
+        self._has_default_loss = loss is None
         loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=not returns_probabilities(self.classifier))
         super().compile(optimizer=optimizer, loss=loss, **options)
 
@@ -128,17 +128,17 @@ class PooledModel(keras.Model):
         callbacks: Any = None,
         **options: Any,
     ) -> keras.callbacks.History:
-        """As Keras's, with `RenewPools` among the callbacks unless the pools hold examples already.
+        """Trains as in Keras; `callbacks` must include `RenewPools` unless the pools already hold examples.
 
-        With the default loss, labels of arrays are checked before training, and those of a `tf.data.Dataset` batch by batch, as
-        they are read. Labels of generators, a `PyDataset` and `validation_data` are not checked: one that is no class raises an
-        error of TensorFlow, or, in a step compiled by XLA, makes the loss NaN.
+        With the default loss, labels in arrays are checked before training, and labels of a `tf.data.Dataset` when a batch is
+        read. Labels of generators, a `PyDataset` and `validation_data` are not checked: a label that is not a class raises an
+        error of TensorFlow, or makes the loss NaN in a step compiled by XLA.
 
         Raises:
-            ValueError: If all pools are empty and no callback fills them, if images or labels do not fit the classifier, if
-                nothing above a pool is trained, or if `trainable` of a layer changed after the first training step and the
+            ValueError: If all pools are empty and no callback fills them, if images or labels do not match the classifier, if
+                no layer above a pool is trainable, or if `trainable` of a layer changed after the first training step and the
                 model was not compiled again.
-            TypeError: If the labels are not integers, and no loss for others was compiled.
+            TypeError: If the loss is the default one, and the labels are not integers.
         """
         given = getattr(callbacks, "callbacks", callbacks) or []
         given = given if isinstance(given, (list, tuple)) else [given]
@@ -146,21 +146,21 @@ class PooledModel(keras.Model):
             self._check_filled()
         self._check_trained()
         self._check_arrays(x, y)
-        if isinstance(x, tf.data.Dataset) and self._wants_classes:
+        if isinstance(x, tf.data.Dataset) and self._has_default_loss:
             x = with_checked_labels(x, num_classes=self.classifier.output_shape[-1])
-        with telling_wrong_labels():
+        with raising_label_errors():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
     def _check_arrays(self, x: Any, y: Any) -> None:
-        """Raises unless images and labels, where they are arrays, fit the classifier."""
+        """Raises an error if images or labels are arrays that do not match the classifier."""
         if hasattr(x, "shape"):
             check_images_shape(self.classifier, x.shape)
-        if hasattr(y, "shape") and self._wants_classes:
+        if hasattr(y, "shape") and self._has_default_loss:
             num_images = len(x) if hasattr(x, "shape") else len(y)
             checked_labels(y, num_images=num_images, num_classes=self.classifier.output_shape[-1])
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **options: Any) -> Any:
-        """As Keras's, once the pools hold examples."""
+        """Trains on one batch as in Keras; the pools must hold examples."""
         self._check_filled()
         self._check_trained()
         self._check_arrays(x, y)
@@ -169,14 +169,14 @@ class PooledModel(keras.Model):
     def _check_filled(self) -> None:
         if not any(int(self.pool(index).count) for index in range(len(self.pools))):
             raise ValueError(
-                "the pools hold no examples, and nothing would fill them. Pass callbacks=[RenewPools(images, labels)] to fit, "
-                "or load weights that were saved with filled pools."
+                "the pools must hold examples, or a callback must fill them; received empty pools and no RenewPools. Pass "
+                "callbacks=[RenewPools(images, labels)] to fit, or load weights that were saved with filled pools."
             )
 
     def _check_trained(self) -> None:
-        """Raises a `ValueError` if a pool teaches nothing, or if the compiled step trains other weights than are trainable."""
+        """Raises a `ValueError` if no layer above a pool is trainable, or the trainable weights have changed."""
         for cut, pool in zip(self._parts.cuts, self.pools, strict=True):
-            check_teaches(cut, pool, self.classifier)
+            check_trainable_above(cut, pool, self.classifier)
         if self._parts.trained is None:
             return
         try:
@@ -198,8 +198,8 @@ class PooledModel(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool | None = True
     ) -> tf.Tensor:
-        """Weighs the loss of clean images and those of the pools by their shares, in training; regularizers count whole."""
-        if self._wants_classes and training and y is not None:
+        """Returns the loss; in training, the weighted sum of the losses of clean images and pools, plus the regularizers."""
+        if self._has_default_loss and training and y is not None:
             check_labels_spec(y.shape, y.dtype, num_classes=self.classifier.output_shape[-1])
         regularized = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         if not training:
@@ -207,7 +207,7 @@ class PooledModel(keras.Model):
         self._check_trained()
         self._parts.trained = list(self.classifier.trainable_variables)
         regularized = tf.cast(regularized, tf.float32)
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync  # Keras adds up the losses of the replicas
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync  # Keras sums the losses of the replicas
         penalties = total_of(self.losses) / num_replicas
         drawn = self._draw(tf.shape(tf.nest.flatten(x)[0])[0])
         trainable, fixed = values_of(self.classifier.trainable_variables), values_of(self.classifier.non_trainable_variables)
@@ -244,14 +244,14 @@ class PooledModel(keras.Model):
         attack_batch_size: int,
         report: Callable[[LayerPool, int], None],
     ) -> None:
-        """Attacks images and renews every pool in part; see `RenewPools`, which calls this between epochs.
+        """Attacks images and renews a part of every pool; `RenewPools` calls this method.
 
         Args:
-            images: Float32 `[n, ...]`, at least as many as the pool with the most examples to make wants.
+            images: Float32 `[n, ...]`, n at least the largest `num_replaced` of the pools.
             labels: Int32 `[n]`, the true classes.
-            number: Of the renewal; with the seed it decides which places are renewed.
-            attack_batch_size: Images of one call of the attack.
-            report: Called as `report(pool, examples done)` after every call of the attack.
+            number: Number of the renewal, which together with the seed determines the examples that are replaced.
+            attack_batch_size: Number of images in one call of the attack.
+            report: Called as `report(pool, finished examples)` after every call of the attack.
         """
         for index, (cut, pool) in enumerate(zip(self._parts.cuts, self.pools, strict=True)):
             made = make_examples(
@@ -264,12 +264,12 @@ class PooledModel(keras.Model):
 
 
 def _label(pool: LayerPool) -> str:
-    """Names a layer in weights and metrics, where Keras allows no slash."""
+    """Returns the name of a layer for weights and metrics, in which Keras does not allow slashes."""
     return pool.layer.replace("/", "_")
 
 
 class _Parts:
-    """What belongs to a pooled model, and is no layer of it."""
+    """Parts of a pooled model that are not its layers."""
 
     def __init__(self, cuts: list[LayerCut], losses: Any):
         self.cuts = cuts
@@ -278,21 +278,22 @@ class _Parts:
 
 
 class RenewPools(keras.callbacks.Callback):
-    """Renews the pools of a `PooledModel` several times in an epoch; the pools are empty until the first time.
+    """Renews the pools of a `PooledModel` several times in an epoch; the pools are empty before the first renewal.
 
-    Every time the next images are attacked at each layer, in a random order that begins again after the last. Which images,
-    and which places of a pool, depends on the number of the epoch and of the renewal in it alone: a `fit` that
-    resumes after an interruption, as with `keras.callbacks.BackupAndRestore`, has the same pools. Reports its progress unless
-    `verbose` is 0.
+    Every renewal attacks the next images at each layer. The images are in a random order, which repeats after the last image.
+    The attacked images and the replaced examples depend only on the epoch and the number of the renewal: a `fit` that
+    `keras.callbacks.BackupAndRestore` resumes has the same pools. Reports its progress unless `verbose` is 0.
 
     Args:
         images: Floating `[n, ...]`, inside the pixel box of the search.
         labels: Integer `[n]`, the true classes.
-        rounds_per_epoch: Renewals in an epoch. Examples that are seldom renewed no longer fool the network that they train.
-        attack_batch_size: Images of one call of the attack.
+        rounds_per_epoch: Renewals in an epoch. If examples are seldom renewed, the trained network soon classifies them
+            correctly.
+        attack_batch_size: Number of images in one call of the attack.
 
     Raises:
-        ValueError: If there is no image, or not one label for each; if the steps of an epoch are not known, or are less.
+        ValueError: If there is no image, or not one label for each image; if the number of steps in an epoch is unknown or
+            smaller than `rounds_per_epoch`.
     """
 
     def __init__(self, images: Any, labels: Any, *, rounds_per_epoch: int = 10, attack_batch_size: int = 1000):
@@ -304,11 +305,9 @@ class RenewPools(keras.callbacks.Callback):
         self.rounds_per_epoch, self.attack_batch_size = rounds_per_epoch, attack_batch_size
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Checks that model, images, labels and steps go together, before time is spent."""
+        """Checks that the model, the images, the labels and the number of steps match."""
         if not isinstance(self.model, PooledModel):
-            raise TypeError(
-                f"RenewPools renews the pools of a PooledModel; received {type(self.model).__name__}. Wrap the model."
-            )
+            raise TypeError(f"RenewPools requires a PooledModel; received {type(self.model).__name__}. Wrap the model.")
         images = checked_images(self.images, self.model.search.pixel_box)
         check_images_shape(self.model.classifier, images.shape)
         num_classes = check_classifier(self.model.classifier, images)
@@ -318,17 +317,17 @@ class RenewPools(keras.callbacks.Callback):
         if num_steps is None or num_steps < self.rounds_per_epoch:
             received = "an unknown number of" if num_steps is None else num_steps
             raise ValueError(
-                f"an epoch must have at least {self.rounds_per_epoch} steps, as many as rounds; received {received} steps. "
+                f"an epoch must have at least rounds_per_epoch={self.rounds_per_epoch} steps; received {received} steps. "
                 "Pass steps_per_epoch to fit, or lower rounds_per_epoch."
             )
         self._begins = [number * num_steps // self.rounds_per_epoch for number in range(self.rounds_per_epoch)]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Remembers the epoch, which tells what the rounds in it renew."""
+        """Stores the number of rounds before this epoch."""
         self._rounds_before, self._number = epoch * self.rounds_per_epoch, -1
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Renews, where a round begins; the pools stay empty in the first of all."""
+        """Renews the pools at the beginning of each round, except the first round of the training."""
         number = self._rounds_before + bisect.bisect_right(self._begins, batch) - 1
         if number > max(self._number, 0):
             self._renew(number)

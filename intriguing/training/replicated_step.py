@@ -1,4 +1,4 @@
-"""One step of training on every replica: gradients, their mean, Adam, and an average of the weights."""
+"""One training step on every replica: gradients, their mean, Adam, and an average of the weights."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from intriguing.optimize.adam import adam_step, initial_moments
 from intriguing.training.checked_examples import listed
 
 WeightLoss = Callable[[list[tf.Tensor], list[tf.Tensor], Any], tuple[tf.Tensor, list[tf.Tensor]]]
-"""From `(trainable weights, other weights, batch)` to losses, the first of which is to fall, and the other weights after it."""
+"""From `(trainable weights, other weights, batch)` to losses, of which the first is minimized, and updated other weights."""
 
-_FORGETTING = 10.0  # steps, after which averages of the weights begin to look back
+_WARMUP_STEPS = 10.0  # the average of the weights keeps at most t / (t + _WARMUP_STEPS) after t steps
 
 
 def check_divides(batch_size: int) -> None:
     """Raises a `ValueError` if a batch cannot be divided among the replicas of the current strategy."""
     num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if batch_size % num_replicas:
-        raise ValueError(f"batch_size {batch_size} cannot be divided among {num_replicas} replicas; use a multiple.")
+        raise ValueError(f"batch_size must be a multiple of the number of replicas, {num_replicas}; received {batch_size}.")
 
 
 def check_float32(model: keras.Model) -> None:
@@ -38,29 +38,29 @@ def check_float32(model: keras.Model) -> None:
 
 
 def check_trains_the_same(model: keras.Model, trained: Sequence[Any]) -> None:
-    """Raises a `ValueError` unless the trainable weights of a model are those that its training began with."""
+    """Raises a `ValueError` unless the trainable weights of a model are those at the beginning of its training."""
     now, before = ({id(variable): variable.path for variable in part} for part in (model.trainable_variables, trained))
     changed = [path for key, path in {**before, **now}.items() if key not in before or key not in now]
     if changed:
         raise ValueError(
             f"the trainable weights of the model {model.name!r} must stay the same during its training; `trainable` changed "
-            f"for {listed(changed)}. Set `trainable` first, then call the training again: one call for each stage."
+            f"for {listed(changed)}. Set `trainable` before training, and train each stage in a separate call."
         )
 
 
 class ReplicatedState:
-    """Weights and moments as variables that each replica reads and writes alone; equal gradients keep them equal."""
+    """Weights and moments as variables with one copy per replica; equal gradients keep the copies equal."""
 
     def __init__(self, model: keras.Model, *, averaging: float = 0.0, saved: Sequence[tf.Tensor] | None = None):
-        """Begins on every replica of the current strategy.
+        """Creates the variables on every replica of the current strategy.
 
         Args:
-            model: Built; begins with its weights and no moments, unless others are given.
+            model: A built model, whose weights are the initial ones unless `saved` is given.
             averaging: As in `MinibatchTraining`.
-            saved: What `values` returned of another state for such a model.
+            saved: The result of `values` of another state for such a model.
         """
         check_float32(model)
-        # Kept, as their order changes with `trainable`.
+        # Stored, because the order of the lists changes with `trainable`.
         self._trained, self._others = list(model.trainable_variables), list(model.non_trainable_variables)
         trainable = values_of(self._trained)
         parts = [
@@ -76,15 +76,15 @@ class ReplicatedState:
         self.averaging = averaging
 
     def values(self) -> list[tf.Tensor]:
-        """Returns everything that it holds."""
+        """Returns the values of all variables."""
         return _read([*self.trainable, *self.fixed, *self.moments, *self.averages])
 
     def check_unchanged(self, model: keras.Model) -> None:
-        """Raises a `ValueError` if other weights of the model are trainable than when this state began."""
+        """Raises a `ValueError` if other weights of the model are trainable than at the creation of this state."""
         check_trains_the_same(model, self._trained)
 
     def copy_to_model(self, *, averaged: bool = True) -> None:
-        """Gives the weights back to the model, or their averages where these are kept and wanted."""
+        """Assigns the weights to the model; their averages if there are any and `averaged` is True."""
         trained = self.averages if self.averages and averaged else self.trainable
         for variable, value in zip([*self._trained, *self._others], [*trained, *self.fixed], strict=True):
             variable.assign(value.read_value())
@@ -104,7 +104,7 @@ def training_step(
 ) -> Callable[[Any], tf.Tensor]:
     """Returns one step of Adam for `strategy.run`: from a batch of a replica to the losses, averaged over the replicas."""
 
-    draws = any(not value.dtype.is_floating for value in state.fixed)  # seeds, as of dropout, are integers
+    draws = any(not value.dtype.is_floating for value in state.fixed)  # the seeds of layers such as dropout are integers
 
     @tf.function(jit_compile=compile_with_chance(draws), autograph=False)
     def gradients(trainable: list[tf.Tensor], fixed: list[tf.Tensor], batch: Any) -> Any:
@@ -115,17 +115,19 @@ def training_step(
         return values, tape.gradient(minimized, trainable), updated
 
     @tf.function(jit_compile=True, autograph=False)
-    def update(trainable: list[tf.Tensor], slopes: list[tf.Tensor], moments: list[tf.Tensor], averages: list[tf.Tensor]) -> Any:
-        moved, moments = adam_step(trainable, slopes, moments, schedule(moments[0]))
-        kept = tf.minimum(state.averaging, moments[0] / (moments[0] + _FORGETTING))
+    def update(
+        trainable: list[tf.Tensor], gradient: list[tf.Tensor], moments: list[tf.Tensor], averages: list[tf.Tensor]
+    ) -> Any:
+        moved, moments = adam_step(trainable, gradient, moments, schedule(moments[0]))
+        kept = tf.minimum(state.averaging, moments[0] / (moments[0] + _WARMUP_STEPS))
         return moved, moments, [kept * mean + (1.0 - kept) * new for mean, new in zip(averages, moved, strict=False)]
 
     def step(batch: Any) -> tf.Tensor:
         trainable = _read(state.trainable)
-        values, slopes, fixed = _mean_over_replicas(gradients(trainable, _read(state.fixed), batch))
-        news = [*update(trainable, slopes, _read(state.moments), _read(state.averages)), fixed]
+        values, gradient, fixed = _mean_over_replicas(gradients(trainable, _read(state.fixed), batch))
+        updated = [*update(trainable, gradient, _read(state.moments), _read(state.averages)), fixed]
         kept = [*state.trainable, *state.moments, *state.averages, *state.fixed]
-        for variable, new in zip(kept, [value for part in news for value in part], strict=True):
+        for variable, new in zip(kept, [value for part in updated for value in part], strict=True):
             variable.assign(new)
         return values
 
@@ -133,7 +135,7 @@ def training_step(
 
 
 def _mean_over_replicas(structure: Any) -> Any:
-    """Averages every floating tensor of a structure, all in one collective: between workers each one costs a wait."""
+    """Averages every floating-point tensor of a structure, all in one collective, because each collective has a latency."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return structure
@@ -145,6 +147,6 @@ def _mean_over_replicas(structure: Any) -> Any:
 
 
 def unflatten(flat: tf.Tensor, shapes: Sequence[Sequence[int]]) -> list[tf.Tensor]:
-    """Cuts a vector into tensors of the given shapes."""
+    """Splits a vector into tensors of the given shapes."""
     parts = tf.split(flat, [int(np.prod(shape)) for shape in shapes])
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

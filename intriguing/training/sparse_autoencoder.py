@@ -21,14 +21,14 @@ from intriguing.training.supervised import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoencoderTraining:
-    """Both stages of an AE network.
+    """Settings of both training stages of an AE network.
 
     Attributes:
-        features: The autoencoder, by minibatches and without labels.
-        sparsity: Mean activation wanted of every unit.
-        sparsity_weight: Weight of the divergence from it.
-        weight_decay: Of the autoencoder's kernels; without it units turn into noise that fits single images.
-        softmax: The layer on top, by full-batch L-BFGS; the problem is convex.
+        features: Training of the autoencoder by minibatches, without labels.
+        sparsity: Target for the mean activation of every unit.
+        sparsity_weight: Weight of the divergence from this target.
+        weight_decay: Weight decay of the kernels of the autoencoder; without it, the units overfit to noise in single images.
+        softmax: Training of the softmax layer by full-batch L-BFGS; the problem is convex.
     """
 
     features: MinibatchTraining = MinibatchTraining(num_epochs=20, batch_size=250, learning_rate=1e-2, warmup=0.05)
@@ -39,7 +39,7 @@ class AutoencoderTraining:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.sparsity < 1.0 or self.sparsity_weight < 0.0 or self.weight_decay < 0.0:
-            raise ValueError(f"sparsity must lie in (0, 1), and no weight may be negative; received {self}.")
+            raise ValueError(f"sparsity must lie in (0, 1), the weights must not be negative; received {self}.")
 
 
 def fit_on_autoencoder(
@@ -53,20 +53,20 @@ def fit_on_autoencoder(
     seed: int = 0,
     report: Report = lambda done, total, loss: None,
 ) -> TrainingRecord:
-    """Trains an autoencoder, gives its encoder to `classifier`, and fits the softmax on top.
+    """Trains an autoencoder, copies its encoder to `classifier`, and fits the softmax layer.
 
     Args:
-        classifier: From `classifier_on_autoencoder`, built in the scope of the current strategy.
-        batches: Endless `(images, labels)`; the labels are not used.
+        classifier: A model from `classifier_on_autoencoder`, built in the scope of the current strategy.
+        batches: An infinite data set of batches `(images, labels)`; the labels are not used.
         images: Float32 `[n, ...]`, the training set for the softmax.
         labels: Int32 `[n]`.
-        steps_per_epoch: Batches of one epoch of the autoencoder.
-        settings: Of both stages.
-        seed: Of the autoencoder's initial weights.
-        report: Called while the stages run.
+        steps_per_epoch: Number of batches in one epoch of the autoencoder.
+        settings: Settings of both stages.
+        seed: Seed of the initial weights of the autoencoder.
+        report: Called during both stages.
 
     Returns:
-        The record of the autoencoder's losses; `converged` is that of the softmax.
+        A `TrainingRecord` with the losses of the autoencoder; `converged` refers to the softmax layer.
 
     Example:
         >>> batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(50).repeat()

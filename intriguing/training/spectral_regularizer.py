@@ -1,7 +1,8 @@
 """A penalty on the operator norm of a layer, as section 4.3 of the paper suggests.
 
-What is penalized is a proved upper bound, and a differentiable one, cheap enough for every step of training. It sees the kernel
-alone; `lipschitz.operator_norms` knows the grid as well, and is sharper for convolutions, once, on the host.
+The penalty uses a proved upper bound that is differentiable and cheap enough for every training step. The bound depends only on
+the kernel. `lipschitz.operator_norms` also uses the size of the image, and is tighter for convolutions; it runs once, on the
+host.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import tensorflow as tf
 
 from intriguing.models.keras_internals import all_layers
 
-_SQUARINGS = 2  # of the Gram matrix: n equal singular values are bounded by n**(1 / 16) of them; each takes a tenth of a step
+_SQUARINGS = 2  # of the Gram matrix: the bound of n equal singular values is n**(1 / 16) too large; each costs 0.1 steps
 _UNIT = 2.0**-24  # the relative rounding of one operation in single precision
-_OUTWARD = 1.0 + 2.0**-20  # for the few roundings of scalars
-_TINY = 1e-30  # more than what underflow takes; and a kernel of zeros has a gradient
+_OUTWARD = 1.0 + 2.0**-20  # covers the rounding of a few scalar operations
+_TINY = 1e-30  # covers underflow, and makes the gradient of a kernel of zeros finite
 
 
 @keras.saving.register_keras_serializable(package="intriguing")
 class SpectralRegularizer(keras.regularizers.Regularizer):
-    """Adds `factor * norm_bound(kernel)**2` to the loss: weight decay of the largest stretch instead of all weights.
+    """Adds `factor * norm_bound(kernel)**2` to the loss: a weight decay of the largest singular value.
 
-    The square is bounded below and smooth at zero. The logarithm, whose sum over the layers is that of the network's bound, is
-    neither: a layer that the loss does not hold would be pulled to zero ever harder.
+    The square is bounded below and smooth at zero. The logarithm of the norm, whose sum over the layers is the logarithm of the
+    bound of the network, is neither: its gradient would grow without limit as a kernel shrinks.
 
     For the kernels of Dense, Conv1D, Conv2D, Conv3D and their transposes.
 
@@ -43,7 +44,7 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
 
         Args:
             factor: Weight of the penalty.
-            strides: Of the convolution; 1 holds for all.
+            strides: Strides of the convolution; the bound for 1 holds for all strides.
 
         Raises:
             ValueError: If the factor is negative or not finite, or a stride is not positive.
@@ -64,7 +65,7 @@ class SpectralRegularizer(keras.regularizers.Regularizer):
 
 
 SpectralPenalties = Callable[[Sequence[tf.Tensor]], list[tf.Tensor]]
-"""From the values of the trainable weights of a model, in its order, to one penalty for each kernel."""
+"""From the values of `model.trainable_variables` to one penalty for each kernel."""
 
 _PENALIZED = (
     keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Conv1DTranspose,
@@ -73,17 +74,17 @@ _PENALIZED = (
 
 
 def spectral_penalties(model: keras.Model, factor: float) -> SpectralPenalties:
-    """Returns the penalties of the trainable kernels of all dense and convolutional layers, wherever they are nested.
+    """Returns the penalties of the trainable kernels of all dense and convolutional layers, including nested ones.
 
     Args:
-        model: Built; it is not changed, so that a saved one needs no class of this library.
-        factor: Of `SpectralRegularizer`; zero for no penalties.
+        model: A built model. It is not changed, so that a saved model does not require a class of this library.
+        factor: As in `SpectralRegularizer`; zero for no penalties.
 
     Returns:
         A pure function of the trainable weights.
 
     Raises:
-        ValueError: If no kernel is there to be penalized.
+        ValueError: If there is no kernel to penalize.
     """
     if not factor:
         return lambda trainable: []
@@ -91,12 +92,12 @@ def spectral_penalties(model: keras.Model, factor: float) -> SpectralPenalties:
     strides = {id(layer.kernel): getattr(layer, "strides", 1) for layer in layers}
     if not any(id(variable) in strides for variable in model.trainable_variables):
         raise ValueError(
-            "the spectral penalty is for the trainable kernels of dense and convolutional layers; the model "
-            f"{model.name!r} has none. Leave it at zero."
+            "the spectral penalty requires a trainable kernel of a dense or convolutional layer; the model "
+            f"{model.name!r} has none. Set the penalty to zero."
         )
 
     def penalties(trainable: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        # The order is that of this moment: positions in `trainable_variables` change with `trainable`.
+        # Evaluated at each call, because the positions in `trainable_variables` change with `trainable`.
         return [
             SpectralRegularizer(factor, strides=strides[id(variable)])(value)
             for variable, value in zip(model.trainable_variables, trainable, strict=True)
@@ -107,26 +108,27 @@ def spectral_penalties(model: keras.Model, factor: float) -> SpectralPenalties:
 
 
 def norm_bound(kernel: Any, *, strides: int | Sequence[int] = 1) -> tf.Tensor:
-    """Bounds the L2 operator norm of a dense or convolutional layer from above, in plain float32 with its rounding.
+    """Returns an upper bound of the L2 operator norm of a dense or convolutional layer that includes the rounding of float32.
 
     A convolution multiplies the patches of its input by one matrix, and a pixel lies in at most `prod(ceil(window / stride))`
-    patches: the bound is that of the matrix, times the square root of that number. It holds for every grid, padding and
-    dilation, for transposed convolutions, and for any number of groups, each of which is some columns of the matrix. A constant
-    kernel attains it; those of the trained ConvNet stay below by a factor of 1.4, random ones by two or three, and
-    without groups none by much more than that square root.
+    patches: the bound is that of the matrix, times the square root of that number. It holds for every image size, padding and
+    dilation, for transposed convolutions, and for any number of groups, each of which is a part of the columns of the matrix.
+    The bound is attained by a constant kernel; it is 1.4 times the norm for the kernels of the trained ConvNet, and two to
+    three times the norm for random kernels. Without groups, the ratio is never much larger than that square root.
 
     The matrix is bounded by Gram iteration: with G = W^T W, `|W| <= norm(G**(2**k), "fro")**(1 / 2**(k + 1))` for every k.
-    TensorFloat-32 and bfloat16 round more than is allowed for, and so may sums over a matrix whose shorter side exceeds 2,896.
+    The bound does not cover the rounding of TensorFloat-32 and bfloat16, nor of sums over a matrix whose shorter side exceeds
+    2,896.
 
     Args:
         kernel: Float32 `[inputs, outputs]` or `[*window, inputs, outputs]` with one to three spatial axes.
-        strides: Of the convolution, one for all axes or one each; 1 holds for all.
+        strides: Strides of the convolution, one number for all axes or one for each; the bound for 1 holds for all strides.
 
     Returns:
         The bound, a float32 scalar; differentiable.
 
     Raises:
-        ValueError: If the kernel has another rank, or the strides another number.
+        ValueError: If the rank of the kernel or the number of strides is wrong.
 
     Example:
         >>> kernel = tf.random.stateless_normal([100, 10], seed=[0, 0])
@@ -142,7 +144,7 @@ def norm_bound(kernel: Any, *, strides: int | Sequence[int] = 1) -> tf.Tensor:
     if not 2 <= len(shape) <= 5:
         raise ValueError(
             "the kernel must be that of a Dense layer, [inputs, outputs], or of a convolution, [*window, inputs, outputs] with "
-            f"one to three spatial axes; received the shape {list(shape)}. Regularize no other weights by their norm."
+            f"one to three spatial axes; received the shape {list(shape)}. Use the regularizer for such kernels only."
         )
     overlap = prod(ceil(size / stride) for size, stride in zip(shape[:-2], _strides(strides, shape[:-2]), strict=True))
     return sqrt(overlap) * _matrix_bound(tf.reshape(weights, [-1, shape[-1]])) * _OUTWARD
@@ -151,14 +153,15 @@ def norm_bound(kernel: Any, *, strides: int | Sequence[int] = 1) -> tf.Tensor:
 def _matrix_bound(matrix: tf.Tensor) -> tf.Tensor:
     """Returns a bound of the largest singular value.
 
-    From `|X|**2 <= |Y| + error`, with Y the computed Gram matrix of the rows of X; then Y, scaled, takes the place of X.
+    Applies `|X|**2 <= |Y| + error`, where Y is the computed Gram matrix of the rows of X, first to the matrix, then to Y
+    scaled.
     """
     rows, columns = matrix.shape
     short = matrix if rows <= columns else tf.transpose(matrix)
     gram, error = _gram_and_error(short)
     first_error, levels = error, []
     for _ in range(_SQUARINGS):
-        # The bound does not depend on the scale: without its gradient, that of the bound is the same.
+        # The bound does not depend on the scale, so that the gradient of the scale can be omitted.
         scale = tf.stop_gradient(tf.reduce_max(tf.abs(gram))) + _TINY
         gram, error = _gram_and_error(gram / scale)
         levels.append((scale, error))
@@ -169,10 +172,10 @@ def _matrix_bound(matrix: tf.Tensor) -> tf.Tensor:
 
 
 def _gram_and_error(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the Gram matrix of the rows, and by how much rounding may have lowered its norm.
+    """Returns the Gram matrix of the rows, and an upper limit for the decrease of its norm by rounding.
 
-    A sum of n products errs by n roundings of their absolute values at most, and those sum up to the trace; 1.02 is for the
-    rounding of the trace itself, and the smallest number for products that are none in single precision.
+    The error of a sum of n products is at most n roundings of the sum of their absolute values; these errors sum to a multiple
+    of the trace. The factor 1.02 covers the rounding of the trace, and `_TINY` covers products that underflow.
     """
     gram = _gram(matrix)
     return gram, 1.02 * (matrix.shape[1] + 8) * _UNIT * tf.stop_gradient(tf.linalg.trace(gram)) + _TINY
@@ -180,11 +183,11 @@ def _gram_and_error(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 @tf.custom_gradient
 def _gram(matrix: tf.Tensor) -> Any:
-    """Returns `matrix matrix^T`; its derivative is one product, where TensorFlow takes two.
+    """Returns `matrix matrix^T`, with a gradient that takes one matrix product instead of TensorFlow's two.
 
-    Of rows, because XLA on a CPU multiplies a transposed matrix from the left at half the speed.
+    The Gram matrix is that of the rows, because XLA on a CPU is half as fast if the left factor is transposed.
     """
-    return tf.matmul(matrix, matrix, transpose_b=True), lambda slope: tf.matmul(slope + tf.transpose(slope), matrix)
+    return tf.matmul(matrix, matrix, transpose_b=True), lambda upstream: tf.matmul(upstream + tf.transpose(upstream), matrix)
 
 
 def _strides(strides: int | Sequence[int], window: Sequence[int]) -> tuple[int, ...]:

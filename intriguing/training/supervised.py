@@ -1,7 +1,7 @@
 """Supervised training under every strategy: minibatches with Adam, or full-batch L-BFGS until convergence.
 
-Keras's `fit` fails under MultiWorkerMirroredStrategy, and variables inside XLA programs fail under MirroredStrategy. Here the
-weights travel through `stateless_call` as tensors; gradients are averaged over the replicas in between.
+The `fit` of Keras fails under MultiWorkerMirroredStrategy, and XLA programs with variables fail under MirroredStrategy. Here,
+the weights are passed to `stateless_call` as tensors, and the gradients are averaged over the replicas.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from intriguing.training.checked_examples import (
     check_images_shape,
     checked_batches,
     checked_labels,
-    telling_wrong_labels,
+    raising_label_errors,
 )
-from intriguing.training.losses import BatchLoss, returns_probabilities, surprise_of, surprises
+from intriguing.training.losses import BatchLoss, cross_entropies, cross_entropy_for, returns_probabilities
 from intriguing.training.losses import cross_entropy as cross_entropy
 from intriguing.training.replicated_step import (
     ReplicatedState,
@@ -40,19 +40,19 @@ from intriguing.training.spectral_regularizer import spectral_penalties
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MinibatchTraining:
-    """Adam with a learning rate that falls along a cosine.
+    """Settings of training by Adam with a learning rate that decreases along a cosine.
 
     Attributes:
         num_epochs: Passes over the training set.
-        batch_size: Images of one step, over all replicas together.
-        learning_rate: The largest one.
-        warmup: Share of all steps over which the learning rate first climbs from zero.
-        last_rate: Where the learning rate ends, as a share of the largest.
-        spectral_penalty: Weight of the squared bound of the operator norm of every dense and convolutional kernel, added to the
-            regularizers that the model brings.
-        averaging: What the trained network keeps of its weights in every step, of an average over the path that Adam takes; 0
-            for the weights where the path ends. At 0.999 the average looks back over some thousand steps. It forgets its
-            beginning: after t steps it keeps at most t / (t + 10).
+        batch_size: Number of images in one step, over all replicas together.
+        learning_rate: The largest learning rate.
+        warmup: Fraction of all steps during which the learning rate first increases from zero.
+        last_rate: The last learning rate, relative to the largest.
+        spectral_penalty: Weight of the squared bound of the operator norm of every dense and convolutional kernel, in addition
+            to the regularizers of the model.
+        averaging: Decay of the exponential moving average of the weights, which the trained network uses; 0 for the weights of
+            the last step. At 0.999, the average extends over some thousand steps. The decay after t steps is at most t / (t +
+            10), which reduces the weight of the first steps.
     """
 
     num_epochs: int = 60
@@ -78,11 +78,11 @@ class MinibatchTraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullBatchTraining:
-    """L-BFGS on the whole training set, until convergence.
+    """Settings of training by L-BFGS on the whole training set, until convergence.
 
     Attributes:
-        max_iterations: The budget.
-        tolerance: Converged when no entry of the gradient is larger.
+        max_iterations: Maximum number of iterations.
+        tolerance: Training has converged if no entry of the gradient is larger than this.
     """
 
     max_iterations: int = 1000
@@ -95,16 +95,16 @@ class FullBatchTraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """What training did: the mean loss of each epoch, or of each report of L-BFGS."""
+    """The results of training: the mean loss of each epoch, or of each report of L-BFGS."""
 
     losses: tuple[float, ...]
-    converged: bool | None  # L-BFGS met its tolerance, or no step in float32 goes lower; None for minibatches
+    converged: bool | None  # L-BFGS met its tolerance, or no step reduces the loss in float32; None for minibatches
 
 
 _ITERATIONS_PER_REPORT = 50
 
 Report = Callable[[int, int, float], None]
-"""Called as `report(done, total, loss)` while training runs."""
+"""Called as `report(done, total, loss)` during training."""
 
 
 def fit_minibatches(
@@ -119,21 +119,21 @@ def fit_minibatches(
     """Trains `model` in place, under the current strategy.
 
     Args:
-        model: Built inside the scope of the strategy. Its regularizers are added to the loss.
-        batches: Endless `(images, labels)`, each batch `settings.batch_size` images, in fixed shapes.
-        steps_per_epoch: Batches between two reports.
+        model: A model that is built inside the scope of the strategy. Its regularizers are added to the loss.
+        batches: An infinite data set of batches `(images, labels)` in fixed shapes, `settings.batch_size` images each.
+        steps_per_epoch: Number of batches in one epoch.
         settings: Epochs and learning rate.
-        loss: Of one batch; averaged over the replicas, each of which sees an equal part. None for the cross-entropy of the
-            labels, of a model that returns logits or ends in a softmax.
+        loss: The loss of one batch, averaged over the replicas, each of which receives an equal part. If None, the
+            cross-entropy of the labels, for a model that returns logits or ends in a softmax.
         report: Called after every epoch.
 
     Returns:
         A `TrainingRecord`.
 
     Raises:
-        ValueError: If a batch cannot be divided among the replicas, or if there is no kernel for the spectral penalty; without
-            a `loss`, also if the model, the images and the labels do not fit together; labels are checked in every batch.
-        TypeError: If the labels are not integers, or the weights of the model not float32.
+        ValueError: If a batch cannot be divided among the replicas, or there is no kernel for the spectral penalty. Without
+            a `loss`, also if the model, the images and the labels do not match; labels are checked in every batch.
+        TypeError: If the labels are not integers, or the weights of the model are not float32.
 
     Example:
         >>> batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(50).repeat()
@@ -146,7 +146,7 @@ def fit_minibatches(
     check_divides(settings.batch_size)
     if loss is None:
         batches, _ = checked_batches(model, batches)
-        loss = surprise_of(model)
+        loss = cross_entropy_for(model)
     state = ReplicatedState(model, averaging=settings.averaging)
     step = training_step(loss_of_weights(model, loss, settings), learning_rate(settings, steps_per_epoch), state)
 
@@ -162,7 +162,7 @@ def fit_minibatches(
     losses = []
     for index in range(settings.num_epochs):
         state.check_unchanged(model)
-        with telling_wrong_labels():
+        with raising_label_errors():
             losses.append(float(epoch(iterator)))
         report(index + 1, settings.num_epochs, losses[-1])
     state.copy_to_model()
@@ -170,21 +170,21 @@ def fit_minibatches(
 
 
 def learning_rate(settings: MinibatchTraining, steps_per_epoch: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns the learning rate as a function of the number of steps taken: up over the warmup, then down along a cosine."""
+    """Returns the learning rate as a function of the step: it increases in the warmup, then decreases along a cosine."""
     num_steps = steps_per_epoch * settings.num_epochs
-    climbing = int(settings.warmup * num_steps)
-    if not climbing:
+    warmup_steps = int(settings.warmup * num_steps)
+    if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(settings.learning_rate, num_steps, alpha=settings.last_rate)
     return keras.optimizers.schedules.CosineDecay(
-        0.0, num_steps - climbing, settings.last_rate, warmup_target=settings.learning_rate, warmup_steps=climbing
+        0.0, num_steps - warmup_steps, settings.last_rate, warmup_target=settings.learning_rate, warmup_steps=warmup_steps
     )
 
 
 def loss_of_weights(model: keras.Model, loss: BatchLoss, settings: MinibatchTraining) -> WeightLoss:
-    """Returns the loss of a batch `(images, labels)`, with all regularizers and without, as a pure function of the weights.
+    """Returns a pure function of the weights and a batch `(images, labels)`: the loss with all regularizers, and without them.
 
     Raises:
-        ValueError: If a spectral penalty is asked for, and there is no kernel for it.
+        ValueError: If there is a spectral penalty, but no kernel for it.
     """
     spectral = spectral_penalties(model, settings.spectral_penalty)
 
@@ -200,7 +200,7 @@ def loss_of_weights(model: keras.Model, loss: BatchLoss, settings: MinibatchTrai
 
 
 def total_of(penalties: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Returns the sum of penalties as a float32 scalar, also of those of layers with reduced precision."""
+    """Returns the sum of penalties, which may have a lower precision, as a float32 scalar."""
     return tf.add_n([tf.constant(0.0), *(tf.cast(tf.reduce_sum(penalty), tf.float32) for penalty in penalties)])
 
 
@@ -212,21 +212,21 @@ def fit_full_batch(
     settings: FullBatchTraining = FullBatchTraining(),
     report: Report = lambda done, total, loss: None,
 ) -> TrainingRecord:
-    """Trains the trainable weights of `model` in place by L-BFGS on the mean cross-entropy of the whole set, plus regularizers.
+    """Trains `model` in place by L-BFGS on the mean cross-entropy of the whole training set, plus regularizers.
 
     Args:
-        model: Built, from `images` to logits, or to probabilities by a softmax at its end.
+        model: A built model from images to logits, or to probabilities by a final softmax.
         images: Float32 `[n, ...]`; divided among the replicas of the current strategy.
         labels: Integer `[n]`, one class for each image.
-        settings: Budget and tolerance.
+        settings: Maximum number of iterations and tolerance.
         report: Called every fifty iterations.
 
     Returns:
-        A `TrainingRecord`; whether L-BFGS ended by itself is in `converged`.
+        A `TrainingRecord`; `converged` is False if L-BFGS stopped after `max_iterations`.
 
     Raises:
-        ValueError: If the model, the images and the labels do not fit together.
-        TypeError: If the labels are not integers, or the weights of the model not float32.
+        ValueError: If the model, the images and the labels do not match.
+        TypeError: If the labels are not integers, or the weights of the model are not float32.
 
     Example:
         >>> record = fit_full_batch(build("FC10(1)", image_shape=(6, 6, 1)), tf.constant(images), tf.constant(labels))
@@ -241,20 +241,20 @@ def fit_full_batch(
     check_images_shape(model, images.shape)
     labels = checked_labels(labels, num_images=len(images), num_classes=check_classifier(model, images))
     from_logits = not returns_probabilities(model)
-    trained = list(model.trainable_variables)  # kept, as the list changes with `trainable`
+    trained = list(model.trainable_variables)  # stored, because the list changes with `trainable`
     shapes = [tuple(variable.shape) for variable in trained]
     fixed = values_of(model.non_trainable_variables)
     shards = _shards(strategy, images, labels)
 
     @tf.function(jit_compile=True, autograph=False)
     def value_and_gradient(flat: tf.Tensor, fixed: list[tf.Tensor], shard: tuple[tf.Tensor, ...]) -> Any:
-        pictures, answers, weights = shard
+        images, labels, weights = shard
         with tf.GradientTape() as tape:
             tape.watch(flat)
             outputs, _, penalties = model.stateless_call(
-                unflatten(flat, shapes), fixed, pictures, return_losses=True, **in_mode(model, training=False)
+                unflatten(flat, shapes), fixed, images, return_losses=True, **in_mode(model, training=False)
             )
-            losses = surprises(outputs, answers, from_logits=from_logits)
+            losses = cross_entropies(outputs, labels, from_logits=from_logits)
             value = tf.reduce_sum(weights * losses) + total_of(penalties) / strategy.num_replicas_in_sync
         return tf.concat([value[tf.newaxis], tape.gradient(value, flat)], axis=0)
 
@@ -267,8 +267,8 @@ def fit_full_batch(
     def advance(progress: lbfgs.Progress, until: tf.Tensor) -> lbfgs.Progress:
         return lbfgs.resume(objective, progress, max_iterations=until, tolerance=settings.tolerance)
 
-    # TensorFlow 2.21 orders the collectives of several workers by edges that cannot cross the nested loops of the line search:
-    # such a graph hangs. There, Python drives the iterations.
+    # TensorFlow 2.21 orders the collectives of several workers by edges that cannot cross the nested loops of the line search;
+    # such a graph hangs. With several workers, the iterations run in a Python loop.
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         advance = tf.function(advance, autograph=False)
     start = tf.concat([tf.reshape(value, [-1]) for value in values_of(trained)], axis=0)
@@ -287,7 +287,7 @@ def fit_full_batch(
 
 
 def _shards(strategy: tf.distribute.Strategy, images: tf.Tensor, labels: tf.Tensor) -> Any:
-    """Gives each replica its rows, with weights that sum to one; rows that fill up the last share weigh nothing."""
+    """Returns the rows of each replica, with weights that sum to 1 over all replicas; rows of padding have weight 0."""
     num_images, num_replicas = int(images.shape[0]), strategy.num_replicas_in_sync
     share = -(-num_images // num_replicas)
 

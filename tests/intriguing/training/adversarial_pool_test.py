@@ -14,7 +14,7 @@ from intriguing.training.adversarial_pool import (
     AdversarialActivations,
     LayerPool,
     Pool,
-    check_teaches,
+    check_trainable_above,
     distort_activations,
     empty_pool,
     in_chunks,
@@ -212,8 +212,8 @@ def test_an_empty_pool_has_the_shape_that_it_keeps():
 
 def test_a_pool_that_teaches_nothing_is_refused():
     softmax = keras.Sequential([keras.Input(SHAPE), *network().layers, keras.layers.Softmax()])
-    with pytest.raises(ValueError, match="nothing above the layer 'logits' is trained, so that its pool teaches nothing"):
-        check_teaches(cut_at(softmax, "logits"), LayerPool(layer="logits"), softmax)
+    with pytest.raises(ValueError, match="a layer above the pool at 'logits' must have trainable weights"):
+        check_trainable_above(cut_at(softmax, "logits"), LayerPool(layer="logits"), softmax)
 
 
 @pytest.mark.parametrize(("size", "replaced", "num_replaced"), [(20, 0.25, 5), (10, 1.0, 10), (3, 0.01, 1), (1, 0.5, 1)])

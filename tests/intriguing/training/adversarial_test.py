@@ -182,7 +182,9 @@ def test_a_checkpoint_of_another_training_is_refused(change, without_search, tmp
     fit(network(), settings(1, pools=POOLS[:1]) if "chosen" not in change else settings(1), checkpoint=path)
     options = {"chosen": settings(1, pools=POOLS[:1]), **change}
     model = options.pop("model", network)()
-    with pytest.raises(ValueError, match="checkpoint was written by a training with other settings, another model or another"):
+    with pytest.raises(
+        ValueError, match="must be a checkpoint of this training; received one of a training with other settings"
+    ):
         fit(model, checkpoint=path, **options)
 
 
@@ -192,7 +194,7 @@ def test_a_truncated_checkpoint_is_told_and_the_model_keeps_its_weights(without_
     path.write_bytes(path.read_bytes()[:-50])
     model = network(seed=5)
     before = model.get_weights()
-    with pytest.raises(ValueError, match="checkpoint is not a checkpoint of this training"):
+    with pytest.raises(ValueError, match="checkpoint must be a checkpoint; it cannot be read"):
         fit(model, settings(1), checkpoint=path)
     for weight, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, expected)
@@ -232,7 +234,10 @@ def test_where_no_example_is_found_there_is_no_distortion_and_no_loss(monkeypatc
 
 def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(two_replicas):
     odd = dataclasses.replace(settings(), minibatches=MinibatchTraining(num_epochs=1, batch_size=15))
-    with two_replicas.scope(), pytest.raises(ValueError, match="batch_size 15 cannot be divided among 2 replicas; use a"):
+    with (
+        two_replicas.scope(),
+        pytest.raises(ValueError, match="batch_size must be a multiple of the number of replicas, 2; received 15"),
+    ):
         fit(network(), odd)
 
 
@@ -245,9 +250,9 @@ def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(two_replicas
         ({"pools": (POOLS[0], POOLS[0])}, "and each only once; received \\['hidden1', 'hidden1'\\]."),
         (
             {"pools": (LayerPool(share=0.5), LayerPool(layer="hidden1", share=0.6))},
-            "must leave room for clean images; received \\[0.5, 0.6\\], together 1.1. Make them sum up to less than 1.",
+            "must sum to less than 1, so that minibatches include clean images; received \\[0.5, 0.6\\], whose sum is 1.1.",
         ),
-        ({"pools": (LayerPool(share=1.0),)}, "must leave room for clean images"),
+        ({"pools": (LayerPool(share=1.0),)}, "must sum to less than 1"),
     ],
 )
 def test_settings_check_themselves(options, message):
@@ -257,7 +262,7 @@ def test_settings_check_themselves(options, message):
 
 def test_an_epoch_of_less_batches_than_rounds_is_refused():
     with pytest.raises(
-        ValueError, match="4 batches of an epoch cannot be divided into 5 rounds. Lower rounds_per_epoch or the"
+        ValueError, match="steps_per_epoch must be at least rounds_per_epoch, 5; received 4. Lower rounds_per_epoch or the"
     ):
         fit(network(), settings(1, 5))
 
@@ -283,7 +288,7 @@ def test_batches_that_do_not_fit_are_told_before_training(change, error, message
     ("last", "message"),
     [
         ([keras.layers.Dense(2), keras.layers.Lambda(lambda x: keras.ops.exp(x - keras.ops.logsumexp(x, axis=1, keepdims=True)))],
-         "returns probabilities, rows in .0, 1. that sum to 1, but no softmax is recognized at its end"),
+         "must return logits or end in a softmax; received rows in .0, 1. that sum to 1, without a recognized softmax"),
         ([keras.layers.Dense(1, "sigmoid")], "one score for each of at least two classes"),
     ],
     ids=["softmax of its own", "one output"],
@@ -316,7 +321,8 @@ def freezing(model, layer="hidden1"):
 def test_trainable_that_changes_between_two_rounds_is_told(without_search):
     model = network()
     with pytest.raises(
-        ValueError, match="trainable weights of the model .* must stay the same.*hidden1/kernel', .*one call for each stage"
+        ValueError,
+        match="trainable weights of the model .* must stay the same.*hidden1/kernel', .*each stage in a separate call",
     ):
         fit(model, on_round=freezing(model))
 
@@ -333,7 +339,7 @@ def test_a_checkpoint_of_a_training_of_other_weights_is_refused(without_search, 
     path, model = tmp_path / "checkpoint.npz", network()
     fit(model, checkpoint=path)
     model.get_layer("hidden1").trainable = False
-    with pytest.raises(ValueError, match="was written by a training with other settings"):
+    with pytest.raises(ValueError, match="received one of a training with other settings"):
         fit(model, settings(pools=POOLS), checkpoint=path)
 
 

@@ -62,7 +62,7 @@ def test_when_writing_fails_the_older_one_stays(fails, tmp_path, monkeypatch):
 def test_one_of_another_training_is_told(tmp_path):
     save_checkpoint(tmp_path / "file", TENSORS, identity="mine")
     with pytest.raises(
-        ValueError, match="was written by a training with other settings, another model or another seed. Delete it"
+        ValueError, match="received one of a training with other settings, another model or another seed. Delete it"
     ):
         load_checkpoint(tmp_path / "file", identity="yours")
 
@@ -97,5 +97,5 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_no_checkpoint_is_told(kind, tmp_path):
     (tmp_path / "file").write_bytes(BROKEN[kind](tmp_path))
-    with pytest.raises(ValueError, match="file is not a checkpoint of this training: .*Delete it to begin anew"):
+    with pytest.raises(ValueError, match="file must be a checkpoint; it cannot be read: .*Delete it to start again"):
         load_checkpoint(tmp_path / "file", identity="mine")

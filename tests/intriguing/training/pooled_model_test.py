@@ -131,7 +131,8 @@ def test_a_pool_above_which_everything_was_frozen_is_refused():
     pooled.compile("sgd")
     model.get_layer("logits").trainable = False
     with pytest.raises(
-        ValueError, match="nothing above the layer 'hidden2' is trained.*set `trainable` of such a layer to True"
+        ValueError,
+        match="a layer above the pool at 'hidden2' must have trainable weights.*set `trainable` of a layer above to True",
     ):
         pooled.fit(*data, callbacks=[RenewPools(*data, rounds_per_epoch=1)], verbose=0)
 
@@ -208,7 +209,7 @@ def test_less_steps_than_rounds_are_told_before_training(steps_per_epoch, told):
     def batches():
         yield from [(images, labels)] * 6
 
-    with pytest.raises(ValueError, match=f"at least 4 steps, as many as rounds; received {told} steps. Pass steps_per_epoch"):
+    with pytest.raises(ValueError, match=f"at least rounds_per_epoch=4 steps; received {told} steps. Pass steps_per_epoch"):
         pooled.fit(
             batches(), steps_per_epoch=steps_per_epoch, epochs=epochs, shuffle=False, verbose=0,
             callbacks=[RenewPools(images, labels, rounds_per_epoch=4)],
@@ -373,7 +374,7 @@ def test_a_label_of_a_later_batch_that_is_no_class_is_told_before_that_batch_is_
         f"^labels must lie in 0..1, the classes of the classifier; received values from {min(wrong, 0)} to {max(wrong, 1)}"
     )
     with pytest.raises(
-        ValueError, match=expected + " in a batch. Correct them, or give the classifier an output for each class.$"
+        ValueError, match=expected + " in a batch. Correct them, or build the classifier with an output for each class.$"
     ):
         pooled.fit(batches, shuffle=False, verbose=0)
     assert np.all(np.isfinite(pooled.classifier.get_weights()[0]))
@@ -413,7 +414,7 @@ def test_empty_pools_without_their_callback_are_refused_and_filled_ones_are_not(
     data, pooled = examples(16), pooled_of(network())
     for train in (pooled.fit, pooled.train_on_batch):
         with pytest.raises(
-            ValueError, match=r"the pools hold no examples.*Pass callbacks=\[RenewPools\(images, labels\)\] to fit"
+            ValueError, match=r"the pools must hold examples.*Pass callbacks=\[RenewPools\(images, labels\)\] to fit"
         ):
             train(*data)
     fit(pooled, data, epochs=2)
@@ -447,8 +448,11 @@ def logits():
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ([lambda: keras.layers.Dense(1, "sigmoid")], r"received shape \[None, 1\]. For two classes give it two outputs."),
-        ([lambda: keras.layers.Reshape((2, 2))], r"received shape \[None, 2, 2\]. End it in a layer that returns one row"),
+        ([lambda: keras.layers.Dense(1, "sigmoid")], r"received shape \[None, 1\]. For two classes, use two outputs."),
+        (
+            [lambda: keras.layers.Reshape((2, 2))],
+            r"received shape \[None, 2, 2\]. End the model in a layer that returns one row",
+        ),
     ],
     ids=["one output", "a map"],
 )
@@ -460,7 +464,10 @@ def test_outputs_that_are_no_scores_of_classes_are_refused_before_anything_is_tr
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ([logits, Exponents], "returns probabilities, rows in .0, 1. that sum to 1, but no softmax is recognized at its end"),
+        (
+            [logits, Exponents],
+            "must return logits or end in a softmax; received rows in .0, 1. that sum to 1, without a recognized softmax",
+        ),
         ([lambda: keras.layers.Dense(1, "sigmoid")], r"one score for each of at least two classes.*received shape \[None, 1\]"),
     ],
     ids=["softmax of its own", "one output"],
@@ -525,7 +532,7 @@ def test_pools_below_a_softmax_hold_the_examples_of_the_logits(head, monkeypatch
 def test_the_callback_wants_a_model_with_pools():
     model = network()
     model.compile("adam", "mse")
-    with pytest.raises(TypeError, match="RenewPools renews the pools of a PooledModel; received Sequential. Wrap the model."):
+    with pytest.raises(TypeError, match="RenewPools requires a PooledModel; received Sequential. Wrap the model."):
         model.fit(*examples(16), callbacks=[RenewPools(*examples(16))], verbose=0)
 
 

@@ -68,5 +68,5 @@ def test_the_record_and_the_reports_tell_of_both_stages(trained):
 
 @pytest.mark.parametrize("options", [{"sparsity": 0.0}, {"sparsity": 1.0}, {"sparsity_weight": -1.0}, {"weight_decay": -1.0}])
 def test_settings_check_themselves(options):
-    with pytest.raises(ValueError, match=r"sparsity must lie in \(0, 1\), and no weight may be negative; received"):
+    with pytest.raises(ValueError, match=r"sparsity must lie in \(0, 1\), the weights must not be negative; received"):
         AutoencoderTraining(**options)

@@ -264,7 +264,7 @@ def test_no_penalty_is_no_operation():
 
 def test_a_penalty_without_a_kernel_is_refused():
     model = keras.Sequential([keras.Input((3,)), layers.BatchNormalization()], name="plain")
-    with pytest.raises(ValueError, match="trainable kernels of dense and convolutional layers; the model 'plain' has none"):
+    with pytest.raises(ValueError, match="a trainable kernel of a dense or convolutional layer; the model 'plain' has none"):
         spectral_penalties(model, 0.1)
 
 

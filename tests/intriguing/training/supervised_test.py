@@ -138,7 +138,7 @@ def test_reports_after_every_epoch(examples):
 def test_refuses_a_batch_that_the_replicas_cannot_share(examples, two_replicas):
     with (
         two_replicas.scope(),
-        pytest.raises(ValueError, match="batch_size 15 cannot be divided among 2 replicas; use a multiple"),
+        pytest.raises(ValueError, match="batch_size must be a multiple of the number of replicas, 2; received 15"),
     ):
         fit_minibatches(network(), endless(*examples, 15), steps_per_epoch=4, settings=MinibatchTraining(batch_size=15))
 
@@ -266,7 +266,7 @@ def test_labels_of_another_number_are_told(examples):
 
 def test_batches_without_labels_are_told(examples):
     batches = tf.data.Dataset.from_tensor_slices(examples[0]).batch(60)
-    with pytest.raises(ValueError, match="batches must be of .images, labels.; received TensorSpec"):
+    with pytest.raises(ValueError, match="batches must be pairs .images, labels.; received TensorSpec"):
         fit_minibatches(network(), batches, steps_per_epoch=1)
 
 

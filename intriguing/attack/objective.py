@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from intriguing.models.masked_classes import in_play, largest_in_play
+from intriguing.models.masked_classes import is_unmasked, largest_unmasked
 from intriguing.optimize.lbfgs import ValueAndGradient
 
 FlatLogits = Callable[[tf.Tensor], tf.Tensor]
@@ -52,7 +52,7 @@ class LogitScale(NamedTuple):
 
     def resolution(self, scaled: tf.Tensor) -> tf.Tensor:
         """Returns `[..., batch]`, the difference of two multiplied logits below which rounding may change the class."""
-        return self.rounding * tf.maximum(self.largest, largest_in_play(scaled, self.factor))
+        return self.rounding * tf.maximum(self.largest, largest_unmasked(scaled, self.factor))
 
     def succeeded(self, scaled: tf.Tensor, accepted: tf.Tensor) -> tf.Tensor:
         """Returns bool `[batch]`: whether an accepted class has the largest logit by more than the resolution."""
@@ -78,7 +78,7 @@ def scale_of_gaps(logits: tf.Tensor, accepted: tf.Tensor, rounding: float) -> Lo
     gap = tf.abs(shortfall(logits, accepted))
     spread = _spread(logits)
     gap = tf.maximum(gap, LEAST_GAP * spread)
-    return _scale(largest_in_play(logits), tf.where(gap > 0.0, GAP / gap, 1.0), rounding)
+    return _scale(largest_unmasked(logits), tf.where(gap > 0.0, GAP / gap, 1.0), rounding)
 
 
 def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
@@ -86,7 +86,7 @@ def scale_against_tiny(logits: tf.Tensor, rounding: float) -> LogitScale:
 
     The logits of an untrained network can be 1e-10; rounding then removes the gradient of the cross-entropy.
     """
-    largest = largest_in_play(logits)
+    largest = largest_unmasked(logits)
     thousands = tf.floor(-tf.math.log(largest) / log(1024.0))
     factor = tf.where(largest > 0.0, 1024.0 ** tf.clip_by_value(thousands, 0.0, 10.0), 1.0)
     return _scale(largest, factor, rounding)
@@ -98,12 +98,12 @@ def _scale(largest: tf.Tensor, factor: tf.Tensor, rounding: float) -> LogitScale
 
 def has_constant_logits(logits: tf.Tensor, rounding: float) -> tf.Tensor:
     """Returns bool `[batch]`: whether all logits are equal up to rounding."""
-    return _spread(logits) <= rounding_margin(rounding) * largest_in_play(logits)
+    return _spread(logits) <= rounding_margin(rounding) * largest_unmasked(logits)
 
 
 def _spread(logits: tf.Tensor) -> tf.Tensor:
     """Returns `[batch]`, the largest minus the smallest logit of the classes that are not masked."""
-    return tf.reduce_max(logits, axis=1) - tf.reduce_min(tf.where(in_play(logits), logits, logits.dtype.max), axis=1)
+    return tf.reduce_max(logits, axis=1) - tf.reduce_min(tf.where(is_unmasked(logits), logits, logits.dtype.max), axis=1)
 
 
 def margin(logits: tf.Tensor, wanted: tf.Tensor, rivals: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from intriguing.attack.objective import rounding_margin
 from intriguing.distribution.map_rows import rows_that_fit
 from intriguing.models.functional import Architecture, Classifier, in_unit_interval
-from intriguing.models.masked_classes import in_play, largest_in_play
+from intriguing.models.masked_classes import is_unmasked, largest_unmasked
 from intriguing.models.traced_classifier import inference_call
 
 _MOST_ROWS = 256  # maximum number of images in one call of a classifier
@@ -84,9 +84,9 @@ def _largest_change(outputs: tf.Tensor, others: tf.Tensor, margin: float) -> flo
     both = tf.math.is_finite(outputs) & tf.math.is_finite(others)
     change = tf.where(both, tf.abs(outputs - others), 0.0)
     known = tf.where(both, outputs, 0.0)
-    largest = tf.reduce_max(tf.abs(known), axis=1) if outputs.shape[1] == 1 else largest_in_play(known)
+    largest = tf.reduce_max(tf.abs(known), axis=1) if outputs.shape[1] == 1 else largest_unmasked(known)
     # The change of a masked class is relative to its own logit.
-    allowed = margin * tf.maximum(largest[:, tf.newaxis], tf.where(in_play(known), 0.0, tf.abs(known)))
+    allowed = margin * tf.maximum(largest[:, tf.newaxis], tf.where(is_unmasked(known), 0.0, tf.abs(known)))
     return float(tf.reduce_max(change)) if bool(tf.reduce_any(change > allowed)) else None
 
 

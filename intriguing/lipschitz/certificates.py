@@ -22,7 +22,7 @@ from intriguing.lipschitz.certificate_checks import checked_images_and_classes, 
 from intriguing.lipschitz.dense_tail import DenseTail, Stage, tail_of
 from intriguing.lipschitz.network_bound import bounds_at
 from intriguing.models.layer_graph import LayerGraph
-from intriguing.models.masked_classes import largest_in_play
+from intriguing.models.masked_classes import largest_unmasked
 from intriguing.pixels import PixelBox, checked_bounds
 
 _GROWTH, _NUM_BALLS = 1.5, 20
@@ -231,7 +231,7 @@ def _margins(logits: tf.Tensor, labels: tf.Tensor, rivals: tf.Tensor, least_logi
     The logit of a masked class is used for the rounding error of its own margin only.
     """
     label, rival = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis], tf.gather(logits, rivals, batch_dims=1)
-    largest = tf.maximum(largest_in_play(logits)[:, tf.newaxis], least_logit)
+    largest = tf.maximum(largest_unmasked(logits)[:, tf.newaxis], least_logit)
     largest = tf.maximum(largest, tf.maximum(tf.abs(label), tf.abs(rival)))
     return label - rival - _SINGLE_PRECISION * largest
 

@@ -1,4 +1,4 @@
-"""The networks of the paper by name, existing weights, and any classifier as a pure function."""
+"""The networks of the paper by name, pretrained weights, and any classifier as a pure function."""
 
 from intriguing.models.activations import activations_at, features_at
 from intriguing.models.functional import Architecture, Classifier, split_weights

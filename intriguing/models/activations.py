@@ -17,25 +17,26 @@ from intriguing.models.layer_twins import inference_config, without_activation
 from intriguing.names import check_name
 
 POOLINGS = ("flatten", "max", "mean")
-"""What becomes of the places of an image: every one a feature, or the maximum or mean over them for each channel."""
+"""How spatial positions become features: each value is a feature, or each channel's maximum or mean over all positions."""
 
 
 def activations_at(model: keras.Model, layer_name: str, *, before_activation: bool = False) -> keras.Model:
-    """Returns the part of `model` from the images to the output of one layer, sharing its weights.
+    """Returns the part of `model` from the images to the output of one layer. It shares the weights of `model`.
 
     Args:
         model: A functional or Sequential Keras model that is built.
-        layer_name: Name of one of its layers. A layer of a nested model is named by its path, such as "backbone/conv2", or by
-            its name alone where no other nested model has such a layer.
-        before_activation: Stop before the layer's activation function; for a layer that is nothing else, before that layer.
+        layer_name: Name of one of its layers. For a layer of a nested model, its path, such as "backbone/conv2", or its name
+            alone if no other nested model has a layer of that name.
+        before_activation: Whether to stop before the activation function of the layer; before the layer itself if it is an
+            activation layer, such as `keras.layers.ReLU`.
 
     Returns:
-        A Keras model from images to the activations of that layer. Later changes of the weights of `model` show in it.
+        A Keras model from images to the activations of that layer. Later changes of the weights of `model` change its outputs.
 
     Raises:
-        ValueError: If there is no such layer, the message offering the nearest name; if it is used more than once or has
-            several outputs; if it has no activation function to stop before, or cannot be computed without it; or if the model
-            is subclassed or not built, so that it is not known how its layers are wired.
+        ValueError: If there is no such layer; the message suggests the nearest name. If the layer is used more than once or has
+            several outputs. If `before_activation` is True, but the layer has no activation function, or cannot be computed
+            without it. If the model is subclassed or not built, so that its graph is not known.
 
     Example:
         >>> activations_at(model, "hidden1")(images).shape
@@ -54,13 +55,13 @@ def features_at(
         model: A functional or Sequential Keras model that is built.
         layer_name: Name of one of its layers, as in `activations_at`.
         before_activation: As in `activations_at`.
-        pooling: One of `POOLINGS`; must be named where the layer has spatial axes, and changes nothing elsewhere.
+        pooling: One of `POOLINGS`. Required if the output of the layer has spatial axes; ignored otherwise.
 
     Returns:
         A Keras model from images to features `[batch, features]`.
 
     Raises:
-        ValueError: As `activations_at`, and if `pooling` is unknown, or not named for a layer with spatial axes.
+        ValueError: As in `activations_at`, and if `pooling` is unknown, or missing for a layer with spatial axes.
 
     Example:
         >>> features_at(convnet(), "conv2", pooling="max")(np.zeros([2, 28, 28, 1], np.float32)).shape
@@ -82,13 +83,13 @@ def _check_pooling(pooling: str | None, shape: tuple[int | None, ...], layer_nam
     if pooling is None:
         every = f"all {prod(size for size in shape[1:] if size)}" if known_size else "all of them"
         raise ValueError(
-            f"the outputs of the layer {layer_name!r} have shape {list(shape)}, with spatial axes; name what becomes of them: "
-            f"pooling='max' or 'mean' gives one feature a channel, 'flatten' gives {every}."
+            f"pooling is required, since the outputs of the layer {layer_name!r} have shape {list(shape)}, with spatial axes. "
+            f"Pass pooling='max' or 'mean' for one feature per channel, or 'flatten' for {every}."
         )
     if pooling == "flatten" and not known_size:
         raise ValueError(
-            f"the outputs of the layer {layer_name!r} have shape {list(shape)}, whose size depends on the images, so that its "
-            "features cannot be counted. Use pooling='max' or 'mean', or build the model for images of one size."
+            f"pooling='flatten' requires outputs of known size; those of the layer {layer_name!r} have shape {list(shape)}, "
+            "which depends on the images. Use pooling='max' or 'mean', or build the model for images of one size."
         )
 
 
@@ -100,7 +101,7 @@ def _pooling_layer(pooling: str | None, shape: tuple[int | None, ...], channel_a
 
 
 def _channel_axis(node: Any) -> int:
-    """Follows layers that keep the order of axes, such as activations, down to one that names it."""
+    """Returns the channel axis, from the nearest layer below with a `data_format`; layers in between keep the order of axes."""
     while True:
         layer = node.operation
         if is_wired(layer):
@@ -126,18 +127,18 @@ def _before_activation(path: Path, layer_name: str) -> keras.Model:
         return below
     if getattr(call.layer, "activation", keras.activations.linear) is keras.activations.linear:
         raise ValueError(
-            f"the layer {layer_name!r} has no activation function, so that there is nothing before it. Leave out "
+            f"before_activation requires a layer with an activation function; the layer {layer_name!r} has none. Omit "
             "before_activation."
         )
     return chained([below, _WithoutActivation(call.layer, call.inputs[0].shape, name=f"before_{call.layer.name}")])
 
 
-_PROBE_SIZE = 64  # of an axis whose size is not known
+_PROBE_SIZE = 64  # size of the probe along axes of unknown size
 _RTOL, _ATOL = 1e-2, 1e-3  # layers may compute in half precision
 
 
 class _WithoutActivation(keras.Layer):
-    """Computes what a layer computes, apart from its activation function, with the weights of that layer."""
+    """Computes the output of a layer before its activation function, with the weights of that layer."""
 
     def __init__(self, layer: keras.Layer, input_shape: tuple[int | None, ...], **kwargs: str):
         super().__init__(dtype="float32", autocast=False, **kwargs)
@@ -147,7 +148,7 @@ class _WithoutActivation(keras.Layer):
         self._check(input_shape)
 
     def _check(self, input_shape: tuple[int | None, ...]) -> None:
-        """Raises a `ValueError` unless the activation function of what this layer computes is what `layer` computes."""
+        """Raises a `ValueError` unless the activation function, applied to this layer's outputs, returns those of `layer`."""
         shape = [2, *(size or _PROBE_SIZE for size in input_shape[1:])]
         probe = tf.random.stateless_normal(shape, [0, 0], alg="philox")
         expected, found = self.layer(probe), self.layer.activation(self(probe))
@@ -163,7 +164,7 @@ class _WithoutActivation(keras.Layer):
 
 
 class _Untracked:
-    """Holds a layer where Keras does not look for further weights."""
+    """Holds a layer whose weights Keras does not track."""
 
     def __init__(self, layer: keras.Layer):
         self.layer = layer
@@ -179,11 +180,11 @@ def _linear_copy(layer: keras.Layer, input_shape: tuple[int | None, ...]) -> ker
         return without_activation(layer)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about lambdas, which matter when a file is loaded
+            warnings.simplefilter("ignore")  # about lambdas, which are a problem only in files
             config = inference_config(layer)
         copy = type(layer).from_config({**config, "activation": "linear"})
         copy.build(input_shape)
-    except Exception as error:  # whatever a layer of others raises
+    except Exception as error:  # a custom layer may raise any error
         raise ValueError(_refusal(layer)) from error
     if [tuple(own.shape) for own in copy.variables] != [tuple(shared.shape) for shared in layer.variables]:
         raise ValueError(_refusal(layer))
@@ -192,6 +193,6 @@ def _linear_copy(layer: keras.Layer, input_shape: tuple[int | None, ...]) -> ker
 
 def _refusal(layer: keras.Layer) -> str:
     return (
-        f"the layer {layer.name!r}, a {type(layer).__name__}, cannot be computed without its activation function. Leave out "
-        "before_activation, or give the model a layer of its own for the activation."
+        f"the layer {layer.name!r}, a {type(layer).__name__}, cannot be computed without its activation function. Omit "
+        "before_activation, or use a separate layer for the activation in the model."
     )

@@ -1,7 +1,7 @@
 """Any classifier as a pure function from weights and images to logits.
 
-Weights that travel as tensors serve twice: networks of one architecture share one compiled program, and that program runs
-under every strategy, where variables inside a compiled function would not.
+Weights are passed as tensors for two reasons: networks of one architecture share one compiled program, and the program runs
+under every strategy, where compiled functions with variables fail.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ Classifier = Callable[[tf.Tensor], tf.Tensor]
 """From images `[batch, ...]` to logits `[batch, classes]`, in inference mode; a Keras model is one."""
 
 SCORES = ("logits", "logarithms", "outputs")
-_MOST_KEPT = 64  # architectures whose function is kept, the oldest forgotten first
+_MOST_KEPT = 64  # maximum number of cached architectures; the least recently used is removed first
 
 
 class Architecture:
-    """What a classifier computes, apart from its weights. Two are equal if they compute the same from the same weights.
+    """The computation of a classifier, without its weights. Equal architectures compute equal scores from equal weights.
 
     Attributes:
         apply: Pure function `(weights, images [batch, ...]) -> scores float32 [batch, classes]`.
         num_classes: The number of scores.
-        num_outputs: The number of outputs of the classifier: 1 where one output decides between two classes.
-        cuts: True if a softmax, sigmoid or another function that flattens was left out at the end.
-        threshold: Of one output, the value above which class 1 is predicted: 0.5 for a probability, 0 for a logit. None if its
-            operations do not tell, as those of a SavedModel, and for several outputs; see `is_probability`.
-        batch_size: Images that it takes at once; None for any number.
+        num_outputs: The number of outputs of the classifier: 1 if a single output separates two classes.
+        cuts: True if a final softmax, sigmoid or other saturating function was removed.
+        threshold: For a single output, the value above which class 1 is predicted: 0.5 for a probability, 0 for a logit. None
+            if its operations do not determine it, as in a SavedModel, and for several outputs; see `is_probability`.
+        batch_size: Number of images in each call; None for any number.
         rounding: Unit roundoff of the lowest precision that the classifier computes in: 2**-24, 2**-11 or 2**-8.
         keeps_variables: True if it reads variables that are not among the weights.
-        convolves: True if there is a convolution in it.
+        convolves: True if it contains a convolution.
         compiles: True if XLA compiles it and its gradient.
         draws_random_numbers: True if its outputs depend on an operation that may draw random numbers.
-        bytes_per_image: What all its tensors take that depend on one image, and stay in memory until its gradient is known.
-        is_portable: True if its identity and its graph mean the same in another process.
-        identity: A text that equal architectures have in common.
+        bytes_per_image: Memory of all tensors that depend on one image, which are kept for the gradient.
+        is_portable: True if its identity and its graph are valid in another process.
+        identity: A text that is equal for equal architectures.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Architecture:
         owned: tuple[list[Any], Any],
         compiles: bool = True,
     ):
-        """Stores what a trace found."""
+        """Stores the properties of a trace."""
         self.apply = apply
         self.num_outputs = traced.num_outputs
         self.num_classes = int(traced.function.structured_outputs.shape[1])
@@ -73,31 +73,31 @@ class Architecture:
         self.keeps_variables = bool(owned[0])
         self.is_portable = not self.keeps_variables and not traced.calls_python
         self.identity = identity
-        self._owned = owned  # variables that the identity names by their address, which must not be given to others
+        self._owned = owned  # kept alive: the identity contains addresses of these variables, which must not be reused
 
     def __eq__(self, other: object) -> bool:
         """Compares the computations, not the objects."""
         return isinstance(other, Architecture) and self.identity == other.identity
 
     def __hash__(self) -> int:
-        """Agrees with `==`."""
+        """Returns a hash that is equal for equal architectures."""
         return hash(self.identity)
 
     @property
     def jit_compile(self) -> bool:
-        """Whether a program whose loops evaluate this classifier is to be compiled with XLA, on the devices of the strategy."""
+        """Whether to compile loops that evaluate this classifier with XLA, on the devices of the current strategy."""
         return self.compiles and compile_for_loops(self.convolves)
 
     def is_probability(self, outputs: tf.Tensor) -> bool:
-        """Whether one output `[batch, 1]` is a probability; where its operations do not tell, it is if all lie in [0, 1].
+        """Returns True if a single output `[batch, 1]` is a probability, by its operations or, if unknown, by its values.
 
         Args:
-            outputs: What the classifier itself returns for all images; rows that are not finite do not count.
+            outputs: The outputs of the classifier itself for all images; rows that are not finite are ignored.
         """
         return in_unit_interval(outputs) if self.threshold is None else self.threshold == OF_PROBABILITY
 
     def one_part_after_another(self, num_rows: int) -> Architecture:
-        """Returns what computes the same, on parts of `num_rows` images in turn: slower on an accelerator, in less memory."""
+        """Returns an architecture that processes `num_rows` images at a time: slower on accelerators, with less memory."""
         parts = object.__new__(Architecture)
         parts.__dict__.update(self.__dict__)
         parts.apply = functools.partial(_in_parts, self.apply, num_rows, self.num_classes)
@@ -105,7 +105,7 @@ class Architecture:
 
 
 def in_unit_interval(outputs: tf.Tensor) -> bool:
-    """Returns whether all outputs that are finite lie in [0, 1]."""
+    """Returns True if all finite outputs lie in [0, 1]."""
     return bool(tf.reduce_all(((outputs >= 0.0) & (outputs <= 1.0)) | ~tf.math.is_finite(outputs)))
 
 
@@ -115,23 +115,24 @@ _architectures: OrderedDict[str, Architecture] = OrderedDict()
 def split_weights(
     classifier: Classifier, image_shape: Sequence[int], *, scores: str = "logits"
 ) -> tuple[Architecture, list[tf.Tensor]]:
-    """Separates what a classifier computes from the weights it computes with, at this moment.
+    """Separates the computation of a classifier from its current weights.
 
-    The classifier is traced at every call, so that a replaced layer, activation function or Python attribute counts. Weights of
-    a Keras model are separated. Whatever else it reads, such as a `tf.Variable` of a callable, stays inside.
+    The classifier is traced at every call, so that changes of layers, activation functions or Python attributes take effect.
+    Only the weights of a Keras model are separated. Other variables, such as a `tf.Variable` of a callable, remain part of the
+    computation.
 
     Args:
         classifier: A Keras model, or any callable from images to outputs `[batch, classes]`, or `[batch, 1]` for two classes.
         image_shape: The shape of one image.
-        scores: "logits": a softmax or sigmoid at the end is left out, and one output becomes the logits 0 and z of two classes;
-            a probability whose sigmoid cannot be left out is taken by its logarithm.
-            "logarithms": of outputs that are probabilities. "outputs": as they are, for features.
+        scores: "logits": a final softmax or sigmoid is removed, and a single output becomes the logits 0 and z of two classes;
+            a probability whose sigmoid cannot be removed is replaced by its logarithm. "logarithms": the logarithms of outputs
+            that are probabilities. "outputs": the outputs themselves, for features.
 
     Returns:
         The `Architecture`, and the weights in the order that `apply` expects.
 
     Raises:
-        ValueError: If the output is not `[batch, classes]`, or the classifier does not take such images.
+        ValueError: If the output is not `[batch, classes]`, or the classifier does not accept images of this shape.
         TypeError: If `classifier` is not callable, or does not compute with TensorFlow.
 
     Example:
@@ -183,7 +184,7 @@ def _architecture(
 def _in_parts(
     apply: Callable[..., tf.Tensor], num_rows: int, num_classes: int, weights: Sequence[tf.Tensor], images: tf.Tensor
 ) -> tf.Tensor:
-    """Applies a function to `num_rows` images at a time; the last part is filled up with zeros."""
+    """Applies a function to `num_rows` images at a time; the last part is padded with zeros."""
     num_images = images.shape[0]
     missing = -num_images % num_rows
     filled = tf.pad(images, [[0, missing], *[[0, 0]] * (images.shape.rank - 1)]) if missing else images
@@ -194,7 +195,7 @@ def _in_parts(
 
 
 def _build(classifier: Classifier, shape: tuple[int, ...]) -> None:
-    """Creates the weights of a model that has none yet, as its first call would, without fixing its batch size."""
+    """Creates the weights of a model that is not built, as its first call would, without fixing its batch size."""
     if not isinstance(classifier, keras.Model) or classifier.built:
         return
     if isinstance(classifier, keras.Sequential):
@@ -218,10 +219,10 @@ def _handles_of(variable: Any) -> list[Any]:
 
 
 def _identify(traced: Trace, variables: Iterable[Any]) -> tuple[str, tuple[list[Any], Any]]:
-    """Returns what tells a computation from others, and the resources it names by their address.
+    """Returns a text that identifies a computation, and the resources whose addresses the text contains.
 
-    Graphs are equal by their operations, separated weights by their place, constants by their content, and variables that stay
-    inside by being the same.
+    Graphs are compared by their operations, separated weights by their position, constants by their values, and other variables
+    by their address.
     """
     place = {
         id(handle): f"weight {index} {variable.dtype} {tuple(variable.shape)}"
@@ -242,12 +243,12 @@ def _identify(traced: Trace, variables: Iterable[Any]) -> tuple[str, tuple[list[
 
 
 def values_of(variables: Iterable[Any]) -> list[tf.Tensor]:
-    """Returns what Keras variables hold, as plain tensors."""
+    """Returns the values of Keras variables as plain tensors."""
     return [tf.convert_to_tensor(variable.value) for variable in variables]
 
 
 def in_mode(model: keras.Model, *, training: bool) -> dict[str, bool]:
-    """Returns the argument that puts `stateless_call` into a mode: none for a model whose `call` knows no `training`."""
+    """Returns the `training` argument for `stateless_call`; no argument if the `call` of the model does not take it."""
     return {"training": training} if inference_mode(model.call) else {}
 
 
@@ -256,13 +257,13 @@ def checked_classes(classes: Any, name: str, *, num_images: int, num_classes: in
 
     Args:
         classes: Integers `[num_images]`, one integer for all images, or one-hot rows `[num_images, num_classes]`.
-        name: What the messages call them.
+        name: The name of the argument in messages.
         num_images: The number of images.
         num_classes: The number of classes.
 
     Raises:
         TypeError: If they are not integers.
-        ValueError: If there is not one for each image, or one that the classifier does not have.
+        ValueError: If there is not one class for each image, or if the classifier does not have a class.
     """
     classes = _as_array(classes, name)
     if classes.shape == (num_images, num_classes) and _are_one_hot(classes):

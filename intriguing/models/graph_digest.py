@@ -8,9 +8,9 @@ from typing import Any
 
 
 def digest(function: Any) -> str:
-    """Hashes a traced function by its operations and their wiring, so that the names of layers do not matter.
+    """Hashes a traced function by its operations and their connections, so that the names of layers do not matter.
 
-    Returns the same for two traces of one classifier, also where they call functions, whose names TensorFlow numbers.
+    The result is equal for two traces of one classifier, even if they call functions, whose names contain numbers.
     """
     definition = function.graph.as_graph_def()
     library = {part.signature.name: part for part in definition.library.function}
@@ -45,7 +45,7 @@ def _renamed(source: str, position: Mapping[str, str]) -> str:
 
 
 def _canonical(nodes: Any, position: Mapping[str, str], of_function: Callable[[str], str]) -> bytes:
-    """Serializes nodes with positions in place of names, and digests in place of the names of functions."""
+    """Serializes nodes; positions replace the names of nodes, and digests replace the names of functions."""
     parts = []
     for node in nodes:
         renamed = type(node)()

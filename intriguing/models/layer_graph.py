@@ -1,8 +1,8 @@
 """The graph of a functional or sequential Keras model as a list of steps, with nested models flattened.
 
-Keras keeps the graph in attributes that are not public: `_keras_history` of a tensor names the call that made it, and
+Keras keeps the graph in attributes that are not public: `_keras_history` of a tensor refers to the call that returned it, and
 `_inbound_nodes` of an operation lists its calls. `layer.input` and `layer.output` belong to the first of these calls, which may
-be part of another model; so this file always starts from the tensors of the model itself.
+be part of another model. Therefore, this file always starts from the tensors of the model itself.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from intriguing.models.layer_twins import without_activation
 class Step(NamedTuple):
     """One call of a layer, or of an operation such as `keras.ops.add`."""
 
-    operation: Any  # never a model that can be followed
-    inputs: tuple[int, ...]  # the numbers of the values that it receives
-    outputs: tuple[int, ...]  # the numbers of the values that it returns
+    operation: Any  # never a model whose graph is known
+    inputs: tuple[int, ...]  # the numbers of its input values
+    outputs: tuple[int, ...]  # the numbers of its output values
     node: Any  # Keras's record of the call
 
 
 class LayerGraph:
-    """A model as steps from values to values; the input of the model is value 0.
+    """A model as a list of steps; each step computes numbered values from others. The input of the model is value 0.
 
     Attributes:
         name: The name of the model.
@@ -40,7 +40,7 @@ class LayerGraph:
     """
 
     def __init__(self, name: str, steps: Iterable[Step], output: int, shapes: Sequence[Any], dtypes: Sequence[str]) -> None:
-        """Keeps the steps that the output depends on."""
+        """Stores the steps on which the output depends."""
         self.name, self.output, self.shapes, self.dtypes = name, output, tuple(shapes), tuple(dtypes)
         self.steps = _ancestors(tuple(steps), output)
         self._producers = {value: step for step in self.steps for value in step.outputs}
@@ -75,7 +75,7 @@ class LayerGraph:
 
 
 def layer_graph(model: Any) -> LayerGraph:
-    """Returns the graph of a model, in which the layers of models inside it stand in place of those models.
+    """Returns the graph of a model, in which nested models are replaced by their layers.
 
     Args:
         model: A functional or sequential Keras model with one input and one output.
@@ -86,15 +86,14 @@ def layer_graph(model: Any) -> LayerGraph:
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"the model must be a functional or sequential Keras model, so that its layers can be followed; received "
-            f"{described(model)}."
+            f"the model must be a functional or sequential Keras model, whose graph is known; received {described(model)}."
         )
     inputs, outputs = (model.inputs, model.outputs) if is_followed(model) else ([], [])
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
-            f"the model {model.name!r} must be functional or sequential, with one input and one output; it has "
-            f"{len(inputs)} and {len(outputs)} that can be followed. A subclassed model must be written as a functional one, "
-            "and a sequential model must begin with a keras.Input."
+            f"the model {model.name!r} must be functional or sequential, with one input and one output; received a model whose "
+            f"graph has {len(inputs)} inputs and {len(outputs)} outputs. Write a subclassed model as a functional one, and "
+            "begin a sequential model with a keras.Input."
         )
     builder = _Builder()
     source = builder.value(inputs[0].shape[1:], inputs[0].dtype)
@@ -103,14 +102,14 @@ def layer_graph(model: Any) -> LayerGraph:
 
 
 def is_followed(model: Any) -> bool:
-    """True for a model that computes what its graph says: functional or sequential and built, without a `call` of its own."""
+    """Returns True if the graph of a model is its computation: functional or sequential and built, without a custom `call`."""
     caller: Any = next((kind for kind in type(model).__mro__ if "call" in vars(kind)), object)
     computes_its_graph = _is_of_keras(caller) and caller.__name__ in ("Functional", "Sequential")
     return computes_its_graph and bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
 
 
 def described(thing: Any) -> str:
-    """Names an object for an error message."""
+    """Describes an object for an error message."""
     for kind, noun in ((keras.Model, "model"), (keras.Layer, "layer"), (keras.Operation, "operation")):
         if isinstance(thing, kind):
             return f"the {noun} {thing.name!r}, a {type(thing).__name__}"
@@ -118,9 +117,9 @@ def described(thing: Any) -> str:
 
 
 def operation_kind(operation: Any) -> str | None:
-    """Returns the class name of an operation of `keras.ops`, such as `"Add"`; None for a layer and for operations of others.
+    """Returns the class name of an operation of `keras.ops`, such as `"Add"`; None for a layer and for custom operations.
 
-    Keras does not export the classes, and probing for them would change the names that it gives to the caller's next layers.
+    Keras does not export these classes, and to create operations would change the default names of the caller's next layers.
     """
     known = _is_of_keras(type(operation)) and not isinstance(operation, keras.Layer)
     return type(operation).__name__ if known else None
@@ -136,7 +135,7 @@ def positional_arguments(step: Step) -> tuple[Any, ...]:
 
 
 def constants_of(step: Step) -> list[Any]:
-    """Returns what an operation was called with besides tensors of the graph."""
+    """Returns the arguments of an operation that are not tensors of the graph."""
     leaves = keras.tree.flatten((step.node.arguments.args, step.node.arguments.kwargs))
     return [leaf for leaf in leaves if leaf is not None and not isinstance(leaf, keras.KerasTensor)]
 
@@ -153,7 +152,7 @@ class _Builder:
         return len(self.shapes) - 1
 
     def follow(self, model: Any, sources: Sequence[int]) -> list[int]:
-        """Adds the steps of a model that receives some values, and returns the values that it returns."""
+        """Adds the steps of a model with the given input values, and returns its output values."""
         known = {id(tensor): number for tensor, number in zip(model.inputs, sources, strict=True)}
         for node in _calls(model):
             inputs = [known[id(tensor)] for tensor in node.input_tensors]
@@ -166,7 +165,7 @@ class _Builder:
         return [known[id(tensor)] for tensor in model.outputs]
 
     def _entered(self, model: Any, inputs: Sequence[int]) -> list[int]:
-        """Adds the input layers of a model inside another: they may change the type and a last axis of size one."""
+        """Adds the input layers of a nested model, which may change the dtype and a last axis of size one."""
         entered = []
         for tensor, number in zip(model.inputs, inputs, strict=True):
             shape = tuple(tensor.shape[1:])
@@ -184,14 +183,14 @@ class _Builder:
         return outputs
 
     def _specified(self, node: Any, inputs: Sequence[int]) -> list[Any]:
-        """Returns the outputs for the sizes that are known here: a model for any size may stand in one for a certain size."""
+        """Returns the outputs for the known input sizes, which may be fixed although a nested model accepts any size."""
         given = [keras.KerasTensor((None, *self.shapes[i]), self.dtypes[i], name="known") for i in inputs]
         args, kwargs = _filled(node, given)
         return keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
 
 
 def _filled(node: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns the arguments of a call with these values in place of its symbolic tensors."""
+    """Returns the arguments of a call, with its symbolic tensors replaced by these values."""
     filled = {id(tensor): value for tensor, value in zip(node.input_tensors, values, strict=True)}
     args, kwargs = node.arguments.fill_in(filled)
     return tuple(args), dict(kwargs)
@@ -203,7 +202,7 @@ def _node_of(tensor: Any) -> Any:
 
 
 def _calls(model: Any) -> list[Any]:
-    """Returns the calls that lead from the inputs to the outputs, each after those that it depends on; without recursion."""
+    """Returns the calls from the inputs to the outputs in topological order, without recursion."""
     ends = {id(tensor) for tensor in model.inputs}
     waiting = [(_node_of(tensor), False) for tensor in reversed(model.outputs) if id(tensor) not in ends]
     order, seen = [], set()
@@ -248,23 +247,23 @@ _UNCHANGED_OPERATIONS = ("Reshape", "Squeeze", "ExpandDims", "StopGradient", "Id
 
 
 class Logits(NamedTuple):
-    """The scores whose order is that of the classes in the output of a model."""
+    """Scores whose order is that of the outputs of a model."""
 
     graph: LayerGraph  # from images to the logits, which may have axes of size one
-    ending: str  # what follows them: "softmax", "log_softmax", "sigmoid" (for one unit), or "" for nothing that is known
+    ending: str  # the function that follows: "softmax", "log_softmax", "sigmoid" (for one unit), or "" for none
 
 
 def logits_of(model: Any) -> Logits:
-    """Returns the graph of a model up to its logits: without a softmax at its end, and what follows that softmax.
+    """Returns the graph of a model up to its logits, without a final softmax and the operations after it.
 
-    A softmax may be a layer, an activation function or an operation, wherever it lies in models inside the model. It may be
-    followed by what keeps the order of the classes: dropout, a reshape, a linear activation function, a positive factor.
+    The softmax may be a layer, an activation function or an operation, also in a nested model. Operations that keep the order
+    of the classes may follow it: dropout, a reshape, a linear activation function, a positive factor.
 
     Args:
         model: As for `layer_graph`.
 
     Returns:
-        A `Logits`. A layer whose activation function is left out is replaced by one that shares its weights.
+        A `Logits`. If an activation function is removed, its layer is replaced by one that shares the weights.
     """
     graph = layer_graph(model)
     step, ending = _last_activation(graph)
@@ -278,16 +277,16 @@ def logits_of(model: Any) -> Logits:
 
 
 def ends_in_softmax(model: Any) -> bool:
-    """True if a functional or sequential model returns probabilities, by a softmax in any form that `logits_of` knows.
+    """Returns True if a functional or sequential model ends in a softmax in any form that `logits_of` recognizes.
 
-    False for what has no graph, such as a subclassed model.
+    Returns False for a model without a known graph, such as a subclassed model.
     """
     followed = isinstance(model, keras.Model) and is_followed(model) and len(model.inputs) == len(model.outputs) == 1
     return followed and _last_activation(layer_graph(model))[1] == "softmax"
 
 
 def _last_activation(graph: LayerGraph) -> tuple[Step | None, str]:
-    """Finds the step with the softmax over the classes, or the sigmoid of one unit, that the output comes from."""
+    """Finds the last step with a softmax over the classes, or a sigmoid of one unit, before the output."""
     value, scaled = graph.output, False
     while (step := graph.producer(value)) is not None and len(step.inputs) == 1:
         shape = graph.shapes[step.outputs[0]]
@@ -324,7 +323,7 @@ def _ending_of(step: Step, shape: Sequence[int | None]) -> str:
 
 
 def _covers(axis: Any, shape: Sequence[int | None]) -> bool:
-    """True if all values of one image lie along an axis, which counts the batch axis."""
+    """Returns True if all values of one image lie along an axis, numbered with the batch axis as 0."""
     rank = len(shape) + 1
     if not isinstance(axis, int) or axis % rank == 0 or None in shape:
         return False
@@ -332,7 +331,7 @@ def _covers(axis: Any, shape: Sequence[int | None]) -> bool:
 
 
 def _factor_of(step: Step) -> float:
-    """Returns the number by which a step multiplies all values, if it does just this; 1 otherwise."""
+    """Returns the factor of a step that only multiplies all values by one number; 1 for other steps."""
     operation, kind = step.operation, operation_kind(step.operation)
     if type(operation) is _layers.Rescaling and np.size(operation.scale) == 1 and not np.any(operation.offset):
         return float(np.reshape(operation.scale, []))

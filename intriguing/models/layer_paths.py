@@ -11,18 +11,18 @@ from intriguing.names import check_name
 
 
 class LayerCall(NamedTuple):
-    """The one call of a layer in the graph of a model.
+    """The only call of a layer in the graph of a model.
 
-    `layer.output` may belong to another graph: to that of a model which used the layer earlier.
+    `layer.output` may belong to the graph of another model that used the layer earlier.
     """
 
     model: keras.Model
     node: Any
-    mode: dict[str, bool]  # the argument `training` of the models around it, where it was passed, as for a frozen backbone
+    mode: dict[str, bool]  # the `training` argument of the enclosing models if it was passed, as for a frozen backbone
 
     @property
     def layer(self) -> Any:
-        """The layer that is called, perhaps a model."""
+        """The layer that is called; it may be a model."""
         return self.node.operation
 
     @property
@@ -37,41 +37,41 @@ class LayerCall(NamedTuple):
 
 
 Path = tuple[LayerCall, ...]
-"""The calls of the nested models around a layer, outermost first, and that of the layer itself last."""
+"""The calls of the enclosing models of a layer, outermost first, and the call of the layer itself last."""
 
 
 def is_wired(model: Any) -> bool:
-    """True for a functional or Sequential model that is built, so that it is known how its layers are wired."""
+    """Returns True for a functional or Sequential model that is built, so that its graph is known."""
     return isinstance(model, keras.Model) and bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
 
 
 def check_wired(model: keras.Model) -> None:
-    """Raises a `ValueError` that says what to do, unless it is known how the layers of a model are wired."""
+    """Raises a `ValueError` unless the graph of a model is known."""
     if is_wired(model):
         return
     if isinstance(model, keras.Sequential):
         raise ValueError(
-            f"the model {model.name!r} is not built, so that its layers cannot be cut apart. Begin it with a keras.Input, or "
+            f"the model {model.name!r} must be built, so that its graph is known. Begin it with a keras.Input, or "
             "call it on a batch of images first."
         )
     raise ValueError(
-        f"the model {model.name!r} is subclassed, so that its layers cannot be cut apart. Pass a functional or Sequential "
-        "Keras model that begins with a keras.Input."
+        f"the model {model.name!r} must be functional or Sequential, so that its graph is known; received a subclassed "
+        "model. Pass a functional or Sequential Keras model that begins with a keras.Input."
     )
 
 
 def find_path(model: keras.Model, layer_name: str, *, others: Sequence[str] = ()) -> Path:
-    """Finds the call of a layer in a model, and those of the nested models around it.
+    """Finds the call of a layer in a model, and the calls of its enclosing models.
 
     Args:
         model: A functional or Sequential model.
-        layer_name: Name of one of its layers; the path of a layer in a nested model, such as "backbone/conv2"; or the bare name
-            of a layer that one nested model has and no other.
-        others: Further names that the message lists.
+        layer_name: Name of one of its layers. For a layer of a nested model, its path, such as "backbone/conv2", or its name
+            alone if only one nested model has a layer of that name.
+        others: Additional valid names for the error message.
 
     Raises:
-        ValueError: If there is no such layer, if the bare name belongs to several, if the layer is called more than once or has
-            several outputs, or if it is not known how the layers of a model are wired.
+        ValueError: If there is no such layer, if several nested models have a layer of that name, if the layer is called more
+            than once or has several outputs, or if the graph of the model is not known.
     """
     check_wired(model)
     calls: list[LayerCall] = []
@@ -111,15 +111,15 @@ def _names(model: keras.Model) -> Iterator[str]:
 
 
 def _check_inside(model: keras.Model, layer_name: str) -> None:
-    """Raises a `ValueError` if a path leads into a layer that cannot be cut apart."""
+    """Raises a `ValueError` if a path leads into a layer whose graph is not known."""
     for name in layer_name.split("/")[:-1]:
         layer = next((layer for layer in model.layers if layer.name == name), None)
         if layer is None:
             return
         if not is_wired(layer):
             raise ValueError(
-                f"the layer {name!r} is a {type(layer).__name__}, no functional or Sequential model, so that the layers inside "
-                f"it cannot be reached. Name {name!r} itself or another layer."
+                f"the layer {name!r} must be a functional or Sequential model, so that its layers are known; received a "
+                f"{type(layer).__name__}. Name {name!r} itself or another layer."
             )
         model = layer
 
@@ -130,14 +130,14 @@ def _only_node(model: keras.Model, name: str, layer_name: str) -> Any:
     num_tensors = sum(len(node.output_tensors) for node in calls)
     if num_tensors != 1:
         raise ValueError(
-            f"the model {model.name!r} cannot be cut at {layer_name!r}: the layer {name!r} gives {num_tensors} tensors; "
+            f"the model {model.name!r} cannot be cut at {layer_name!r}: the layer {name!r} returns {num_tensors} tensors; "
             "expected one. Name a layer that is used once and has one output."
         )
     return calls[0]
 
 
 def _nodes(outputs: Sequence[keras.KerasTensor], *, above: keras.KerasTensor | None = None) -> list[Any]:
-    """Returns every call in the graph that ends in some tensors; with `above`, without what leads to that tensor alone."""
+    """Returns all calls on which the given tensors depend; with `above`, without calls that only that tensor depends on."""
     nodes: list[Any] = []
     waiting, seen = list(outputs), set()
     while waiting:
@@ -153,16 +153,16 @@ def _nodes(outputs: Sequence[keras.KerasTensor], *, above: keras.KerasTensor | N
 
 
 def node_of(tensor: keras.KerasTensor) -> Any:
-    """Returns the call that made a tensor: `operation`, `input_tensors` and `output_tensors`.
+    """Returns the call that returned a tensor, with `operation`, `input_tensors` and `output_tensors`.
 
-    The one place that reads these private attributes of Keras: `layer.output` is public, and wrong for a layer of two models.
+    Reads private attributes of Keras, because the public `layer.output` is wrong for a layer that belongs to two models.
     """
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]
 
 
 def model_below(path: Path, tensors: Sequence[keras.KerasTensor] | None = None) -> keras.Model:
-    """Returns the model from the images to the output of a layer, or to other tensors of its graph, sharing the weights."""
+    """Returns a model from the images to the output of a layer, or to other tensors of its graph. The weights are shared."""
     *around, last = path
     parts = [_model(call.model.inputs, call.inputs) for call in around]
     parts.append(_model(last.model.inputs, [last.output] if tensors is None else tensors))
@@ -170,13 +170,13 @@ def model_below(path: Path, tensors: Sequence[keras.KerasTensor] | None = None) 
 
 
 def model_above(path: Path, *, name: str) -> keras.Model | None:
-    """Returns the model from the output of a layer to the outputs of the whole, sharing the weights; None if nothing is there.
+    """Returns a model from the output of a layer to the outputs, which shares the weights; None for the last layer.
 
     Raises:
-        ValueError: If the outputs depend on more than that layer, because another path leads around it.
+        ValueError: If the outputs also depend on other tensors, because another path leads around the layer.
     """
     calls = [call for call in reversed(path) if call.output is not call.model.outputs[0]]
-    for call in calls:  # Keras 3.10 makes a model of such a part
+    for call in calls:  # Keras 3.10 does not reject such a part
         if not all(node.input_tensors for node in _nodes([call.model.outputs[0]], above=call.output)):
             raise ValueError(f"another path leads around the layer {call.layer.name!r}")
     if len(calls) == 1 and not calls[0].mode:
@@ -186,9 +186,9 @@ def model_above(path: Path, *, name: str) -> keras.Model | None:
 
 
 def chained(parts: Sequence[Any], modes: Sequence[dict[str, bool]] | None = None, *, name: str | None = None) -> keras.Model:
-    """Returns the model that calls the first model and then each layer, with further arguments.
+    """Returns a model that calls the parts one after another; the first part is a model, the others are callables.
 
-    It has an input of its own, since a call on a tensor of a model would be recorded in the layers of that model.
+    It has a new input, because a call on a tensor of the first model would be recorded in the layers of that model.
     """
     inputs = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name) for tensor in parts[0].inputs]
     outputs: Any = inputs

@@ -11,19 +11,19 @@ from intriguing.models.layer_paths import Path, check_wired, find_path, is_wired
 from intriguing.pixels import PixelBox
 
 IMAGES = "images"
-"""Names what comes into a model, whatever its input layer is called."""
+"""The name for the input of a model, independent of the name of its input layer."""
 
 
 class LayerCut(NamedTuple):
-    """Two models that share their weights with the one that was cut."""
+    """The two parts of a model that is cut at a layer. They share the weights of the model."""
 
     below: keras.Model  # from images to the activations of the layer
-    above: keras.Model  # from those activations to the outputs of the whole
-    values: PixelBox  # the range of the activations: the pixel box of the part above
+    above: keras.Model  # from those activations to the outputs of the whole model
+    values: PixelBox  # the range of the activations, which is the pixel box of the part above
 
 
 def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBox()) -> LayerCut:
-    """Cuts a network at the output of a layer, so that whatever works on images works on activations.
+    """Cuts a network at the output of a layer, so that attacks can be applied to activations instead of images.
 
     Args:
         model: A functional or sequential Keras model with one input and one output.
@@ -32,7 +32,7 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
         pixel_box: The legal pixel values.
 
     Returns:
-        A `LayerCut`. The range is that of the layer's activation function; where it is not known, there are no bounds.
+        A `LayerCut`. The range is that of the activation function of the layer; unbounded if that is not known.
 
     Raises:
         ValueError: If there is no such layer, if it is the last one or used more than once, or if another path leads around
@@ -42,7 +42,8 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
     check_wired(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
-            f"the model {model.name!r} has {len(model.inputs)} inputs and {len(model.outputs)} outputs; expected one of each."
+            f"the model {model.name!r} must have one input and one output; received {len(model.inputs)} and "
+            f"{len(model.outputs)}."
         )
     if layer_name == IMAGES:
         return LayerCut(keras.Model(model.inputs[0], model.inputs[0]), model, pixel_box)
@@ -52,10 +53,10 @@ def cut_at(model: keras.Model, layer_name: str, *, pixel_box: PixelBox = PixelBo
     except ValueError as error:
         raise ValueError(
             f"the model {model.name!r} cannot be cut at {layer_name!r}: another path leads around that layer to the outputs. "
-            "Name a layer through which everything passes."
+            "Name a layer on which all paths lie."
         ) from error
     if above is None:
-        raise ValueError(f"nothing lies above {layer_name!r}, the last layer of the model {model.name!r}. Name one below it.")
+        raise ValueError(f"{layer_name!r} is the last layer of the model {model.name!r}. Name a layer below it.")
     return LayerCut(model_below(path), above, _range_at(path, pixel_box))
 
 
@@ -82,7 +83,7 @@ def _range_at(path: Path, pixel_box: PixelBox) -> PixelBox:
 
 
 def _range_of(activations: keras.KerasTensor, entering: PixelBox) -> PixelBox:
-    """Follows layers that only move, drop or average values down to the one that made them, or to what enters the model."""
+    """Returns the range of a tensor: that of the last activation function, or of the input, before layers that keep ranges."""
     node = node_of(activations)
     layer = node.operation
     if isinstance(layer, keras.layers.InputLayer):
@@ -102,5 +103,5 @@ def _range_of(activations: keras.KerasTensor, entering: PixelBox) -> PixelBox:
 
 
 def _ends_in_activation(layer: keras.Layer) -> bool:
-    """True of the layers of Keras that have an activation, except gates, which multiply it; of others nobody knows."""
+    """Returns True for Keras layers that apply `activation` last; False for gated and custom layers."""
     return type(layer).__module__.startswith("keras.") and not hasattr(layer, "recurrent_activation")

@@ -1,7 +1,7 @@
-"""Copies of layers without their activation function, and configurations without what only training needs.
+"""Copies of layers without their activation function, and configurations without the settings of training.
 
-Initializers, regularizers, constraints and activation functions may be any callables of the caller, which Keras cannot write
-into a configuration or cannot read back from one. So they are left out before a configuration is written.
+Initializers, regularizers, constraints and activation functions may be arbitrary callables, which Keras cannot write into a
+configuration or cannot restore from one. Therefore, they are removed before a configuration is written.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import keras
 
 
 def without_activation(layer: Any) -> Any:
-    """Returns a layer that computes what a built layer of Keras computes before its activation function, with its variables.
+    """Returns a layer that computes the output of a built Keras layer before its activation function, with its variables.
 
-    For layers that apply the function `layer.activation` last. The layer itself is not changed.
+    For layers that apply `layer.activation` last. The given layer is not changed.
     """
     own: dict[str, Any] = {"_losses": [], "_loss_ids": set()}
     return _twin(layer, {"activation": keras.activations.linear, "activity_regularizer": None, **own})
@@ -23,7 +23,7 @@ def without_activation(layer: Any) -> Any:
 def inference_config(layer: Any) -> dict[str, Any]:
     """Returns the configuration of a layer with zeros as initial weights, and without regularizers, constraints and activation.
 
-    A layer that is made from it computes what `layer` computes before its activation function, once it has its weights.
+    A layer with this configuration and the same weights computes the output of `layer` before its activation function.
     """
     return _twin(layer, {name: _neutral(name) for name in vars(layer) if _is_replaced(name)}).get_config()
 
@@ -39,7 +39,7 @@ def _neutral(name: str) -> Any:
 
 
 def _twin(layer: Any, replaced: dict[str, Any]) -> Any:
-    """Returns an object with the attributes of a layer, some of them replaced; Keras tracks neither."""
+    """Returns a copy of a layer with some attributes replaced; Keras does not track the copy."""
     twin = object.__new__(type(layer))
     vars(twin).update({**vars(layer), **replaced})
     return twin

@@ -1,4 +1,4 @@
-"""Model files that Keras 2 wrote in HDF5, and their layers in the terms of Keras 3."""
+"""Loads HDF5 model files of Keras 2, and converts their layers to Keras 3."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import keras
 
-_ANYTHING = object()  # a setting that does not change what a trained layer computes
+_ANYTHING = object()  # any value is allowed, because the setting does not change the outputs of a trained layer
 
 _NO_GROUPS = {"groups": 1}
 _OF_SEPARABLE = {
@@ -46,40 +46,40 @@ _DROPPED: Mapping[str, Mapping[str, Any]] = {
     "RandomTranslation": _OF_AUGMENTATION,
     "RandomZoom": _OF_AUGMENTATION,
 }
-"""For each layer the settings that Keras 3 no longer knows, and the only value that can be left out."""
+"""For each layer, the settings that Keras 3 does not have, and the only value for which they can be omitted."""
 
 
 def load_hdf5(path: str | os.PathLike[str]) -> keras.Model:
-    """Loads a model from HDF5 in Keras's safe mode, also where Keras 2 wrote settings that Keras 3 refuses.
+    """Loads a model from HDF5 in the safe mode of Keras, including files with settings of Keras 2 that Keras 3 refuses.
 
-    Its layers are those of Keras itself, as in a model that is built anew.
+    The layers are ordinary layers of Keras 3.
 
     Raises:
-        ValueError: If the file has weights alone, or code. Whatever Keras raises, besides.
+        ValueError: If the file contains only weights, or code. Other errors of Keras are not caught.
     """
     _check_content(path)
     readers = {name: _reader(getattr(keras.layers, name), dropped) for name, dropped in _DROPPED.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about settings that nobody passes in a new model
+        warnings.simplefilter("ignore", UserWarning)  # about obsolete settings
         model = keras.saving.load_model(path, custom_objects=readers, compile=False, safe_mode=True)
     if type(model).__name__ == "Functional" and len(model.inputs) == len(model.outputs) == 1:
-        # Keras 2 wrote lists of one, and Keras 3 warns whenever such a model is called on a tensor.
+        # Keras 2 stored lists of one tensor; Keras 3 warns whenever such a model is called on a tensor.
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return model
 
 
 def _reader(layer_class: type[keras.Layer], dropped: Mapping[str, Any]) -> type:
     class Reader:
-        """Builds a layer of Keras 3 from settings of Keras 2."""
+        """Builds a Keras 3 layer from a Keras 2 configuration."""
 
         @classmethod
         def from_config(cls, config: Mapping[str, Any]) -> keras.Layer:
-            """Returns the layer without the settings that have no meaning now."""
+            """Returns the layer without the obsolete settings."""
             for name, neutral in dropped.items():
                 if neutral is not _ANYTHING and config.get(name, neutral) != neutral:
                     raise ValueError(
                         f"the layer {config.get('name')!r} has {name}={config[name]!r}, which a {layer_class.__name__} of "
-                        f"Keras 3 cannot have; expected {neutral!r}."
+                        f"Keras 3 does not support; expected {neutral!r}."
                     )
             return layer_class.from_config({name: value for name, value in config.items() if name not in dropped})
 
@@ -87,7 +87,7 @@ def _reader(layer_class: type[keras.Layer], dropped: Mapping[str, Any]) -> type:
 
 
 def _check_content(path: str | os.PathLike[str]) -> None:
-    """Raises a `ValueError` if a file has weights alone, or code, which some versions of Keras run even in safe mode."""
+    """Raises a `ValueError` if a file contains only weights, or code, which some versions of Keras run even in safe mode."""
     config = _config(path)
     if config is None:
         raise ValueError("it holds weights without a network. Build the network in Python, load them, and save all of it")

@@ -1,4 +1,4 @@
-"""Loads models: from a `.keras` file, in safe mode, or by a name of `keras.applications`."""
+"""Loads models from files in the safe mode of Keras, or by their name in `keras.applications`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FORMATS = (".keras", *_HDF5)
 """The suffixes of model files."""
 
 NOT_FORMATS = (".npz", ".tflite", ".pt", ".pth", ".onnx", ".pb", ".hdf")
-"""The suffixes of files of networks that Keras does not read."""
+"""The suffixes of model files that Keras does not read."""
 
-_MOST_CHARACTERS = 300  # of what Keras reports, in a message
+_MOST_CHARACTERS = 300  # maximum length of a quoted error message of Keras
 _IN_PYTHON = "pass the model to the functions of intriguing in Python"
 _WAYS_OUT = {
-    ".weights.h5": "it holds weights without a network. Build the network in Python, call load_weights, and save all of it",
-    ".npz": "it holds arrays without a network. Build the network in Python, set its weights, and save all of it",
+    ".weights.h5": "it contains weights without a network. Build the network in Python, call load_weights, and save the model",
+    ".npz": "it contains arrays without a network. Build the network in Python, set its weights, and save the whole model",
     ".tflite": "it is a TensorFlow Lite model, which has no gradients. Take the Keras model that it was converted from",
     **dict.fromkeys((".pt", ".pth", ".onnx"), "it was not written by Keras. Convert the network to Keras, and save it"),
     ".pb": "it is a part of a TensorFlow SavedModel. Save the Keras model that it was exported from",
@@ -49,21 +49,21 @@ def load_model(
 
     Args:
         path: A file in Keras's own format, `.keras`, or in the older HDF5, `.h5` or `.hdf5`.
-        scale: As `offset`, `channel_order`, `preprocess_input` and `image_shape`, an argument of `with_preprocessing`: the
-            factor of each pixel before the first layer of the stored model.
+        scale: The factor of each pixel before the first layer of the stored model. This and the following arguments are those
+            of `with_preprocessing`.
         offset: Added after scaling.
         channel_order: "BGR" for a stored model that takes blue first.
-        preprocess_input: A preprocessing function of Keras, instead of the three above.
-        image_shape: Shape of one image. Required if there is preprocessing and the stored model leaves its image size open.
+        preprocess_input: A preprocessing function of Keras, instead of `scale`, `offset` and `channel_order`.
+        image_shape: Shape of one image. Required if there is preprocessing and the image size of the stored model is not fixed.
 
     Returns:
         The model, not compiled. Without preprocessing and `image_shape` it is the stored model itself.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds no model, or layers that cannot be loaded safely or are unknown; or if the preprocessing does
-            not fit, as in `with_preprocessing`.
-        TypeError: If `scale` or `offset` are no numbers.
+        ValueError: If the file does not contain a model, or contains layers that are unknown or cannot be loaded safely; or if
+            the preprocessing does not match the model, as in `with_preprocessing`.
+        TypeError: If `scale` or `offset` are not numbers.
 
     Example:
         >>> model.save(folder / "mine.keras")
@@ -83,19 +83,19 @@ def _stored_model(path: Path) -> keras.Model:
             model = legacy_layers.load_hdf5(path)
         else:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises nearly everything: of zipfile, json, h5py and its own
+    except Exception as error:  # errors of zipfile, json, h5py and Keras
         raise ValueError(f"the model file {str(path)!r} cannot be loaded: {_reason(error)}") from error
     if not isinstance(model, keras.Model):
-        raise ValueError(f"the file {str(path)!r} holds a {type(model).__name__}; expected a Keras model.")
+        raise ValueError(f"the file {str(path)!r} must contain a Keras model; received a {type(model).__name__}.")
     return model
 
 
 def check_model_file(path: str | os.PathLike[str]) -> None:
-    """Checks that a path can be that of a model file, before anything is loaded.
+    """Checks that a path refers to a model file, without loading it.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is a folder or another kind of file; the message says how such a model can be used.
+        ValueError: If it is a folder or another kind of file; the message describes how to convert such a model.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -116,7 +116,8 @@ def check_model_file(path: str | os.PathLike[str]) -> None:
 
 
 _NOT_WHOLE = (
-    "the model file {path!r} is not what Keras saves: truncated, or another file, perhaps a web page. Fetch or save it again."
+    "the model file {path!r} must be a file that Keras saved; it is truncated or another file, such as a web page. Download or "
+    "save it again."
 )
 
 
@@ -128,7 +129,7 @@ def _about_folder(path: Path) -> str:
             f"keras.layers.TFSMLayer({str(path)!r}, call_endpoint='serve'), and {_IN_PYTHON}."
         )
     if (path / "manifest.json").is_file():
-        return f"{str(path)!r} is a folder that a step wrote, and no model file. Pass it as --trained_model."
+        return f"{str(path)!r} is a folder that a pipeline step wrote; expected a model file. Pass it as --trained_model."
     return f"{str(path)!r} is a folder; expected a model file. Save one with model.save('model.keras')."
 
 
@@ -136,25 +137,25 @@ def _reason(error: Exception) -> str:
     message = str(error)
     if re.search("safe_mode|[Uu]nsafe|[` ]Lambda[` ]", message):
         return (
-            "it holds code, as a Lambda layer does, which is never run from a file. Write that layer as a class with "
+            "it contains code, such as a Lambda layer, which is never run from a file. Write that layer as a class with "
             f"@keras.saving.register_keras_serializable, or {_IN_PYTHON}."
         )
     if re.search("TFOpLambda|SlicingOpLambda", message):
         return (
-            "Keras 2 wrote it, with operations of TensorFlow between its layers, which Keras 3 does not read. Load it in "
+            "Keras 2 saved it with TensorFlow operations between its layers, which Keras 3 does not read. Load it in "
             f"Python with tf_keras.models.load_model, and {_IN_PYTHON}, as lambda images: model(images)."
         )
     unknown = re.search("Could not locate class '([^']+)'|Unknown layer: '?([A-Za-z0-9_>]+)", message)
     if unknown:
         return (
-            f"the layer {(unknown[1] or unknown[2]).split('>')[-1]!r} is not one of Keras. Name the module that registers it, "
-            f"as --import_module=mine in a script, or {_IN_PYTHON}, where its class is known."
+            f"the layer {(unknown[1] or unknown[2]).split('>')[-1]!r} is not a layer of Keras. Name the module that registers "
+            f"it, as --import_module=mine in a script, or {_IN_PYTHON}, where its class is known."
         )
-    return f"Keras does not read it as a model: {_last_line(error)}"
+    return f"Keras cannot read it as a model: {_last_line(error)}"
 
 
 def _last_line(error: Exception) -> str:
-    """Returns the last informative line of an error's message: Keras puts configurations before the reason."""
+    """Returns the last informative line of an error message, because Keras prints configurations before the reason."""
     lines = [" ".join(line.split()) for line in str(error).splitlines()]
     informative = [line for line in lines if line and not line.startswith(("[", "<", "List of objects"))]
     reason = (informative or [""])[-1].removeprefix("Exception encountered: ")
@@ -178,25 +179,25 @@ def scaling_of(module: str) -> PixelScaling:
     """Returns the scaling of the `preprocess_input` of a module of `keras.applications`, such as "resnet50".
 
     Raises:
-        ValueError: If there is no such module, the message offering the nearest name.
+        ValueError: If there is no such module; the message suggests the nearest name.
     """
     check_name(module, preprocessing_names(), "module of keras.applications")
     return PixelScaling.of(getattr(keras.applications, module).preprocess_input)
 
 
 def load_application(name: str, *, weights: str | os.PathLike[str] | None = "imagenet") -> keras.Model:
-    """Loads a network of `keras.applications` as a model that takes pixels in [0, 1]; its preprocessing is a part of it.
+    """Loads a network of `keras.applications`, including its preprocessing, as a model that takes pixels in [0, 1].
 
     Args:
         name: The name in Keras, such as "MobileNetV2".
-        weights: "imagenet", which Keras downloads once, or a file of weights for this network; None for random ones.
+        weights: "imagenet", which Keras downloads once, or a file of weights for this network; None for random weights.
 
     Returns:
-        A model from pixels `[batch, height, width, 3]` in [0, 1] to probabilities `[batch, 1000]`, of the image size that is
-        the default in Keras.
+        A model from pixels `[batch, height, width, 3]` in [0, 1] to probabilities `[batch, 1000]`, for the default image size
+        in Keras.
 
     Raises:
-        ValueError: If there is no such network, the message offering the nearest name, or if the weights do not fit.
+        ValueError: If there is no such network, or if the weights do not match; the message suggests the nearest name.
         ConnectionError: If the weights cannot be downloaded.
 
     Example:
@@ -216,10 +217,10 @@ def build_application(name: str, *, weights: str | os.PathLike[str] | None) -> t
     except Exception as error:
         if "URL fetch failure" in str(error):
             raise ConnectionError(
-                f"the weights of {name} could not be downloaded: {_first_line(error)}. Keras keeps what it downloaded in "
-                "~/.keras/models; put the file there, name a file of weights, or use random ones."
+                f"the weights of {name} could not be downloaded: {_first_line(error)}. Place the file in ~/.keras/models, "
+                "where Keras stores its downloads, name a file of weights, or use random weights."
             ) from error
-        raise ValueError(f"{name} does not take the weights {weights!r}: {_first_line(error)}") from error
+        raise ValueError(f"{name} does not accept the weights {weights!r}: {_first_line(error)}") from error
     return model, scaling_of(module)
 
 

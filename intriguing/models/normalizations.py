@@ -9,15 +9,15 @@ import keras
 
 @keras.saving.register_keras_serializable(package="intriguing")
 class LocalResponseNormalization(keras.Layer):
-    """Divides each value by a power of the energy in its own and the neighboring channels, at the same place.
+    """Divides each value by a power of the energy of the same and the neighboring channels at the same position.
 
-    `b[c] = a[c] / (bias + alpha * sum(a[j]**2)) ** beta`, over the `depth` channels j centred on c, as many as there are. Its
-    gradient can be differentiated again, and it takes inputs of any rank; `tf.nn.local_response_normalization` does neither.
+    `b[c] = a[c] / (bias + alpha * sum(a[j]**2)) ** beta`, over the existing ones of the `depth` channels j around c. In
+    contrast to `tf.nn.local_response_normalization`, the layer has second derivatives and accepts inputs of any rank.
 
     Args:
-        depth: How many channels count, the own one in the middle; odd.
-        bias: What is added to the energy; positive.
-        alpha: Weight of the energy; at least zero. Caffe divides its own by `depth`.
+        depth: Number of channels in the sum, with channel c in the middle; odd.
+        bias: Constant that is added to the energy; positive.
+        alpha: Weight of the energy; at least zero. In Caffe, `alpha` is divided by `depth`.
         beta: The exponent; at least zero.
 
     Call arguments:
@@ -40,15 +40,15 @@ class LocalResponseNormalization(keras.Layer):
     def __init__(self, depth: int = 5, bias: float = 2.0, alpha: float = 1e-4, beta: float = 0.75, **kwargs: Any):
         super().__init__(**kwargs)
         if depth < 1 or depth % 2 != 1:
-            raise ValueError(f"depth must be odd and positive, for a window with a middle; received {depth}.")
+            raise ValueError(f"depth must be odd and positive; received {depth}.")
         if not bias > 0:
-            raise ValueError(f"bias must be positive, or silence would be divided by zero; received {bias}.")
+            raise ValueError(f"bias must be positive, so that inputs of zeros are not divided by zero; received {bias}.")
         if not (alpha >= 0 and beta >= 0):
             raise ValueError(f"alpha and beta must be at least zero; received {alpha} and {beta}.")
         self.depth, self.bias, self.alpha, self.beta = int(depth), float(bias), float(alpha), float(beta)
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
-        """Returns the inputs, each divided."""
+        """Returns the normalized inputs."""
         side, channels = self.depth // 2, inputs.shape[-1]
         squares = keras.ops.pad(keras.ops.square(inputs), [(0, 0)] * (len(inputs.shape) - 1) + [(side, side)])
         energy = sum(squares[..., shift : shift + channels] for shift in range(self.depth))
@@ -59,7 +59,7 @@ class LocalResponseNormalization(keras.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the layer can be made from again."""
+        """Returns the configuration of the layer."""
         own = {"depth": self.depth, "bias": self.bias, "alpha": self.alpha, "beta": self.beta}
         return {**super().get_config(), **own}
 
@@ -68,12 +68,13 @@ class LocalResponseNormalization(keras.Layer):
 class ContrastNormalization(keras.Layer):
     """Divides an image by a power of its energy: `x / (epsilon + sum(x**2)) ** exponent`, over all values of one image.
 
-    The paper's contrast normalization, for exponents from 0.5 to 1, where weak and strong images come out alike. Its Lipschitz
-    constant is `epsilon ** -exponent` for all exponents from 0 to 1, at the image that is zero.
+    The contrast normalization of the paper, for exponents from 0.5 to 1. With exponent 0.5, images of low and high contrast
+    have nearly the same norm. Its Lipschitz constant is `epsilon ** -exponent` for all exponents from 0 to 1; it is attained at
+    the image of zeros.
 
     Args:
-        epsilon: What is added to the energy; positive.
-        exponent: From 0, which changes nothing, to 1.
+        epsilon: Constant that is added to the energy; positive.
+        exponent: A number from 0, for which the outputs are the inputs, to 1.
 
     Call arguments:
         inputs: Floats `[batch, ...]`.
@@ -91,13 +92,13 @@ class ContrastNormalization(keras.Layer):
     def __init__(self, epsilon: float, exponent: float, **kwargs: Any):
         super().__init__(**kwargs)
         if not epsilon > 0:
-            raise ValueError(f"epsilon must be positive, or an image of zeros would be divided by zero; received {epsilon}.")
+            raise ValueError(f"epsilon must be positive, so that an image of zeros is not divided by zero; received {epsilon}.")
         if not 0 <= exponent <= 1:
-            raise ValueError(f"exponent must lie in [0, 1]; received {exponent}. The paper's lie in [0.5, 1].")
+            raise ValueError(f"exponent must lie in [0, 1]; received {exponent}. The paper uses [0.5, 1].")
         self.epsilon, self.exponent = float(epsilon), float(exponent)
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
-        """Returns the inputs, those of an image divided by one number."""
+        """Returns the inputs, divided by one number for each image."""
         energy = keras.ops.sum(keras.ops.square(inputs), axis=list(range(1, len(inputs.shape))), keepdims=True)
         return inputs / (self.epsilon + energy) ** self.exponent
 
@@ -106,5 +107,5 @@ class ContrastNormalization(keras.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what the layer can be made from again."""
+        """Returns the configuration of the layer."""
         return {**super().get_config(), "epsilon": self.epsilon, "exponent": self.exponent}

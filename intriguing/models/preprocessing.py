@@ -15,10 +15,10 @@ from intriguing.models.traced_classifier import inference_call
 from intriguing.names import check_name
 
 CHANNEL_ORDERS = ("RGB", "BGR")
-"""The orders in which a network may take the colors."""
+"""The supported orders of the color channels."""
 
-_SMALLEST = 1e-30  # a probability whose logarithm is still a number
-_AGREEMENT = 1e-4  # of the largest output, between two programs that compute the same
+_SMALLEST = 1e-30  # lower limit for probabilities, so that their logarithm is finite
+_AGREEMENT = 1e-4  # tolerance between the outputs of two equivalent programs, relative to the largest output
 _PROBES = 255.0  # the largest value at which a `preprocess_input` is evaluated
 
 PreprocessInput = Callable[[np.ndarray], Any]
@@ -43,7 +43,7 @@ class PixelScaling:
     """The preprocessing of a network: pixels in [0, 1] become `scale * pixel + offset`, in the channel order of the network.
 
     Attributes:
-        scale: One number, or one each for red, green and blue; not zero.
+        scale: One number, or one for each of red, green and blue; not zero.
         offset: As `scale`, but zero is allowed; added after scaling.
         channel_order: "BGR" for a network that takes blue first.
     """
@@ -63,13 +63,13 @@ class PixelScaling:
 
     @classmethod
     def of(cls, preprocess_input: PreprocessInput) -> PixelScaling:
-        """Determines the scaling of a function such as `keras.applications.resnet.preprocess_input`, by calling it.
+        """Determines the scaling of a function such as `keras.applications.resnet.preprocess_input` by calling it.
 
         Args:
             preprocess_input: From colors `[batch, height, width, 3]` in [0, 255] to the inputs of the network.
 
         Raises:
-            ValueError: If it does more than scale and shift each color, and reverse their order.
+            ValueError: If the function is not a scale and a shift of each color, with or without a reversed channel order.
 
         Example:
             >>> PixelScaling.of(keras.applications.mobilenet_v2.preprocess_input)
@@ -92,7 +92,7 @@ class PixelScaling:
             raise ValueError(
                 f"preprocess_input must scale and shift each color; it returns {output_of(_PROBES * colors).tolist()} "
                 f"for {(_PROBES * colors).tolist()}, expected {expected.tolist()}. Write a Keras layer that does the same, and "
-                "make it the first of the model."
+                "make it the first layer of the model."
             )
         return scaling
 
@@ -102,7 +102,7 @@ class PixelScaling:
         return scaled[..., ::-1] if self.channel_order == "BGR" else scaled
 
     def layers(self, taken: Container[str] = ()) -> list[keras.Layer]:
-        """Returns the layers that compute this, none for the identity. Their names are not among `taken`."""
+        """Returns the layers that compute this scaling; no layer for the identity. Their names are not among `taken`."""
         layers: list[keras.Layer] = []
         if self.scale != (1.0,) or self.offset != (0.0,):
             layers.append(
@@ -120,7 +120,7 @@ def _free_name(name: str, taken: Container[str]) -> str:
 
 
 def _shortest(values: np.ndarray) -> tuple[float, ...]:
-    rounded = tuple(float(f"{value:.7g}") for value in values)  # float32 holds no more
+    rounded = tuple(float(f"{value:.7g}") for value in values)  # the precision of float32
     return rounded[:1] if len(set(rounded)) == 1 else rounded
 
 
@@ -137,7 +137,7 @@ def pixel_scaling(
     """Returns the scaling that the arguments of `with_preprocessing` describe.
 
     Raises:
-        TypeError: If `scale` or `offset` are no numbers.
+        TypeError: If `scale` or `offset` are not numbers.
         ValueError: If they are not finite, `scale` is zero, or both a function and a scaling are given.
     """
     scaling = PixelScaling(scale=_numbers(scale, "scale"), offset=_numbers(offset, "offset"), channel_order=channel_order)
@@ -169,35 +169,36 @@ def with_preprocessing(
     probabilities: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """Returns a model that takes pixels in [0, 1]: the preprocessing of a model, followed by the model.
+    """Returns a model that takes pixels in [0, 1], and consists of preprocessing and the given model.
 
-    The new model computes `model(scale * pixels + offset)`. Distortions, gradients, units and bounds are then those of pixels
-    in [0, 1]. The given model is not changed.
+    The new model computes `model(scale * pixels + offset)`. Distortions, gradients and bounds then refer to pixels in [0, 1].
+    The given model is not changed.
 
-    The layers are copied, with their names and weights. Where copies compute other outputs, as for a layer with a state that
-    its configuration does not hold, the model becomes one layer of the new model; so does a subclassed model. The outputs of
-    the new model are compared with those of the old one on random images. A softmax at the end may stay. Images are not
-    resized.
+    The layers are copied with their names and weights. If the copies compute different outputs, for example because the
+    configuration of a layer does not contain its state, the model itself becomes one layer of the new model. This is also done
+    for a subclassed model. The outputs of both models are compared on random images. The model may end in a softmax. Images are
+    not resized.
 
     Args:
         model: A Keras model with one input, images `[batch, height, width, channels]`, and one output `[batch, classes]`.
-        scale: The factor of each pixel in [0, 1]: one number, or one each for red, green and blue.
-        offset: Added after scaling: one number, or one each for red, green and blue.
+        scale: The factor of each pixel in [0, 1]: one number, or one for each of red, green and blue.
+        offset: Added after scaling: one number, or one for each of red, green and blue.
         channel_order: "BGR" for a model that takes blue first; the new model takes red first.
-        preprocess_input: Instead of the three above: a function such as `keras.applications.resnet.preprocess_input`, from
-            colors in [0, 255] to the inputs of the model. It may scale and shift each color, and reverse their order.
-        image_shape: Shape of one image. Required if the model leaves its image size open.
-        probabilities: True if the outputs are probabilities of another function than a softmax of Keras, which is recognized.
-            Their logarithm is then the output.
-        name: Of the new model; that of the old one if omitted.
+        preprocess_input: Instead of `scale`, `offset` and `channel_order`: a function such as
+            `keras.applications.resnet.preprocess_input`, from colors in [0, 255] to the inputs of the model. It may scale and
+            shift each color, and reverse the channel order.
+        image_shape: Shape of one image. Required if the image size of the model is not fixed.
+        probabilities: True if the outputs are probabilities that are not computed by a Keras softmax, which is recognized. The
+            new model then returns their logarithm.
+        name: The name of the new model. If omitted, that of the given model.
 
     Returns:
         A built functional model from pixels `[batch, *image_shape]` to logits or probabilities `[batch, classes]`.
 
     Raises:
-        ValueError: If the model has several inputs or outputs, its image size is open, it does not take `image_shape`, it
-            computes different outputs for the same images, or the preprocessing is none that is described here.
-        TypeError: If `scale` or `offset` are no numbers.
+        ValueError: If the model has several inputs or outputs, its image size is not fixed, it does not accept `image_shape`,
+            it computes different outputs for the same images, or the preprocessing is not supported.
+        TypeError: If `scale` or `offset` are not numbers.
 
     Example:
         >>> network = keras.applications.MobileNetV2(weights=None)
@@ -216,7 +217,7 @@ def with_scaling(
     probabilities: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """As `with_preprocessing`, for preprocessing that is given as a `PixelScaling`."""
+    """Returns a model as `with_preprocessing` does, for preprocessing that is given as a `PixelScaling`."""
     shape = _checked_shape(model, image_shape)
     _check_channels(scaling, shape)
     taken = {layer.name for layer in model.layers} | {model.name}
@@ -232,8 +233,8 @@ def with_scaling(
             break
     else:
         raise ValueError(
-            f"the model {model.name!r} computes other outputs when it is called again on the same images: it draws random "
-            "numbers in inference, or keeps a state. Call it with training=False twice, and compare."
+            f"the model {model.name!r} must return the same outputs when it is called twice on the same images; it draws "
+            "random numbers in inference, or has a state. Call it with training=False twice, and compare the outputs."
         )
     if probabilities:
         outputs = keras.ops.log(keras.ops.maximum(combined.outputs[0], _SMALLEST))
@@ -252,7 +253,7 @@ def _own_outputs(model: keras.Model, scaling: keras.Model, shape: tuple[int, ...
 
 
 def _agrees(combined: keras.Model, expected: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether a model computes what is expected from random images, NaN for NaN."""
+    """Returns True if a model computes the expected outputs for random images; NaN equals NaN."""
     received = keras.ops.convert_to_numpy(keras.ops.cast(inference_call(combined)(_probe(shape)), "float32"))
     finite = np.abs(expected[np.isfinite(expected)])
     tolerance = _AGREEMENT * float(finite.max() if finite.size else 0.0)
@@ -266,17 +267,17 @@ def _classes_of(combine: Callable[..., Any], model: keras.Model, scaled: keras.K
     except Exception:
         if combine is _nested:
             raise
-        return None  # such as a Lambda layer, whose function has no configuration
+        return None  # for example, for a Lambda layer, whose function has no configuration
     if len(outputs.shape) != 2:
         raise ValueError(
-            f"the model {model.name!r} returns {list(outputs.shape)}; expected one vector of classes for each image. Pool or "
+            f"the model {model.name!r} must return [batch, classes]; received outputs of shape {list(outputs.shape)}. Pool or "
             "flatten its outputs."
         )
     return outputs
 
 
 def _nested(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
-    """Calls the model as one layer; a functional one through another model of the same layers, so that it is not changed."""
+    """Calls the model as one layer; a functional model is wrapped in another model of the same layers, and not changed."""
     if not getattr(model, "inputs", None):
         return model(images)
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)(images)
@@ -286,15 +287,15 @@ def _checked_shape(model: keras.Model, image_shape: tuple[int, ...] | None) -> t
     inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
     if len(inputs) > 1 or len(outputs) > 1:
         raise ValueError(
-            f"the model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; expected one of each. Make a "
-            "keras.Model of one input and one output."
+            f"the model {model.name!r} must have one input and one output; received {len(inputs)} and {len(outputs)}. Build a "
+            "keras.Model with one input and one output."
         )
     wanted = tuple(inputs[0].shape[1:]) if inputs else (None, None, None)
     shape = wanted if image_shape is None else tuple(int(size) for size in image_shape)
     if None in shape:
         raise ValueError(
-            f"the model {model.name!r} takes images {list(wanted)}, and leaves their size open. Pass image_shape, or "
-            "--image_size to a script."
+            f"the model {model.name!r} takes images {list(wanted)}, whose size is not fixed. Pass image_shape, or --image_size "
+            "to a script."
         )
     if len(shape) != len(wanted) or any(want not in (None, size) for want, size in zip(wanted, shape, strict=True)):
         raise ValueError(
@@ -312,7 +313,7 @@ def _check_channels(scaling: PixelScaling, shape: tuple[int, ...]) -> None:
 
 
 def _copied(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
-    """Calls copies of the layers of a model, one for each, on other images."""
+    """Calls copies of the layers of a model on other images."""
     if not getattr(model, "inputs", None):
         return model(images)
     copies: dict[int, tuple[Any, Any]] = {}
@@ -322,12 +323,12 @@ def _copied(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
             copies[id(operation)] = (operation, type(operation).from_config(operation.get_config()))
         return copies[id(operation)][1]
 
-    # keras.models.clone_model does the same for an input of its own only.
+    # keras.models.clone_model also copies the layers, but requires a new input.
     graph = keras.Model(model.inputs[0], model.outputs[0])
     outputs = graph._run_through_graph(images, operation_fn=copy_of)
     for operation, copy in copies.values():
         if getattr(operation, "weights", None):
             copy.set_weights(operation.get_weights())
         if isinstance(copy, keras.layers.Normalization):
-            copy.finalize_state()  # it computes with copies of its weights
+            copy.finalize_state()  # the layer computes with copies of its weights
     return outputs

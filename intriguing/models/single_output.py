@@ -1,7 +1,7 @@
-"""Determines whether one output is a logit or a probability, from the operations that compute it.
+"""Determines whether a single output is a logit or a probability, from the operations that compute it.
 
-A logit names class 1 where it is positive, a probability where it exceeds 0.5. The values alone do not tell the two apart: a
-logit can lie in [0, 1] by chance. So the range of the output is followed through the operations that it comes from.
+Class 1 is predicted if a logit is positive, or if a probability exceeds 0.5. The values alone do not distinguish the two: a
+logit can lie in [0, 1] by chance. Therefore, the range of the output is computed from the operations before it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import tensorflow as tf
 
 OF_LOGIT, OF_PROBABILITY = 0.0, 0.5  # thresholds
 AMBIGUOUS = (
-    "the classifier returns one output in [0, 1] for every image, and the operations that it comes from do not tell whether it "
-    "is a probability p or a logit z. It is treated as a probability: class 1 is predicted where p > 0.5. Pass a classifier "
+    "the classifier returns one output in [0, 1] for every image, and its operations do not determine whether it is a "
+    "probability p or a logit z. It is treated as a probability: class 1 is predicted where p > 0.5. Pass a classifier "
     "that returns two outputs: [0, z] for a logit, or [log(1 - p), log(p)] for a probability."
 )
-_ROUNDING = 1e-6  # by which the range of a probability may exceed [0, 1]: one sixth of six is not exactly one
-_LEAST_SHARE = 1e-3  # thresholds nearer to 0 or 1 are lost in the rounding of a sigmoid
+_ROUNDING = 1e-6  # the range of a probability may exceed [0, 1] by this: 6 * (1 / 6) is not exactly 1
+_LEAST_SHARE = 1e-3  # nearer to 0 or 1, a sigmoid rounds too much
 
 _UNCHANGED = (
     "Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "PreventGradient", "CheckNumerics", "Transpose", "Slice",
@@ -33,14 +33,14 @@ _WEIGHTED_SUMS = (
 
 
 class Range(NamedTuple):
-    """The interval that the values of a tensor lie in; infinite on both sides for sums with weights, such as logits."""
+    """The interval of the values of a tensor; infinite on both sides for weighted sums, such as logits."""
 
     low: float
     high: float
 
     @property
     def is_unbounded(self) -> bool:
-        """True if there is no bound on either side."""
+        """True if both ends are infinite."""
         return self.low == -inf and self.high == inf
 
 
@@ -61,13 +61,13 @@ _MONOTONE: dict[str, Callable[[float], float]] = {
 
 
 def threshold_of(output: tf.Tensor, images: tf.Tensor) -> float | None:
-    """Returns the value of the output `[batch, 1]` above which class 1 is predicted, for the images it comes from.
+    """Returns the value of the output `[batch, 1]` above which class 1 is predicted, as a function of `images`.
 
-    0.5 for values that lie in [0, 1], whatever the images are; 0 for sums with weights, and for other values that can be
-    negative. None if the operations do not tell, as inside a function that was saved.
+    The threshold is 0.5 for values that lie in [0, 1] for all images; 0 for weighted sums, and for other values that can be
+    negative. It is None if the operations do not determine it, as in a saved function.
 
     Raises:
-        ValueError: If the output is the same for every image, as the softmax of one unit is.
+        ValueError: If the output is the same for every image, such as a softmax of one unit.
     """
     found = _range_of(output, images, {})
     if found is None:
@@ -83,12 +83,12 @@ def threshold_of(output: tf.Tensor, images: tf.Tensor) -> float | None:
 
 
 def logit_before(output: tf.Tensor, images: tf.Tensor, threshold: float) -> tf.Tensor | None:
-    """Returns `[batch, 1]`, which is positive where the output exceeds its threshold, before what flattens it.
+    """Returns a tensor `[batch, 1]` before a saturating function, which is positive where the output exceeds its threshold.
 
-    That is a sigmoid, hyperbolic tangent or clipping, followed by increasing or decreasing functions with known inverses, such
-    as a factor and an offset. None if there is none.
+    The saturating function is a sigmoid, hyperbolic tangent or clipping. Increasing or decreasing functions with known
+    inverses, such as a factor and an offset, may follow it. Returns None if there is no such function.
     """
-    tensor, sign, squashed = output, 1.0, False
+    tensor, sign, saturates = output, 1.0, False
     while _is_one_column(tensor):
         operation = tensor.op
         if operation.type in ("Sigmoid", "Tanh"):
@@ -100,9 +100,9 @@ def logit_before(output: tf.Tensor, images: tf.Tensor, threshold: float) -> tf.T
         step = _undone(operation, threshold, images)
         if step is None:
             break
-        tensor, threshold, turned, flattens = step
-        sign, squashed = sign * turned, squashed or flattens
-    found = _range_of(tensor, images, {}) if squashed and _is_one_column(tensor) else None
+        tensor, threshold, turned, saturates = step
+        sign, saturates = sign * turned, saturates or saturates
+    found = _range_of(tensor, images, {}) if saturates and _is_one_column(tensor) else None
     return _shifted(tensor, threshold, sign) if found is not None and found.is_unbounded else None
 
 
@@ -121,11 +121,11 @@ class _Undone(NamedTuple):
     source: tf.Tensor
     threshold: float  # of the source
     sign: float  # -1 if the operation is decreasing
-    flattens: bool
+    saturates: bool
 
 
 def _undone(operation: Any, threshold: float, images: tf.Tensor) -> _Undone | None:
-    """Returns the input of an operation, and where it lies when the output is at the threshold; None if that is not known."""
+    """Returns the input of an operation, and its value at which the output equals the threshold; None if that is not known."""
     kind, inputs = operation.type, list(operation.inputs)
     if kind in ("Identity", "Reshape", "Cast", "StopGradient", "PreventGradient", "CheckNumerics"):
         return _Undone(inputs[0], threshold, 1.0, False) if inputs[0].dtype.is_floating else None
@@ -178,7 +178,7 @@ def _number(tensor: tf.Tensor) -> float | None:
 
 
 def _range_of(tensor: tf.Tensor, images: tf.Tensor, known: dict[int, Range | None]) -> Range | None:
-    """Returns the range of a tensor; None if an operation is not known, or a variable decides."""
+    """Returns the range of a tensor; None if an operation is not known, or the range depends on a variable."""
     if tensor is images:
         return _UNBOUNDED
     if id(tensor) not in known:
@@ -203,7 +203,7 @@ def _range_behind(tensor: tf.Tensor, of: Callable[[tf.Tensor], Range | None]) ->
         return _FIXED[kind]
     if kind == "Cast" and inputs[0].dtype == tf.bool:
         return Range(0.0, 1.0)
-    if kind == "IdentityN":  # of a function with its own gradient
+    if kind == "IdentityN":  # the end of a function with a custom gradient
         return of(inputs[tensor.value_index])
     if kind in _UNCHANGED or (kind == "Cast" and inputs[0].dtype.is_floating):
         return of(inputs[0])
@@ -218,7 +218,7 @@ def _range_of_several(
 ) -> Range | None:
     if kind in ("AddV2", "Add", "AddN", "BiasAdd", "Sub", "Mul"):
         ranges = []
-        for source in inputs:  # one unbounded term is enough
+        for source in inputs:  # one unbounded term makes the result unbounded
             ranges.append(of(source))
             if ranges[-1] is not None and ranges[-1].is_unbounded and not (kind == "Mul" and len(set(map(id, inputs))) == 1):
                 return _UNBOUNDED
@@ -289,7 +289,7 @@ def _inverse(found: Range) -> Range | None:
 
 
 def _summed(found: Range, source: tf.Tensor, total: tf.Tensor) -> Range | None:
-    """Returns the range of a sum over axes that are not the batch; None where their size is not known."""
+    """Returns the range of a sum over other axes than the batch; None if their size is not known."""
     if found.is_unbounded:
         return found
     if source.shape.rank is None or total.shape.rank is None or None in source.shape[1:] or None in total.shape[1:]:

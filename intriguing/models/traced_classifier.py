@@ -1,7 +1,7 @@
-"""A classifier as TensorFlow traces it: its scores, the variables and constants it reads, and a digest of its operations.
+"""Traces a classifier with TensorFlow, and determines the properties of the trace.
 
-A trace records what a classifier computes at the moment of the call. Python state, such as a replaced layer or activation
-function, is therefore never out of date.
+A trace records the computation of a classifier at the time of the call. Therefore, changes of Python state, such as a replaced
+layer or activation function, always take effect.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from intriguing.models.single_output import OF_PROBABILITY, logit_before, threshold_of
 
-_LOWEST_PROBABILITY = 1e-37  # float32 has a logarithm for it
+_LOWEST_PROBABILITY = 1e-37  # lower limit for probabilities, so that their logarithm is finite in float32
 _NESTED_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulStandardNormal|StatefulUniform")  # kinds of operations
-_FIXED_BATCH = 16  # images at once, for a callable that needs to know how many there are
+_RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulStandardNormal|StatefulUniform")  # operation types
+_FIXED_BATCH = 16  # batch size for a callable that requires a fixed batch size
 _CAST_AWAY = ("Identity", "Cast", "Reshape", "StopGradient", "PreventGradient", "CheckNumerics")
 _PYTHON_CALLS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 _DEFAULT_PRECISION, _PRECISIONS = 2.0**-24, {tf.float16: 2.0**-11, tf.bfloat16: 2.0**-8}
@@ -30,28 +30,28 @@ class Trace(NamedTuple):
     """One trace of a classifier."""
 
     function: Any  # a ConcreteFunction: images [batch, ...] -> scores float32 [batch, classes]
-    batch_size: int | None  # images that the function takes at once; None for any number
+    batch_size: int | None  # number of images in each call of the function; None for any number
     num_outputs: int  # of the classifier; 1 for two classes
-    cuts: bool  # a softmax, sigmoid or another function that flattens was left out at the end
-    threshold: float | None  # of one output: above it, class 1 is predicted; None if only its values can tell
+    cuts: bool  # whether a final softmax, sigmoid or other saturating function was removed
+    threshold: float | None  # for one output: class 1 is predicted above it; None if the operations do not determine it
     rounding: float  # unit roundoff of the lowest precision that the classifier computes in
     operations: frozenset[str]  # the types of all operations
-    draws_random_numbers: bool  # an operation that the scores depend on may
+    draws_random_numbers: bool  # whether the scores depend on an operation that may draw random numbers
     bytes_per_image: int
 
     @property
     def convolves(self) -> bool:
-        """True if there is a convolution in it."""
+        """True if the trace contains a convolution."""
         return any("Conv" in operation for operation in self.operations)
 
     @property
     def calls_functions(self) -> bool:
-        """Whether a `tf.function` is called inside, which keeps traces of its own."""
+        """True if the trace calls a `tf.function`, which has its own traces."""
         return any(node.op in _NESTED_CALLS for node in _all_nodes(self.function.graph.as_graph_def()))
 
     @property
     def calls_python(self) -> bool:
-        """True if a Python function of this process computes a part of it, or a part of its gradient."""
+        """True if a Python function of this process computes a part of the outputs or of their gradient."""
         return any(
             node.op in _PYTHON_CALLS or node.attr["_gradient_op_type"].s.startswith(b"CustomGradient")
             for node in _all_nodes(self.function.graph.as_graph_def())
@@ -70,9 +70,9 @@ def trace(
     Args:
         classifier: A Keras model or a callable, images `[batch, ...]` to outputs `[batch, classes]`.
         image_shape: The shape of one image.
-        scores: "logits" leaves out a softmax or sigmoid at the end and gives two classes for one output; a probability whose
-            sigmoid cannot be left out is taken by its logarithm. "logarithms" takes the logarithm of the outputs, "outputs"
-            takes them as they are.
+        scores: "logits" removes a final softmax or sigmoid, and returns two classes for one output; a probability whose sigmoid
+            cannot be removed is replaced by its logarithm. "logarithms" returns the logarithms of the outputs, "outputs" the
+            outputs themselves.
         variables: Keras variables whose values become arguments: the function then maps `(values, images)` to scores.
 
     Raises:
@@ -118,23 +118,23 @@ def trace(
 
 
 def inference_call(classifier: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Returns the classifier as a function of images alone: `training=False` is passed where its call has that argument."""
+    """Returns the classifier as a function of images alone, with `training=False` if its call takes that argument."""
     mode = inference_mode(classifier.call if isinstance(classifier, keras.Layer) else classifier)
     return lambda images: classifier(images, **mode)
 
 
 def inference_mode(call: Callable[..., Any]) -> dict[str, bool]:
-    """Returns the keyword argument that puts a call into inference mode; none where it has no `training`."""
+    """Returns the keyword argument `training=False` for a call; no argument if the call does not take it."""
     try:
         return {"training": False} if "training" in inspect.signature(call).parameters else {}
-    except (TypeError, ValueError):  # of built-in functions
+    except (TypeError, ValueError):  # raised for built-in functions
         return {}
 
 
 def _traced_for_any_batch(
     get: Callable[[tf.TensorSpec], Any], image_shape: tuple[int, ...], classifier: Any
 ) -> tuple[Any, int | None]:
-    """Traces for any number of images; where a callable needs to know how many there are, for a fixed number."""
+    """Traces for any number of images; if that fails, for a fixed number."""
     try:
         return get(tf.TensorSpec((None, *image_shape), tf.float32)), None
     except _NotAClassifierError:
@@ -164,20 +164,20 @@ def _untraceable(classifier: Any, image_shape: tuple[int, ...], error: Exception
         )
     name = getattr(classifier, "name", None) or getattr(classifier, "__name__", type(classifier).__name__)
     return ValueError(
-        f"the classifier {name!r} does not accept images of shape {list(image_shape)}. Pass images as it takes them, with "
-        f"their batch axis first. It reports: {reason}"
+        f"the classifier {name!r} does not accept images of shape {list(image_shape)}. Pass images of the shape that it "
+        f"expects, with the batch axis first. It reports: {reason}"
     )
 
 
 def last_words(error: Exception) -> str:
-    """Returns the first line of an error message that says something, without the dump that may follow."""
+    """Returns the first informative line of an error message, without the dump that may follow."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("Exception encountered", "Arguments received", "•", "File"))]
     return (lines[0] if lines else type(error).__name__).replace("\x1b[1m", "").replace("\x1b[0m", "")[:300]
 
 
 class _NotAClassifierError(ValueError):
-    """Raised for outputs that are no scores of classes."""
+    """Raised if the outputs are not scores of classes."""
 
 
 def _checked_outputs(outputs: Any, images: tf.Tensor, scores: str) -> tf.Tensor:
@@ -186,7 +186,7 @@ def _checked_outputs(outputs: Any, images: tf.Tensor, scores: str) -> tf.Tensor:
     if isinstance(outputs, Sequence | Mapping) and not isinstance(outputs, str | bytes):
         raise _NotAClassifierError(
             f"classifier must return one tensor of logits [batch, classes]; received a {type(outputs).__name__} of "
-            f"{len(outputs)}. Make a keras.Model of the input and the output that count."
+            f"{len(outputs)}. Build a keras.Model from the input to the output with the logits."
         )
     outputs = _as_tensor(outputs)
     rows = outputs.shape[0] if outputs.shape.rank else 0
@@ -253,7 +253,7 @@ def _scores(outputs: tf.Tensor, scores: str, end: tf.Tensor | None, threshold: f
 
 
 def _end_of(outputs: tf.Tensor, images: tf.Tensor, threshold: float | None) -> tf.Tensor | None:
-    """Returns the tensor before the last softmax or sigmoid, if only operations that keep the order of classes follow it."""
+    """Returns the input of the last softmax or sigmoid, if only operations that keep the order of classes follow it."""
     if outputs.shape[1] == 1:
         return None if threshold is None else logit_before(outputs, images, threshold)
     tensor, num_classes = outputs, outputs.shape[1]
@@ -270,7 +270,7 @@ def _end_of(outputs: tf.Tensor, images: tf.Tensor, threshold: float | None) -> t
 
 
 def _source_in_order(operation: Any) -> tf.Tensor | None:
-    """Returns the input whose largest entry stays the largest in the output; None where that is not known."""
+    """Returns the input whose largest entry is also the largest in the output; None if that is not known."""
     if operation.type in _CAST_AWAY:
         return operation.inputs[0] if operation.inputs[0].dtype.is_floating else None
     if operation.type not in ("Mul", "AddV2", "Add", "Sub", "RealDiv"):
@@ -294,7 +294,7 @@ def _rounding(graph: Any) -> float:
 
 
 def _draws_random_numbers(function: Any) -> bool:
-    """Whether the outputs depend on an operation of a random name; those inside of loops and functions count, too."""
+    """Returns True if the outputs depend on a random operation, also inside loops and functions."""
     library = function.graph.as_graph_def().library.function
     nested = any(_RANDOM.search(node.op) for part in library for node in part.node_def)
     names = {part.signature.name for part in library}
@@ -316,7 +316,7 @@ def _all_nodes(definition: Any) -> list[Any]:
 
 
 def _bytes_of_rows(graph: Any, batch_size: int | None) -> int:
-    """Adds up the tensors that depend on the images: those whose first axis is the batch."""
+    """Returns the bytes per image of all tensors that depend on the images: those whose first axis is the batch."""
     outputs = [
         tensor
         for operation in graph.get_operations()

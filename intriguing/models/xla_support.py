@@ -1,4 +1,4 @@
-"""Whether XLA compiles a classifier and its gradient. Some operations run in TensorFlow only, such as Python functions."""
+"""Determines whether XLA can compile a classifier and its gradient; it cannot compile Python functions, for example."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 _NUM_IMAGES = 2
-# Operations of dense and convolutional networks, which XLA is known to compile. Others are tried.
+# Operations of dense and convolutional networks that XLA compiles. For others, a compilation is tried.
 _COMPILED = frozenset(
     """
     Abs Add AddN AddV2 All Any ArgMax AvgPool BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Conv2D
@@ -21,7 +21,7 @@ _COMPILED = frozenset(
     """.split()
 )
 
-# The gradient of a loop over time steps has shapes that XLA cannot know.
+# XLA cannot determine the shapes in the gradient of a loop over time steps.
 _LOOPS = frozenset({"While", "StatelessWhile"})
 
 
@@ -31,10 +31,10 @@ def compiles(
     arguments: Iterable[tf.TensorSpec],
     image_shape: Iterable[int],
 ) -> bool:
-    """Returns whether XLA translates a loop that evaluates a classifier and its gradient by the images.
+    """Returns True if XLA compiles a loop that evaluates a classifier and its gradient with respect to the images.
 
     Args:
-        operations: The types of all its operations. If XLA is known to compile them, nothing is tried.
+        operations: The types of all operations. If XLA compiles all of them for certain, no compilation is tried.
         apply: From weights and images `[batch, ...]` to scores.
         arguments: Shapes and dtypes of the weights.
         image_shape: The shape of one image.
@@ -51,7 +51,7 @@ def compiles(
         gradient = tape.gradient(total, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return number + 1, weights, images + gradient
 
-    # In a loop, XLA knows less of the shapes than outside.
+    # Inside a loop, XLA knows fewer shapes than outside.
     @tf.function(jit_compile=True, autograph=False)
     def loop(weights: list[tf.Tensor], images: tf.Tensor) -> Any:
         return tf.while_loop(lambda number, *_: number < 2, step, (tf.constant(0), weights, images))

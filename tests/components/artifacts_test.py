@@ -127,7 +127,7 @@ def test_arrays_are_never_unpickled(tmp_path: Path) -> None:
 def test_a_model_that_carries_python_code_is_not_loaded(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda values: values + 1)])
     model.save(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="it holds code, as a Lambda layer does, which is never run from a file"):
+    with pytest.raises(ValueError, match="it contains code, such as a Lambda layer, which is never run from a file"):
         TrainedModel(tmp_path).load()
 
 

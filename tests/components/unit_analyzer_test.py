@@ -134,7 +134,7 @@ def test_ids_that_the_table_lacks_are_told(tmp_path: Path, digits_dir: Path, net
     ("changes", "message"),
     [
         ({"subset": "test[:3]"}, "num_top must be at most 3, the number of images of 'test\\[:3\\]'; received 5"),
-        ({"layers": [{"layer": "conv1"}]}, "layer 'conv1' have shape .* with spatial axes; name what becomes of them"),
+        ({"layers": [{"layer": "conv1"}]}, "layer 'conv1' have shape .* with spatial axes. Pass pooling="),
         ({"layers": [{"layer": "hiden1"}]}, "unknown layer 'hiden1'. Did you mean 'hidden1'"),
         ({"settings": {**to_parameters(SETTINGS), "num_random_bases": 5}}, "num_random_bases must be at least 99"),
     ],

@@ -128,7 +128,7 @@ def test_a_spectral_penalty_where_there_are_no_minibatches_is_refused(script: Sc
             "ValueError: --to_distortion must be one number, or one for each of the 1 layers; received 'long'.",
         ),
         (["--shares=1.5"], "ValueError: share must lie in (0, 1]; received 1.5."),
-        (["--layers=images,hidden1", "--shares=0.5"], "ValueError: the shares of the pools must leave room for clean images; "),
+        (["--layers=images,hidden1", "--shares=0.5"], "ValueError: the shares of the pools must sum to less than 1, "),
         (["--replaced=0"], "ValueError: replaced must lie in (0, 1]; received 0.0."),
         (["--layers=images,images"], "ValueError: pools must name at least one layer, and each only once; "),
         (["--model=AE400-10"], "ValueError: AE400-10 learns its features without labels, so it cannot be trained on pools. "),

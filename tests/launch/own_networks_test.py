@@ -101,7 +101,10 @@ def test_without_its_module_or_names_a_model_is_refused_with_the_way_out(
     refused = script("attack", f"--trained_model={model_file}", f"--workdir={tmp_path / 'runs'}")
     assert "is a file; expected a folder that launch.train wrote. Pass a file as --model." in _last_line(refused)
     for flags, words in (
-        ((), "the layer 'Darker' is not one of Keras. Name the module that registers it, as --import_module=mine in a script"),
+        (
+            (),
+            "the layer 'Darker' is not a layer of Keras. Name the module that registers it, as --import_module=mine in a script",
+        ),
         (("--import_module=mine.py",), "takes the name of a module, such as mine for mine.py; received 'mine.py'"),
         (("--import_module=nowhere_at_all",), "there is no module 'nowhere_at_all'. Expected nowhere_at_all.py in the current"),
         (("--class_names=nowhere.txt",), "there is no file of class names 'nowhere.txt'. Pass a file with one name a line"),

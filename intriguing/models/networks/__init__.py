@@ -1,1 +1,1 @@
-"""The networks, one file each; `zoo` builds them by their names."""
+"""The networks, one in each file; `zoo` builds them by name."""

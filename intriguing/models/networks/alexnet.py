@@ -1,4 +1,4 @@
-"""The network of Krizhevsky et al., and AlexNet of torchvision."""
+"""The network of Krizhevsky et al., and the AlexNet of torchvision."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ONE_WEIRD_TRICK_IN_TORCHVISION: Mapping[str, str] = MappingProxyType(
         "fc6": "classifier.1", "fc7": "classifier.4", "logits": "classifier.6",
     }
 )  # fmt: skip
-"""Layers of `alexnet_one_weird_trick`, and what torchvision calls them in its state dict; for `load_state_dict`."""
+"""From layers of `alexnet_one_weird_trick` to their names in the state dict of torchvision; for `load_state_dict`."""
 
 _DROPOUT = 0.5
-_FINAL_GRID = (6, 6)  # to which torchvision averages what is larger
+_FINAL_GRID = (6, 6)  # positions before `features`; torchvision averages larger grids to this size
 
 
 def alexnet(
@@ -42,27 +42,29 @@ def alexnet(
     """Builds the network of Krizhevsky et al.: 60,965,224 parameters at 227x227 pixels and 1000 classes.
 
     `scaling`, `conv1`, `norm1`, `pool1`, `conv2`, `norm2`, `pool2`, `conv3`, `conv4`, `conv5`, `pool5`, `features`, `fc6`,
-    `drop6`, `fc7`, `drop7`, `logits`. Units are rectified within their layer, before responses are normalized, and windows of
-    the poolings overlap. The second, fourth and fifth convolution are in two groups, where there were two GPUs. Initial weights
-    are theirs: deviation 0.01, and offsets of 1 in those three layers and in the two hidden ones.
+    `drop6`, `fc7`, `drop7`, `logits`. Each layer applies its rectifier before the responses are normalized, and the pooling
+    windows overlap. The second, fourth and fifth convolution have two groups, as on the two GPUs of the article. Initial
+    weights are those of the article: standard deviation 0.01, and biases of 1 in these three layers and in the two hidden dense
+    layers.
 
-    Departures: images have 227 pixels a side, since with the 224 of the article the numbers do not come out; one mean per color
-    is subtracted, not one per pixel; the decay of weights is left to the training. Caffe's reference network differs in what is
-    added to the energy, see below, and its CaffeNet also in the order of pooling and normalization.
+    Departures: images have 227x227 pixels, because the layer sizes of the article do not result from its 224x224; one mean per
+        color is subtracted, not one per pixel; weight decay is a part of the training. Caffe's reference network has another
+        `response_bias`, see below, and its CaffeNet also another order of pooling and normalization.
 
     Args:
         num_classes: Number of logits.
         image_shape: Shape of one image: any size from 67x67 pixels.
-        response_bias: The k of the normalizations. Caffe's reference network has 1.
-        response_alpha: Their alpha. Caffe's 1e-4 is divided by the five channels: for its reference network pass 2e-5.
-        seed: Of the initial weights and of dropout.
-        name: Of the model.
+        response_bias: The constant k of the normalizations; 1 in Caffe's reference network.
+        response_alpha: The alpha of the normalizations. Caffe divides its 1e-4 by the five channels: for its reference network,
+            pass 2e-5.
+        seed: Seed of the initial weights and of dropout.
+        name: The name of the model.
 
     Returns:
         A built Keras model from colors in [0, 1] `[batch, height, width, 3]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: If images are too small or have no colors.
+        ValueError: If images are too small or do not have three colors.
 
     Example:
         >>> alexnet().count_params()
@@ -115,22 +117,23 @@ def alexnet_one_weird_trick(
     """Builds torchvision's AlexNet: 61,100,840 parameters for 1000 classes.
 
     `scaling`, `pad1`, `conv1`, `pool1`, `conv2`, `pool2`, `conv3`, `conv4`, `conv5`, `pool5`, `features`, `drop6`, `fc6`,
-    `drop7`, `fc7`, `logits`: no groups, no normalization, fewer channels below, and dropout before a layer, not after it.
+    `drop7`, `fc7`, `logits`: no groups, no normalization, fewer channels in the first layers, and dropout before a layer
+        instead of after it.
 
-    Departures: torchvision averages images of other sizes to 6x6 places before `features`, which does nothing at 224 pixels a
-    side; here such sizes are refused. Initial weights are He's, as those of the other rectified networks here.
+    Departures: torchvision averages images of other sizes to 6x6 positions before `features`, which has no effect at 224x224
+        pixels; here, such sizes raise an error. Initial weights are He's, as for the other rectifier networks of this library.
 
     Args:
         num_classes: Number of logits.
-        image_shape: Shape of one image: any size that leaves 6x6 places, as 224x224 pixels do.
-        seed: Of the initial weights and of dropout.
-        name: Of the model.
+        image_shape: Shape of one image: any size that results in 6x6 positions, such as 224x224 pixels.
+        seed: Seed of the initial weights and of dropout.
+        name: The name of the model.
 
     Returns:
         A built Keras model from colors in [0, 1] `[batch, height, width, 3]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: If images have another size, or no colors.
+        ValueError: If images have another size, or do not have three colors.
 
     Example:
         >>> alexnet_one_weird_trick().count_params()
@@ -183,6 +186,6 @@ def _check_final_grid(layers: Sequence[keras.Layer], image_shape: tuple[int, int
         shape = layer.compute_output_shape(shape)
     if tuple(shape[1:3]) != _FINAL_GRID:
         raise ValueError(
-            f"image_shape must leave 6x6 places after the last pooling; {image_shape} leaves {shape[1]}x{shape[2]}. Resize the "
-            "images to 224x224 pixels."
+            f"image_shape must result in 6x6 positions after the last pooling; {image_shape} results in {shape[1]}x{shape[2]}. "
+            "Resize the images to 224x224 pixels."
         )

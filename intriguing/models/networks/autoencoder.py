@@ -13,13 +13,13 @@ import tensorflow as tf
 def sparse_autoencoder(
     num_units: int, *, weight_decay: float = 0.0, image_shape: Sequence[int] = (28, 28, 1), seed: int = 0
 ) -> keras.Model:
-    """Builds `encoder` (sigmoid units) and `decoder` (sigmoid pixels); the model returns both.
+    """Builds an autoencoder of the layers `encoder` (sigmoid units) and `decoder` (sigmoid pixels).
 
     Args:
-        num_units: Units of the encoder.
-        weight_decay: The decay of both kernels is `weight_decay / 2 * sum(w**2)`; it makes the units respond to strokes.
+        num_units: Number of units of the encoder.
+        weight_decay: Adds `weight_decay / 2 * sum(w**2)` over both kernels to the loss; the units then respond to strokes.
         image_shape: Shape of one image.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Returns:
         A Keras model from images to the pair (reconstruction `[batch, pixels]`, activations `[batch, num_units]`).
@@ -51,15 +51,15 @@ def classifier_on_autoencoder(
     seed: int = 0,
     name: str | None = None,
 ) -> keras.Model:
-    """Builds a frozen `encoder` under a linear layer `logits`; `copy_encoder` brings the trained weights.
+    """Builds a classifier of a frozen `encoder` and a linear layer `logits`; `copy_encoder` copies the trained weights.
 
     Args:
-        num_units: Units of the encoder.
+        num_units: Number of units of the encoder.
         num_classes: Number of logits.
-        weight_decay: The paper's lambda; the decay is `lambda / 2 * sum(w**2)` on the kernel of `logits`.
+        weight_decay: The lambda of the paper; the penalty is `lambda / 2 * sum(w**2)` over the kernel of `logits`.
         image_shape: Shape of one image.
-        seed: Of the initial weights.
-        name: Of the model.
+        seed: Seed of the initial weights.
+        name: The name of the model.
 
     Returns:
         A built Keras model from images to logits `[batch, num_classes]`.
@@ -82,16 +82,16 @@ def classifier_on_autoencoder(
 
 
 def copy_encoder(autoencoder: keras.Model, classifier: keras.Model) -> None:
-    """Gives the classifier the autoencoder's `encoder` weights."""
+    """Copies the weights of the `encoder` from the autoencoder to the classifier."""
     classifier.get_layer("encoder").set_weights(autoencoder.get_layer("encoder").get_weights())
 
 
 def sparse_reconstruction_loss(*, sparsity: float, weight: float) -> Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Builds the autoencoder's loss: half the squared error of the pixels, plus a divergence that keeps units quiet on average.
+    """Builds the autoencoder's loss: half the squared error of the pixels, plus a sparsity penalty.
 
     Args:
-        sparsity: The mean activation wanted of every unit, in (0, 1).
-        weight: Weight of `sum(KL(sparsity, mean activation))`; the mean is over the part of a batch that one replica sees.
+        sparsity: The target for the mean activation of every unit, in (0, 1).
+        weight: Weight of `sum(KL(sparsity, mean activation))`; the mean is over the part of a batch on one replica.
 
     Returns:
         A function `((reconstruction, activations), images, labels) -> scalar`.

@@ -1,4 +1,4 @@
-"""A small convolutional network for digits, which the paper does not have."""
+"""A small convolutional network for digits, which is not in the paper."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import keras
 def convnet(
     *, num_classes: int = 10, image_shape: Sequence[int] = (28, 28, 1), seed: int = 0, name: str | None = None
 ) -> keras.Model:
-    """Builds `conv1`, `pool1`, `conv2`, `pool2`, `hidden1`, `logits`, with rectified units.
+    """Builds a network of `conv1`, `pool1`, `conv2`, `pool2`, `hidden1` and `logits`, with rectified units.
 
     Args:
         num_classes: Number of logits.
         image_shape: Shape of one image.
-        seed: Of the initial weights.
-        name: Of the model.
+        seed: Seed of the initial weights.
+        name: The name of the model.
 
     Returns:
         A built Keras model from images to logits `[batch, num_classes]`.

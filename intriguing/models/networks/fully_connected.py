@@ -1,4 +1,4 @@
-"""The "FC" networks of the paper: sigmoid layers and a softmax, named after their widths."""
+"""The "FC" networks of the paper: sigmoid layers and a softmax; their names contain the widths."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ def fully_connected(
     seed: int = 0,
     name: str | None = None,
 ) -> keras.Model:
-    """Builds sigmoid layers `hidden1`, `hidden2`, ... under a linear layer `logits`.
+    """Builds a network of sigmoid layers `hidden1`, `hidden2`, ... and a linear layer `logits`.
 
-    The decay enters the loss as `lambda / 2 * sum(w**2)` over the kernel of each layer. The paper's formula divides by the
-    number of units instead; a softmax trained to convergence with that formula does not have the errors of its Table 1, with
-    lambda / 2 it does.
+    Weight decay adds `lambda / 2 * sum(w**2)` over the kernel of each layer to the loss. The formula in the paper divides by
+    the number of units instead. A softmax that is trained to convergence has the errors of Table 1 with lambda / 2, but not
+    with that formula.
 
     Args:
-        widths: Units of each layer; the last one is the number of classes.
-        weight_decay: The paper's lambda, one for each layer.
-        dropout: None, or for each layer the share of its inputs that it does not see at a step of training: `dropout0` drops
-            pixels, `dropout1` units of `hidden1`, and so on. A share of zero is no layer.
+        widths: Number of units of each layer; the last one is the number of classes.
+        weight_decay: The lambda of the paper, one for each layer.
+        dropout: Empty, or the dropout rate of the inputs of each layer: `dropout0` drops pixels, `dropout1` units of `hidden1`,
+            and so on. For a rate of zero, there is no dropout layer.
         image_shape: Shape of one image; pixels are flattened first.
-        seed: Of the initial weights, and of what is dropped.
-        name: Of the model.
+        seed: Seed of the initial weights and of dropout.
+        name: The name of the model.
 
     Returns:
         A built Keras model from images `[batch, *image_shape]` to logits `[batch, widths[-1]]`.
 
     Raises:
-        ValueError: If there is not one lambda, or not one share of dropout, for each layer.
+        ValueError: If there is not one lambda, or not one dropout rate, for each layer.
 
     Example:
         >>> network = fully_connected((100, 100, 10), weight_decay=(1e-5, 1e-5, 1e-6))
@@ -44,11 +44,11 @@ def fully_connected(
     """
     if len(weight_decay) != len(widths):
         raise ValueError(
-            f"weight_decay must name one lambda for each of the {len(widths)} layers; received {len(weight_decay)}."
+            f"weight_decay must have one lambda for each of the {len(widths)} layers; received {len(weight_decay)}."
         )
     dropout = dropout or [0.0] * len(widths)
     if len(dropout) != len(widths):
-        raise ValueError(f"dropout must name one share for each of the {len(widths)} layers; received {len(dropout)}.")
+        raise ValueError(f"dropout must have one rate for each of the {len(widths)} layers; received {len(dropout)}.")
     layers = [keras.Input(tuple(image_shape), name="images"), keras.layers.Flatten(name="pixels")]
     for index, (width, decay, dropped) in enumerate(zip(widths, weight_decay, dropout, strict=True), start=1):
         last = index == len(widths)

@@ -16,7 +16,7 @@ from intriguing.models.color_scaling import (
     standardized,
 )
 
-# Squeezed and expanded channels of each fire module; the latter once for each of the two sizes of window.
+# Squeezed and expanded channels of each fire module; the expanded ones for each of the two window sizes.
 _FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}
 _POOLED_AFTER = (4, 8)
 _DROPOUT = 0.5
@@ -34,7 +34,7 @@ SQUEEZENET_IN_TORCHVISION: Mapping[str, str] = MappingProxyType(
         "conv_final": "classifier.1",
     }
 )
-"""Layers of `squeezenet_torchvision`, and what torchvision's squeezenet1_0 calls them; for `load_state_dict`."""
+"""From layers of `squeezenet_torchvision` to their names in torchvision's squeezenet1_0; for `load_state_dict`."""
 
 
 def squeezenet(
@@ -44,23 +44,23 @@ def squeezenet(
 
     `scaling`, `conv1`, `pool1`, then for n from 2 to 9 `fire{n}_squeeze`, `fire{n}_expand1`, `fire{n}_expand3` and their
     concatenation `fire{n}`, with `pool4` and `pool8` in between, `drop9`, `pad_final`, `conv_final` and the mean over all
-    places, `logits`. Every convolution is rectified, also the last one, so that logits are never negative.
+    positions, `logits`. Every convolution is rectified, including the last one, so that logits are never negative.
 
-    Poolings count a last window that is not full, as Caffe does; at 227 pixels a side every window is. The last convolution
-    has a frame of zeros around its input, although its window is one place: 56 of 225 places of the mean see its offset alone.
-    Departure: initial weights are He's, and not Glorot's.
+    Pooling includes a last window that is not full, as in Caffe; at 227x227 pixels, all windows are full. The input of the last
+    convolution is padded with zeros, although its window is 1x1: at 56 of the 225 positions of the mean, its output depends
+    only on the bias. Departure: initial weights are He's instead of Glorot's.
 
     Args:
         num_classes: Number of logits.
         image_shape: Shape of one image: any size from 21x21 pixels.
-        seed: Of the initial weights and of dropout.
-        name: Of the model.
+        seed: Seed of the initial weights and of dropout.
+        name: The name of the model.
 
     Returns:
         A built Keras model from colors in [0, 1] `[batch, height, width, 3]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: If images are too small or have no colors.
+        ValueError: If images are too small or do not have three colors.
 
     Example:
         >>> squeezenet().count_params()
@@ -81,14 +81,14 @@ def squeezenet_torchvision(
     Args:
         num_classes: Number of logits.
         image_shape: Shape of one image: any size from 21x21 pixels.
-        seed: Of the initial weights and of dropout.
-        name: Of the model.
+        seed: Seed of the initial weights and of dropout.
+        name: The name of the model.
 
     Returns:
         A built Keras model from colors in [0, 1] `[batch, height, width, 3]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: If images are too small or have no colors.
+        ValueError: If images are too small or do not have three colors.
 
     Example:
         >>> squeezenet_torchvision().count_params()
@@ -138,7 +138,7 @@ def _fire(maps: keras.KerasTensor, number: int, squeezed: int, expanded: int, se
 
 
 def _pooled(maps: keras.KerasTensor, number: int) -> keras.KerasTensor:
-    """Pools 3x3 places every two, with zeros to fill the last window: what was rectified has no smaller maximum for them."""
+    """Applies 3x3 max pooling with stride 2, and pads the last window with zeros, which do not change rectified maxima."""
     missing = [(size - 3) % 2 for size in maps.shape[1:3]]
     if any(missing):
         maps = keras.layers.ZeroPadding2D([(0, size) for size in missing], name=f"pad{number}")(maps)

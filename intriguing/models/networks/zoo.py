@@ -1,4 +1,4 @@
-"""Builds the networks by the names that the paper gives them."""
+"""Builds the networks by their names in the paper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from intriguing.models.networks.squeezenet import squeezenet, squeezenet_torchvi
 from intriguing.names import check_name
 
 _MLP_DECAY = (1e-5, 1e-5, 1e-6)
-_MLP_DROPOUT = (0.1, 0.1, 0.1)  # of pixels, and of the units of either hidden layer
+_MLP_DROPOUT = (0.1, 0.1, 0.1)  # rates for the pixels and the units of both hidden layers
 
 
 def _widths(hidden1: int, hidden2: int, dropout: Sequence[float] = ()) -> Callable[..., keras.Model]:
@@ -48,7 +48,7 @@ CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
         "ConvNet": convnet,
     }
 )
-"""Networks for images of any size, on digits unless told otherwise."""
+"""Networks for images of any size, by default for digits."""
 
 PHOTOGRAPH_CONSTRUCTORS: Mapping[str, Callable[..., keras.Model]] = MappingProxyType(
     {
@@ -65,31 +65,31 @@ _DIGITS: Mapping[str, Any] = {"image_shape": (28, 28, 1), "num_classes": 10}
 
 
 def names() -> list[str]:
-    """Returns every name that `build` knows."""
+    """Returns all names that `build` accepts."""
     return [*CONSTRUCTORS, *PHOTOGRAPH_CONSTRUCTORS]
 
 
 def build(name: str, *, image_shape: Sequence[int] | None = None, num_classes: int | None = None, seed: int = 0) -> keras.Model:
-    """Builds an untrained network of the zoo, with logits out and systematic layer names.
+    """Builds an untrained network that returns logits.
 
     Args:
-        name: As the paper writes it: "FC10(1e-4)", "FC100-100-10", "AE400-10", "AlexNet", ...
-        image_shape: Shape of one image; if omitted, that of MNIST, or of the photographs that a network was made for.
-        num_classes: Number of logits; if omitted, 10, or the 1000 of ImageNet for a network for photographs.
-        seed: Of the initial weights.
+        name: One of `names()`, as in the paper: "FC10(1e-4)", "FC100-100-10", "AE400-10", "AlexNet", ...
+        image_shape: Shape of one image. If omitted, that of MNIST, or the default of a network for photographs.
+        num_classes: Number of logits. If omitted, 10, or the 1000 of ImageNet for a network for photographs.
+        seed: Seed of the initial weights.
 
     Returns:
         A built Keras model from images `[batch, *image_shape]` to logits `[batch, num_classes]`.
 
     Raises:
-        ValueError: If the name is unknown, the message offering the nearest one, or if images do not fit the network.
+        ValueError: If the name is unknown, or `image_shape` does not match the network; the message suggests the nearest name.
 
     Example:
         >>> model = build("FC100-100-10")
     """
     check_name(name, names(), "model")
-    told: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes}
-    options = {option: value for option, value in told.items() if value is not None}
+    given: dict[str, Any] = {"image_shape": image_shape, "num_classes": num_classes}
+    options = {option: value for option, value in given.items() if value is not None}
     if name in CONSTRUCTORS:
         options = {**_DIGITS, **options}
     keras_name = "".join(character if character.isalnum() else "_" for character in name)

@@ -80,7 +80,9 @@ def test_one_output_that_cannot_be_followed_is_a_probability_where_all_values_ar
     classifier = tf.function(lambda pictures: tf.reshape(pictures, [-1, 784])[:, :1] + offset)
     expected = classifier(images).numpy()[:, 0] > threshold
     with (
-        contextlib.nullcontext() if offset else pytest.warns(UserWarning, match="do not tell whether .* Pass a classifier that")
+        contextlib.nullcontext()
+        if offset
+        else pytest.warns(UserWarning, match="do not determine whether .* Pass a classifier that")
     ):
         np.testing.assert_array_equal(predict(classifier, images, batch_size=10), expected.astype(int))
 

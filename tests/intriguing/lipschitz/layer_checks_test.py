@@ -149,7 +149,9 @@ def test_a_function_a_layer_and_a_subclassed_model_are_refused_as_models(functio
     for wrong in (len, lambda images: images, layers.Dense(3)):
         with pytest.raises(TypeError, match="the model must be a functional or sequential Keras model"):
             function(wrong)
-    with pytest.raises(ValueError, match="the model 'mine' must be functional or sequential.*written as a functional one"):
+    with pytest.raises(
+        ValueError, match="the model 'mine' must be functional or sequential.*Write a subclassed model as a functional one"
+    ):
         function(Subclassed(name="mine"))
     inputs = keras.Input((3,))
     model = keras.Model(inputs, Subclassed(name="within")(inputs))

@@ -180,6 +180,7 @@ def test_a_subclassed_model_is_refused():
             return inputs
 
     with pytest.raises(
-        ValueError, match="'mine' must be functional or sequential, with one input and one output; it has 0 and"
+        ValueError,
+        match="'mine' must be functional or sequential, with one input and one output; received a model whose graph has 0 inputs and",
     ):
         lipschitz_bound(Subclassed(name="mine"))

@@ -227,7 +227,7 @@ def test_an_output_that_is_not_one_row_of_logits_per_image_is_refused(classifier
 def test_several_outputs_are_refused():
     inputs = keras.Input(SHAPE)
     flat = layers.Flatten()(inputs)
-    with pytest.raises(ValueError, match="one tensor of logits .*; received a list of 2. Make a keras.Model of the input"):
+    with pytest.raises(ValueError, match="one tensor of logits .*; received a list of 2. Build a keras.Model from the input"):
         split_weights(keras.Model(inputs, [layers.Dense(3)(flat), layers.Dense(3)(flat)]), SHAPE)
 
 

@@ -239,8 +239,8 @@ def states(images):
             "cannot be cut at 'hidden': the layer 'hidden' gives 2 tensors; expected one. Name a layer that is used once",
         ),
         (states, 1, "cannot be cut at 'hidden': the layer 'hidden' gives 3 tensors; expected one."),
-        (two_outputs, 1, "the model 'wired' has 1 inputs and 2 outputs; expected one of each."),
-        (two_inputs, 2, "the model 'wired' has 2 inputs and 1 outputs; expected one of each."),
+        (two_outputs, 1, "the model 'wired' must have one input and one output; received 1 and 2."),
+        (two_inputs, 2, "the model 'wired' must have one input and one output; received 2 and 1."),
     ],
     ids=["around", "twice", "states", "two outputs", "two inputs"],
 )
@@ -266,7 +266,7 @@ def test_offers_the_nearest_layer_and_the_images():
 
 
 def test_above_the_last_layer_lies_nothing():
-    with pytest.raises(ValueError, match="nothing lies above 'logits', the last layer of the model '.*'. Name one below it."):
+    with pytest.raises(ValueError, match="'logits' is the last layer of the model '.*'. Name a layer below it."):
         cut_at(convolutional(), "logits")
 
 
@@ -278,7 +278,10 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Subclassed(name="mine"), "the model 'mine' is subclassed, so that its layers cannot be cut apart. Pass a functional"),
+        (
+            Subclassed(name="mine"),
+            "the model 'mine' must be functional or Sequential, so that its graph is known; received a subclassed model. Pass a functional",
+        ),
         (
             keras.Sequential([layers.Dense(2)], name="mine"),
             "the model 'mine' is not built, .* Begin it with a keras.Input, or call",

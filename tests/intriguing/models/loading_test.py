@@ -61,7 +61,7 @@ def test_an_open_image_size_is_given_when_a_model_is_loaded(tmp_path: Path) -> N
     path = _saved(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)), tmp_path / "model.keras")
     assert load_model(path, scale=2.0, image_shape=(8, 9, 3)).input_shape == (None, 8, 9, 3)
     assert load_model(path, image_shape=(8, 9, 3)).input_shape == (None, 8, 9, 3)
-    with pytest.raises(ValueError, match="leaves their size open. Pass image_shape"):
+    with pytest.raises(ValueError, match="whose size is not fixed. Pass image_shape"):
         load_model(path, scale=2.0)
 
 
@@ -110,7 +110,7 @@ def test_layers_of_keras_2_are_read_and_are_those_of_keras(tmp_path: Path) -> No
 
 def test_a_setting_of_keras_2_that_keras_3_cannot_have_is_named(tmp_path: Path) -> None:
     path = _in_words_of_keras_2(_saved(_with_old_layers(), tmp_path / "model.h5"), {"DepthwiseConv2D": {"groups": 3}})
-    with pytest.raises(ValueError, match="has groups=3, which a DepthwiseConv2D of Keras 3 cannot have; expected 1"):
+    with pytest.raises(ValueError, match="has groups=3, which a DepthwiseConv2D of Keras 3 does not support; expected 1"):
         load_model(path)
 
 
@@ -118,7 +118,7 @@ def test_operations_of_keras_2_are_named_with_the_way_out(tmp_path: Path) -> Non
     path = _saved(_linear(), tmp_path / "model.h5")
     with h5py.File(path, mode="r+") as file:
         file.attrs["model_config"] = file.attrs["model_config"].replace("Flatten", "TFOpLambda")
-    with pytest.raises(ValueError, match="Keras 2 wrote it, with operations of TensorFlow .* with tf_keras.models.load_model"):
+    with pytest.raises(ValueError, match="Keras 2 saved it with TensorFlow operations .* with tf_keras.models.load_model"):
         load_model(path)
 
 
@@ -132,7 +132,9 @@ def test_the_last_line_of_what_keras_says_is_shown(tmp_path: Path) -> None:
 def test_a_web_page_is_no_model(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not what Keras saves: truncated, or another file, perhaps a web page"):
+    with pytest.raises(
+        ValueError, match="must be a file that Keras saved; it is truncated or another file, such as a web page"
+    ):
         load_model(path)
 
 
@@ -140,14 +142,16 @@ def test_a_web_page_is_no_model(tmp_path: Path, content: bytes) -> None:
 def test_a_truncated_file_is_no_model(tmp_path: Path, suffix: str) -> None:
     path = _saved(_linear(), tmp_path / f"model{suffix}")
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(ValueError, match="is not what Keras saves: truncated|cannot be loaded: Keras does not read it"):
+    with pytest.raises(
+        ValueError, match="must be a file that Keras saved; it is truncated|cannot be loaded: Keras cannot read it"
+    ):
         load_model(path)
 
 
 def test_another_zip_file_is_no_model(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", a=np.ones(3))
     (tmp_path / "arrays.npz").rename(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="cannot be loaded: Keras does not read it as a model: "):
+    with pytest.raises(ValueError, match="cannot be loaded: Keras cannot read it as a model: "):
         load_model(tmp_path / "model.keras")
 
 
@@ -155,7 +159,7 @@ def test_another_zip_file_is_no_model(tmp_path: Path) -> None:
 def test_code_in_a_file_is_never_run(tmp_path: Path, suffix: str) -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Lambda(lambda values: 2 * values)(inputs))
-    with pytest.raises(ValueError, match="it holds code, as a Lambda layer does, which is never run from a file"):
+    with pytest.raises(ValueError, match="it contains code, such as a Lambda layer, which is never run from a file"):
         load_model(_saved(model, tmp_path / f"model{suffix}"))
 
 
@@ -171,7 +175,7 @@ def test_a_layer_that_is_not_known_here_is_named(tmp_path: Path, monkeypatch: py
     path = _saved(keras.Model(inputs, Doubling()(inputs)), tmp_path / "model.keras")
     # As in a process that never saw the class: Keras finds it by its module otherwise.
     monkeypatch.delattr("tests.intriguing.models.loading_test.Doubling")
-    with pytest.raises(ValueError, match="the layer 'Doubling' is not one of Keras. .* --import_module=mine in a script"):
+    with pytest.raises(ValueError, match="the layer 'Doubling' is not a layer of Keras. .* --import_module=mine in a script"):
         load_model(path)
 
 
@@ -208,7 +212,7 @@ def test_weights_alone_are_no_model(tmp_path: Path) -> None:
 def test_a_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
     for file, words in (
         (None, "is a folder; expected a model file"),
-        ("manifest.json", "is a folder that a step wrote, and no model file. Pass it as --trained_model"),
+        ("manifest.json", "is a folder that a pipeline step wrote; expected a model file. Pass it as --trained_model"),
         ("saved_model.pb", r"is a TensorFlow SavedModel, .* keras.layers.TFSMLayer\(.*, call_endpoint='serve'\)"),
     ):
         if file:
@@ -234,7 +238,7 @@ def test_an_unknown_network_is_an_error_with_the_nearest_name() -> None:
         (
             "A total of 16 objects could not be loaded.\nMore of it.",
             ValueError,
-            "MobileNetV2 does not take the weights 'imagenet': A total of 16 objects could not be loaded.$",
+            "MobileNetV2 does not accept the weights 'imagenet': A total of 16 objects could not be loaded.$",
         ),
     ],
     ids=["unreachable", "of another network"],

@@ -74,10 +74,10 @@ def test_such_a_layer_is_compiled_and_differentiated_twice(layer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 4}, "depth must be odd and positive, for a window with a middle; received 4."),
-        ({"depth": -1}, "depth must be odd and positive, for a window with a middle; received -1."),
-        ({"bias": 0.0}, "bias must be positive, or silence would be divided by zero; received 0.0."),
-        ({"bias": float("nan")}, "bias must be positive, or silence would be divided by zero; received nan."),
+        ({"depth": 4}, "depth must be odd and positive; received 4."),
+        ({"depth": -1}, "depth must be odd and positive; received -1."),
+        ({"bias": 0.0}, "bias must be positive, so that inputs of zeros are not divided by zero; received 0.0."),
+        ({"bias": float("nan")}, "bias must be positive, so that inputs of zeros are not divided by zero; received nan."),
         ({"alpha": -1.0}, "alpha and beta must be at least zero; received -1.0 and 0.75."),
         ({"beta": -0.5}, "alpha and beta must be at least zero; received 0.0001 and -0.5."),
     ],
@@ -90,8 +90,8 @@ def test_a_window_without_a_middle_and_numbers_out_of_range_are_refused(argument
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.0, 0.5), "epsilon must be positive, or an image of zeros would be divided by zero; received 0.0."),
-        ((0.3, 1.5), r"exponent must lie in \[0, 1\]; received 1.5. The paper's lie in \[0.5, 1\]."),
+        ((0.0, 0.5), "epsilon must be positive, so that an image of zeros is not divided by zero; received 0.0."),
+        ((0.3, 1.5), r"exponent must lie in \[0, 1\]; received 1.5. The paper uses \[0.5, 1\]."),
         ((0.3, -0.1), r"exponent must lie in \[0, 1\]; received -0.1."),
     ],
 )

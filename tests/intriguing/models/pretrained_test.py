@@ -101,7 +101,7 @@ def test_half_precision_is_widened(tmp_path):
         (
             {"conv2/bias": np.zeros(4)},
             ValueError,
-            "missing: none; superfluous: conv2/bias. Load it into the network that it was",
+            "missing: none; superfluous: conv2/bias. Load it into the network whose weights",
         ),
         (
             {"conv/kernel": np.zeros((3, 3, 2, 4))},
@@ -111,7 +111,7 @@ def test_half_precision_is_widened(tmp_path):
         (
             {"conv/kernel": np.zeros(3), "logits/bias": np.zeros(9)},
             ValueError,
-            r"received \(3,\), and 1 more disagree. Load it into the network that it was made for: another variant, image size",
+            r"received \(3,\), and 1 more disagree. Load it into the network whose weights it contains: another variant, image size",
         ),
         (
             {"conv/bias": np.zeros(4, np.uint8)},
@@ -134,13 +134,13 @@ def test_other_names_shapes_and_numbers_are_refused_and_leave_the_network_as_it_
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (PAGE, "must be a file of weights; received a web page, perhaps one that asks to log in. Fetch the file itself."),
+        (PAGE, "must be a file of weights; received a web page, perhaps one that asks to log in. Download the file itself."),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
             "must be a file of weights; received a pointer of Git LFS. Fetch the",
         ),
-        (b"", "must be an .npz file of plain arrays; its 0 bytes cannot be read as one"),
-        (b"\x80\x02}q\x00.", "must be an .npz file of plain arrays; .* a file that needs to run code to be read is refused."),
+        (b"", "must be an .npz file of plain arrays; its 0 bytes cannot be read as such"),
+        (b"\x80\x02}q\x00.", "must be an .npz file of plain arrays; .* a file that requires code to be run is refused."),
     ],
 )
 def test_what_is_no_file_of_arrays_is_refused(tmp_path, content, message):
@@ -153,12 +153,12 @@ def test_what_is_no_file_of_arrays_is_refused(tmp_path, content, message):
 def test_a_truncated_file_of_arrays_is_refused(tmp_path, share):
     path = write_arrays(tmp_path / "small.npz")
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(ValueError, match=r"its \d+ bytes cannot be read as one .* Fetch it again if it is truncated"):
+    with pytest.raises(ValueError, match=r"its \d+ bytes cannot be read as such .* Download it again if it is truncated"):
         load_arrays(small_network(), path)
 
 
 def test_a_file_that_is_not_there_is_asked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a file of weights in .*; found none. Fetch it, or correct the path."):
+    with pytest.raises(FileNotFoundError, match="there is no file of weights .*. Download it, or correct the path."):
         load_arrays(small_network(), tmp_path / "absent.npz")
 
 
@@ -180,7 +180,7 @@ def test_a_digest_that_is_none_is_refused(tmp_path, sha256):
 def test_colors_are_turned_only_where_there_are_three(tmp_path):
     path = write_arrays(tmp_path / "small.npz")
     with pytest.raises(
-        ValueError, match=r"'BGR' needs a convolution of three colors as the first layer; 'conv/kernel' has the sh"
+        ValueError, match=r"'BGR' requires a convolution of three colors as the first layer; 'conv/kernel' has the sh"
     ):
         load_arrays(small_network(), path, channel_order="BGR")
     with pytest.raises(ValueError, match="unknown channel order 'GBR'. Did you mean 'RGB'"):
@@ -192,10 +192,11 @@ def test_models_whose_layers_are_unknown_or_share_names_are_refused(tmp_path):
         pass
 
     path = write_arrays(tmp_path / "small.npz")
-    with pytest.raises(ValueError, match="is subclassed or not built, so that its layers are not known. Pass a functional or"):
+    with pytest.raises(ValueError, match="must be built, and functional or sequential, so that its layers are known"):
         load_arrays(Subclassed(), path)
     with pytest.raises(
-        ValueError, match="two weights of 'outer' are called 'small/kernel'. Pass a model without models in it."
+        ValueError,
+        match="names of weights must be unique; 'outer' has two of 'small/kernel'. Pass a model without nested models.",
     ):
         load_arrays(keras.Sequential([keras.Input((5, 4, 2)), small_network()], name="outer"), path)
 
@@ -228,7 +229,7 @@ def test_without_pytorch_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # an import finds nothing
     (tmp_path / "small.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(
-        ModuleNotFoundError, match=r"to be read by PyTorch, which is not installed. Run `pip install intriguing\[pe"
+        ModuleNotFoundError, match=r"must be read by PyTorch, which is not installed. Run `pip install intriguing\[pe"
     ):
         load_state_dict(small_network(), tmp_path / "small.pth", names=SMALL)
 
@@ -346,7 +347,7 @@ def test_a_truncated_state_dict_is_refused(torch, small_in_torch, legacy, share,
     content = (tmp_path / "small.pth").read_bytes()
     (tmp_path / "small.pth").write_bytes(content[: int(share * len(content))])
     with pytest.raises(
-        ValueError, match=r"must be a PyTorch state dict; its \d+ bytes cannot be read as one .* if it is truncated"
+        ValueError, match=r"must be a PyTorch state dict; its \d+ bytes cannot be read as such .* if it is truncated"
     ):
         load_state_dict(small_network(), tmp_path / "small.pth", names=SMALL)
 
@@ -379,22 +380,20 @@ class RunsCode:
 
 def test_nothing_in_a_state_dict_is_run(torch, tmp_path):
     torch.save({"trunk.0.weight": RunsCode()}, tmp_path / "small.pth")
-    with pytest.raises(ValueError, match="a file that needs to run code to be read is refused"):
+    with pytest.raises(ValueError, match="a file that requires code to be run is refused"):
         load_state_dict(small_network(), tmp_path / "small.pth", names=SMALL)
 
 
 def test_names_must_be_those_of_the_layers():
-    with pytest.raises(ValueError, match="a name of its own for each layer; received trunk.0, trunk.0. Correct them."):
+    with pytest.raises(ValueError, match="names must be different for all layers; received trunk.0, trunk.0. Correct them."):
         load_state_dict(small_network(), "small.pth", names={"conv": "trunk.0", "logits": "trunk.0"})
-    with pytest.raises(
-        ValueError, match="each layer of 'small' that has weights; it lacks logits, and has fc6 which the network"
-    ):
+    with pytest.raises(ValueError, match="each layer of 'small' with weights; missing: logits; unknown: fc6"):
         load_state_dict(small_network(), "small.pth", names={"conv": "trunk.0", "fc6": "trunk.3"})
 
 
 def test_layers_that_cannot_be_turned_are_refused():
     model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="norm")])
     with pytest.raises(
-        ValueError, match="is read for convolutional and dense layers; 'norm' is a BatchNormalization. Convert its"
+        ValueError, match="can be loaded into convolutional and dense layers only; 'norm' is a BatchNormalization. Convert its"
     ):
         load_state_dict(model, "small.pth", names={"norm": "trunk.0"})

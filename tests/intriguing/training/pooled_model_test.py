@@ -282,7 +282,7 @@ def test_a_search_can_be_named_and_pools_may_be_a_list():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: PooledModel(Subclassed(name="mine"), pools=POOLS), ValueError, "the model 'mine' is subclassed, so that"),
+        (lambda: PooledModel(Subclassed(name="mine"), pools=POOLS), ValueError, "the model 'mine' must be functional or Sequential, so that"),
         (lambda: PooledModel(network(), pools=()), ValueError, "pools must name at least one layer"),
         (lambda: PooledModel(network(), pools=(LayerPool(layer="hiden1"),)), ValueError, "Did you mean 'hidden1'"),
         (lambda: PooledModel(network(), pools=POOLS, search="fst"), ValueError, "Did you mean 'fast'"),

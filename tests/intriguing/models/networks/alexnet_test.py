@@ -128,7 +128,7 @@ def test_every_layer_has_a_spectral_bound_and_a_gradient_reaches_the_pixels(netw
         (
             alexnet,
             (227, 227, 1),
-            r"received image_shape \(227, 227, 1\). Enlarge the images, or repeat a grey one three times.",
+            r"received image_shape \(227, 227, 1\). Enlarge the images, or repeat the channel of gray images three times.",
         ),
         (alexnet_one_weird_trick, (28, 28, 3), "alexnet_one_weird_trick takes color images .* of at least 63x63 pixels"),
         (alexnet_one_weird_trick, (256, 256, 3), r"must leave 6x6 places .*; \(256, 256, 3\) leaves 7x7. Resize the images to"),

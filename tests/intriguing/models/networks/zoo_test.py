@@ -105,7 +105,7 @@ def test_dropout_adds_nothing_to_a_bound():
 def test_a_share_of_zero_is_no_layer():
     model = fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.0, 0.5))
     assert [layer.name for layer in model.layers] == ["pixels", "hidden1", "dropout1", "logits"]
-    with pytest.raises(ValueError, match="dropout must name one share for each of the 2 layers; received 1"):
+    with pytest.raises(ValueError, match="dropout must have one rate for each of the 2 layers; received 1"):
         fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.5,))
 
 

@@ -1,4 +1,4 @@
-"""Data sets as tensors: cards that describe them, subsets that share no example, batches of fixed shape."""
+"""Data sets as tensors: descriptions of data sets, disjoint subsets, and batches of fixed shape."""
 
 from intriguing.data import embedded as embedded  # registers mnist_5k with TFDS
 from intriguing.data.catalog import DatasetCard, dataset_card, is_folder

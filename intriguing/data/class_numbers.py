@@ -1,4 +1,4 @@
-"""Maps the classes of a folder of images to the outputs of a network, by name where the names are known."""
+"""Maps the classes of a folder of images to the outputs of a network, by name if the names are known."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _IMAGENET_CLASSES = 1000
 
 
 def imagenet_class_names() -> tuple[str, ...]:
-    """Returns the WordNet ids of the 1000 classes of ImageNet, in the order in which networks have them as outputs."""
+    """Returns the WordNet ids of the 1000 classes of ImageNet, in the order of the outputs of networks."""
     return tuple(sorted(tfds.builder("imagenet2012").info.features["label"].names))
 
 
 def numbering_of(
     folder: Path, *, num_classes: int | None = None, class_names: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], bool]:
-    """Finds the names that number the classes of a folder as a network numbers its outputs.
+    """Determines the class names, in the order of the outputs of a network, that number the classes of a folder.
 
     Args:
-        folder: With folders split/class/image in it.
-        num_classes: Outputs of the network; None if that is not known.
-        class_names: Their names, if known. Folders named by WordNet ids are known to a network of 1000 classes.
+        folder: A folder with the layout split/class/image.
+        num_classes: Number of outputs of the network; None if it is not known.
+        class_names: The names of the outputs, if known. For a network of 1000 classes, folders may be named by WordNet ids.
 
     Returns:
-        The names, as `dataset_card` takes them, empty where the sorted names of the folders give the same numbers; and False
-        if names are known, and none of the folders has one of them.
+        The names for `dataset_card`, empty if the sorted names of the folders result in the same numbers; and False if names
+        are known, but no folder has one of them.
 
     Raises:
-        ValueError: If the folder has other classes than the network; the message says what to do.
+        ValueError: If the folder has other classes than the network.
 
     Example:
         >>> for name in ("cat", "dog"):
@@ -60,11 +60,11 @@ def _other_classes(
 ) -> str:
     if known:
         return (
-            f"the class {unknown[0]!r} of {str(folder)!r} is none of the network.{suggestion(unknown[0], known)} Rename that "
-            "folder, or pass --class_names=FILE with the names of all classes in the order of the network's outputs."
+            f"the class {unknown[0]!r} of {str(folder)!r} is not a class of the network.{suggestion(unknown[0], known)} Rename "
+            "that folder, or pass --class_names=FILE with the names of all classes in the order of the network's outputs."
         )
     return (
         f"the folder {str(folder)!r} has {len(found)} classes, and the network {num_classes}: numbered by the sorted names of "
-        "their folders, they would be other ones than those of the network. Pass --class_names=FILE with the names of all "
-        "classes in the order of the network's outputs, or make an empty folder for each class that is missing."
+        "their folders, they would not be the classes of the network. Pass --class_names=FILE with the names of all classes in "
+        "the order of the network's outputs, or create an empty folder for each missing class."
     )

@@ -1,4 +1,4 @@
-"""Subsets of a data set as tensors: whole, sampled, or in batches of fixed shape."""
+"""Loads subsets of a data set as tensors: whole subsets, random samples, or batches of fixed shape."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from intriguing.data.image_folder import ListedImage, check_readable, content_of
 from intriguing.data.subsets import num_examples
 from intriguing.pixels import PixelBox
 
-PADDING_LABEL = -1  # the label of the rows that fill the last batch up
+PADDING_LABEL = -1  # the label of the padding rows in the last batch
 _BYTES = PixelBox(0.0, 255.0)
-_READ_BATCH = 2048  # examples converted at a time; large enough to make the conversion free
+_READ_BATCH = 2048  # examples converted at a time; large enough to make the cost of the conversion negligible
 
 
 class Examples(NamedTuple):
-    """Images with their labels and their identities, one row per example."""
+    """Images with their labels and their ids, one row per example."""
 
     images: tf.Tensor  # [examples, height, width, channels] float32, in the pixel box of the card
     labels: tf.Tensor  # [examples] int32
-    ids: tf.Tensor  # [examples] string, TFDS example ids, or paths within a folder: two subsets are disjoint if these are
+    ids: tf.Tensor  # [examples] string, TFDS example ids, or paths within a folder; disjoint subsets have disjoint ids
 
 
 def load_examples(card: DatasetCard, subset: str) -> Examples:
-    """Loads a whole subset into memory, in the order in which TFDS keeps it.
+    """Loads a whole subset into memory, in the order of TFDS.
 
     Args:
         card: The data set.
         subset: A TFDS split expression, such as 'train[:1000]'.
 
     Returns:
-        The `Examples`; sixty thousand digits of MNIST take 190 MB.
+        The `Examples`; the 60,000 digits of MNIST take 190 MB.
 
     Raises:
-        ValueError: If the subset is not one of the data set.
+        ValueError: If the subset does not exist in the data set.
 
     Example:
         >>> examples = load_examples(card, "train[:100]")
@@ -53,7 +53,7 @@ def load_examples(card: DatasetCard, subset: str) -> Examples:
 
 
 def load_labels(card: DatasetCard, subset: str) -> np.ndarray:
-    """Returns the labels of a whole subset, int32 `[examples]`, in the order in which TFDS keeps it.
+    """Returns the labels of a whole subset, int32 `[examples]`, in the order of TFDS.
 
     Example:
         >>> load_labels(card, "train[:100]").shape
@@ -66,7 +66,7 @@ def load_labels(card: DatasetCard, subset: str) -> np.ndarray:
 
 
 def load_ids(card: DatasetCard, subset: str) -> np.ndarray:
-    """Returns the ids of the examples of a subset, bytes `[examples]`, in the same order; no image is decoded.
+    """Returns the ids of the examples of a subset, bytes `[examples]`, in the order of `load_examples`. No image is decoded.
 
     Example:
         >>> len(set(load_ids(card, "train[:100]")))
@@ -81,14 +81,14 @@ def sample_examples(card: DatasetCard, subset: str, *, num_images: int, seed: in
     Args:
         card: The data set.
         subset: A TFDS split expression.
-        num_images: How many to draw.
-        seed: Of the draw.
+        num_images: Number of images.
+        seed: Seed of the draw.
 
     Returns:
         The `Examples`, in random order.
 
     Raises:
-        ValueError: If the subset holds fewer examples, or `num_images` is not positive.
+        ValueError: If the subset contains fewer examples, or `num_images` is not positive.
 
     Example:
         >>> sample_examples(card, "train", num_images=10, seed=0).images.shape
@@ -97,7 +97,7 @@ def sample_examples(card: DatasetCard, subset: str, *, num_images: int, seed: in
     size = num_examples(card, subset)
     if not 1 <= num_images <= size:
         raise ValueError(
-            f"num_images must be from 1 to {size}, the number of examples of {subset!r}; received {num_images}. Ask for fewer."
+            f"num_images must be from 1 to {size}, the number of examples of {subset!r}; received {num_images}. Pass fewer."
         )
     rows = np.random.default_rng(seed).permutation(size)[:num_images]
     if card.folder is not None:
@@ -110,15 +110,15 @@ def sample_examples(card: DatasetCard, subset: str, *, num_images: int, seed: in
 
 
 def random_targets(labels: tf.Tensor, num_classes: int, *, seed: int) -> tf.Tensor:
-    """Draws a wrong class for each image, all wrong classes being equally likely.
+    """Draws a wrong class for each image; all wrong classes are equally likely.
 
     Args:
         labels: Int32 `[batch]`, the true classes.
-        num_classes: How many classes there are, at least two.
-        seed: Of the draw; the same seed gives the same targets on every machine.
+        num_classes: The number of classes, at least two.
+        seed: Seed of the draw; the same seed results in the same targets on every machine.
 
     Returns:
-        Int32 `[batch]`, nowhere equal to `labels`.
+        Int32 `[batch]`; no target equals its label.
 
     Raises:
         ValueError: If there is no wrong class.
@@ -131,23 +131,23 @@ def random_targets(labels: tf.Tensor, num_classes: int, *, seed: int) -> tf.Tens
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, so that there is a wrong class; received {num_classes}.")
     labels = tf.cast(labels, tf.int32)
-    # Philox by name: the default generator may differ between accelerators.
+    # Philox explicitly, because the default generator may differ between accelerators.
     steps = tf.random.stateless_uniform(tf.shape(labels), [seed, 0], 1, num_classes, dtype=tf.int32, alg="philox")
     return (labels + steps) % num_classes
 
 
 def batches(card: DatasetCard, subset: str, *, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
-    """Serves a subset from memory in batches of one fixed shape.
+    """Returns a subset as a data set of batches of one fixed shape, from memory.
 
-    With `shuffle_seed` it never ends: every epoch is a new order, determined by the seed and the number of the epoch, and every
-    iterator starts from the first epoch; the images that do not fill a batch are left out of that epoch. Without, it is one
-    pass in order; black images with the label `PADDING_LABEL` fill the last batch up.
+    With `shuffle_seed`, the data set is infinite. Every epoch has a new order, which is determined by the seed and the number
+    of the epoch, and every iterator starts with the first epoch. An incomplete last batch of an epoch is dropped. Without
+    `shuffle_seed`, the data set is one ordered pass; black images with the label `PADDING_LABEL` pad the last batch.
 
     Args:
         card: The data set.
         subset: A TFDS split expression.
-        batch_size: Images per batch, over all replicas together.
-        shuffle_seed: Of the orders; None for one ordered pass.
+        batch_size: Number of images per batch, over all replicas together.
+        shuffle_seed: Seed of the orders; None for one ordered pass.
 
     Returns:
         A dataset of `(images, labels)`: float32 `[batch_size, height, width, channels]` in the pixel box of the card, and int32
@@ -171,7 +171,7 @@ def batches(card: DatasetCard, subset: str, *, batch_size: int, shuffle_seed: in
     else:
         rows = _shuffled_rows(size, batch_size, shuffle_seed)
 
-    # Bytes stay in memory, a quarter of the floats; one gather is cheaper than a hundred elements passing through tf.data.
+    # uint8 images take a quarter of the memory of floats; one gather is cheaper than a hundred elements of tf.data.
     def serve(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _pixels(card, tf.gather(images, numbers)), tf.gather(labels, numbers)
 
@@ -179,7 +179,7 @@ def batches(card: DatasetCard, subset: str, *, batch_size: int, shuffle_seed: in
 
 
 def _shuffled_rows(size: int, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Serves row numbers `[batch_size]` forever; Dataset.shuffle would give a second iterator other orders."""
+    """Returns an infinite data set of row numbers `[batch_size]`; with Dataset.shuffle, a second iterator has other orders."""
     num_batches = size // batch_size
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -196,20 +196,20 @@ def _padded(images: tf.Tensor, labels: tf.Tensor, num_rows: int) -> tuple[tf.Ten
 
 def _sharded_by_data() -> tf.data.Options:
     options = tf.data.Options()
-    # There are no files to share among workers; without this tf.data looks for them and warns.
+    # There are no files to shard among workers; without this policy, tf.data searches for files and warns.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options
 
 
 def _read(card: DatasetCard, subset: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads a subset: uint8 images and int32 labels, shard after shard, so that row i of a split is row i of its slices."""
-    num_examples(card, subset)  # speaks more clearly than TFDS where the expression is wrong
+    """Reads uint8 images and int32 labels, shard after shard, so that the rows of a slice are consecutive rows of the split."""
+    num_examples(card, subset)  # its error messages are clearer than those of TFDS
     return _kept(card, subset, "" if card.folder is None else content_of(Path(card.folder)))
 
 
-@functools.lru_cache(maxsize=2)  # the training and the test set, as bytes: what a study reads again and again
+@functools.lru_cache(maxsize=2)  # the training and the test set, which studies read many times
 def _kept(card: DatasetCard, subset: str, content: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads a subset, unless it was read before; `content` is another one as soon as a file of a folder is."""
+    """Reads a subset, or returns it from the cache; `content` changes if a file of a folder changes."""
     if content:
         return _read_files(card, _listed(card, subset))
     examples = card.builder().as_dataset(split=subset, read_config=tfds.ReadConfig(interleave_cycle_length=1))
@@ -217,14 +217,14 @@ def _kept(card: DatasetCard, subset: str, content: str) -> tuple[tf.Tensor, tf.T
 
 
 def _read_all(card: DatasetCard, examples: tf.data.Dataset) -> tuple[tf.Tensor, tf.Tensor]:
-    fit = (lambda image: image) if card.resizing is None else card.resizing.resize
-    resized = examples.map(lambda example: (fit(example["image"]), example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
+    resize = (lambda image: image) if card.resizing is None else card.resizing.resize
+    resized = examples.map(lambda example: (resize(example["image"]), example["label"]), num_parallel_calls=tf.data.AUTOTUNE)
     images, labels = zip(*resized.batch(_READ_BATCH), strict=True)
     return tf.concat(images, axis=0), tf.cast(tf.concat(labels, axis=0), tf.int32)
 
 
 def _read_files(card: DatasetCard, files: Sequence[ListedImage]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Reads files of a folder, and no others: a sample of a million photographs costs no more than one of a hundred."""
+    """Reads only the given files of a folder, so that the cost of a sample does not depend on the size of the folder."""
     try:
         return _read_all(card, card.builder().serve(files))
     except tf.errors.InvalidArgumentError:
@@ -239,7 +239,7 @@ def _listed(card: DatasetCard, subset: str) -> list[ListedImage]:
 
 
 def _ids(card: DatasetCard, subset: str) -> np.ndarray:
-    """Returns the TFDS example ids, the shard and the row in it; ReadConfig(add_tfds_id) gives the same, more slowly."""
+    """Returns the TFDS example ids, which consist of shard and row; ReadConfig(add_tfds_id) returns the same, but is slower."""
     if card.folder is not None:
         return np.array([file.id.encode() for file in _listed(card, subset)], dtype=object)
     files = card.builder().info.splits[subset].file_instructions

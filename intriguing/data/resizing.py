@@ -1,4 +1,4 @@
-"""Scales and crops images of any size to the size that a network takes."""
+"""Resizes and crops images of any size to the input size of a network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _BYTES = 255.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageResizing:
-    """Scales an image and crops its center.
+    """Settings to resize an image, and to crop its center.
 
     Attributes:
-        height: Of the result.
-        width: Likewise.
-        shorter_side: Pixels of the shorter side after scaling, as in "shorter side 256, center crop 224";
-            if None, the image is scaled until it just covers the result.
+        height: Height of the result.
+        width: Width of the result.
+        shorter_side: Length of the shorter side of the image after resizing and before cropping, as in "shorter side 256,
+            center crop 224". If None, the smallest size that covers the result.
     """
 
     height: int
@@ -27,16 +27,16 @@ class ImageResizing:
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
             raise ValueError(
-                f"an image must have at least one pixel a side; received a size of {self.height}x{self.width}. Ask for more."
+                f"height and width of an image must be at least 1; received {self.height}x{self.width}. Pass larger numbers."
             )
         if self.shorter_side is not None and self.shorter_side < max(self.height, self.width):
             raise ValueError(
                 f"shorter_side must be at least {max(self.height, self.width)}, so that {self.height}x{self.width} pixels can "
-                f"be cut out; received {self.shorter_side}. Ask for more, or for a smaller image."
+                f"be cropped; received {self.shorter_side}. Pass a larger shorter_side, or a smaller image size."
             )
 
     def resize(self, image: tf.Tensor) -> tf.Tensor:
-        """Returns an image of the wanted size; one that has the right scale keeps its bytes.
+        """Returns an image of the given size. The pixels of an image that need not be resized do not change.
 
         Args:
             image: Uint8 `[height, width, channels]`, of any size.
@@ -49,7 +49,7 @@ class ImageResizing:
             scale = tf.maximum(self.height / height, self.width / width)
         else:
             scale = self.shorter_side / tf.minimum(height, width)
-        # No size may be rounded to less than what is cut out.
+        # The rounded size must not be smaller than the crop.
         scaled = tf.maximum(tf.cast(tf.round([scale * height, scale * width]), tf.int32), [self.height, self.width])
         unscaled = tf.reduce_all(scaled == tf.shape(image)[:2])
         resized = tf.cond(unscaled, lambda: image, lambda: _resized(image, scaled))

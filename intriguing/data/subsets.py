@@ -1,4 +1,4 @@
-"""Subsets: disjoint slices of a TFDS split, written as TFDS split expressions such as 'train[:30000]'."""
+"""Disjoint slices of a TFDS split, as split expressions such as 'train[:30000]'."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Range = tuple[str, int, int]  # split name, first index, index after the last
 
 
 def disjoint_halves(card: DatasetCard, split: str) -> tuple[str, str]:
-    """Returns the two halves of a split; the first is the smaller one if the number of examples is odd.
+    """Returns the two halves of a split; if the number of examples is odd, the first half is smaller.
 
     Args:
         card: The data set.
@@ -33,18 +33,18 @@ def disjoint_halves(card: DatasetCard, split: str) -> tuple[str, str]:
 
 
 def disjoint_subsets(card: DatasetCard, split: str, num_subsets: int) -> tuple[str, ...]:
-    """Cuts a split into consecutive subsets whose sizes differ by at most one.
+    """Divides a split into consecutive subsets whose sizes differ by at most one.
 
     Args:
         card: The data set.
         split: A split, or one contiguous slice of a split.
-        num_subsets: How many subsets to cut, from one to the number of examples.
+        num_subsets: Number of subsets, from one to the number of examples.
 
     Returns:
-        Split expressions in absolute indices, so that a reader of a report sees which examples they hold.
+        Split expressions in absolute indices, which identify the examples in a report.
 
     Raises:
-        ValueError: If the split is unknown or not contiguous, or holds fewer examples than `num_subsets`.
+        ValueError: If the split is unknown or not contiguous, or contains fewer examples than `num_subsets`.
 
     Example:
         >>> disjoint_subsets(card, "train", 4)
@@ -55,14 +55,14 @@ def disjoint_subsets(card: DatasetCard, split: str, num_subsets: int) -> tuple[s
         raise ValueError(f"num_subsets must be from 1 to {size}, the number of examples of {split!r}; received {num_subsets}.")
     ranges = _ranges(card, split)
     if len(ranges) > 1:
-        raise ValueError(f"expected one contiguous slice of a split; received {split!r}. Cut each of its parts by itself.")
+        raise ValueError(f"split must be one contiguous slice; received {split!r}. Divide each of its parts separately.")
     name, start, _ = ranges[0]
     bounds = [start + size * number // num_subsets for number in range(num_subsets + 1)]
     return tuple(_expression(card, name, low, high) for low, high in itertools.pairwise(bounds))
 
 
 def num_examples(card: DatasetCard, subset: str) -> int:
-    """Returns how many examples TFDS reads for a subset; an example named twice, as in 'train+train', counts twice.
+    """Returns the number of examples that TFDS reads for a subset; repeated examples, as in 'train+train', count repeatedly.
 
     Raises:
         ValueError: If the split is unknown, or the expression malformed, beyond the data or empty.
@@ -75,7 +75,7 @@ def num_examples(card: DatasetCard, subset: str) -> int:
 
 
 def num_shared_examples(card: DatasetCard, first: str, second: str) -> int:
-    """Returns how many examples of the data set lie in both subsets.
+    """Returns the number of examples in both subsets.
 
     Example:
         >>> num_shared_examples(card, "train[:1000]", "train[900:]")
@@ -85,7 +85,7 @@ def num_shared_examples(card: DatasetCard, first: str, second: str) -> int:
 
 
 def check_disjoint(card: DatasetCard, *subsets: str) -> None:
-    """Raises a `ValueError`, which names the way out, if two of the subsets share an example.
+    """Raises a `ValueError` if two of the subsets share an example; the message suggests disjoint subsets.
 
     Example:
         >>> check_disjoint(card, "train[:50%]", "train[50%:]")
@@ -94,16 +94,16 @@ def check_disjoint(card: DatasetCard, *subsets: str) -> None:
         num_shared = num_shared_examples(card, first, second)
         if num_shared:
             split = next(name for name, shared in _shared(card, first, second).items() if shared.any())
-            way_out = f"disjoint_halves(card, '{split}')"
+            suggested = f"disjoint_halves(card, '{split}')"
             if len(subsets) > 2:
-                way_out = f"disjoint_subsets(card, '{split}', {len(subsets)})"
+                suggested = f"disjoint_subsets(card, '{split}', {len(subsets)})"
             raise ValueError(
-                f"subsets {first!r} and {second!r} of {card.name} share {num_shared} examples; expected none. Use {way_out}."
+                f"subsets {first!r} and {second!r} of {card.name} share {num_shared} examples; expected none. Use {suggested}."
             )
 
 
 def _ranges(card: DatasetCard, subset: str) -> list[_Range]:
-    """Resolves an expression with TFDS's own arithmetic, so that a slice here is the slice that TFDS reads."""
+    """Resolves an expression by the arithmetic of TFDS, so that the slices are those that TFDS reads."""
     _check_split_names(card, subset)
     infos = {name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0) for name, size in card.split_sizes.items()}
     try:
@@ -111,11 +111,13 @@ def _ranges(card: DatasetCard, subset: str) -> list[_Range]:
     except ValueError as error:
         raise ValueError(
             f"subset {subset!r} of {card.name} cannot be read; expected an expression such as 'train[:100]' or 'train[50%:]' "
-            f"within {dict(card.split_sizes)}. TFDS says: {str(error).splitlines()[-1]}"
+            f"within {dict(card.split_sizes)}. TFDS reports: {str(error).splitlines()[-1]}"
         ) from error
     ranges = [(s.splitname, s.from_ or 0, card.split_sizes[s.splitname] if s.to is None else s.to) for s in slices]
     if any(stop <= start for _, start, stop in ranges):
-        raise ValueError(f"subset {subset!r} of {card.name} holds no example; expected at least one. Widen the slice.")
+        raise ValueError(
+            f"subset {subset!r} of {card.name} must contain at least one example; received an empty slice. Widen the slice."
+        )
     return ranges
 
 
@@ -127,7 +129,7 @@ def _check_split_names(card: DatasetCard, subset: str) -> None:
             check_name(name, known, f"split of {card.name}")
         if "shard" in part:
             raise ValueError(
-                f"subset {subset!r} counts shards, which differ from machine to machine. Use counts or percents of examples."
+                f"subset {subset!r} counts shards, which differ between machines. Use counts or percentages of examples."
             )
 
 

@@ -83,10 +83,12 @@ def test_classes_of_a_folder_are_numbered_by_the_names_of_the_model(step_of, fol
 
 
 def test_a_folder_of_other_classes_than_the_model_is_refused(step_of, folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"has 3 classes, and the network 10: .* Pass --class_names=FILE .*, or make an empty"):
+    with pytest.raises(
+        ValueError, match=r"has 3 classes, and the network 10: .* Pass --class_names=FILE .*, or create an empty"
+    ):
         step_of([6, 7, 3], f"--dataset={folder}", num_classes=10)
     with pytest.raises(
-        ValueError, match="the class 'dog' of .* is none of the network. Did you mean 'dogs'. Rename that folder"
+        ValueError, match="the class 'dog' of .* is not a class of the network. Did you mean 'dogs'. Rename that folder"
     ):
         step_of([6, 7, 3], f"--dataset={folder}", num_classes=3, class_names=["ant", "cat", "dogs"])
 
@@ -107,10 +109,10 @@ def test_a_network_is_trained_on_a_folder(script: Script, folder: Path, tmp_path
     assert "% of 5. Trained model:" in finished.out
     assert "reused" in script("train", *arguments, "--image_size=3").err
     for more, message in (
-        ((), "have sizes of their own. Pass image_size, the height and width to which they are scaled, or --image_size"),
+        ((), "may have different sizes. Pass image_size, the height and width to which they are resized, or --image_size"),
         (("--image_size=3", "--subset=test"), "unknown split of my pictures 'test'"),
         (("--image_size=3", "--dataset=./nowhere"), "there is no folder "),
-        (("--image_size=0",), "at least one pixel a side; received a size of 0x0"),
+        (("--image_size=0",), "height and width of an image must be at least 1; received 0x0"),
     ):
         refused = script("train", *arguments, *more)
         assert (refused.code, refused.out) == (1, "")

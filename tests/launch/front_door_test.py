@@ -145,7 +145,10 @@ def test_pools_that_cannot_be_are_refused_before_any_work(script: Script, tmp_pa
     [
         ("tran", "unknown split of mnist_5k 'tran'. Did you mean 'train'? Known: train, test, all."),
         ("train[:9000]", "subset 'train[:9000]' of mnist_5k cannot be read; expected an expression such as 'train[:100]'"),
-        ("train[5:5]", "subset 'train[5:5]' of mnist_5k holds no example; expected at least one. Widen the slice."),
+        (
+            "train[5:5]",
+            "subset 'train[5:5]' of mnist_5k must contain at least one example; received an empty slice. Widen the slice.",
+        ),
     ],
 )
 def test_a_subset_that_cannot_be_is_answered_with_one_that_can(
@@ -199,9 +202,7 @@ def test_a_folder_for_data_that_cannot_be_made_is_told(script: Script, tmp_path:
     folder = tmp_path / "file" / "data"
     finished = script("train", "--model=FC10(1)", f"--tfds_data_dir={folder}", f"--workdir={tmp_path / 'runs'}")
     line = _refused_in_one_line(finished)
-    assert (
-        f"cannot write to {folder}, where TFDS keeps its data sets: Not a directory. Make the folder, or pass another" in line
-    )
+    assert f"cannot write to {folder}, where TFDS stores data sets: Not a directory. Create the folder, or pass another" in line
 
 
 def test_another_training_says_which_one_it_replaces(script: Script, tmp_path: Path, digits_dir: Path) -> None:
@@ -226,7 +227,7 @@ def test_without_a_network_the_way_to_the_data_is_told(script: Script, tmp_path:
     )
     line = _refused_in_one_line(finished)
     assert line.startswith("ConnectionError: could not download mnist: expected t10k-images-idx3-ubyte.gz, ")
-    assert line.endswith("Pass manual_dir, a folder with these files, or use 'mnist_5k', which needs no network.")
+    assert line.endswith("Pass manual_dir, a folder with these files, or use 'mnist_5k', which requires no network.")
     assert list((tmp_path / "runs").iterdir()) == []
 
 

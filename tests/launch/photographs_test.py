@@ -140,7 +140,7 @@ def test_a_stray_file_is_named(script: Script, model_file: Path, tmp_path: Path)
     (place / "notes.txt").write_text("red")
     finished = _attack(script, model_file, tmp_path / "photographs", tmp_path / "work")
     assert finished.code == 1
-    assert "notes.txt' is no image file" in finished.err and "Move it away." in finished.err
+    assert "notes.txt' is not an image file" in finished.err and "Remove it." in finished.err
 
 
 def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: Path) -> None:

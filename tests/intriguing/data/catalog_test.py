@@ -59,7 +59,7 @@ def test_prepares_only_once_and_keeps_stdout_clean(tmp_path: Path, capsys: pytes
 def test_a_card_without_its_files_says_how_to_get_them(tmp_path: Path) -> None:
     card = dataset_card("tiny_pictures", data_dir=str(tmp_path))
     shutil.rmtree(tmp_path / "tiny_pictures")
-    with pytest.raises(FileNotFoundError, match=r"found nothing\. Call dataset_card\('tiny_pictures'\) again"):
+    with pytest.raises(FileNotFoundError, match=r"found no data\. Call dataset_card\('tiny_pictures'\) again"):
         card.builder()
 
 
@@ -106,7 +106,7 @@ def test_a_size_that_is_not_height_and_width_is_refused(tmp_path: Path, image_si
 
 
 def test_a_shorter_side_without_a_size_to_cut_out_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="shorter_side needs a size that is cut out; received 256 alone. Pass image_size, too"):
+    with pytest.raises(ValueError, match="shorter_side requires image_size; received 256. Pass image_size, too"):
         dataset_card("mnist", data_dir=str(tmp_path), shorter_side=256)
 
 

@@ -56,10 +56,18 @@ def test_folders_named_as_those_of_imagenet_are_known_to_a_network_of_its_classe
 @pytest.mark.parametrize(
     ("num_classes", "names", "words"),
     [
-        (10, (), "has 3 classes, and the network 10: .* --class_names=FILE .*, or make an empty folder for each class"),
+        (
+            10,
+            (),
+            "has 3 classes, and the network 10: .* --class_names=FILE .*, or create an empty folder for each missing class",
+        ),
         (1000, (), "has 3 classes, and the network 1000"),
-        (3, ("ant", "cat", "dogs"), "class 'dog' of .* is none of the network. Did you mean 'dogs'. Rename that folder, or"),
-        (4, ("a", "b", "c", "d"), "class 'ant' of .* is none of the network"),
+        (
+            3,
+            ("ant", "cat", "dogs"),
+            "class 'dog' of .* is not a class of the network. Did you mean 'dogs'. Rename that folder, or",
+        ),
+        (4, ("a", "b", "c", "d"), "class 'ant' of .* is not a class of the network"),
     ],
 )
 def test_a_folder_of_other_classes_is_refused(folder: Path, num_classes: int, names: tuple[str, ...], words: str) -> None:

@@ -67,12 +67,12 @@ def test_images_of_unknown_sizes_come_out_of_a_map_with_one_static_shape() -> No
 
 @pytest.mark.parametrize("size", [(0, 4), (4, -1)])
 def test_a_size_without_pixels_is_refused(size) -> None:
-    with pytest.raises(ValueError, match=f"at least one pixel a side; received a size of {size[0]}x{size[1]}. Ask for more"):
+    with pytest.raises(ValueError, match=f"must be at least 1; received {size[0]}x{size[1]}. Pass larger"):
         ImageResizing(height=size[0], width=size[1])
 
 
 def test_a_cut_larger_than_the_scaled_image_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="shorter_side must be at least 227, so that 200x227 pixels can be cut out; received 226"
+        ValueError, match="shorter_side must be at least 227, so that 200x227 pixels can be cropped; received 226"
     ):
         ImageResizing(height=200, width=227, shorter_side=226)

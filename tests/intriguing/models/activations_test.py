@@ -178,7 +178,7 @@ def test_a_layer_that_is_used_twice_is_refused():
 def test_a_model_that_is_not_built_is_refused_until_it_is(colors):
     model = keras.Sequential([keras.layers.Conv2D(2, 3, name="conv"), keras.layers.Flatten()], name="mine")
     with pytest.raises(
-        ValueError, match="the model 'mine' is not built, .* Begin it with a keras.Input, or call it on a batch"
+        ValueError, match="the model 'mine' must be built, .* Begin it with a keras.Input, or call it on a batch"
     ):
         activations_at(model, "conv")
     model(colors)
@@ -246,7 +246,7 @@ def test_flattening_maps_of_unknown_size_is_refused_and_pooling_them_is_not(colo
         [keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3, name="conv"), keras.layers.GlobalMaxPooling2D()]
     )
     np.testing.assert_allclose(features_at(model, "conv", pooling="max")(colors), model(colors), rtol=1e-6)
-    with pytest.raises(ValueError, match="the outputs of the layer 'conv' have shape .* which depends on the images"):
+    with pytest.raises(ValueError, match="those of the layer 'conv' have shape .* which depends on the images"):
         features_at(model, "conv", pooling="flatten")
     with pytest.raises(ValueError, match="with spatial axes.*'flatten' gives all of them"):
         features_at(model, "conv")

@@ -236,9 +236,9 @@ def states(images):
         (
             twice,
             1,
-            "cannot be cut at 'hidden': the layer 'hidden' gives 2 tensors; expected one. Name a layer that is used once",
+            "cannot be cut at 'hidden': the layer 'hidden' returns 2 tensors; expected one. Name a layer that is used once",
         ),
-        (states, 1, "cannot be cut at 'hidden': the layer 'hidden' gives 3 tensors; expected one."),
+        (states, 1, "cannot be cut at 'hidden': the layer 'hidden' returns 3 tensors; expected one."),
         (two_outputs, 1, "the model 'wired' must have one input and one output; received 1 and 2."),
         (two_inputs, 2, "the model 'wired' must have one input and one output; received 2 and 1."),
     ],
@@ -284,7 +284,7 @@ class Subclassed(keras.Model):
         ),
         (
             keras.Sequential([layers.Dense(2)], name="mine"),
-            "the model 'mine' is not built, .* Begin it with a keras.Input, or call",
+            "the model 'mine' must be built, .* Begin it with a keras.Input, or call",
         ),
     ],
 )
@@ -365,7 +365,7 @@ def twin(images):
             "block/conv",
             "at 'block/conv': another path leads around that layer",
         ),
-        (lambda: functional(twin), "inner/hidden", "at 'inner/hidden': the layer 'inner' gives 2 tensors; expected one."),
+        (lambda: functional(twin), "inner/hidden", "at 'inner/hidden': the layer 'inner' returns 2 tensors; expected one."),
         (transferred, "backbone/conv3", "unknown layer 'backbone/conv3'. Did you mean 'backbone/conv[12]'"),
         (
             lambda: sequential(backbone(), layers.Flatten()),

@@ -106,7 +106,7 @@ def test_half_precision_is_widened(tmp_path):
         (
             {"conv/kernel": np.zeros((3, 3, 2, 4))},
             ValueError,
-            r"conv/kernel in '.*' must have the shape \(3, 3, 1, 4\), as 'conv' of 'small' needs it; received \(3, 3, 2, 4\)\. Load",
+            r"conv/kernel in '.*' must have the shape \(3, 3, 1, 4\) of 'conv' of 'small'; received \(3, 3, 2, 4\)\. Load",
         ),
         (
             {"conv/kernel": np.zeros(3), "logits/bias": np.zeros(9)},
@@ -116,7 +116,7 @@ def test_half_precision_is_widened(tmp_path):
         (
             {"conv/bias": np.zeros(4, np.uint8)},
             TypeError,
-            "conv/bias in '.*' must be floating point; received uint8. Save what",
+            "conv/bias in '.*' must be floating point; received uint8. Save the",
         ),
         ({"conv/bias": np.full(4, np.nan)}, ValueError, "conv/bias in '.*' must be finite; received NaN or infinite values."),
         ({"conv/bias": np.array([None])}, ValueError, "must be an .npz file of plain arrays; .*Object arrays cannot be loaded"),
@@ -137,7 +137,7 @@ def test_other_names_shapes_and_numbers_are_refused_and_leave_the_network_as_it_
         (PAGE, "must be a file of weights; received a web page, perhaps one that asks to log in. Download the file itself."),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
-            "must be a file of weights; received a pointer of Git LFS. Fetch the",
+            "must be a file of weights; received a pointer of Git LFS. Download the",
         ),
         (b"", "must be an .npz file of plain arrays; its 0 bytes cannot be read as such"),
         (b"\x80\x02}q\x00.", "must be an .npz file of plain arrays; .* a file that requires code to be run is refused."),
@@ -207,12 +207,12 @@ def test_each_alexnet_refuses_the_weights_of_the_other(tmp_path):
         (
             krizhevsky,
             one_weird_trick,
-            r"\(11, 11, 3, 96\), as 'conv1' of 'krizhevsky' needs it; received \(11, 11, 3, 64\), and 7 ",
+            r"\(11, 11, 3, 96\) of 'conv1' of 'krizhevsky'; received \(11, 11, 3, 64\), and 7 ",
         ),
         (
             one_weird_trick,
             krizhevsky,
-            r"\(11, 11, 3, 64\), as 'conv1' of 'owt' needs it; received \(11, 11, 3, 96\), and 7 more",
+            r"\(11, 11, 3, 64\) of 'conv1' of 'owt'; received \(11, 11, 3, 96\), and 7 more",
         ),
     ):
         path = tmp_path / "other.npz"
@@ -323,15 +323,13 @@ def test_each_alexnet_refuses_the_state_dict_of_the_other(torch, tmp_path):
 
     path = tmp_path / "other.pth"
     torch.save(OneWeirdTrick(2).state_dict(), path)
-    received = (
-        r"\(96, 3, 11, 11\), as 'conv1' of 'krizhevsky' needs it; received \(64, 3, 11, 11\), and 7 more disagree. Load it"
-    )
+    received = r"\(96, 3, 11, 11\) of 'conv1' of 'krizhevsky'; received \(64, 3, 11, 11\), and 7 more disagree. Load it"
     with pytest.raises(ValueError, match=r"features.0.weight in '.*' must have the shape " + received):
         load_state_dict(alexnet(num_classes=2, name="krizhevsky"), path, names=ONE_WEIRD_TRICK_IN_TORCHVISION)
 
     torch.save(krizhevsky(227, 2).state_dict(), path)
     model = alexnet_one_weird_trick(num_classes=2, name="owt")
-    received = r"\(64, 3, 11, 11\), as 'conv1' of 'owt' needs it; received \(96, 3, 11, 11\), and 7 more disagree. Load it into"
+    received = r"\(64, 3, 11, 11\) of 'conv1' of 'owt'; received \(96, 3, 11, 11\), and 7 more disagree. Load it into"
     with pytest.raises(ValueError, match=r"conv1.weight in '.*' must have the shape " + received):
         load_state_dict(model, path, names=SAME_NAMES)
     others = "missing: features.0.weight, .* and 12 more; superfluous: conv1.weight, .* and 12 more."

@@ -131,7 +131,11 @@ def test_every_layer_has_a_spectral_bound_and_a_gradient_reaches_the_pixels(netw
             r"received image_shape \(227, 227, 1\). Enlarge the images, or repeat the channel of gray images three times.",
         ),
         (alexnet_one_weird_trick, (28, 28, 3), "alexnet_one_weird_trick takes color images .* of at least 63x63 pixels"),
-        (alexnet_one_weird_trick, (256, 256, 3), r"must leave 6x6 places .*; \(256, 256, 3\) leaves 7x7. Resize the images to"),
+        (
+            alexnet_one_weird_trick,
+            (256, 256, 3),
+            r"must result in 6x6 positions .*; \(256, 256, 3\) results in 7x7. Resize the images to",
+        ),
     ],
 )
 def test_images_that_are_too_small_or_grey_or_of_another_size_are_refused(constructor, image_shape, message):

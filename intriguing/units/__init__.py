@@ -1,4 +1,4 @@
-"""What single units respond to, compared with random directions of the same layer."""
+"""The selectivity of single units, compared with that of random directions of the same layer."""
 
 from intriguing.units.attributes import Attributes, attributes_from_table, attributes_of_classes, attributes_of_kinds
 from intriguing.units.basis_test import BasisTest, compare_bases

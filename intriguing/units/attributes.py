@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_MAX_GROUPS = 512  # combinations of attributes; what a pass remembers of a direction grows with them
+_MAX_GROUPS = 512  # maximum number of combinations of attributes, which determines the memory for each direction
 
 
 class Attributes(NamedTuple):
-    """Which attributes each example has. Examples with the same ones form a group; class labels are groups of one attribute."""
+    """The attributes of examples. Examples with equal attributes form a group; a class is a group with one attribute."""
 
-    names: tuple[str, ...]  # of the attributes
+    names: tuple[str, ...]  # the names of the attributes
     groups: np.ndarray  # [examples] int32, the group of each example
     group_attributes: np.ndarray  # [groups, attributes] bool
 
 
 def attributes_of_classes(labels: np.ndarray, class_names: Sequence[str]) -> Attributes:
-    """Takes the class of an image as its only attribute.
+    """Returns attributes where the class of each image is its only attribute.
 
     Args:
         labels: Integer `[examples]`, or one-hot rows `[examples, classes]`.
@@ -35,7 +35,7 @@ def attributes_of_classes(labels: np.ndarray, class_names: Sequence[str]) -> Att
     labels = class_numbers(labels, "labels", num_classes=len(class_names))
     if labels.size and not (labels.min() >= 0 and labels.max() < len(class_names)):
         raise ValueError(
-            f"labels must lie in [0, {len(class_names)}), one number a class; received {labels.min()} to {labels.max()}."
+            f"labels must lie in [0, {len(class_names)}), the number of classes; received {labels.min()} to {labels.max()}."
         )
     return Attributes(tuple(class_names), labels, np.eye(len(class_names), dtype=bool))
 
@@ -45,12 +45,12 @@ def class_numbers(labels: Any, name: str, *, num_classes: int | None = None) -> 
 
     Args:
         labels: Integer `[examples]` or `[examples, 1]`, or one-hot rows `[examples, classes]` of any dtype.
-        name: What they are, for the message.
+        name: The name of the argument in messages.
         num_classes: The length of one-hot rows; None if it is not known.
 
     Raises:
         TypeError: If the labels are not integers.
-        ValueError: If rows are not one-hot, or of another length.
+        ValueError: If rows are not one-hot, or have another length.
     """
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -61,7 +61,7 @@ def class_numbers(labels: Any, name: str, *, num_classes: int | None = None) -> 
             length = "" if num_classes is None else f" of length {num_classes}"
             raise ValueError(
                 f"{name} must be one integer for each image, or one-hot rows{length}; received {labels.dtype} of shape "
-                f"{labels.shape}. Pass {name}.argmax(axis=-1) if the largest entry names the class."
+                f"{labels.shape}. Pass {name}.argmax(axis=-1) if the largest entry marks the class."
             )
         labels = labels.argmax(axis=1)
     if not np.issubdtype(labels.dtype, np.integer):
@@ -70,14 +70,14 @@ def class_numbers(labels: Any, name: str, *, num_classes: int | None = None) -> 
 
 
 def attributes_of_kinds(labels: np.ndarray, kinds: Mapping[str, Sequence[tuple[int, int]]]) -> Attributes:
-    """Takes the kind of an image's class as its only attribute: where classes are many, an image has few others of its own.
+    """Returns attributes where the kind of the class is the only attribute; useful for many classes with few images each.
 
     Args:
         labels: Integer `[examples]`, or one-hot rows.
-        kinds: The classes of each kind as ranges, both ends included. A class in several kinds belongs to the first of them.
+        kinds: The classes of each kind as ranges, both ends included. A class in several kinds belongs to the first one.
 
     Raises:
-        ValueError: If a label is of no kind.
+        ValueError: If a label does not belong to a kind.
 
     Example:
         >>> kinds = {"fish": [(0, 6), (389, 397)], "other animal": [(0, 397)], "thing": [(398, 999)]}
@@ -88,20 +88,22 @@ def attributes_of_kinds(labels: np.ndarray, kinds: Mapping[str, Sequence[tuple[i
     belongs = np.array(
         [np.any([(first <= labels) & (labels <= last) for first, last in ranges], axis=0) for ranges in kinds.values()]
     )
-    homeless = labels[~belongs.any(axis=0)]
-    if homeless.size:
-        raise ValueError(f"every class must be of a kind; {homeless[0]} is of none of {', '.join(kinds)}. Add a range for it.")
+    unmatched = labels[~belongs.any(axis=0)]
+    if unmatched.size:
+        raise ValueError(
+            f"every class must belong to a kind; received {unmatched[0]}, in none of {', '.join(kinds)}. Add a range for it."
+        )
     return attributes_of_classes(belongs.argmax(axis=0), list(kinds))
 
 
 def attributes_from_table(ids: Sequence[str], table: Mapping[str, Mapping[str, str]]) -> Attributes:
-    """Looks the attributes of examples up by their ids.
+    """Returns the attributes of examples from a table with their ids.
 
-    A column whose entries are all 0 and 1 is an attribute; any other column is one attribute for each of its entries.
+    A column of 0 and 1 is one attribute; any other column is one attribute for each of its values.
 
     Args:
         ids: The example ids, in the order of the examples.
-        table: From ids to columns to entries; ids that are not asked for are ignored.
+        table: From ids to columns to entries; other ids are ignored.
 
     Raises:
         ValueError: If an id is missing or has no entry in a column, or if there are too many combinations of attributes.
@@ -120,7 +122,7 @@ def attributes_from_table(ids: Sequence[str], table: Mapping[str, Mapping[str, s
     group_attributes, groups = np.unique(np.stack(has, axis=1), axis=0, return_inverse=True)
     if len(group_attributes) > _MAX_GROUPS:
         raise ValueError(
-            f"the attributes occur in {len(group_attributes)} combinations; at most {_MAX_GROUPS} fit in memory. "
+            f"the number of combinations of attributes must be at most {_MAX_GROUPS}; received {len(group_attributes)}. "
             "Pass fewer columns."
         )
     return Attributes(tuple(names), groups.reshape(-1).astype(np.int32), group_attributes)
@@ -130,17 +132,17 @@ def _complete_columns(ids: Sequence[str], table: Mapping[str, Mapping[str, str]]
     missing = [example for example in ids if example not in table]
     if missing:
         raise ValueError(
-            f"the table of attributes has no row for {len(missing)} of {len(ids)} examples, such as {missing[0]!r}. Add them, "
-            "or choose a subset that it covers."
+            f"the table of attributes must have a row for every example; {len(missing)} of {len(ids)} are missing, such as "
+            f"{missing[0]!r}. Add them, or choose another subset."
         )
     names = list(dict.fromkeys(name for example in ids for name in table[example]))
     if not names:
-        raise ValueError("the table of attributes has no column besides the ids. Add one for each attribute.")
+        raise ValueError("the table of attributes must have a column for each attribute; received only ids. Add columns.")
     columns = {name: [table[example].get(name) or "" for example in ids] for name in names}
     for name, entries in columns.items():
         if "" in entries:
             raise ValueError(
-                f"the column {name!r} has no entry for {entries.count('')} of {len(ids)} examples, such as "
-                f"{ids[entries.index('')]!r}. Fill it in, for instance with 0."
+                f"the column {name!r} must have an entry for every example; {entries.count('')} of {len(ids)} are missing, "
+                f"such as {ids[entries.index('')]!r}. Add entries, for example 0."
             )
     return columns

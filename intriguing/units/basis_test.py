@@ -1,4 +1,4 @@
-"""A statistical test of whether the natural basis is more selective than random bases, with an effect and an error rate."""
+"""A statistical test of whether the natural basis is more selective than random bases, with an effect size and p-values."""
 
 from __future__ import annotations
 
@@ -7,58 +7,60 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-LEVEL = 0.01  # the p-value that a test must be able to reach
+LEVEL = 0.01  # the significance level that the smallest possible p-value must not exceed
 _NUM_RESAMPLES = 2000
 _INTERVAL = (0.025, 0.975)
 
 
 class BasisTest(NamedTuple):
-    """The natural basis beside random ones, by one measure."""
+    """The comparison of the natural basis with random bases by one measure."""
 
     natural: tf.Tensor  # mean over the directions of the natural basis
     random: tf.Tensor  # mean over the directions of all random bases
     effect: tf.Tensor  # (natural - random) in standard deviations of single random directions; positive: more selective
     effect_lower: tf.Tensor  # lower end of its 95 % interval
     effect_upper: tf.Tensor
-    p_more: tf.Tensor  # share of bases, the natural one included, that are at least as selective; small: it is more selective
-    p_less: tf.Tensor  # share that are at most as selective; small: the natural basis is less selective
-    tail_more: tf.Tensor  # as p_more, if the means of bases are normally distributed
-    tail_less: tf.Tensor  # as p_less, likewise
+    p_more: tf.Tensor  # p-value of "more selective": fraction of bases, the natural one included, at least as selective
+    p_less: tf.Tensor  # p-value of "less selective": fraction of bases, the natural one included, at most as selective
+    tail_more: tf.Tensor  # as p_more, under the assumption that the means of bases are normally distributed
+    tail_less: tf.Tensor  # as p_less, under the same assumption
 
 
 def check_num_bases(num_bases: int) -> None:
-    """Raises a `ValueError` unless so many random bases let the p-value reach `LEVEL`."""
+    """Raises a `ValueError` if there are too few random bases for a p-value of `LEVEL`."""
     least = round(1 / LEVEL) - 1
     if num_bases < least:
         raise ValueError(
-            f"num_random_bases must be at least {least}: with {num_bases} no p-value can be below {1 / (num_bases + 1):.3g}. "
-            "Ask for 100."
+            f"num_random_bases must be at least {least}; received {num_bases}, for which no p-value can be below "
+            f"{1 / (num_bases + 1):.3g}. Pass 100."
         )
 
 
 def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_selective: bool = True, seed: int = 0) -> BasisTest:
     """Compares the natural basis with random ones.
 
-    If the natural basis is a basis like any other, its mean is exchangeable with theirs, and its rank among them is uniform:
-    the p-value `(1 + number at least as selective) / (1 + number of bases)` is then exact, whatever the distribution. Both
-    sides are given, each by itself: to use both is to use two tests. A hundred bases cannot distinguish a p-value of a
-    millionth from one of a hundredth, which many tests at once need: the tails can, those of Student's t for one more mean
-    beside the random ones. A mean over many directions is nearly normal; where that is in doubt, the ranks hold.
+    Under the null hypothesis, the mean of the natural basis is exchangeable with the means of random bases, and its rank is
+    uniform. The p-value `(1 + number at least as selective) / (1 + number of bases)` is then exact for every distribution. Both
+    one-sided p-values are returned; to use both is to perform two tests. With a hundred bases, this p-value cannot be below
+    0.01, but corrections for multiple tests require smaller ones. For them, `tail_more` and `tail_less` are tail probabilities
+    of Student's t for one additional mean. They assume that means over many directions are nearly normal; the p-values of ranks
+    do not.
 
     The interval of the effect is a percentile bootstrap over the directions of the natural basis and over the random bases.
 
     Args:
         natural: Float32 `[directions]`, a measure of selectivity.
-        random: Float32 `[bases, directions]`, the same of random bases.
-        larger_is_selective: False for a measure like entropy; means stay as they are, the sign of the effect is reversed.
-        seed: Of the resampling.
+        random: Float32 `[bases, directions]`, the same measure for random bases.
+        larger_is_selective: False for a measure such as entropy; the sign of the effect is then reversed, but not that of the
+            means.
+        seed: Seed of the bootstrap.
 
     Returns:
-        A `BasisTest` of scalars. Where single random directions do not differ at all, the effect is 0 if the natural basis
-        does not differ either, and infinite otherwise.
+        A `BasisTest` of scalars. If all random directions have the same value, the effect is 0 if the natural basis also has
+        it, and infinite otherwise.
 
     Raises:
-        ValueError: If there are too few random bases for a p-value of 0.01, or numbers of directions differ.
+        ValueError: If there are too few random bases for a p-value of 0.01, or the numbers of directions differ.
 
     Example:
         >>> random = tf.random.stateless_normal([99, 32], seed=[0, 0])
@@ -67,8 +69,8 @@ def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_selective:
         0.01
 
     References:
-        Phipson and Smyth, Permutation p-values should never be zero, 2010. Cohen, Statistical power analysis, 1988, for the
-        effect, with the random directions as the standard group.
+        Phipson and Smyth, Permutation p-values should never be zero, 2010. Cohen, Statistical power analysis, 1988: the effect
+        size, with the random directions as the control group.
     """
     natural, random = tf.convert_to_tensor(natural), tf.convert_to_tensor(random)
     check_num_bases(random.shape[0])
@@ -83,7 +85,7 @@ def compare_bases(natural: tf.Tensor, random: tf.Tensor, *, larger_is_selective:
     differences = sign * (_resampled_means(natural, seed) - _resampled_means(of_bases, seed + 1))
     lower, upper = (_quantile(differences, share) for share in _INTERVAL)
     excess = sign * (of_bases - of_natural)
-    rounding = 1e-6 * tf.abs(of_natural)  # a tie counts on either side
+    rounding = 1e-6 * tf.abs(of_natural)  # ties count for both p-values
     p_more, p_less = (_rank_p_value(beyond) for beyond in (excess >= -rounding, excess <= rounding))
     return BasisTest(
         natural=of_natural,
@@ -103,10 +105,10 @@ def _rank_p_value(beyond: tf.Tensor) -> tf.Tensor:
 
 
 def _student_tail(leads: tf.Tensor) -> tf.Tensor:
-    """Returns how likely one more mean would lead the others by as much, if all came from one normal distribution.
+    """Returns the probability that one additional mean exceeds the others by as much, if all are from one normal distribution.
 
     Args:
-        leads: Float32 `[bases]`, by how much the mean in question leads each of the others.
+        leads: Float32 `[bases]`, the differences between this mean and each of the others.
     """
     number = leads.shape[0]
     lead, spread = tf.reduce_mean(leads), tf.math.reduce_std(leads) * sqrt((number + 1) / (number - 1))

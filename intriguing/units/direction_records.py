@@ -1,6 +1,6 @@
-"""One pass over images that records, for every direction, its top images and its statistics for each group.
+"""Records the top images of every direction, and its statistics for each group, in one pass over the images.
 
-What is kept grows with the number of directions, not with the number of images.
+The memory grows with the number of directions, not with the number of images.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from intriguing.units.example_batches import ExampleSource, as_examples, check_g
 from intriguing.units.feature_passes import PILOT, check_finite, opened, with_parts
 
 NUM_BINS = 128
-_PILOT_SPREAD = 4.0  # standard deviations of the first images on either side of their mean; beyond, the outermost bins
+_PILOT_SPREAD = 4.0  # the bins cover the mean of the first images plus and minus so many standard deviations
 _MOST_TOP_IMAGES = 256
 
 
 class Projections(NamedTuple):
-    """Directions as an affine map of some features: `features[:, units] @ kernel + offset`."""
+    """Projections of some features on directions: `features[:, units] @ kernel + offset`."""
 
     units: tf.Tensor  # [units] int32, the features that span the space
     kernel: tf.Tensor  # [units, directions]
@@ -30,15 +30,15 @@ class Projections(NamedTuple):
 
 
 class DirectionRecord(NamedTuple):
-    """What a pass over the images leaves of every direction."""
+    """The statistics of every direction over all images."""
 
-    top_values: tf.Tensor  # [directions, k], the largest projections, in falling order
-    top_examples: tf.Tensor  # [directions, k] int32, their places in the data; of equal projections the earlier comes first
+    top_values: tf.Tensor  # [directions, k], the largest projections, in decreasing order
+    top_examples: tf.Tensor  # [directions, k] int32, their positions in the data; ties are in the order of the data
     top_groups: tf.Tensor  # [directions, k] int32, the groups of those examples
     minimum: tf.Tensor  # [directions], the smallest projection
-    sums: tf.Tensor  # [directions, groups], of the projections
-    counts: tf.Tensor  # [directions, groups, NUM_BINS] int32, projections in bins of rising value
-    group_sizes: tf.Tensor  # [groups] int32, examples
+    sums: tf.Tensor  # [directions, groups], the sums of the projections
+    counts: tf.Tensor  # [directions, groups, NUM_BINS] int32, histograms of the projections
+    group_sizes: tf.Tensor  # [groups] int32, numbers of examples
 
 
 def record_directions(
@@ -46,24 +46,24 @@ def record_directions(
 ) -> DirectionRecord:
     """Projects the features of all images on directions and records the statistics of each direction.
 
-    The rows are divided among the replicas of the `tf.distribute` strategy in whose scope it is called; the record does not
-    depend on their number, nor on the batches of the data.
+    The rows are divided among the replicas of the current `tf.distribute` strategy. The record does not depend on the number of
+    replicas or on the batches of the data.
 
     Args:
         features: A Keras model, or any callable, from images to features `[batch, features]`.
-        examples: A `tf.data.Dataset` of batches of any size or of single images, or arrays, of `(images, groups)` in the order
-            of the example ids: floating point `[batch, ...]`, and integers `[batch]` in `[0, num_groups)`, -1 for a row that
-            is none, or one-hot rows `[batch, num_groups]`.
+        examples: A `tf.data.Dataset` of batches of any size or of single images, or arrays: `(images, groups)` in the order of
+            the example ids. Images are floating point `[batch, ...]`. Groups are integers `[batch]` in `[0, num_groups)`, or -1
+            for a padding row; or one-hot rows `[batch, num_groups]`.
         projections: The directions; None for the features themselves, the natural basis.
         num_groups: Number of groups of examples, such as classes.
-        num_top: How many images to keep of each direction.
+        num_top: Number of top images of each direction.
 
     Returns:
         A `DirectionRecord`.
 
     Raises:
         ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, if a feature is not finite, if a group
-            is out of range or there is none, or if the histograms would have 2**31 bins.
+            is out of range or missing, or if the histograms would have 2**31 bins.
         TypeError: If images are not floating point, or groups not integers.
 
     Example:
@@ -92,13 +92,13 @@ def record_directions(
 
 class _Binning(NamedTuple):
     lowest: tf.Tensor  # [directions]
-    per_unit: tf.Tensor  # [directions], bins
+    per_unit: tf.Tensor  # [directions], bins per unit of the projection
 
 
 def _pilot(
     architecture: Architecture, weights: list[tf.Tensor], projections: Projections | None, chunk: tuple[tf.Tensor, ...]
 ) -> _Binning:
-    """Places the bins of every direction by its projections of the first images."""
+    """Determines the bins of every direction from the projections of the first images."""
     images, groups, _ = (tensor[:PILOT] for tensor in chunk)
     projected = _projected(architecture.apply(weights, images), projections)
     weight = tf.cast(groups >= 0, tf.float32) / tf.cast(tf.math.count_nonzero(groups >= 0), tf.float32)
@@ -109,7 +109,7 @@ def _pilot(
 
 
 def _projected(features: tf.Tensor, projections: Projections | None) -> tf.Tensor:
-    """Returns `[directions, rows]`."""
+    """Returns the projections, `[directions, rows]`."""
     if projections is None:
         return tf.transpose(features)
     features = tf.gather(features, projections.units, axis=1)
@@ -117,7 +117,7 @@ def _projected(features: tf.Tensor, projections: Projections | None) -> tf.Tenso
     return products + projections.offset[:, tf.newaxis]
 
 
-# Programs are partials: TensorFlow takes closures of one code for one function, and would warn of it as traced too often.
+# Programs are partials: TensorFlow counts closures of the same code as one function, and would warn of frequent retracing.
 @functools.lru_cache(maxsize=32)
 def _compiled_chunk(architecture: Architecture, num_groups: int, num_top: int, jit_compile: bool) -> Any:
     features = tf.function(architecture.apply, jit_compile=jit_compile, autograph=False)
@@ -142,12 +142,12 @@ def _record_features(
     num_groups: int,
     num_top: int,
 ) -> DirectionRecord:
-    """Returns the record of a chunk, with an axis of length one in front, so that those of replicas can be gathered."""
+    """Returns the record of a chunk with a leading axis of length one, so that records of replicas can be concatenated."""
     projected = _projected(features, projections)
     valid = groups >= 0
-    too_few = max(0, num_top - groups.shape[0])  # where more images are kept than a chunk has
+    too_few = max(0, num_top - groups.shape[0])  # if `num_top` exceeds the size of a chunk
     candidates = tf.pad(tf.where(valid, projected, -float("inf")), [[0, 0], [0, too_few]], constant_values=-float("inf"))
-    # Of equal values top_k takes the first, and the rows are in the order of the examples.
+    # For ties, top_k returns the first row, and the rows are in the order of the examples.
     values, rows = tf.math.top_k(candidates, num_top)
     record = DirectionRecord(
         top_values=values,
@@ -167,14 +167,14 @@ def _histograms(projected: tf.Tensor, groups: tf.Tensor, binning: _Binning, num_
     bins = tf.cast(tf.clip_by_value(place, 0.0, NUM_BINS - 1.0), tf.int32)
     cells = (tf.range(directions)[:, tf.newaxis] * num_groups + groups) * NUM_BINS + bins
     size = directions * num_groups * NUM_BINS
-    cells = tf.where(groups >= 0, cells, size)  # counted nowhere
-    # tf.math.bincount looks its size up in the data, which XLA refuses.
+    cells = tf.where(groups >= 0, cells, size)  # padding rows are out of range, and not counted
+    # tf.math.bincount determines its size from the data, which XLA does not support.
     counts = tf.raw_ops.DenseBincount(input=tf.reshape(cells, [-1]), size=size, weights=tf.constant([], tf.int32))
     return tf.reshape(counts, [directions, num_groups, NUM_BINS])
 
 
 def _merged(parts: DirectionRecord) -> DirectionRecord:
-    """Makes one record of several, `[parts, ...]`, whose examples come one after another."""
+    """Merges several records, `[parts, ...]`, of consecutive examples."""
     num_parts, directions, num_top = parts.top_values.shape
 
     def side_by_side(tensor: tf.Tensor) -> tf.Tensor:
@@ -214,5 +214,7 @@ def _check_cells(num_directions: int, num_groups: int) -> None:
 def _check_record(record: DirectionRecord, num_top: int) -> None:
     num_examples = int(tf.reduce_sum(record.group_sizes))
     if num_examples < num_top:
-        raise ValueError(f"num_top must be at most {num_examples}, the number of images; received {num_top}. Ask for fewer.")
+        raise ValueError(
+            f"num_top must be at most {num_examples}, the number of images; received {num_top}. Pass a smaller number."
+        )
     check_finite(tf.reduce_sum(record.sums, axis=1))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-_TILT = 0.7  # any angle that is no simple share of a turn
+_TILT = 0.7  # radians; an arbitrary angle that is not a simple fraction of pi
 
 
 def random_directions(num_directions: int, num_features: int, *, seed: int) -> tf.Tensor:
-    """Draws directions, all equally likely and independent of each other.
+    """Draws independent directions from the uniform distribution on the sphere.
 
     Args:
-        num_directions: How many.
+        num_directions: Number of directions.
         num_features: Dimension of the space.
-        seed: Of the draw; the same directions on every machine, up to rounding.
+        seed: Seed of the draw; the directions are the same on every machine, up to rounding.
 
     Returns:
-        Float32 `[num_directions, num_features]`, of length one.
+        Float32 `[num_directions, num_features]`, rows of length 1.
 
     Example:
         >>> directions = random_directions(5, 100, seed=0)
@@ -27,16 +27,16 @@ def random_directions(num_directions: int, num_features: int, *, seed: int) -> t
 
 
 def haar_bases(num_bases: int, num_features: int, *, seed: int) -> tf.Tensor:
-    """Draws orthonormal bases, all equally likely: from the Haar measure of the orthogonal group.
+    """Draws orthonormal bases from the Haar measure of the orthogonal group.
 
-    The Q of a QR factorization of a Gaussian matrix is Haar only if the factorization is made unique, with a positive diagonal
-    of R; libraries return other signs. `scipy.stats.ortho_group` is not used: it takes four to five times as long for 100 bases
-    of 100 or 400 features, and its bases differ from those of recorded results.
+    The matrix Q of a QR factorization of a Gaussian matrix is Haar-distributed only if the diagonal of R is positive, which
+    libraries do not guarantee; the signs are corrected here. `scipy.stats.ortho_group` is not used: it takes four to five times
+    as long for 100 bases of 100 or 400 features, and its bases differ from those of recorded results.
 
     Args:
-        num_bases: How many.
+        num_bases: Number of bases.
         num_features: Dimension of the space.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         Float32 `[num_bases, num_features, num_features]`; the rows of a basis are its directions.
@@ -51,14 +51,14 @@ def haar_bases(num_bases: int, num_features: int, *, seed: int) -> tf.Tensor:
     """
     orthogonal, triangular = tf.linalg.qr(_normal([num_bases, num_features, num_features], seed))
     signs = tf.where(tf.linalg.diag_part(triangular) < 0.0, -1.0, 1.0)
-    # The columns are Haar; so are the rows of the transpose.
+    # The transpose of a Haar-distributed matrix is also Haar-distributed.
     return tf.linalg.matrix_transpose(orthogonal * signs[:, tf.newaxis, :])
 
 
 def fractional_rotations(bases: tf.Tensor, alphas: tf.Tensor) -> tf.Tensor:
     """Returns Q**alpha, on the shortest path of rotations from the natural basis (alpha 0) to each basis (alpha 1).
 
-    A basis that is a reflection is no rotation: the sign of its last direction is turned first.
+    A basis with determinant -1 is not a rotation; the sign of its last direction is reversed first.
 
     Args:
         bases: Float32 `[bases, n, n]`, orthogonal.
@@ -73,9 +73,9 @@ def fractional_rotations(bases: tf.Tensor, alphas: tf.Tensor) -> tf.Tensor:
         TensorShape([3, 3, 20, 20])
 
     References:
-        Bau et al., Network Dissection, 2017, section 3.2, for the use of it.
+        Bau et al., Network Dissection, 2017, section 3.2, which uses such rotations.
     """
-    # Doubles: two eigenvalues may lie so close that single precision mixes their vectors. It is done once, and not on a TPU.
+    # Double precision: in single precision, the eigenvectors of two close eigenvalues would mix. This runs once, not on a TPU.
     rotations = _proper(_orthogonalized(tf.cast(bases, tf.float64)))
     unitary, angles = _eigen_angles(tf.cast(rotations, tf.complex128))
     turned = tf.exp(1j * tf.cast(tf.cast(alphas, tf.float64)[:, tf.newaxis, tf.newaxis] * angles, tf.complex128))
@@ -88,7 +88,7 @@ def _normal(shape: list[int], seed: int) -> tf.Tensor:
 
 
 def _orthogonalized(bases: tf.Tensor) -> tf.Tensor:
-    """Takes one step of Newton and Schulz: what was orthogonal to seven digits is so to twice as many."""
+    """Takes one Newton-Schulz step, which doubles the number of correct digits of an orthogonal matrix."""
     return 1.5 * bases - 0.5 * tf.matmul(bases, tf.matmul(bases, bases, transpose_a=True))
 
 
@@ -102,7 +102,8 @@ def _eigen_angles(rotations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns unitary eigenvectors `[bases, n, n]` and the angles `[bases, n]` of the eigenvalues `exp(1j * angle)`.
 
     A rotation Q shares its eigenvectors with the Hermitian matrix `exp(-1j * t) * Q + exp(1j * t) * Q.T`, whose eigenvalues are
-    `2 * cos(angle - t)`; with a tilt t, the angles of a conjugate pair are told apart, and the vectors are orthogonal exactly.
+    `2 * cos(angle - t)`; the tilt t separates the eigenvalues of a conjugate pair, and the eigenvectors of a Hermitian matrix
+    are orthogonal.
     """
     tilt = tf.exp(tf.complex(tf.zeros([], tf.float64), tf.constant(-_TILT, tf.float64)))
     _, unitary = tf.linalg.eigh(tilt * rotations + tf.math.conj(tilt) * tf.linalg.adjoint(rotations))

@@ -11,35 +11,35 @@ import tensorflow as tf
 
 from intriguing.units.attributes import class_numbers
 
-_ROWS = 256  # of the batches that arrays are divided into
+_ROWS = 256  # batch size for arrays and single images
 
 ExampleSource = Any
 """A `tf.data.Dataset` or arrays, of `(images, groups)` or of images alone.
 
-The images are floating point `[batch, ...]`, or single images of a data set. The groups are integers `[batch]`, -1 for a row
-that is none, or one-hot rows.
+The images are floating point `[batch, ...]`, or single images of a data set. The groups are integers `[batch]`, -1 for a
+padding row, or one-hot rows.
 """
 
 
 class Examples(NamedTuple):
-    """Images in batches, which can be read many times."""
+    """Images in batches, which can be iterated several times."""
 
     batches: tf.data.Dataset  # of (images, groups) or of images
     image_shape: tf.TensorShape
-    groups: np.ndarray | None  # [images], of images that come without; None for one group of all
+    groups: np.ndarray | None  # [images], the groups if `batches` contains only images; None for a single group
 
 
 def as_examples(examples: ExampleSource, features: Any, *, groups: np.ndarray | None = None) -> Examples:
     """Returns images in batches.
 
     Args:
-        examples: An `ExampleSource`, or `Examples`, which are returned as they are.
-        features: What will be computed from the images. A Keras model tells single images from batches.
-        groups: The groups `[images]` of images that come without.
+        examples: An `ExampleSource`, or `Examples`, which are returned unchanged.
+        features: The model that computes features. The input shape of a Keras model distinguishes single images from batches.
+        groups: The groups `[images]`, for `examples` of images alone.
 
     Raises:
-        TypeError: If the images are not floating point, or `examples` can be read only once.
-        ValueError: If there is no end, or if shapes do not fit.
+        TypeError: If the images are not floating point, or `examples` can be iterated only once.
+        ValueError: If the data set is infinite, or if shapes do not match.
     """
     if isinstance(examples, Examples):
         return examples
@@ -67,7 +67,7 @@ def read(examples: Examples, rows: int, *, num_groups: int | None = None) -> Ite
 
     Raises:
         TypeError: If groups are not integers.
-        ValueError: If a group does not lie in `[-1, num_groups)`, or there is not one for each image.
+        ValueError: If a group does not lie in `[-1, num_groups)`, or there is not one group for each image.
     """
     alone = not has_groups(examples)
     place = 0
@@ -79,15 +79,15 @@ def read(examples: Examples, rows: int, *, num_groups: int | None = None) -> Ite
 
 
 def has_groups(examples: Examples) -> bool:
-    """True if images and groups come together."""
+    """Returns True if the batches contain images and groups."""
     return len(_parts_of(examples.batches)) == 2
 
 
 def check_grouped(examples: Examples, num_groups: int) -> None:
-    """Raises a `ValueError` if images come without groups, and there is more than one group."""
+    """Raises a `ValueError` if there are several groups, but the examples are images alone."""
     if num_groups > 1 and examples.groups is None and not has_groups(examples):
         raise ValueError(
-            f"examples must be (images, groups), with one of the {num_groups} groups for each image; received images alone."
+            f"examples must be (images, groups), with one of the {num_groups} groups for each image; received only images."
         )
 
 
@@ -96,7 +96,7 @@ def _groups_at(examples: Examples, place: int, number: int) -> np.ndarray:
         return np.zeros(number, np.int32)
     if place + number > len(examples.groups):
         raise ValueError(
-            f"there must be one group for each image; received {len(examples.groups)} groups, and more images. Pass the "
+            f"there must be one group for each image; received {len(examples.groups)} groups for more images. Pass the "
             "attributes of these images."
         )
     return examples.groups[place : place + number]
@@ -109,14 +109,14 @@ def _checked_groups(groups: np.ndarray, num_images: int, num_groups: int | None)
     if numbers.min() < -1 or (num_groups is not None and numbers.max() >= num_groups):
         upper = "" if num_groups is None else f" to {num_groups - 1}, one for each of the {num_groups} groups"
         raise ValueError(
-            f"groups must be numbers from 0{upper}, or -1 for a row that is none; received values from {numbers.min()} to "
+            f"groups must be numbers from 0{upper}, or -1 for padding rows; received values from {numbers.min()} to "
             f"{numbers.max()}."
         )
     return tf.constant(numbers)
 
 
 def _expected_shape(features: Any) -> tf.TensorShape | None:
-    """Returns the shape of one image where a model tells it."""
+    """Returns the shape of one image if a model has an input shape."""
     shape = getattr(features, "input_shape", None) if isinstance(features, keras.Model) else None
     return tf.TensorShape(shape[1:]) if isinstance(shape, tuple) else None
 
@@ -131,7 +131,7 @@ def _parts_of(dataset: tf.data.Dataset) -> tuple[tf.TensorSpec, ...]:
 
 def _in_batches(dataset: tf.data.Dataset, expected: tf.TensorShape | None) -> tf.data.Dataset:
     if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
-        raise ValueError("examples must come to an end; received an endless data set. Leave out repeat(), or use take().")
+        raise ValueError("examples must be a finite data set; received an infinite one. Omit repeat(), or use take().")
     images, *groups = _parts_of(dataset)
     if images.shape.rank is None:
         raise ValueError("images must have one fixed shape; received an unknown one. Set it with tf.ensure_shape.")
@@ -149,7 +149,7 @@ def _sliced(examples: Any, expected: tf.TensorShape | None) -> tf.data.Dataset:
     if not all(hasattr(array, "shape") for array in arrays):
         raise TypeError(
             f"examples must be a tf.data.Dataset or arrays, of (images, groups) or of images; received "
-            f"{type(examples).__name__}. The images are read several times: collect those of a generator in arrays, or use "
+            f"{type(examples).__name__}. The images are read several times: convert a generator to arrays, or use "
             "tf.data.Dataset.from_generator."
         )
     images = arrays[0]

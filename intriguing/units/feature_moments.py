@@ -25,11 +25,11 @@ class FeatureMoments(NamedTuple):
 
 
 def feature_moments(features: Classifier, examples: ExampleSource) -> FeatureMoments:
-    """Measures the mean, variance and range of features in one pass.
+    """Computes the mean, variance and range of features in one pass.
 
     Args:
         features: As in `record_directions`.
-        examples: As in `record_directions`; groups may be left out.
+        examples: As in `record_directions`; groups are optional.
 
     Raises:
         ValueError: If there is no image, or a feature is not finite.
@@ -40,7 +40,7 @@ def feature_moments(features: Classifier, examples: ExampleSource) -> FeatureMom
         TensorShape([100])
     """
     architecture, weights, first, chunks = opened(features, examples)
-    # Moments about a typical image: about zero, a large mean would drown a small variance in single precision.
+    # Moments about a typical value: with moments about zero, a large mean would hide a small variance in single precision.
     center = tf.reduce_mean(architecture.apply(weights, first[0][:PILOT]), axis=0)
     program = _compiled_moments(architecture, architecture.jit_compile)
     total = _summed(run_on_rows(program, (weights, center), first))
@@ -54,13 +54,13 @@ def feature_moments(features: Classifier, examples: ExampleSource) -> FeatureMom
 
 
 def feature_covariance(features: Classifier, examples: ExampleSource, units: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    """Measures the covariance of some features in one pass.
+    """Computes the covariance of some features in one pass.
 
     Args:
         features: As in `record_directions`.
-        examples: As in `record_directions`; groups may be left out.
-        units: Int32 `[units]`, which features.
-        mean: Float32 `[features]`, as `feature_moments` measured it.
+        examples: As in `record_directions`; groups are optional.
+        units: Int32 `[units]`, the indices of the features.
+        mean: Float32 `[features]`, as from `feature_moments`.
 
     Returns:
         Float32 `[units, units]`.
@@ -82,8 +82,8 @@ def feature_covariance(features: Classifier, examples: ExampleSource, units: tf.
 
 
 class _Sums(NamedTuple):
-    sums: tf.Tensor  # [features], of the deviations from the center
-    squares: tf.Tensor  # [features], of the same
+    sums: tf.Tensor  # [features], sums of the deviations from the center
+    squares: tf.Tensor  # [features], sums of their squares
     minimum: tf.Tensor  # [features]
     maximum: tf.Tensor  # [features]
     num_examples: tf.Tensor

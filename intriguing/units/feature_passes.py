@@ -14,27 +14,27 @@ from intriguing.distribution.strategy import num_replicas
 from intriguing.models.functional import Architecture, Classifier, split_weights
 from intriguing.units.example_batches import Examples, ExampleSource, as_examples, read
 
-# Images at once on a replica, the same for every caller, so that no sum depends on how the data was batched: enough to make
-# the work around them small, fewer where they are large. Of those, few at a time fill a processor, and what a network makes of
-# each of them is many times its size.
+# Number of images at a time on a replica, independent of the batches of the data, so that rounding of sums is reproducible.
+# It is smaller for large images, which are evaluated in even smaller parts: few of them suffice for all cores, and the
+# activations of each take much memory.
 _ROWS, _ROWS_OF_LARGE_IMAGES, _LARGE_IMAGE = 1024, 64, 16_384
 _LARGE_IMAGES_AT_A_TIME = 16
-PILOT = 256  # images at most by which a pass sets itself up
-_NO_GROUP = -1  # the group of a row that fills a batch up
+PILOT = 256  # maximum number of first images that determine centers and bins
+_NO_GROUP = -1  # the group of a padding row
 
 Chunk = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-"""Images, groups, and the places of the examples in the data."""
+"""Images, groups, and the positions of the examples in the data."""
 
 
 def opened(
     features: Classifier, examples: ExampleSource, *, num_groups: int | None = None
 ) -> tuple[Architecture, list[tf.Tensor], Chunk, Iterator[Chunk]]:
-    """Returns what the features compute and with which weights, the first chunk of the images, and the others.
+    """Returns the architecture and the weights of the features, the first chunk of the images, and an iterator of the others.
 
     Raises:
-        TypeError: If the images are not floating point, or can be read only once.
-        ValueError: If the images have no fixed shape, or there are none; while they are read, if a group is not in
-            `[-1, num_groups)`.
+        TypeError: If the images are not floating point, or can be iterated only once.
+        ValueError: If the images have no fixed shape, or there are none. The iterator raises it if a group is not in `[-1,
+            num_groups)`.
     """
     examples = as_examples(examples, features)
     image_shape = examples.image_shape
@@ -50,7 +50,7 @@ def opened(
 
 
 def _chunks(examples: Examples, rows_of_replica: int, num_groups: int | None) -> Iterator[Chunk]:
-    """Yields the images in chunks of one shape, the last one filled up."""
+    """Yields the images in chunks of one shape; the last one is padded."""
     rows = num_replicas() * rows_of_replica
     place = 0
     for images, groups in read(examples, rows, num_groups=num_groups):
@@ -63,15 +63,15 @@ def _chunks(examples: Examples, rows_of_replica: int, num_groups: int | None) ->
 
 
 def kept_features(features: Classifier, examples: ExampleSource, units: tf.Tensor) -> tf.data.Dataset:
-    """Asks for some features of all images in one pass, and keeps them in memory for whoever looks at them many times.
+    """Computes some features of all images in one pass, and stores them in memory for several passes.
 
     Args:
         features: As in `record_directions`.
         examples: As in `record_directions`.
-        units: Int32 `[units]`, which features.
+        units: Int32 `[units]`, the indices of the features.
 
     Returns:
-        Of `(features [batch, units], groups [batch])` in batches, in the order of the examples.
+        A data set of batches `(features [batch, units], groups [batch])`, in the order of the examples.
     """
     architecture, weights, first, chunks = opened(features, examples)
     program = _compiled_features(architecture, architecture.jit_compile)
@@ -91,15 +91,15 @@ def _features_of_rows(architecture: Architecture, shared: tuple[list[tf.Tensor],
 
 
 def with_parts(total: Any, parts: Any) -> Any:
-    """Puts a total in front of further parts, `[parts, ...]`."""
+    """Prepends a total to further parts, `[parts, ...]`."""
     return tf.nest.map_structure(lambda one, more: tf.concat([one[tf.newaxis], more], axis=0), total, parts)
 
 
 def check_finite(sums: tf.Tensor) -> None:
-    """Raises `ValueError` if what was added up of the features `[features]` is not finite."""
+    """Raises a `ValueError` if sums of the features, `[features]`, are not finite."""
     finite = tf.math.is_finite(sums)
     if not bool(tf.reduce_all(finite)):
         raise ValueError(
-            f"features must be finite; {int(tf.math.count_nonzero(~finite))} of {finite.shape[0]} are not on some image. Was "
-            "the network trained to the end, and are the images scaled as it expects them?"
+            f"features must be finite; {int(tf.math.count_nonzero(~finite))} of {finite.shape[0]} are not for some image. "
+            "Check that the training has converged, and that the images are scaled as the network expects."
         )

@@ -1,4 +1,4 @@
-"""Selectivity of directions: which attributes the images that excite a direction share."""
+"""Measures of the selectivity of directions for attributes of images."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import tensorflow as tf
 
 from intriguing.units.direction_records import DirectionRecord
 
-_DIRECTIONS_AT_ONCE = 4096  # histograms of more would be held in memory twice
+_DIRECTIONS_AT_ONCE = 4096  # limits the memory for copies of the histograms
 
 
 class Selectivity(NamedTuple):
-    """Four measures of every direction. A larger value is more selective, but for the entropy."""
+    """Four measures of every direction. A larger value is more selective, except for the entropy."""
 
-    purity: tf.Tensor  # [directions], share of the top images that have the commonest attribute among them, in [0, 1]
+    purity: tf.Tensor  # [directions], fraction of the top images with the most frequent attribute among them, in [0, 1]
     label_entropy: tf.Tensor  # [directions], entropy of the attributes of the top images, in bits
-    class_selectivity: tf.Tensor  # [directions], how far one attribute's mean stands out from the others', in [0, 1]
-    best_auc: tf.Tensor  # [directions], area under the ROC curve of the attribute that the direction separates best, in [0, 1]
+    class_selectivity: tf.Tensor  # [directions], relative difference of the largest mean of an attribute, in [0, 1]
+    best_auc: tf.Tensor  # [directions], largest area under the ROC curve of an attribute, in [0, 1]
 
 
 class Measured(NamedTuple):
-    """Directions with their selectivity, and the attribute that each is selective for."""
+    """The selectivity of directions, and the attributes for which they are selective."""
 
     selectivity: Selectivity
-    top_attribute: tf.Tensor  # [directions] int32, the commonest among the top images
-    best_attribute: tf.Tensor  # [directions] int32, the one of `best_auc`
+    top_attribute: tf.Tensor  # [directions] int32, the most frequent attribute among the top images
+    best_attribute: tf.Tensor  # [directions] int32, the attribute of `best_auc`
 
 
 def measure_selectivity(record: DirectionRecord, group_attributes: tf.Tensor) -> Measured:
-    """Measures how selective directions are.
+    """Computes the selectivity of directions.
 
-    Class selectivity follows Morcos et al., `(m - m_rest) / (m + m_rest)`, m being the mean projection of the attribute with
-    the largest one and m_rest that of all other images. It needs values that are not negative, so that projections are counted
-    from the smallest one of their direction; for a rectified unit that is zero for some image, that is the published measure.
+    Class selectivity follows Morcos et al., `(m - m_rest) / (m + m_rest)`, where m is the largest mean projection of the images
+    with an attribute, and m_rest is the mean of all other images. Since it requires nonnegative values, the smallest projection
+    of the direction is subtracted first. For a rectified unit that is zero for some image, this is the published measure.
 
-    The area under the curve is read from histograms: values in one bin count as tied.
+    The area under the curve is computed from histograms: values in one bin count as ties.
 
     Args:
-        record: Of a pass over the images.
+        record: The result of `record_directions`.
         group_attributes: Bool `[groups, attributes]`, the attributes of the images of each group.
 
     Returns:
-        A `Measured`; without NaN, also where a direction is constant: its selectivity is 0, its area 0.5.
+        A `Measured` without NaN: a constant direction has class selectivity 0 and area 0.5.
 
     Example:
         >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
@@ -72,7 +72,7 @@ def _pieces(counts: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _of_the_top(attributes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Takes `[directions, k, attributes]`."""
+    """Returns purity, top attribute and entropy, `[directions]`, from `[directions, k, attributes]`."""
     shares = tf.reduce_mean(attributes, axis=1)
     distribution = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=1, keepdims=True))
     entropy = -tf.reduce_sum(tf.math.xlogy(distribution, distribution), axis=1) / tf.math.log(2.0)
@@ -85,7 +85,7 @@ def _class_selectivity(record: DirectionRecord, has: tf.Tensor) -> tf.Tensor:
     members, total = tf.linalg.matvec(has, sizes, transpose_a=True), tf.reduce_sum(sizes)
     of_members = tf.matmul(above_minimum, has)
     of_others = tf.reduce_sum(above_minimum, axis=1, keepdims=True) - of_members
-    # An attribute that all images have, or none, has no other side.
+    # An attribute of all images, or of none, has no other images to compare with.
     splits = (members > 0.0) & (members < total)
     means = tf.where(splits, tf.math.divide_no_nan(of_members, members), -1.0)
     rest = tf.math.divide_no_nan(of_others, total - members)
@@ -96,7 +96,7 @@ def _class_selectivity(record: DirectionRecord, has: tf.Tensor) -> tf.Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _compiled_areas(shape: tuple[int, ...]) -> Any:
-    """Compiles `_areas` for counts of this shape: one function for all shapes would be warned of as traced too often."""
+    """Compiles `_areas` for counts of this shape; for one function of all shapes, TensorFlow would warn of retracing."""
     del shape
     return tf.function(functools.partial(_areas), autograph=False, jit_compile=True)
 

@@ -23,29 +23,29 @@ from intriguing.units.selectivity import Measured, Selectivity, measure_selectiv
 _logger = logging.getLogger(__name__)
 
 SCALINGS = ("none", "standardized", "whitened")
-"""Features as they are; of variance 1; or uncorrelated and of variance 1, as near to the original features as possible."""
+"""The original features; features of variance 1; or uncorrelated features of variance 1, by the smallest change (ZCA)."""
 
 MEASURES = {"purity": True, "label_entropy": False, "class_selectivity": True, "best_auc": True}
 """The fields of `Selectivity`, and whether a larger value is more selective."""
 
-_MOST_CELLS = 2**27  # of the histograms of one pass, half a gigabyte
-_LEAST_VARIANCE_SHARE = 1e-6  # of the largest eigenvalue: what whitening would blow up beyond is rounding
+_MOST_CELLS = 2**27  # maximum number of bins in one pass, which take 0.5 GB
+_LEAST_VARIANCE_SHARE = 1e-6  # smaller eigenvalues, relative to the largest, are rounding, which whitening would amplify
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnitSettings:
-    """How the natural basis is compared with random ones.
+    """Settings of the comparison of the natural basis with random bases.
 
     Attributes:
-        num_top: Images kept of each direction.
-        num_random_bases: Haar-random bases to compare with.
+        num_top: Number of top images of each direction.
+        num_random_bases: Number of Haar-random bases.
         alphas: The measures are also computed for the bases Q**alpha, which lie between the natural basis (alpha 0) and a
             random basis Q (alpha 1).
-        num_rotations: The number of random bases Q for which this is done; at most `num_random_bases`.
+        num_rotations: The number of random bases Q for `alphas`; at most `num_random_bases`.
         scaling: One of `SCALINGS`. Without scaling, the units with the largest variances dominate a random direction.
-        max_units: The number of units that are drawn at random from a larger layer; bases are those of the space that they
-            span.
-        seed: Of all draws.
+        max_units: The maximum number of units; from a larger layer, so many are drawn at random. The bases are those of the
+            space that these units span.
+        seed: Seed of all draws.
     """
 
     num_top: int = 10
@@ -60,34 +60,36 @@ class UnitSettings:
         check_num_bases(self.num_random_bases)
         check_name(self.scaling, SCALINGS, "scaling")
         if not all(0.0 < alpha < 1.0 for alpha in self.alphas):
-            raise ValueError(f"alphas must lie between 0 and 1; received {self.alphas}. Both ends are always there.")
+            raise ValueError(
+                f"alphas must lie between 0 and 1; received {self.alphas}. Omit 0 and 1, which are always included."
+            )
         if not 1 <= self.num_rotations <= self.num_random_bases:
             raise ValueError(
                 f"num_rotations must be from 1 to num_random_bases, {self.num_random_bases}; received {self.num_rotations}."
             )
         if self.max_units < 2:
-            raise ValueError(f"max_units must be at least 2, for a basis to turn in; received {self.max_units}.")
+            raise ValueError(f"max_units must be at least 2, so that a basis can be rotated; received {self.max_units}.")
 
 
 class TopImages(NamedTuple):
-    """The images that most excite some directions, the strongest first."""
+    """The images with the largest projections on some directions, in decreasing order."""
 
-    values: tf.Tensor  # [directions, k], the projections of their scaled features
-    examples: tf.Tensor  # [directions, k] int32, their places in the data
+    values: tf.Tensor  # [directions, k], the projections of the scaled features
+    examples: tf.Tensor  # [directions, k] int32, positions of the images in the data
 
 
 class UnitAnalysis(NamedTuple):
-    """One layer: its units, as many random directions, and the comparison of many random bases.
+    """The units of one layer, as many random directions, and the comparison with random bases.
 
     The measures are in the order of `MEASURES`.
     """
 
-    units: tf.Tensor  # [units] int32, which features were compared
-    num_features: int  # of the layer
-    num_constant: int  # features that never change; they are no units
-    natural: Measured  # of the units
+    units: tf.Tensor  # [units] int32, the indices of the compared features
+    num_features: int  # number of features of the layer
+    num_constant: int  # number of constant features, which are excluded
+    natural: Measured  # the selectivity of the units
     natural_top: TopImages
-    random: Measured  # of the first random basis
+    random: Measured  # the selectivity of the first random basis
     random_top: TopImages
     tests: tuple[BasisTest, ...]  # one for each measure
     alphas: tf.Tensor  # [alphas], from 0 to 1
@@ -99,9 +101,9 @@ def analyze_units(
 ) -> UnitAnalysis:
     """Compares the units of a layer with random bases of their space.
 
-    Two passes over the images: one for the scale of the features, one for all directions at once; whitening takes a third. With
-    hundreds of groups, whose histograms would not fit into memory, the features of all images are kept there instead, and the
-    directions measured in parts. Runs under the strategy in whose scope it is called.
+    The analysis takes two passes over the images: one for the scale of the features, one for all directions; whitening requires
+    a third. If the histograms of hundreds of groups do not fit into memory, the features of all images are stored instead, and
+    the directions are measured in parts. The rows are divided among the replicas of the current strategy.
 
     Args:
         features: From images to features, such as `models.features_at(model, "hidden1")`.
@@ -115,9 +117,9 @@ def analyze_units(
         A `UnitAnalysis`.
 
     Raises:
-        ValueError: If fewer than two features change, if there are fewer images than `num_top`, if a feature is not finite, or
-            if groups are out of range or not as many as the images.
-        TypeError: If images are not floating point, if they can be read only once, or if groups are not integers.
+        ValueError: If fewer than two features vary, if there are fewer images than `num_top`, if a feature is not finite, if a
+            group is out of range, or if there is not one group for each image.
+        TypeError: If images are not floating point, if they can be iterated only once, or if groups are not integers.
 
     Example:
         >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
@@ -127,20 +129,20 @@ def analyze_units(
 
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, section 3. Bau et al., Network Dissection, 2017, section
-        3.2, who turned the basis of a layer and counted concepts.
+        3.2, which rotates the basis of a layer and counts concepts.
     """
     _warn_if_none_share(attributes)
     examples = as_examples(examples, features, groups=attributes.groups)
     moments = feature_moments(features, examples)
     if not has_groups(examples) and int(moments.num_examples) != len(attributes.groups):
         raise ValueError(
-            f"attributes must be those of the images; received {int(moments.num_examples)} images, and groups of "
-            f"{len(attributes.groups)}."
+            f"attributes must have one group for each image; received {int(moments.num_examples)} images and "
+            f"{len(attributes.groups)} groups."
         )
     if int(moments.num_examples) < settings.num_top:
         raise ValueError(
-            f"num_top must be at most {int(moments.num_examples)}, the number of images; received {settings.num_top}. Ask for "
-            "fewer."
+            f"num_top must be at most {int(moments.num_examples)}, the number of images; received {settings.num_top}. Pass a "
+            "smaller number."
         )
     units, num_constant = _chosen_units(moments, settings)
     scaling = _scaling(features, examples, units, moments, settings.scaling)
@@ -158,7 +160,7 @@ def _warn_if_none_share(attributes: Attributes) -> None:
     sizes = np.bincount(attributes.groups, minlength=len(attributes.group_attributes))
     if np.max(sizes @ attributes.group_attributes, initial=0) < 2:
         _logger.warning(
-            "No two images have an attribute in common, so that the tests say nothing of units. Pass a table of attributes, or "
+            "No two images have a common attribute, so that the tests are not informative. Pass a table of attributes, or "
             "kinds of classes."
         )
 
@@ -166,10 +168,10 @@ def _warn_if_none_share(attributes: Attributes) -> None:
 def _measured(
     features: Classifier, examples: ExampleSource, projections: Projections, attributes: Attributes, num_top: int
 ) -> tuple[Measured, TopImages]:
-    """Measures all directions, in several passes where their histograms would not fit into memory at once."""
+    """Measures all directions, in several passes if their histograms do not fit into memory at once."""
     num_directions, num_groups = projections.offset.shape[0], len(attributes.group_attributes)
     at_once = max(1, _MOST_CELLS // (num_groups * NUM_BINS))
-    if num_directions > at_once:  # over what the network answered, which takes less than the histograms
+    if num_directions > at_once:  # several passes over the features, which take less memory than the histograms
         examples = kept_features(features, examples, projections.units)
         features, projections = tf.identity, projections._replace(units=tf.range(projections.units.shape[0]))
     parts = []
@@ -217,8 +219,8 @@ def _chosen_units(moments: FeatureMoments, settings: UnitSettings) -> tuple[tf.T
     num_changing, num_features = int(changing.shape[0]), int(moments.mean.shape[0])
     if num_changing < 2:
         raise ValueError(
-            f"at least two features must change from image to image, for a basis to turn in; {num_changing} of {num_features} "
-            "do. Choose another layer."
+            f"at least two features must vary between images, so that a basis can be rotated; received {num_changing} of "
+            f"{num_features}. Choose another layer."
         )
     drawn = np.random.default_rng(settings.seed).permutation(num_changing)[: settings.max_units]
     return tf.cast(tf.gather(changing, np.sort(drawn)), tf.int32), num_features - num_changing
@@ -227,7 +229,7 @@ def _chosen_units(moments: FeatureMoments, settings: UnitSettings) -> tuple[tf.T
 def _scaling(
     features: Classifier, examples: ExampleSource, units: tf.Tensor, moments: FeatureMoments, scaling: str
 ) -> tf.Tensor:
-    """Returns the matrix `[units, units]` that scales the units."""
+    """Returns the matrix `[units, units]` that scales the features."""
     if scaling == "none":
         return tf.eye(units.shape[0])
     if scaling == "standardized":
@@ -235,5 +237,5 @@ def _scaling(
     variances, vectors = tf.linalg.eigh(feature_covariance(features, examples, units, moments.mean))
     kept = variances > _LEAST_VARIANCE_SHARE * variances[-1]
     scales = tf.where(kept, tf.math.rsqrt(tf.where(kept, variances, 1.0)), 0.0)
-    # Turned back after scaling: of all ways to whiten, this one moves the features least.
+    # Rotated back after scaling: ZCA whitening changes the features least.
     return tf.matmul(vectors * scales, vectors, transpose_b=True)

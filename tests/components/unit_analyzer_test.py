@@ -126,7 +126,7 @@ def test_attributes_of_a_table_take_the_place_of_classes(tmp_path: Path, digits_
 
 def test_ids_that_the_table_lacks_are_told(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
     attributes = _table(tmp_path / "attributes.csv", digits_dir, leave_out=3)
-    with pytest.raises(ValueError, match="has no row for 3 of 100 examples, such as 'mnist_5k-test"):
+    with pytest.raises(ValueError, match="must have a row for every example; 3 of 100 are missing, such as 'mnist_5k-test"):
         _analyze(tmp_path / "run", digits_dir, network, attributes=attributes)
 
 

@@ -21,7 +21,7 @@ def test_classes_are_groups_of_one_attribute():
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 2]])
 def test_a_label_that_is_no_class_is_refused(labels):
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\), one number a class; received"):
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\), the number of classes; received"):
         attributes_of_classes(np.array(labels), ["zero", "one", "two"])
 
 
@@ -34,7 +34,9 @@ def test_a_class_is_of_the_first_kind_that_has_it():
 
 
 def test_a_class_of_no_kind_is_named():
-    with pytest.raises(ValueError, match="every class must be of a kind; 7 is of none of fish, bird. Add a range for it."):
+    with pytest.raises(
+        ValueError, match="every class must belong to a kind; received 7, in none of fish, bird. Add a range for it."
+    ):
         attributes_of_kinds(np.array([1, 7]), {"fish": [(0, 1)], "bird": [(2, 6)]})
 
 
@@ -46,24 +48,26 @@ def test_a_table_is_looked_up_by_id_whatever_its_order():
 
 
 def test_ids_without_a_row_are_counted_and_named():
-    with pytest.raises(ValueError, match="no row for 2 of 3 examples, such as 'x'. Add them, or choose a subset"):
+    with pytest.raises(ValueError, match="2 of 3 are missing, such as 'x'. Add them, or choose another subset"):
         attributes_from_table(["a", "x", "y"], TABLE)
 
 
 def test_an_empty_entry_is_refused():
     table = {**TABLE, "d": {"loop": "1"}}
-    with pytest.raises(ValueError, match="column 'stroke' has no entry for 1 of 2 examples, such as 'd'. Fill it in"):
+    with pytest.raises(
+        ValueError, match="column 'stroke' must have an entry for every example; 1 of 2 are missing, such as 'd'. Add entries"
+    ):
         attributes_from_table(["a", "d"], table)
 
 
 def test_a_table_without_a_column_is_refused():
-    with pytest.raises(ValueError, match="no column besides the ids"):
+    with pytest.raises(ValueError, match="received only ids"):
         attributes_from_table(["a"], {"a": {}})
 
 
 def test_too_many_combinations_are_refused_before_memory_is_spent():
     table = {str(number): {"serial": f"number {number}"} for number in range(600)}
-    with pytest.raises(ValueError, match="occur in 600 combinations; at most 512 fit in memory. Pass fewer columns"):
+    with pytest.raises(ValueError, match="combinations of attributes must be at most 512; received 600. Pass fewer columns"):
         attributes_from_table(list(table), table)
 
 

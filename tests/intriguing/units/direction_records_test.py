@@ -221,7 +221,7 @@ def test_more_top_images_than_images_are_refused(data):
 def test_features_that_are_not_finite_are_refused(data, measure):
     features = data[0].copy()
     features[1600, 2] = np.nan
-    with pytest.raises(ValueError, match="features must be finite; 1 of 6 are not on some image"):
+    with pytest.raises(ValueError, match="features must be finite; 1 of 6 are not for some image"):
         measure(identity, dataset(features, data[1], 100))
 
 
@@ -289,12 +289,12 @@ IMAGES, ZEROS = np.zeros((20, 6), np.float32), np.zeros(20, np.int32)
 SLICES = tf.data.Dataset.from_tensor_slices
 WRONG_EXAMPLES = {
     "bytes": ((IMAGES.astype(np.uint8), ZEROS), TypeError, "images must be floating point.*received uint8. Scale bytes"),
-    "generator": (generator(), TypeError, "received generator. The images are read several times: collect those of a generator"),
-    "endless": (SLICES((IMAGES, ZEROS)).batch(4).repeat(), ValueError, "examples must come to an end.*Leave out repeat"),
+    "generator": (generator(), TypeError, "received generator. The images are read several times: convert a generator"),
+    "endless": (SLICES((IMAGES, ZEROS)).batch(4).repeat(), ValueError, "examples must be a finite data set.*Omit repeat"),
     "names": (SLICES({"image": IMAGES, "label": ZEROS}), ValueError, "examples must be .images, groups., or images alone"),
     "too few groups": ((IMAGES, ZEROS[:5]), ValueError, "one group for each image; received images of shape .20, 6. and groups"),
     "one image": (IMAGES[0], ValueError, r"images must be a batch \[batch, ...\]; received shape \[6\]. Add a batch axis"),
-    "no groups": (IMAGES, ValueError, "with one of the 3 groups for each image; received images alone"),
+    "no groups": (IMAGES, ValueError, "with one of the 3 groups for each image; received only images"),
     "float groups": ((IMAGES, ZEROS.astype(np.float32)), TypeError, "groups must be integers; received float32"),
     "soft groups": ((IMAGES, np.full((20, 3), 1 / 3)), ValueError, "or one-hot rows of length 3; received float64 of shape"),
     "other length": ((IMAGES, np.eye(4)[ZEROS]), ValueError, r"one-hot rows of length 3; received float64 of shape \(20, 4\)"),

@@ -134,8 +134,6 @@ def test_only_lbfgs_imports_tensorflow_probability() -> None:
 _PRIVATE_NAMES = re.compile(r"_(flatten_layers|run_through_graph|keras_history|inbound_nodes|physical_devices|initialized)")
 _READERS_OF_PRIVATE_NAMES = {
     "intriguing/distribution/tensorflow_internals.py", "intriguing/models/keras_internals.py",
-    "intriguing/models/layer_graph.py", "intriguing/models/layer_paths.py", "intriguing/models/preprocessing.py",
-    "intriguing/models/pretrained.py",
 }  # fmt: skip
 
 

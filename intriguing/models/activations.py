@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.models.keras_internals import node_of
 from intriguing.models.layer_graph import ACTIVATED_LAST
-from intriguing.models.layer_paths import Path, chained, find_path, is_wired, model_below, node_of
+from intriguing.models.layer_paths import Path, chained, find_path, is_wired, model_below
 from intriguing.models.layer_twins import inference_config, without_activation
 from intriguing.names import check_name
 

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from intriguing.models.keras_internals import node_of
 from intriguing.models.layer_twins import without_activation
 
 
@@ -170,7 +171,7 @@ class _Builder:
         for tensor, number in zip(model.inputs, inputs, strict=True):
             shape = tuple(tensor.shape[1:])
             entered.append(self.value(self.shapes[number] if None in shape else shape, tensor.dtype))
-            node = _node_of(tensor)
+            node = node_of(tensor)
             self.steps.append(Step(node.operation, (number,), (entered[-1],), node))
         return entered
 
@@ -196,15 +197,10 @@ def _filled(node: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str
     return tuple(args), dict(kwargs)
 
 
-def _node_of(tensor: Any) -> Any:
-    operation, index, _ = tensor._keras_history
-    return operation._inbound_nodes[index]
-
-
 def _calls(model: Any) -> list[Any]:
     """Returns the calls from the inputs to the outputs in topological order, without recursion."""
     ends = {id(tensor) for tensor in model.inputs}
-    waiting = [(_node_of(tensor), False) for tensor in reversed(model.outputs) if id(tensor) not in ends]
+    waiting = [(node_of(tensor), False) for tensor in reversed(model.outputs) if id(tensor) not in ends]
     order, seen = [], set()
     while waiting:
         node, ready = waiting.pop()
@@ -213,7 +209,7 @@ def _calls(model: Any) -> list[Any]:
         elif id(node) not in seen:
             seen.add(id(node))
             waiting.append((node, True))
-            waiting += [(_node_of(tensor), False) for tensor in reversed(node.input_tensors) if id(tensor) not in ends]
+            waiting += [(node_of(tensor), False) for tensor in reversed(node.input_tensors) if id(tensor) not in ends]
     return order
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from intriguing.models.keras_internals import node_of
 from intriguing.names import check_name
 
 
@@ -150,15 +151,6 @@ def _nodes(outputs: Sequence[keras.KerasTensor], *, above: keras.KerasTensor | N
             nodes.append(node)
             waiting += node.input_tensors
     return nodes
-
-
-def node_of(tensor: keras.KerasTensor) -> Any:
-    """Returns the call that returned a tensor, with `operation`, `input_tensors` and `output_tensors`.
-
-    Reads private attributes of Keras, because the public `layer.output` is wrong for a layer that belongs to two models.
-    """
-    operation, index, _ = tensor._keras_history
-    return operation._inbound_nodes[index]
 
 
 def model_below(path: Path, tensors: Sequence[keras.KerasTensor] | None = None) -> keras.Model:

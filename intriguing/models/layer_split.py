@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import keras
 
-from intriguing.models.layer_paths import Path, check_wired, find_path, is_wired, model_above, model_below, node_of
+from intriguing.models.keras_internals import node_of
+from intriguing.models.layer_paths import Path, check_wired, find_path, is_wired, model_above, model_below
 from intriguing.pixels import PixelBox
 
 IMAGES = "images"

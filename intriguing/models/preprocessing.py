@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from intriguing.models.keras_internals import run_through
 from intriguing.models.traced_classifier import inference_call
 from intriguing.names import check_name
 
@@ -323,9 +324,7 @@ def _copied(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
             copies[id(operation)] = (operation, type(operation).from_config(operation.get_config()))
         return copies[id(operation)][1]
 
-    # keras.models.clone_model also copies the layers, but requires a new input.
-    graph = keras.Model(model.inputs[0], model.outputs[0])
-    outputs = graph._run_through_graph(images, operation_fn=copy_of)
+    outputs = run_through(keras.Model(model.inputs[0], model.outputs[0]), images, copy_of)
     for operation, copy in copies.values():
         if getattr(operation, "weights", None):
             copy.set_weights(operation.get_weights())

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from intriguing.models.keras_internals import node_of
 from intriguing.names import check_name
 
 CHANNEL_ORDERS = ("RGB", "BGR")
@@ -233,9 +234,9 @@ def _kernel_in_state_dict(layer: Any) -> _Target:
 
 def _shape_before_flatten(layer: Any) -> tuple[int, ...]:
     """Returns the input shape of a dense layer, before a preceding `Flatten` layer if there is one."""
-    before = layer.input._keras_history.operation
+    before = node_of(layer.input).operation
     while isinstance(before, _ELEMENTWISE):
-        before = before.input._keras_history.operation
+        before = node_of(before.input).operation
     return tuple(before.input.shape[1:] if isinstance(before, keras.layers.Flatten) else layer.kernel.shape[:1])
 
 

@@ -1,4 +1,4 @@
-"""Texts of the project use the terms of the field: the old words of the glossary in the conventions are gone."""
+"""The project uses the terms of the field and none of the old words that the conventions list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _texts() -> list[Path]:
     return [REPOSITORY / "README.md", *(path for path in paths if path not in NOT_SEARCHED)]
 
 
-def test_old_words_are_found() -> None:
+def test_old_words_are_detected() -> None:
     for text in (
         "a lane",
         "num_lanes",

@@ -82,7 +82,7 @@ def test_commands_use_existing_scripts_and_flags(page: Path) -> None:
 
 
 def _parse(module: str, arguments: list[str]) -> None:
-    """Parses flags as the script would; an unknown flag or recipe is an error."""
+    """Parses flags like the script. Raises for an unknown flag or recipe."""
     with _own_flags():
         script: Any = importlib.import_module(module)
         assert flags.FLAGS([module, *arguments]) == [module], arguments
@@ -109,7 +109,7 @@ def known_names() -> dict[str, Any]:
     "page", [page for page in PAGES if _fences(page.read_text(), "python")], ids=lambda page: str(page.relative_to(REPOSITORY))
 )
 def test_snippets_run(page: Path, known_names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # some write files
+    monkeypatch.chdir(tmp_path)  # some snippets write files
     for snippet in _fences(page.read_text(), "python"):
         exec(compile(snippet, str(page), "exec"), known_names)
     assert isinstance(known_names["model"], keras.Model)

@@ -1,4 +1,4 @@
-"""The section about photographs: counts, names of classes, and attacks that all failed."""
+"""The report section about photographs, with successful attacks and with attacks that all failed."""
 
 from __future__ import annotations
 

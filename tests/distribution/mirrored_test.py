@@ -55,7 +55,9 @@ def assert_alike(one, two, atol):
 
 
 @pytest.mark.parametrize(("num_epochs", "steps_per_epoch"), [(1, 1), (5, 8)], ids=["one step", "a whole fit"])
-def test_minibatch_training_on_two_devices_equals_that_on_one(num_epochs, steps_per_epoch, examples, one_device, two_replicas):
+def test_minibatch_training_on_two_devices_equals_training_on_one(
+    num_epochs, steps_per_epoch, examples, one_device, two_replicas
+):
     settings = MinibatchTraining(num_epochs=num_epochs, batch_size=8, learning_rate=0.01)
 
     def train(model):
@@ -66,7 +68,7 @@ def test_minibatch_training_on_two_devices_equals_that_on_one(num_epochs, steps_
     assert_alike(one, two, ATOL_SUMMATION)
 
 
-def test_training_against_pools_on_two_devices_equals_that_on_one(examples, one_device, two_replicas, monkeypatch):
+def test_adversarial_training_on_two_devices_equals_training_on_one(examples, one_device, two_replicas, monkeypatch):
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack_without_search)  # that it agrees is claimed below
     settings = AdversarialTraining(
         minibatches=MinibatchTraining(num_epochs=2, batch_size=8, learning_rate=0.01),
@@ -89,14 +91,14 @@ def softmax():
     return fully_connected((3,), weight_decay=(0.1,), image_shape=SHAPE)
 
 
-def test_full_batch_training_on_two_devices_equals_that_on_one_even_when_the_shares_differ(examples, one_device, two_replicas):
+def test_full_batch_training_on_two_devices_equals_training_on_one_with_unequal_shares(examples, one_device, two_replicas):
     odd = tuple(tensor[:33] for tensor in examples)
     one, two = on_both(one_device, two_replicas, lambda model: fit_full_batch(model, *odd), build=softmax)
     assert one[0].converged
     assert_alike(one, two, ATOL_CONVERGED)
 
 
-def test_statistics_of_batch_normalization_are_averaged_over_the_replicas(examples, two_replicas):
+def test_batch_normalization_statistics_are_averaged_over_replicas(examples, two_replicas):
     with two_replicas.scope():
         layers = [
             keras.Input(SHAPE),
@@ -114,7 +116,7 @@ def test_statistics_of_batch_normalization_are_averaged_over_the_replicas(exampl
 
 
 @pytest.mark.parametrize("batch_size", [7, 64])
-def test_predictions_of_two_devices_equal_those_of_one(batch_size, examples, one_device, two_replicas):
+def test_predictions_on_two_devices_equal_those_on_one(batch_size, examples, one_device, two_replicas):
     answers = []
     for strategy in (one_device, two_replicas):
         with strategy.scope():
@@ -122,7 +124,7 @@ def test_predictions_of_two_devices_equal_those_of_one(batch_size, examples, one
     np.testing.assert_array_equal(*answers)
 
 
-def test_the_attack_on_two_devices_equals_that_on_one_for_a_batch_that_does_not_divide(examples, one_device, two_replicas):
+def test_attack_on_two_devices_equals_the_attack_on_one_for_an_odd_batch(examples, one_device, two_replicas):
     images, results = examples[0][:7], []
     for strategy in (one_device, two_replicas):
         with strategy.scope():

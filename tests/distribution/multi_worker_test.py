@@ -116,7 +116,7 @@ def subset_of(workdir, data, split):
     ],
     ids=["minibatches", "full batch"],
 )
-def test_two_workers_train_the_network_that_one_process_trains(folder, training, shared, tmp_path):
+def test_two_workers_train_the_same_network_as_one_process(folder, training, shared, tmp_path):
     runs, data, _ = shared
     written = TrainedModel(runs / folder)
     # The script's own settings, so that its defaults may change.
@@ -130,7 +130,7 @@ def test_two_workers_train_the_network_that_one_process_trains(folder, training,
         np.testing.assert_allclose(two, one, atol=ATOL_SUMMATION)
 
 
-def test_two_workers_find_the_images_that_one_process_finds(shared, tmp_path):
+def test_two_workers_find_the_same_images_as_one_process(shared, tmp_path):
     runs, data, _ = shared
     written = DistortedImages(runs / f"attack_{FOLDER}")
     subset = subset_of(tmp_path, data, "test")
@@ -148,7 +148,7 @@ def test_two_workers_find_the_images_that_one_process_finds(shared, tmp_path):
     np.testing.assert_allclose(two["distortion"], one["distortion"], rtol=RTOL_BATCH)
 
 
-def test_only_the_chief_writes_and_only_the_chief_speaks(shared):
+def test_only_the_chief_writes_files_and_output(shared):
     runs, _, printed = shared
     steps = {"subset_mnist_5k_train", "subset_mnist_5k_test", f"train_{FOLDER}", "train_full", f"attack_{FOLDER}"}
     assert {path.name for path in runs.iterdir()} == steps
@@ -161,7 +161,7 @@ def test_only_the_chief_writes_and_only_the_chief_speaks(shared):
         assert ("Error on its training subset" in chief or "Found 7 of 7" in chief) and not worker
 
 
-def test_a_worker_that_dies_is_told_at_once_with_its_words(tmp_path):
+def test_failed_worker_is_reported_immediately_with_its_output(tmp_path):
     began = time.monotonic()
     with pytest.raises(AssertionError, match="(?s)ended with .*unknown model 'FC11'. Did you mean"):
         run_two_workers("launch.train", "--model=FC11", f"--workdir={tmp_path}", logs=tmp_path)

@@ -24,11 +24,11 @@ def rms(images, distorted):
     return np.sqrt((change**2).mean(axis=(1, 2, 3)))
 
 
-def test_distortion_is_the_root_of_the_mean_square_over_pixels_and_channels(pair):
+def test_distortion_is_the_root_mean_square_over_pixels_and_channels(pair):
     np.testing.assert_allclose(distortion(*pair), rms(*pair), rtol=RTOL_ROUNDING)
 
 
-def test_distortion_is_that_of_the_paper_when_every_pixel_moves_alike():
+def test_distortion_of_a_constant_change_is_its_absolute_value():
     np.testing.assert_allclose(distortion(tf.zeros([2, 784]), tf.fill([2, 784], 0.25)), [0.25, 0.25], rtol=RTOL_ROUNDING)
 
 
@@ -36,7 +36,7 @@ def test_distortion_of_an_unchanged_image_is_zero(pair):
     np.testing.assert_array_equal(distortion(pair[0], pair[0]), np.zeros(5))
 
 
-def test_amplify_reaches_exactly_the_distortion_asked_for_where_nothing_is_clipped(pair):
+def test_amplify_reaches_the_requested_distortion_without_clipping(pair):
     amplified = amplify(*pair, to_distortion=0.05)
     assert np.all((amplified.images > 0) & (amplified.images < 1))
     np.testing.assert_allclose(amplified.distortion, np.full(5, 0.05), rtol=RTOL_ROUNDING)
@@ -50,7 +50,7 @@ def test_amplify_keeps_the_direction(pair):
     )  # a few units in the last place of 1
 
 
-def test_amplify_clips_to_the_box_and_reports_what_is_left(pair):
+def test_amplify_clips_to_the_bounds_and_returns_the_realized_distortion(pair):
     images, distorted = pair
     wanted = images + (distorted - images) * (2.0 / rms(images, distorted)).reshape(-1, 1, 1, 1)
     amplified = amplify(*pair, to_distortion=2.0, pixel_box=PixelBox(0.1, 0.9))
@@ -59,7 +59,7 @@ def test_amplify_clips_to_the_box_and_reports_what_is_left(pair):
     assert np.all(amplified.distortion < 2.0)
 
 
-def test_amplify_leaves_an_image_without_perturbation_where_it_is(pair):
+def test_amplify_keeps_images_without_perturbation(pair):
     images, distorted = pair
     distorted[2] = images[2]
     amplified = amplify(images, distorted, to_distortion=0.3, pixel_box=EVERYTHING)

@@ -12,12 +12,12 @@ def test_accepts_a_known_name():
 
 
 @pytest.mark.parametrize("typed", ["FC100-10-100", "fc100-100-10"])
-def test_offers_the_nearest_name_whatever_its_case(typed):
+def test_nearest_name_is_suggested_for_any_case(typed):
     words = f"unknown model '{typed}'. Did you mean 'FC100-100-10'\\? Known: FC10, FC100-100-10, AE400-10."
     with pytest.raises(ValueError, match=words):
         check_name(typed, KNOWN, "model")
 
 
-def test_offers_nothing_where_nothing_is_near_but_lists_what_there_is():
+def test_known_names_are_listed_if_none_is_near():
     with pytest.raises(ValueError, match="unknown recipe 'zzz'. Known: FC10, FC100-100-10, AE400-10."):
         check_name("zzz", iter(KNOWN), "recipe")

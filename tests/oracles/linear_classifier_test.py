@@ -42,6 +42,6 @@ def test_no_random_feasible_image_is_nearer():
     assert np.linalg.norm(others[reached] - image, axis=1).min() >= floor
 
 
-def test_a_class_that_the_box_does_not_contain_is_infinitely_far():
+def test_class_without_images_in_the_box_has_infinite_distance():
     classifier = LinearClassifier(np.zeros((4, 2), np.float32), np.array([1.0, 0.0], np.float32))
     assert nearest_of_class(classifier, np.full(4, 0.5), target=1).floor == np.inf

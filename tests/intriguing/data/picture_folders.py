@@ -63,7 +63,7 @@ def _bmp(pixels: np.ndarray) -> bytes:
     return _bmp_header(width, height, 24, 54, sum(map(len, rows))) + b"".join(rows)
 
 
-def bmp_with_a_table_of_colors() -> bytes:
+def bmp_with_a_palette() -> bytes:
     """Returns a BMP file whose pixels are numbers of colors, which follow the header."""
     table, rows = b"\0\0\xff\0" * 256, b"\7\7\0\0" * 2
     return _bmp_header(2, 2, 8, 54 + len(table), len(rows)) + table + rows

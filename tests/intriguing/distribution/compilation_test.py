@@ -64,7 +64,7 @@ def _digest(function) -> str:
 
 
 @pytest.mark.parametrize("module", [compilation, compilation_cache, kept_traces, stable_names])
-def test_examples_are_right(module) -> None:
+def test_doctests_pass(module) -> None:
     results = doctest.testmod(module, globs=vars(module).copy())
     enable_cache()
     assert results.attempted > 0 and results.failed == 0
@@ -73,13 +73,13 @@ def test_examples_are_right(module) -> None:
 # Names of graphs
 
 
-def test_the_digest_ignores_what_was_traced_before() -> None:
+def test_digest_ignores_earlier_traces() -> None:
     before = _digest(_looped(1.0))
     _unrelated_computations()
     assert _digest(_looped(1.0)) == before
 
 
-def test_the_digest_depends_on_the_program() -> None:
+def test_digest_depends_on_the_program() -> None:
     assert _digest(_looped(1.0)) != _digest(_looped(2.0))
 
 
@@ -105,7 +105,7 @@ def test_structures_of_arguments_and_results_are_kept(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 1
 
 
-def test_equals_the_function() -> None:
+def test_compiled_program_equals_the_function() -> None:
     x = np.array([0.1, -0.7, 2.0], np.float32)
     # Float32, five sines.
     np.testing.assert_allclose(compile_program(_looped(3.0), jit_compile=True)(x_of(x)), _looped_by_numpy(3.0, x), rtol=1e-5)
@@ -124,7 +124,7 @@ def test_traces_once_for_each_shape_and_dtype() -> None:
     assert program.experimental_get_tracing_count() == 3
 
 
-def test_equal_programs_share_functions_and_outlive_each_other() -> None:
+def test_equal_programs_share_functions_that_stay_alive() -> None:
     first, second = (compile_program(_looped(4.0), jit_compile=True) for _ in range(2))
     expected = first(tf.ones([3]))
     second(tf.ones([3]))
@@ -139,7 +139,7 @@ def without_cache():
     enable_cache()
 
 
-def test_a_program_is_compiled_ahead_of_its_call(monkeypatch: pytest.MonkeyPatch, without_cache) -> None:
+def test_program_is_compiled_before_its_first_call(monkeypatch: pytest.MonkeyPatch, without_cache) -> None:
     called = threading.Event()
     call_with_zeros = compilation._call_with_zeros
 
@@ -157,7 +157,7 @@ def test_a_program_is_compiled_ahead_of_its_call(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("because", ["large arguments", "cache"])
-def test_a_program_is_compiled_at_its_call(monkeypatch: pytest.MonkeyPatch, without_cache, because: str) -> None:
+def test_program_is_compiled_at_its_first_call(monkeypatch: pytest.MonkeyPatch, without_cache, because: str) -> None:
     called = []
     monkeypatch.setattr(compilation, "_call_with_zeros", lambda *_: called.append(1))
     if because == "cache":
@@ -171,7 +171,7 @@ def test_a_program_is_compiled_at_its_call(monkeypatch: pytest.MonkeyPatch, with
     assert not called
 
 
-def test_a_program_that_cannot_be_compiled_ahead_raises_where_it_is_called(without_cache) -> None:
+def test_compilation_error_is_raised_at_the_call(without_cache) -> None:
     program = compile_program(lambda x: tf.strings.length(tf.strings.as_string(x)), jit_compile=True, ahead=True)
     traced = tf.function(program, autograph=False).get_concrete_function(tf.TensorSpec([3]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="AsString"):
@@ -189,7 +189,7 @@ def test_programs_are_not_traced_if_functions_run_eagerly() -> None:
     assert results == [2.0, 6.0] and seen == [True, True]
 
 
-def test_a_captured_variable_is_read_at_every_call_and_nothing_is_kept(cache: Path) -> None:
+def test_captured_variable_is_read_at_every_call_and_not_cached(cache: Path) -> None:
     variable = tf.Variable(1.0)
     program = compile_program(lambda x: x + variable, jit_compile=True)
     assert float(program(tf.constant(1.0))) == 2.0
@@ -198,7 +198,7 @@ def test_a_captured_variable_is_read_at_every_call_and_nothing_is_kept(cache: Pa
     assert list(cache.iterdir()) == []
 
 
-def test_a_captured_tensor_and_an_argument_that_is_no_tensor_are_computed(cache: Path) -> None:
+def test_captured_tensors_and_arguments_that_are_not_tensors_are_supported(cache: Path) -> None:
     captured = tf.random.uniform([100])
     np.testing.assert_array_equal(compile_program(lambda x: x * captured, jit_compile=True)(tf.constant(2.0)), 2.0 * captured)
     assert float(compile_program(lambda x, n: x * n, jit_compile=True)(tf.constant(2.0), 3.0)) == 6.0
@@ -206,7 +206,7 @@ def test_a_captured_tensor_and_an_argument_that_is_no_tensor_are_computed(cache:
     assert list(cache.iterdir()) == []
 
 
-def test_gradients_are_those_of_the_function() -> None:
+def test_gradients_equal_those_of_the_function() -> None:
     program = compile_program(lambda x: x**2, jit_compile=True)
     x = tf.constant(3.0)
     program(x)
@@ -223,7 +223,7 @@ def test_symbolic_gradients_are_refused() -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_two_replicas_compute_their_own_rows(two_replicas, inside: bool) -> None:
+def test_each_replica_computes_its_own_rows(two_replicas, inside: bool) -> None:
     program = compile_program(_looped(6.0), jit_compile=True)
 
     def run(x):
@@ -242,7 +242,7 @@ def test_two_replicas_compute_their_own_rows(two_replicas, inside: bool) -> None
     assert program.experimental_get_tracing_count() == 1
 
 
-def test_without_xla_it_is_a_function_of_tensorflow(cache: Path) -> None:
+def test_program_without_xla_is_a_tf_function_and_not_cached(cache: Path) -> None:
     assert float(compile_program(lambda x: x + 1.0, jit_compile=False)(tf.constant(1.0))) == 2.0
     assert list(cache.iterdir()) == []
 
@@ -250,7 +250,7 @@ def test_without_xla_it_is_a_function_of_tensorflow(cache: Path) -> None:
 # The limit of memory mappings
 
 
-def test_runs_without_xla_near_the_limit_of_mappings(monkeypatch: pytest.MonkeyPatch, caplog, cache: Path) -> None:
+def test_runs_without_xla_near_the_limit_of_memory_mappings(monkeypatch: pytest.MonkeyPatch, caplog, cache: Path) -> None:
     monkeypatch.setattr(compilation, "_mapping_limit", lambda: compilation._num_mappings() / 0.7)
     compiled = compile_program(_looped(7.0), jit_compile=True)
     expected = compiled(tf.ones([2]))
@@ -265,7 +265,7 @@ def test_runs_without_xla_near_the_limit_of_mappings(monkeypatch: pytest.MonkeyP
     assert "searches are slower. Start a new process, or use fewer different networks" in record.getMessage()
 
 
-def test_counts_mappings() -> None:
+def test_memory_mappings_are_counted() -> None:
     assert compilation._num_mappings() > 100 or not sys.platform.startswith("linux")
 
 
@@ -280,14 +280,14 @@ def _root_for(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Path | Non
     return compilation_cache._root(None)
 
 
-def test_the_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_cache_folder_depends_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _root_for(monkeypatch, HOME="/h") == Path("/h/.cache/intriguing/xla")
     assert _root_for(monkeypatch, HOME="/h", XDG_CACHE_HOME="/x") == Path("/x/intriguing/xla")
     assert _root_for(monkeypatch, HOME="/h", XDG_CACHE_HOME="/x", INTRIGUING_XLA_CACHE="/i") == Path("/i")
 
 
 @pytest.mark.parametrize("off", ["", "off"])
-def test_the_cache_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, off: str) -> None:
+def test_cache_can_be_disabled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, off: str) -> None:
     assert _root_for(monkeypatch, HOME=str(tmp_path), INTRIGUING_XLA_CACHE=off) is None
     assert enable_cache() is None
     assert list(tmp_path.iterdir()) == []
@@ -295,13 +295,13 @@ def test_the_cache_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     enable_cache()
 
 
-def test_a_user_without_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+def test_missing_home_folder_disables_the_cache(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     assert _root_for(monkeypatch) is None
     assert "there is no home folder. Set INTRIGUING_XLA_CACHE" in caplog.text
 
 
-def test_the_folder_is_private_and_names_version_and_machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_is_private_and_depends_on_version_and_machine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = cache.parent
     assert cache.stat().st_mode & 0o777 == root.stat().st_mode & 0o777 == 0o700
     assert enable_cache(root) == cache
@@ -317,7 +317,7 @@ def test_the_folder_is_private_and_names_version_and_machine(cache: Path, monkey
     assert enable_cache(root) != cache
 
 
-def test_flags_of_the_user_are_respected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_xla_flags_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for flags in ("--tf_xla_persistent_cache_directory=/mine", "/a/file/of/flags"):
         monkeypatch.setenv("TF_XLA_FLAGS", flags)
         assert enable_cache(tmp_path) is None
@@ -330,7 +330,7 @@ def test_flags_of_the_user_are_respected(monkeypatch: pytest.MonkeyPatch, tmp_pa
     enable_cache()
 
 
-def test_a_folder_that_cannot_be_made_or_is_open_to_others_is_not_used(cache: Path, tmp_path: Path, caplog) -> None:
+def test_unwritable_or_world_writable_cache_folder_is_not_used(cache: Path, tmp_path: Path, caplog) -> None:
     (tmp_path / "file").write_text("")
     assert enable_cache(tmp_path / "file" / "cache") is None
     assert float(compile_program(lambda x: x + 9.0, jit_compile=True)(tf.constant(1.0))) == 10.0
@@ -340,7 +340,7 @@ def test_a_folder_that_cannot_be_made_or_is_open_to_others_is_not_used(cache: Pa
     assert "other users can write to it" in caplog.text and "Not a directory" in caplog.text
 
 
-def test_a_full_disk_is_warned_of_once(cache: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+def test_full_disk_warns_once(cache: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
     def full(*arguments, **keywords):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -353,7 +353,7 @@ def test_a_full_disk_is_warned_of_once(cache: Path, monkeypatch: pytest.MonkeyPa
     assert "No space left on device" in record.getMessage()
 
 
-def test_a_program_that_was_prepared_repeatedly_is_loaded_by_another_device(cache: Path) -> None:
+def test_repeatedly_prepared_program_is_loaded_by_another_device(cache: Path) -> None:
     program = compile_program(_looped(12.0), jit_compile=True)
     expected = _looped_by_numpy(12.0, np.ones(2))
     np.testing.assert_allclose(program(tf.ones([2])), expected, rtol=1e-5)
@@ -369,7 +369,7 @@ def test_a_program_that_was_prepared_repeatedly_is_loaded_by_another_device(cach
         np.testing.assert_allclose(program(tf.ones([2])), expected, rtol=1e-5)
 
 
-def test_the_files_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_recently_used_files_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{number:032x}-{'0' * 32}-xla.pb" for number in range(4)]
     for age, name in enumerate(names):
         (cache / name).write_bytes(bytes(100))
@@ -439,12 +439,12 @@ def _run_alone(program: str, folder: Path) -> str:
     return subprocess.run(command, cwd=REPOSITORY, env=environment, text=True, check=True, capture_output=True).stderr
 
 
-def test_scripts_keep_programs(tmp_path: Path) -> None:
+def test_scripts_cache_compiled_programs(tmp_path: Path) -> None:
     _run_alone(SCRIPT, tmp_path)
     assert len(list(tmp_path.glob("*/*.pb"))) == 1
 
 
-def test_a_cache_that_is_enabled_too_late_is_warned_of(tmp_path: Path) -> None:
+def test_enabling_the_cache_too_late_warns(tmp_path: Path) -> None:
     assert "Call enable_cache() right after the imports" in _run_alone(TOO_LATE, tmp_path)
     assert not list(tmp_path.glob("*/*.pb"))
 
@@ -464,7 +464,7 @@ def _damage(path: Path, how: int) -> None:
 
 
 @pytest.mark.slow
-def test_processes_share_programs_and_compile_damaged_ones_anew(tmp_path: Path) -> None:
+def test_processes_share_programs_and_recompile_damaged_ones(tmp_path: Path) -> None:
     for process in [_start(tmp_path, unrelated) for unrelated in (0, 1)]:  # both at once
         _check_results(process)
     (folder,) = tmp_path.iterdir()

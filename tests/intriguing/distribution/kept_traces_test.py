@@ -42,54 +42,54 @@ def kept(function, key="one", jit_compile=False):
     return keep_traces(compile_program(function, jit_compile=jit_compile), key=lambda *arguments: key, results=Results)
 
 
-def assert_right(results: Results, rows: tf.Tensor = ROWS, factor: float = 2.0) -> None:
+def assert_expected_results(results: Results, rows: tf.Tensor = ROWS, factor: float = 2.0) -> None:
     assert isinstance(results, Results)
     np.testing.assert_allclose(results.total, 27.0 * np.sum(rows, axis=1))
     np.testing.assert_array_equal(results.doubled, factor * rows.numpy())
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_another_process_does_not_trace(jit_compile):
+def test_another_process_loads_the_trace(jit_compile):
     first, second = Counted(), Counted()
     for function, expected in ((first, 1), (second, 0)):
         program = kept(function, jit_compile=jit_compile)
         for _ in range(2):
-            assert_right(program(WEIGHTS, ROWS))
+            assert_expected_results(program(WEIGHTS, ROWS))
         assert (function.num_traces > 0) == expected
         assert program.experimental_get_tracing_count() == 1
 
 
 def test_other_shapes_keys_and_versions_are_traced(monkeypatch):
-    assert_right(kept(Counted())(WEIGHTS, ROWS))
+    assert_expected_results(kept(Counted())(WEIGHTS, ROWS))
     other = Counted()
-    assert_right(kept(other)(WEIGHTS, ROWS[:1]), ROWS[:1])
+    assert_expected_results(kept(other)(WEIGHTS, ROWS[:1]), ROWS[:1])
     assert other.num_traces
     other = Counted(factor=5.0)
-    assert_right(kept(other, key="two")(WEIGHTS, ROWS), factor=5.0)
+    assert_expected_results(kept(other, key="two")(WEIGHTS, ROWS), factor=5.0)
     assert other.num_traces
     monkeypatch.setattr(kept_traces, "_versions", lambda: "another")
     other = Counted(factor=7.0)
-    assert_right(kept(other)(WEIGHTS, ROWS), factor=7.0)
+    assert_expected_results(kept(other)(WEIGHTS, ROWS), factor=7.0)
 
 
-def test_the_code_of_the_library_counts():
+def test_version_key_includes_the_code_of_the_library():
     assert len(kept_traces._versions().split()) > 100
 
 
 @pytest.mark.parametrize(
     "damage", [lambda content: content[: len(content) // 2], lambda content: b"", lambda content: b"\0" + content]
 )
-def test_a_damaged_trace_is_traced_anew(cache, damage):
-    assert_right(kept(Counted())(WEIGHTS, ROWS))
+def test_damaged_trace_file_is_replaced(cache, damage):
+    assert_expected_results(kept(Counted())(WEIGHTS, ROWS))
     (file,) = cache.glob("*-trace.pb")
     file.write_bytes(damage(file.read_bytes()))
     function = Counted()
-    assert_right(kept(function)(WEIGHTS, ROWS))
+    assert_expected_results(kept(function)(WEIGHTS, ROWS))
     assert function.num_traces
-    assert_right(kept(Counted())(WEIGHTS, ROWS))
+    assert_expected_results(kept(Counted())(WEIGHTS, ROWS))
 
 
-def test_what_is_captured_is_read_at_every_call_and_nothing_is_kept(cache):
+def test_captured_variable_is_read_at_every_call_and_the_trace_is_not_stored(cache):
     variable = tf.Variable(1.0)
     program = kept(lambda weights, rows: Results(variable + weights[0], rows))
     assert float(program(WEIGHTS, ROWS).total) == 4.0
@@ -98,23 +98,23 @@ def test_what_is_captured_is_read_at_every_call_and_nothing_is_kept(cache):
     assert not list(cache.iterdir())
 
 
-def test_without_a_cache_in_a_function_or_op_by_op_it_is_a_function_of_tensorflow(cache):
+def test_traces_are_not_stored_in_functions_eagerly_or_without_a_cache(cache):
     program = kept(Counted())
     outer = tf.function(lambda rows: program(WEIGHTS, rows), autograph=False)
-    assert_right(outer(ROWS))
+    assert_expected_results(outer(ROWS))
     tf.config.run_functions_eagerly(True)
-    assert_right(program(WEIGHTS, ROWS))
+    assert_expected_results(program(WEIGHTS, ROWS))
     tf.config.run_functions_eagerly(False)
     enable_cache("off")
-    assert_right(program(WEIGHTS, ROWS))
+    assert_expected_results(program(WEIGHTS, ROWS))
     assert not list(cache.iterdir())
 
 
-def test_near_the_limit_of_mappings_nothing_is_loaded(monkeypatch):
-    assert_right(kept(Counted())(WEIGHTS, ROWS))
+def test_traces_are_not_loaded_near_the_limit_of_memory_mappings(monkeypatch):
+    assert_expected_results(kept(Counted())(WEIGHTS, ROWS))
     monkeypatch.setattr(kept_traces, "mappings_are_left", lambda: False)
     function = Counted()
-    assert_right(kept(function)(WEIGHTS, ROWS))
+    assert_expected_results(kept(function)(WEIGHTS, ROWS))
     assert function.num_traces
 
 
@@ -125,7 +125,7 @@ def small_network(end=None):
 
 
 @pytest.mark.parametrize("search", ["fast", "szegedy_lbfgs"])
-def test_a_search_from_disk_finds_the_same_images(search, monkeypatch):
+def test_search_loaded_from_disk_gives_the_same_results(search, monkeypatch):
     model, images = small_network(), np.random.default_rng(0).uniform(size=(5, 6)).astype(np.float32)
     labels = np.argmax(model(images), axis=1)
     expected = minimize_distortion(model, images, labels=labels, search=search)
@@ -139,7 +139,7 @@ def test_a_search_from_disk_finds_the_same_images(search, monkeypatch):
         np.testing.assert_array_equal(values, others)
 
 
-def test_graphs_that_call_python_mean_nothing_in_another_process():
+def test_graphs_that_call_python_are_not_portable():
     @tf.custom_gradient
     def straight_through(values):
         return tf.round(values), lambda gradient: gradient

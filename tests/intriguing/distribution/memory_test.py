@@ -28,13 +28,13 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_rows, "_free_memory", lambda: 1000.0)
 
 
-def test_as_many_rows_are_taken_as_half_of_the_memory_holds(little_memory: None) -> None:
+def test_rows_that_fit_uses_half_of_the_free_memory(little_memory: None) -> None:
     assert rows_that_fit(120, 10) == 4
     assert rows_that_fit(0, 10) == rows_that_fit(1, 10) == 10
     assert rows_that_fit(10_000, 10) == 1  # less is not possible
 
 
-def test_parts_give_the_answers_of_the_whole_and_say_how_many(little_memory: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_parts_give_the_results_of_the_whole_and_log_their_size(little_memory: None, caplog: pytest.LogCaptureFixture) -> None:
     sizes = []
 
     def program(shared: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -54,7 +54,7 @@ def test_two_devices_share_every_part(little_memory: None, two_replicas: tf.dist
     np.testing.assert_array_equal(answers, tf.reduce_sum(ROWS, axis=1))
 
 
-def test_what_a_device_refuses_is_halved_until_it_fits() -> None:
+def test_parts_are_halved_until_they_fit_on_the_device() -> None:
     sizes = []
 
     def program(shared: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -67,7 +67,7 @@ def test_what_a_device_refuses_is_halved_until_it_fits() -> None:
     assert sizes == [10, 5, 2, 2, 2, 2, 2]
 
 
-def test_one_row_that_does_not_fit_is_an_error() -> None:
+def test_single_row_that_does_not_fit_raises() -> None:
     def program(shared: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
@@ -75,24 +75,24 @@ def test_one_row_that_does_not_fit_is_an_error() -> None:
         run_on_rows(program, (), ROWS)
 
 
-def test_slots_are_as_few_as_fit(little_memory: None) -> None:
+def test_number_of_slots_depends_on_the_free_memory(little_memory: None) -> None:
     assert num_slots(120) == 4
     assert num_slots(10_000) == 1
     assert num_slots() == 16
 
 
-def test_large_rows_share_few_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_rows_have_fewer_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_rows, "_free_memory", lambda: float("inf"))
     assert [num_slots(size) for size in (0, 2**20, 2**27, 2**40)] == [16, 16, 8, 4]
 
 
-def test_the_memory_of_this_machine_is_known_or_said_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_positive_or_infinite_if_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert map_rows._free_memory() > 1e6
     monkeypatch.setattr(map_rows, "_MEMORY_FILE", "/nowhere")
     assert map_rows._free_memory() == float("inf")
 
 
-def test_an_attack_in_parts_finds_what_it_finds_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attack_in_parts_equals_the_attack_on_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("FC10(1e-4)", image_shape=(5, 5, 1))
     images = np.random.default_rng(0).random((5, 5, 5, 1)).astype(np.float32)
     labels = np.argmax(model(images), axis=1).astype(np.int32)
@@ -105,7 +105,7 @@ def test_an_attack_in_parts_finds_what_it_finds_at_once(monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux reports the memory of a process")
-def test_a_hundred_attacks_leave_no_memory_behind_and_trace_nothing() -> None:
+def test_a_hundred_attacks_do_not_leak_memory_or_trace_again() -> None:
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(5)])
     images = np.random.default_rng(0).uniform(size=(8, 20)).astype(np.float32)
     labels = np.argmax(model(images), axis=1)

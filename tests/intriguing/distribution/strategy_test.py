@@ -24,12 +24,12 @@ from intriguing.distribution.strategy import strategy_for, writes_files
         ({"tpu": "local"}, r"a TPU name \('local'\) was given, but the accelerator is 'cpu'. Use --accelerator=tpu."),
     ],
 )
-def test_names_that_are_unknown_or_do_not_go_together_are_refused(options, words):
+def test_unknown_or_incompatible_names_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         strategy_for(**options)
 
 
-def test_without_a_gpu_the_message_lists_what_there_is_and_the_way_out(monkeypatch):
+def test_missing_gpu_error_lists_the_devices_and_says_what_to_do(monkeypatch):
     found = {"GPU": [], None: [SimpleNamespace(name="/physical_device:CPU:0")]}
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: found[kind])
     words = r"No gpu found: TensorFlow .* lists the devices \['/physical_device:CPU:0'\]. Use --accelerator=cpu, or install"
@@ -38,7 +38,7 @@ def test_without_a_gpu_the_message_lists_what_there_is_and_the_way_out(monkeypat
 
 
 @pytest.mark.parametrize(("given", "environment"), [("local", ""), (None, "somewhere")])
-def test_without_a_tpu_the_message_says_what_was_looked_for(monkeypatch, given, environment):
+def test_missing_tpu_error_names_the_searched_address(monkeypatch, given, environment):
     def missing(tpu):
         raise ValueError(f"cannot resolve {tpu}")
 
@@ -52,14 +52,14 @@ def test_without_a_tpu_the_message_says_what_was_looked_for(monkeypatch, given, 
         strategy_for("tpu", tpu=given)
 
 
-def test_this_machine_has_no_tpu_and_the_message_is_ours(monkeypatch):
+def test_missing_local_tpu_error_says_what_to_do(monkeypatch):
     monkeypatch.delenv("TPU_NAME", raising=False)
     words = "No TPU found: looked for 'local' .* On a TPU machine or in Colab pass --tpu=local"
     with pytest.raises(RuntimeError, match=words):
         strategy_for("tpu", tpu="local")
 
 
-def test_a_cluster_must_be_named_in_the_environment(monkeypatch):
+def test_multi_worker_strategy_requires_tf_config(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(
         RuntimeError, match='needs the environment variable TF_CONFIG, which is not set. .* for example {"cluster"'
@@ -67,13 +67,13 @@ def test_a_cluster_must_be_named_in_the_environment(monkeypatch):
         strategy_for(strategy="multi_worker_mirrored")
 
 
-def test_auto_takes_every_device_and_one_device_takes_one():
+def test_auto_uses_all_devices_and_one_device_uses_one():
     assert strategy_for().num_replicas_in_sync == 2  # the two logical CPUs of the tests
     assert strategy_for(strategy="mirrored").num_replicas_in_sync == 2
     assert strategy_for(strategy="one_device").num_replicas_in_sync == 1
 
 
-def test_two_calls_return_one_mirrored_strategy_whose_collectives_do_not_collide():
+def test_repeated_calls_return_the_same_mirrored_strategy():
     first, second = strategy_for(strategy="mirrored"), strategy_for("cpu")
     assert first is second
 
@@ -107,7 +107,7 @@ def test_only_the_chief_writes_files(monkeypatch, jobs, task, writes):
     assert writes_files() is writes
 
 
-def test_one_machine_writes_its_files(two_replicas):
+def test_single_machine_writes_files(two_replicas):
     assert writes_files()
     with two_replicas.scope():
         assert writes_files()
@@ -121,7 +121,7 @@ def program(shared, rows):
 
 @pytest.mark.parametrize("num_rows", [1, 2, 5, 8])
 @pytest.mark.parametrize("num_replicas", [1, 2])
-def test_rows_come_back_in_order_and_without_the_copies_that_filled_them_up(num_rows, num_replicas, two_replicas):
+def test_results_are_in_order_and_without_padding(num_rows, num_replicas, two_replicas):
     strategy = two_replicas if num_replicas == 2 else tf.distribute.OneDeviceStrategy("CPU:0")
     rows = {"numbers": tf.reshape(tf.range(3.0 * num_rows), [num_rows, 3]), "count": tf.range(num_rows)}
     with strategy.scope():
@@ -133,7 +133,7 @@ def test_rows_come_back_in_order_and_without_the_copies_that_filled_them_up(num_
     np.testing.assert_array_equal(results["large"], expected.sum(axis=1) > 10)
 
 
-def test_a_program_is_traced_once_for_rows_of_one_shape(two_replicas):
+def test_program_is_traced_once_for_rows_of_equal_shape(two_replicas):
     traces = []
 
     @tf.function(autograph=False)
@@ -148,20 +148,20 @@ def test_a_program_is_traced_once_for_rows_of_one_shape(two_replicas):
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2])
-def test_on_a_cpu_xla_is_spared_the_loops_that_convolve(num_replicas, two_replicas):
+def test_loops_with_convolutions_are_not_compiled_on_a_cpu(num_replicas, two_replicas):
     strategy = two_replicas if num_replicas == 2 else tf.distribute.get_strategy()
     with strategy.scope():
         assert compile_for_loops(True) is False
         assert compile_for_loops(False) is True
 
 
-def test_elsewhere_every_loop_is_compiled(monkeypatch):
+def test_all_loops_are_compiled_on_accelerators(monkeypatch):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name=f"/device:{kind}:0")])
     assert compile_for_loops(True) is True
     assert compile_for_loops(False) is True
 
 
-def test_there_is_at_least_one_slot_and_an_accelerator_has_more(monkeypatch):
+def test_accelerators_have_more_slots_than_a_cpu(monkeypatch):
     on_this_cpu = num_slots()
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [SimpleNamespace(name=f"/device:{kind}:0")])
     assert 1 <= on_this_cpu < num_slots()

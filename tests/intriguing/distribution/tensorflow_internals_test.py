@@ -5,7 +5,7 @@ import tensorflow as tf
 from intriguing.distribution.tensorflow_internals import gradients_are_recorded, tensorflow_has_started
 
 
-def test_gradients_are_recorded_inside_a_tape_only() -> None:
+def test_gradients_are_recorded_only_inside_a_tape() -> None:
     assert not gradients_are_recorded()
     with tf.GradientTape() as tape:
         assert gradients_are_recorded()

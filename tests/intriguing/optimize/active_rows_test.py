@@ -63,33 +63,33 @@ def test_results_come_in_the_order_of_the_rows(num_slots, jit_compile):
 
 @compiled_or_not
 @in_slots
-def test_each_row_is_stepped_exactly_as_often_as_it_needs(num_slots, jit_compile):
+def test_every_row_gets_exactly_its_number_of_steps(num_slots, jit_compile):
     results = run(rows_that_need(NEEDED), num_slots, jit_compile=jit_compile)
     assert results.num_steps.numpy().tolist() == NEEDED
     assert results.remaining.numpy().tolist() == [0] * len(NEEDED)
 
 
 @in_slots
-def test_every_step_sees_the_row_that_its_state_belongs_to(num_slots):
+def test_every_step_receives_the_row_of_its_state(num_slots):
     assert run(rows_that_need(NEEDED), num_slots, jit_compile=True).seen.numpy().all()
 
 
 @pytest.mark.parametrize("num_slots", [1, 3, 7])
-def test_rows_that_are_finished_at_once_are_finished_all_together(num_slots):
+def test_rows_that_finish_immediately_are_finished_together(num_slots):
     assert run(rows_that_need([1] * 7), num_slots, jit_compile=True).num_steps.numpy().tolist() == [1] * 7
 
 
-def test_a_single_row_is_a_batch_too():
+def test_single_row_is_supported():
     assert run(rows_that_need([4]), 1, jit_compile=True).num_steps.numpy().tolist() == [4]
 
 
 @in_slots
-def test_the_order_in_which_rows_need_time_does_not_matter(num_slots):
+def test_results_do_not_depend_on_the_order_of_costs(num_slots):
     for needed in (sorted(NEEDED), sorted(NEEDED, reverse=True)):
         assert run(rows_that_need(needed), num_slots, jit_compile=True).num_steps.numpy().tolist() == needed
 
 
-def test_a_batch_does_not_wait_for_its_slowest_row():
+def test_slots_are_refilled_without_waiting_for_the_slowest_row():
     """One row of eleven steps and six of two share two slots: twelve steps, where two at a time in lockstep take seventeen."""
     taken = tf.Variable(0)
 
@@ -103,7 +103,7 @@ def test_a_batch_does_not_wait_for_its_slowest_row():
 
 
 @compiled_or_not
-def test_a_slot_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_compile):
+def test_invalid_state_of_an_empty_slot_has_no_effect(jit_compile):
     """The rows end one after another; a slot that has no next one counts on below zero, and divides by it."""
 
     def risky(shared, rows, state):
@@ -117,7 +117,7 @@ def test_a_slot_without_a_row_does_no_harm_even_where_its_state_goes_bad(jit_com
     assert results.num_steps.numpy().tolist() == [1, 9, 1, 1]
 
 
-def test_the_kept_result_may_be_another_structure_than_the_state():
+def test_result_may_have_another_structure_than_the_state():
     rows = rows_that_need(NEEDED)
     kept = run_in_slots(
         rows, shared=(), begin=begin, step=count_down, num_slots=3,
@@ -129,13 +129,13 @@ def test_the_kept_result_may_be_another_structure_than_the_state():
 
 @compiled_or_not
 @pytest.mark.parametrize("num_rows", [0, 2, len(NEEDED)])
-def test_only_the_first_rows_are_worked_on(num_rows, jit_compile):
+def test_only_the_given_number_of_rows_is_processed(num_rows, jit_compile):
     results = run(rows_that_need(NEEDED), 3, jit_compile=jit_compile, num_rows=tf.constant(num_rows))
     assert results.num_steps.numpy().tolist() == NEEDED[:num_rows] + [0] * (len(NEEDED) - num_rows)
 
 
 @compiled_or_not
-def test_what_all_rows_share_reaches_every_step(jit_compile):
+def test_shared_values_are_passed_to_every_step(jit_compile):
     def count_faster(shared, rows, state):
         state = state._replace(remaining=state.remaining - shared["stride"], num_steps=state.num_steps + 1)
         return state, state.remaining <= 0

@@ -9,7 +9,7 @@ from intriguing.optimize.adam import adam_step, initial_moments
 RTOL_ROUNDING = 1e-5  # the same formula, evaluated in another order
 
 
-def test_agrees_with_keras_over_many_steps_of_a_falling_learning_rate():
+def test_agrees_with_keras_for_a_decaying_learning_rate():
     rng = np.random.default_rng(0)
     shapes = [(4, 3), (3,), (3, 2)]
     weights = [tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes]
@@ -27,7 +27,7 @@ def test_agrees_with_keras_over_many_steps_of_a_falling_learning_rate():
     assert float(moments[0]) == 20.0
 
 
-def test_starts_from_zero_moments_of_the_shapes_of_the_weights():
+def test_initial_moments_are_zero():
     count, first, second = initial_moments([tf.ones([2, 3])])
     assert float(count) == 0.0
     np.testing.assert_array_equal(first, np.zeros((2, 3)))

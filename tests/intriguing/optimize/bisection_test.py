@@ -26,14 +26,14 @@ def search(thresholds, *, initial_c=1.0, settings=Bisection(max_steps=40), in_wo
 
 
 @pytest.mark.parametrize("ratio", [1.01, 1.05, 2.0])
-def test_brackets_the_threshold_within_the_ratio_from_either_side(ratio):
+def test_threshold_is_bracketed_within_the_ratio_from_both_sides(ratio):
     bracket, _ = search(THRESHOLDS, settings=Bisection(bracket_ratio=ratio, max_steps=60))
     succeeded_at, failed_at = bracket.succeeded_at.numpy(), bracket.failed_at.numpy()
     assert (succeeded_at <= THRESHOLDS).all() and (THRESHOLDS < failed_at).all()
     assert (failed_at <= ratio * succeeded_at).all()
 
 
-def test_each_row_goes_its_own_way():
+def test_rows_are_searched_independently():
     together, attempts = search(THRESHOLDS)
     for row, threshold in enumerate(THRESHOLDS):
         alone, attempts_alone = search(THRESHOLDS[row : row + 1])
@@ -41,25 +41,25 @@ def test_each_row_goes_its_own_way():
         assert attempts_alone.numpy()[0] == attempts.numpy()[row]
 
 
-def test_a_threshold_that_does_not_exist_leaves_zero_and_infinity():
+def test_missing_threshold_gives_zero_and_infinity():
     bracket, _ = search(np.array([0.0, np.inf], np.float32), settings=Bisection(max_steps=100))
     assert bracket.succeeded_at.numpy()[0] == 0.0
     assert np.isinf(bracket.failed_at.numpy()[1])
 
 
-def test_rows_out_of_work_are_not_searched():
+def test_inactive_rows_are_not_searched():
     bracket, attempts = search(THRESHOLDS, in_work=[True, False] * 3)
     assert attempts.numpy()[1::2].tolist() == [0, 0, 0]
     assert bracket.succeeded_at.numpy()[1::2].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_obeys_the_budget():
+def test_evaluations_stay_within_the_budget():
     _, attempts = search(THRESHOLDS, settings=Bisection(max_steps=3, bracket_ratio=1.001))
     assert attempts.numpy().max() == 3
 
 
 @pytest.mark.parametrize("setting", ["growth", "bracket_ratio"])
-def test_settings_refuse_factors_that_do_not_grow(setting):
+def test_settings_refuse_factors_of_at_most_one(setting):
     with pytest.raises(ValueError, match=f"{setting} must be greater than 1; received 1.0"):
         Bisection(**{setting: 1.0})
 

@@ -63,7 +63,7 @@ def exact_objective(classifier, image, target, c):
 
 
 @pytest.mark.parametrize("c", [0.02, 0.3, 5.0])
-def test_reaches_the_objective_of_scipy_and_never_beats_the_minimum(c):
+def test_objective_is_close_to_scipy_and_never_below_the_minimum(c):
     found = minimize(c).position.numpy()
     ratios = []
     for image, target, x in zip(IMAGES.astype(np.float64), TARGETS, found.astype(np.float64), strict=True):
@@ -77,19 +77,19 @@ def test_reaches_the_objective_of_scipy_and_never_beats_the_minimum(c):
     assert min(ratios) >= 1.0 - 1e-6
 
 
-def test_clipping_alone_would_stop_short_of_that():
+def test_clipping_alone_does_not_reach_the_objective():
     """Shows that the rounds over free pixels are needed: one round, which is clipping inside the objective, is not enough."""
     many, one = minimize(0.02), minimize(0.02, settings=BoxMinimization(max_rounds=1, iterations_per_round=400))
     assert float(tf.reduce_mean(one.objective / many.objective)) > 1.0 + 10 * RTOL_OBJECTIVE
 
 
-def test_never_leaves_the_box_and_reports_the_objective_of_the_position_it_returns():
+def test_positions_stay_in_the_box_and_the_objective_matches_them():
     found = minimize(0.02)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
     np.testing.assert_allclose(objective_of(0.02)(found.position)[0], found.objective, rtol=1e-5, atol=ATOL_LOSS)
 
 
-def test_all_rows_are_in_work_and_none_is_limited_unless_told():
+def test_all_rows_are_active_and_unlimited_by_default():
     def minimized(**options):
         # Without XLA, which may add up the two in different orders: then they are the same to the last bit.
         return tf.function(
@@ -104,20 +104,20 @@ def test_all_rows_are_in_work_and_none_is_limited_unless_told():
     np.testing.assert_array_equal(told.objective, omitted.objective)
 
 
-def test_rows_out_of_work_stay_where_they_are_and_cost_one_evaluation():
+def test_inactive_rows_do_not_move_and_cost_one_evaluation():
     found = minimize(0.3, in_work=np.arange(NUM_IMAGES) % 2 == 0)
     np.testing.assert_array_equal(found.position[1::2], IMAGES[1::2])
     assert found.num_evaluations.numpy()[1::2].tolist() == [1] * (NUM_IMAGES // 2)
     assert found.num_evaluations.numpy()[::2].min() > 1
 
 
-def test_a_spent_budget_is_told():
+def test_exhausted_budget_is_reported():
     settings = BoxMinimization(max_rounds=1, iterations_per_round=1)
     assert not tf.reduce_any(minimize(0.02, settings=settings).finished)
 
 
 @pytest.mark.parametrize("budget", [1, 30, 60])
-def test_a_round_beyond_the_evaluations_of_a_row_is_neither_used_nor_charged(budget):
+def test_round_beyond_the_budget_of_a_row_is_neither_used_nor_counted(budget):
     free, value = minimize(0.02), objective_of(0.02)
     budgets = np.where(np.arange(NUM_IMAGES) % 2, budget, np.iinfo(np.int32).max).astype(np.int32)
     bound = minimize(0.02, max_evaluations=budgets)
@@ -131,7 +131,7 @@ def test_a_round_beyond_the_evaluations_of_a_row_is_neither_used_nor_charged(bud
     np.testing.assert_allclose(value(bound.position)[0], bound.objective, rtol=1e-5, atol=ATOL_LOSS)
 
 
-def test_a_row_ends_with_the_last_round_that_it_could_pay():
+def test_row_ends_with_the_last_round_within_its_budget():
     """One evaluation less than two rounds cost, and the row ends as after one round."""
     one = minimize(0.02, settings=BoxMinimization(max_rounds=1))
     two = minimize(0.02, settings=BoxMinimization(max_rounds=2))
@@ -142,7 +142,7 @@ def test_a_row_ends_with_the_last_round_that_it_could_pay():
     np.testing.assert_allclose(just_short.objective, one.objective, rtol=1e-5)  # two programs round differently
 
 
-def test_the_line_search_does_not_fail_on_a_normal_problem():
+def test_line_search_succeeds_on_a_regular_problem():
     assert not tf.reduce_any(minimize(0.3).line_search_failed)
 
 

@@ -97,7 +97,7 @@ all_centers = pytest.mark.parametrize("centers", [gray, black_and_white])
 
 @all_numbers_of_constraints
 @all_centers
-def test_is_as_near_as_scipy_finds_in_float64(num_constraints, centers):
+def test_point_is_as_near_as_the_point_of_scipy(num_constraints, centers):
     problem = random_problem(num_constraints, centers=centers)
     found = solved(problem)
     points, floors = zip(*map(exact, *problem), strict=True)
@@ -111,7 +111,7 @@ def test_is_as_near_as_scipy_finds_in_float64(num_constraints, centers):
 
 @all_numbers_of_constraints
 @all_centers
-def test_no_constraint_is_missed_by_more_than_the_residual(num_constraints, centers):
+def test_constraint_violations_are_at_most_the_residual(num_constraints, centers):
     problem = random_problem(num_constraints, centers=centers)
     found = solved(problem)
     missed = np.maximum(0.0, -slack_as_length(problem, found.position)).max(axis=1)
@@ -120,13 +120,13 @@ def test_no_constraint_is_missed_by_more_than_the_residual(num_constraints, cent
 
 @all_numbers_of_constraints
 @all_centers
-def test_never_leaves_the_box_and_never_pulls(num_constraints, centers):
+def test_points_stay_in_the_box_and_multipliers_are_nonnegative(num_constraints, centers):
     found = solved(random_problem(num_constraints, centers=centers))
     assert in_the_box(found.position)
     assert found.multipliers.numpy().min() >= 0.0
 
 
-def test_constraints_that_are_met_already_cost_nothing():
+def test_satisfied_constraints_give_zero_distance():
     problem = random_problem(3)
     outside = np.clip(problem.center, 0.2, 0.8) * 3.0 - 1.0  # some pixels of the center lie outside the box
     at_center = np.einsum("rkn,rn->rk", problem.normals, np.clip(outside, 0.0, 1.0))
@@ -137,7 +137,7 @@ def test_constraints_that_are_met_already_cost_nothing():
 
 
 @pytest.mark.parametrize("normal", [0.0, 1.0, 1e3])
-def test_a_plane_that_is_far_away_is_ignored(normal):
+def test_distant_constraint_is_ignored(normal):
     problem = random_problem(3)
     alone = solved(Problem(problem.center, problem.normals[:, :1], problem.offsets[:, :1]))
     normals, offsets = problem.normals.copy(), problem.offsets.copy()
@@ -149,7 +149,7 @@ def test_a_plane_that_is_far_away_is_ignored(normal):
     np.testing.assert_array_less(found.residual, ATOL_RESIDUAL)
 
 
-def test_where_no_point_of_the_box_will_do_the_residual_tells_and_the_numbers_are_finite():
+def test_infeasible_problem_has_a_residual_and_finite_results():
     problem = random_problem(3)
     impossible = problem._replace(offsets=problem.offsets - 1e3)
     possible = np.arange(NUM_ROWS) % 2 == 0
@@ -162,7 +162,7 @@ def test_where_no_point_of_the_box_will_do_the_residual_tells_and_the_numbers_ar
     assert found.residual.numpy()[possible].max() < ATOL_RESIDUAL  # which the others do not disturb
 
 
-def test_two_constraints_that_contradict_each_other_leave_a_residual():
+def test_contradictory_constraints_leave_a_residual():
     problem = random_problem(1)
     normals = np.concatenate([problem.normals, -problem.normals], axis=1)
     offsets = np.concatenate([problem.offsets, -problem.offsets - 1.0], axis=1)
@@ -173,7 +173,7 @@ def test_two_constraints_that_contradict_each_other_leave_a_residual():
     assert in_the_box(found.position)
 
 
-def test_a_constraint_said_thrice_is_said_once():
+def test_repeated_constraint_counts_once():
     once = random_problem(1)
     scales = np.array([1.0, 1.0, 7.0], np.float32)  # parallel, whatever the length of the normal
     thrice = Problem(once.center, once.normals * scales[:, np.newaxis], once.offsets * scales)
@@ -192,7 +192,7 @@ def test_a_row_ignores_its_batch(num_constraints):
 
 
 @all_numbers_of_constraints
-def test_begun_at_the_answer_it_stays_there(num_constraints):
+def test_start_at_the_solution_is_kept(num_constraints):
     problem = random_problem(num_constraints)
     cold = solved(problem)
     warm = solved(problem, cold.multipliers)
@@ -200,7 +200,7 @@ def test_begun_at_the_answer_it_stays_there(num_constraints):
     np.testing.assert_array_less(warm.residual, ATOL_RESIDUAL)
 
 
-def test_the_box_may_be_any():
+def test_solution_is_equivariant_to_scaling_and_shifting_the_box():
     """The same problem in a box twice as wide, with its origin elsewhere."""
     problem = random_problem(3)
     shifted = Problem(2.0 * problem.center - 1.0, problem.normals, 2.0 * problem.offsets + problem.normals.sum(axis=2))

@@ -13,7 +13,7 @@ PRINTED_QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 10: 2.22
 
 
 @pytest.mark.parametrize("degrees", PRINTED_QUANTILES)
-def test_the_interval_has_the_printed_quantile_of_student(degrees):
+def test_interval_uses_the_tabulated_student_quantile(degrees):
     values = [1.0, *[0.0] * degrees]
     mean = Estimate.of(values)
     standard_error = statistics.stdev(values) / math.sqrt(len(values))
@@ -29,7 +29,7 @@ def test_an_average_agrees_with_scipy(num):
     assert (mean.value, mean.lower, mean.upper, mean.num) == pytest.approx((sum(values) / num, lower, upper, num), rel=1e-8)
 
 
-def test_one_repetition_has_no_interval_and_no_repetition_has_no_mean():
+def test_one_repetition_has_no_interval_and_zero_repetitions_have_no_mean():
     assert Estimate.of([2.0]).value == 2.0 and math.isnan(Estimate.of([2.0]).lower)
     assert math.isnan(Estimate.of([math.nan]).value) and Estimate.of([math.nan]).num == 0
     assert Estimate.of([1.0, math.nan, 3.0]).num == 2

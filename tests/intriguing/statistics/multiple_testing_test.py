@@ -32,6 +32,6 @@ def test_all_entries_of_an_array_are_one_family_of_tests() -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.1])
-def test_refuses_values_that_are_no_probabilities(wrong: float) -> None:
+def test_refuses_values_that_are_not_probabilities(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"p_values must lie in \[0, 1\]; received 1 of 2 that are NaN or outside"):
         false_discovery_rates([0.5, wrong])

@@ -34,7 +34,7 @@ def test_agrees_with_the_published_example():
 
 
 @pytest.mark.parametrize("num_trials", [1, 7, 256, 10_000, 10**12])
-def test_is_exact_at_the_ends(num_trials):
+def test_interval_is_exact_for_zero_and_all_events(num_trials):
     none, every = Proportion(0, num_trials), Proportion(num_trials, num_trials)
     assert (none.rate, none.lower) == (0.0, 0.0)
     assert (every.rate, every.upper) == (1.0, 1.0)
@@ -42,14 +42,14 @@ def test_is_exact_at_the_ends(num_trials):
     assert every.lower == pytest.approx(num_trials / (num_trials + Z_95_PERCENT**2), rel=RTOL_ROUNDING)
 
 
-def test_both_ends_solve_the_quadratic_of_wilson():
+def test_both_bounds_solve_the_quadratic_of_wilson():
     proportion = Proportion(19, 83)
     for end in (proportion.lower, proportion.upper):
         distance = abs(end - proportion.rate) / math.sqrt(end * (1 - end) / proportion.num_trials)
         assert distance == pytest.approx(Z_95_PERCENT, rel=RTOL_ROUNDING)
 
 
-def test_the_interval_is_mirrored_if_events_and_failures_are_exchanged():
+def test_interval_is_mirrored_if_events_and_failures_are_exchanged():
     proportion, mirrored = Proportion(30, 256), Proportion(226, 256)
     assert proportion.lower == pytest.approx(1 - mirrored.upper, rel=RTOL_ROUNDING)
     assert proportion.upper == pytest.approx(1 - mirrored.lower, rel=RTOL_ROUNDING)

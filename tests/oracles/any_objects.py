@@ -152,7 +152,7 @@ def dict_output(inner: keras.Model) -> keras.Model:
     return keras.Model(inner.inputs, {"logits": inner.outputs[0], "hidden": inner.layers[0].output})
 
 
-NO_CLASSIFIERS: dict[str, Callable[[keras.Model], Any]] = {
+NON_CLASSIFIERS: dict[str, Callable[[keras.Model], Any]] = {
     "NumPy": lambda inner: lambda images: np.asarray(images) @ np.ones((8, 4), np.float32),
     "predict": lambda inner: inner.predict,
     "returns None": lambda inner: lambda images: None,

@@ -11,7 +11,7 @@ WIDE_BOX = {"lower": -1e3, "upper": 1e3}
 RTOL_SOLVER = 1e-6  # float64 L-BFGS-B on the dual
 
 
-def test_equals_the_closed_form_for_two_classes_without_a_box():
+def test_length_equals_the_closed_form_for_two_classes_without_a_box():
     rng = np.random.default_rng(0)
     for _ in range(20):
         classifier, image = random_classifier(rng, 30, 2), rng.uniform(size=30)
@@ -20,7 +20,7 @@ def test_equals_the_closed_form_for_two_classes_without_a_box():
         assert found.length == pytest.approx(two_class_closed_form(classifier, image, target), rel=RTOL_SOLVER)
 
 
-def test_its_image_lies_in_the_box_and_in_the_class_and_its_length_equals_its_lower_bound():
+def test_image_lies_in_the_box_and_class_and_its_length_equals_the_lower_bound():
     rng = np.random.default_rng(1)
     for _ in range(30):
         classifier, image = random_classifier(rng, 40, 5), rng.uniform(size=40).round()

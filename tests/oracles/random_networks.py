@@ -27,7 +27,7 @@ def images_for(model, number=4, seed=0):
     return np.random.default_rng(seed).uniform(size=(number, *model.inputs[0].shape[1:])).astype(np.float32)
 
 
-def answers(model, images):
+def predictions(model, images):
     return np.argmax(model(images), axis=1).astype(np.int32)
 
 

@@ -15,7 +15,7 @@ from intriguing.models import features_at
 from intriguing.pixels import PixelBox
 from tests.intriguing.attack.op_by_op import op_by_op
 from tests.oracles.any_models import CASES, dense
-from tests.oracles.any_objects import NO_CLASSIFIERS, with_nan
+from tests.oracles.any_objects import NON_CLASSIFIERS, with_nan
 from tests.oracles.clear_errors import assert_clear_error
 
 # A cheap search: two linear steps, then two along the boundary. The checks hold for every search.
@@ -126,9 +126,9 @@ def test_certificates_do_not_exceed_attacks(case):
 
 
 @pytest.mark.parametrize("goal", ["labels", "targets"])
-@pytest.mark.parametrize("name", NO_CLASSIFIERS)
+@pytest.mark.parametrize("name", NON_CLASSIFIERS)
 def test_objects_that_are_not_classifiers_raise_a_clear_error(name, goal):
-    classifier = NO_CLASSIFIERS[name](dense())
+    classifier = NON_CLASSIFIERS[name](dense())
     with pytest.raises((ValueError, TypeError)) as raised, op_by_op():
         minimize_distortion(classifier, CASES[0].images(), search=SEARCH, **{goal: np.zeros(4, np.int32)})
     assert_clear_error(raised.value)

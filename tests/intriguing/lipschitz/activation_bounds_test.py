@@ -58,7 +58,7 @@ def second_derivative(activation, points):
 
 
 @pytest.mark.parametrize("activation", [*KNOWN, *UNKNOWN], ids=named)
-def test_no_change_inside_the_interval_leaves_the_enclosure(activation):
+def test_enclosures_contain_all_changes_in_the_interval(activation):
     point, below, above = intervals()
     change = changes(below, above)
     low, high = bounds(enclose(activation, UNKNOWN.get(activation, 1.0), point, below, above), change)
@@ -68,7 +68,7 @@ def test_no_change_inside_the_interval_leaves_the_enclosure(activation):
 
 
 @pytest.mark.parametrize("activation", SMOOTH, ids=named)
-def test_the_slope_of_a_smooth_function_is_its_derivative(activation):
+def test_enclosure_slope_of_a_smooth_function_is_its_derivative(activation):
     point = tf.linspace(tf.constant(-9.0, tf.float64), 9.0, 101)
     with tf.GradientTape() as tape:
         tape.watch(point)
@@ -77,7 +77,7 @@ def test_the_slope_of_a_smooth_function_is_its_derivative(activation):
 
 
 @pytest.mark.parametrize("activation", SMOOTH, ids=named)
-def test_the_curvature_is_the_range_of_the_second_derivative(activation):
+def test_curvature_bounds_are_the_range_of_the_second_derivative(activation):
     point, below, above = intervals()
     bends = second_derivative(activation, point + changes(below, above, number=2001))
     enclosure = enclose(activation, 1.0, point, below, above)
@@ -100,14 +100,14 @@ def test_the_curvature_is_the_range_of_the_second_derivative(activation):
         (keras.activations.softplus, 0.0, 0.25),
     ],
 )
-def test_the_extreme_curvature_is_included_wherever_the_interval_holds_its_place(activation, place, extreme):
+def test_curvature_bounds_include_extrema_inside_the_interval(activation, place, extreme):
     below, above = (array.ravel() for array in np.meshgrid([1e-3, 0.1, 3.0], [1e-3, 0.1, 3.0]))
     for shift in (-0.9 * above, 0.0 * above, 0.9 * below):
         enclosure = enclose(activation, 1.0, *map(tf.constant, (place + shift, below, above)))
         np.testing.assert_allclose(enclosure.low if extreme < 0 else enclosure.high, extreme, atol=ATOL)
 
 
-def test_the_rectifiers_enclosure_touches_it_beyond_every_kink_that_is_reached():
+def test_rectifier_enclosure_is_tight_beyond_every_kink_in_the_interval():
     point, below, above = intervals()
     reach = tf.where(point > 0, below, above)
     crosses = np.asarray(reach > tf.abs(point))
@@ -122,14 +122,14 @@ def test_the_rectifiers_enclosure_touches_it_beyond_every_kink_that_is_reached()
     np.testing.assert_array_equal(low, 0.0)
 
 
-def test_a_straight_line_departs_by_nothing():
+def test_linear_function_has_zero_departure():
     enclosure = enclose(keras.activations.linear, 1.0, *intervals())
     assert not np.any(enclosure.low) and not np.any(enclosure.high)
     np.testing.assert_array_equal(slope_at(keras.activations.linear, tf.constant([-2.0, 0.0])), 1.0)
 
 
 @pytest.mark.parametrize("activation", UNKNOWN, ids=named)
-def test_of_an_unknown_function_only_the_constant_is_used(activation):
+def test_unknown_function_uses_only_its_lipschitz_constant(activation):
     point, below, above = intervals()
     enclosure = enclose(activation, UNKNOWN[activation], point, below, above)
     np.testing.assert_array_equal(slope_at(activation, point), 0.0)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from intriguing.lipschitz import certified_distortion
 from intriguing.pixels import PixelBox
-from tests.oracles.random_networks import answers, images_for, lengths, network
+from tests.oracles.random_networks import images_for, lengths, network, predictions
 from tests.oracles.softmax_forms import FORMS, NUM_PIXELS, logits_model, one_softmax_twice, with_equal_weights
 
 RTOL = 1e-3  # the last bracket of the bisection; and room for rounding, which for probabilities is that of a logit of 1
@@ -19,13 +19,13 @@ IMAGES = np.random.default_rng(0).uniform(size=(NUM_IMAGES, NUM_PIXELS)).astype(
 @pytest.fixture(scope="module")
 def expected():
     model = with_equal_weights(logits_model())
-    return certified_distortion(model, IMAGES, answers(model, IMAGES))
+    return certified_distortion(model, IMAGES, predictions(model, IMAGES))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_certificate_of_every_form_is_that_of_the_network_of_logits(form, expected):
+def test_certificate_does_not_depend_on_the_form_of_the_softmax(form, expected):
     model = with_equal_weights(FORMS[form]())
-    labels = answers(model, IMAGES)
+    labels = predictions(model, IMAGES)
     if form == "one Softmax twice":  # with a sum before the end, as its network of logits
         expected = certified_distortion(with_equal_weights(one_softmax_twice(logits_only=True)), IMAGES, labels)
     certified = certified_distortion(model, IMAGES, labels)
@@ -47,46 +47,46 @@ def deep(*, nested, softmax=True):
 
 
 @pytest.mark.parametrize("softmax", [False, True])
-def test_layers_of_models_inside_a_model_count_as_if_they_stood_in_it(softmax):
+def test_nested_models_have_the_certificate_of_the_flat_model(softmax):
     flat, nested = deep(nested=False), deep(nested=True, softmax=softmax)
     nested.set_weights(flat.get_weights())
     images = images_for(flat)
-    labels = answers(flat, images)
+    labels = predictions(flat, images)
     one, other = (certified_distortion(model, images, labels) for model in (flat, nested))
     np.testing.assert_allclose(other.distortion, one.distortion, rtol=RTOL)
     assert np.all(one.distortion > 0)
 
 
-def test_a_preprocessing_in_operations_counts_like_one_in_layers():
+def test_preprocessing_by_operations_equals_preprocessing_by_layers():
     one = network((NUM_PIXELS,), layers.Rescaling(2.0, -1.0), layers.Dense(8, "sigmoid"), layers.Dense(3))
     inputs = keras.Input((NUM_PIXELS,))
     hidden = keras.ops.sigmoid(layers.Dense(8)(keras.ops.reshape(inputs, (-1, NUM_PIXELS)) * 2.0 - 1.0))
     other = keras.Model(inputs, layers.Dense(3)(layers.RandomFlip()(layers.Reshape((1, 8, 1))(hidden))[:, 0, :, 0]))
     other.set_weights(one.get_weights())
-    labels = answers(one, IMAGES)
+    labels = predictions(one, IMAGES)
     found = [certified_distortion(model, IMAGES, labels).distortion for model in (one, other)]
     np.testing.assert_allclose(found[1], found[0], rtol=RTOL)
     assert np.all(found[0] > 0)
 
 
-def test_spectral_normalization_and_one_function_under_two_names_cost_nothing():
+def test_spectral_normalization_and_renamed_activations_keep_the_certificate():
     one = network((NUM_PIXELS,), layers.Dense(8, "tanh"), layers.Dense(3))
     wrapped = [layers.SpectralNormalization(layers.Dense(8, tf.nn.tanh)), layers.Dense(3)]
     other = keras.Sequential([keras.Input((NUM_PIXELS,)), *wrapped])
     wrapped[0].layer.set_weights(one.layers[0].get_weights())
     wrapped[1].set_weights(one.layers[1].get_weights())
-    labels = answers(one, IMAGES)
+    labels = predictions(one, IMAGES)
     found = [certified_distortion(model, IMAGES, labels).distortion for model in (one, other)]
     np.testing.assert_allclose(found[1], found[0], rtol=RTOL)
 
 
-def test_probabilities_that_single_precision_cannot_tell_apart_are_not_certified():
+def test_probabilities_equal_in_single_precision_are_not_certified():
     """Logits of 1e-9 have an order, and their probabilities are equal in single precision."""
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2, use_bias=False)])
     model.set_weights([np.diag([1e-9, 1e-9])])
     probabilities = keras.Sequential([keras.Input((2,)), model, layers.Softmax()])
     image = np.array([[0.0, 1.0]], np.float32)
-    assert answers(probabilities, image)[0] == 0 and answers(model, image)[0] == 1
+    assert predictions(probabilities, image)[0] == 0 and predictions(model, image)[0] == 1
     assert certified_distortion(model, image, [1]).distortion[0] > 0
     assert certified_distortion(probabilities, image, [1]).distortion[0] == 0
 
@@ -110,11 +110,11 @@ SINGLE = {
 
 
 @pytest.mark.parametrize("form", SINGLE)
-def test_one_unit_decides_between_two_classes(form):
+def test_single_output_is_certified_as_two_classes(form):
     model = SINGLE[form]()
     model.set_weights(single().get_weights())
     two = as_two_classes(model)
-    labels = answers(two, IMAGES)
+    labels = predictions(two, IMAGES)
     np.testing.assert_array_equal(labels, np.asarray(model(IMAGES))[:, 0] > (0.5 if form != "linear" else 0.0))
     assert 0 < labels.sum() < NUM_IMAGES
     certified, expected = (certified_distortion(one, IMAGES, labels) for one in (model, two))
@@ -124,7 +124,7 @@ def test_one_unit_decides_between_two_classes(form):
     np.testing.assert_array_equal(certified_distortion(model, IMAGES, labels, 1 - labels).distortion, certified.distortion)
 
 
-def test_the_certificate_of_one_linear_unit_is_the_distance_to_its_boundary():
+def test_certificate_of_a_linear_output_is_the_distance_to_its_boundary():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1, "sigmoid")])
     model.set_weights([np.array([[3.0], [4.0]]), np.array([-2.0])])
     image = np.array([[1.0, 1.0]], np.float32)
@@ -133,7 +133,7 @@ def test_the_certificate_of_one_linear_unit_is_the_distance_to_its_boundary():
     assert certified.distortion[0] * np.sqrt(2.0) < 1.0
 
 
-def test_what_one_unit_may_be_is_told():
+def test_unsupported_single_outputs_are_refused():
     scaled = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(1, "sigmoid"), layers.Rescaling(100.0)])
     layered = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(1), layers.ReLU(), layers.Dropout(0.5)])
     for model in (single("tanh"), scaled, layered):
@@ -150,27 +150,27 @@ def in_policy(policy, activation="softmax"):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
-def test_half_precision_is_refused_and_the_way_out_works(policy):
+def test_half_precision_is_refused_and_the_suggested_conversion_works(policy):
     model, precision = in_policy(policy), policy.removeprefix("mixed_")
-    with pytest.raises(ValueError, match=f"the layer 'dense.*', a Dense, computes in {precision}.*set_dtype_policy") as told:
+    with pytest.raises(ValueError, match=f"the layer 'dense.*', a Dense, computes in {precision}.*set_dtype_policy") as raised:
         certified_distortion(model, IMAGES, np.zeros(NUM_IMAGES, int))
-    assert "new.set_weights(model.get_weights())" in str(told.value)
+    assert "new.set_weights(model.get_weights())" in str(raised.value)
     new = in_policy("float32")
     new.set_weights(model.get_weights())
-    labels = answers(new, IMAGES)
+    labels = predictions(new, IMAGES)
     assert np.all(certified_distortion(new, IMAGES, labels).distortion > 0)
 
 
-def test_half_precision_breaks_a_certificate_of_the_same_weights():
+def test_half_precision_violates_the_certificate_of_the_float32_weights():
     """What is refused: inside the ball of the float32 network, the network in bfloat16 gives other answers."""
     half, whole = in_policy("mixed_bfloat16", None), network((NUM_PIXELS,), layers.Dense(8, "sigmoid"), layers.Dense(3))
     half.set_weights(whole.get_weights())
-    labels = answers(whole, IMAGES)
+    labels = predictions(whole, IMAGES)
     other = int(np.flatnonzero(labels != labels[0])[0])
     way = np.linspace(0.0, 1.0, 4000, dtype=np.float32)[:, np.newaxis]
     between = (1.0 - way) * IMAGES[0] + way * IMAGES[other]
-    now = answers(whole, between)
-    wrong = answers(half, between) != now
+    now = predictions(whole, between)
+    wrong = predictions(half, between) != now
     assert np.any(certified_distortion(whole, between[wrong], now[wrong]).distortion > 0)
 
 
@@ -178,7 +178,7 @@ def test_half_precision_breaks_a_certificate_of_the_same_weights():
     "last",
     [layers.Activation("softmax", dtype="float16"), layers.Dropout(0.1, dtype="bfloat16"), layers.Softmax(dtype="float16")],
 )
-def test_half_precision_behind_the_logits_is_refused_as_well(last):
+def test_half_precision_after_the_logits_is_refused(last):
     model = keras.Sequential([keras.Input((NUM_PIXELS,)), layers.Dense(3), last])
     with pytest.raises(ValueError, match="computes in (float16|bfloat16)"):
         certified_distortion(model, IMAGES, np.zeros(NUM_IMAGES, int))
@@ -186,7 +186,7 @@ def test_half_precision_behind_the_logits_is_refused_as_well(last):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("head", [False, True])
-def test_certificates_of_double_precision_are_those_of_the_same_weights_in_single(dtype, head):
+def test_double_precision_has_the_certificates_of_single_precision(dtype, head):
     policy = keras.DTypePolicy("float64")
     pooling = [
         layers.Reshape((NUM_PIXELS, 1), dtype=policy),
@@ -198,7 +198,7 @@ def test_certificates_of_double_precision_are_those_of_the_same_weights_in_singl
     single_chain = [type(layer).from_config({**layer.get_config(), "dtype": "float32"}) for layer in chain]
     one = keras.Sequential([keras.Input((NUM_PIXELS,)), *single_chain])
     one.set_weights(double.get_weights())
-    labels = answers(one, IMAGES)
+    labels = predictions(one, IMAGES)
     found = [certified_distortion(model, IMAGES, labels, bounds=PixelBox()).distortion for model in (one, double)]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-3)
     assert np.all(found[1] > 0)

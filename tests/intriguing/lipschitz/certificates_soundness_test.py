@@ -1,4 +1,4 @@
-"""No point within the certified distortion has another answer: drawn at random, climbed to, or found by an attack."""
+"""No point within the certified distortion has another answer: drawn at random, maximized to, or found by an attack."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from intriguing.attack._minimize_distortion import minimize_distortion
 from intriguing.attack.presets import QUICK_SEARCH
 from intriguing.lipschitz.certificates import certified_distortion
 from intriguing.pixels import PixelBox
-from tests.oracles.random_networks import answers, chain_of, images_for, lengths, network
+from tests.oracles.random_networks import chain_of, images_for, lengths, network, predictions
 
 OUTWARD = 1e-5  # by so much a point on the sphere may be off it in single precision
 NUM_RANDOM, NUM_STARTS, NUM_STEPS = 100, 4, 12
@@ -24,7 +24,7 @@ def on_the_sphere(changes, radii, images, box):
     return moved if box is None else box.clip(moved)
 
 
-def assert_no_answer_changes(model, images, labels, certified, box=None):
+def assert_no_prediction_changes(model, images, labels, certified, box=None):
     """Looks at random directions, and climbs from several of them towards another answer, on the sphere."""
     rng = np.random.default_rng(0)
     for repeats, steps in ((NUM_RANDOM, 0), (NUM_STARTS, NUM_STEPS)):
@@ -37,11 +37,11 @@ def assert_no_answer_changes(model, images, labels, certified, box=None):
                 logits = model(moved)
                 others = tf.reduce_max(logits - 1e9 * tf.one_hot(wanted, logits.shape[1]), axis=1)
                 ahead = others - tf.gather(logits, wanted, batch_dims=1)
-            slopes = tf.reshape(tape.gradient(ahead, moved), [len(radii), -1])
-            slopes = tf.reshape(tf.math.l2_normalize(slopes, axis=1), centers.shape)
+            gradients = tf.reshape(tape.gradient(ahead, moved), [len(radii), -1])
+            gradients = tf.reshape(tf.math.l2_normalize(gradients, axis=1), centers.shape)
             step = tf.reshape(tf.constant(radii, tf.float32), [-1, *[1] * (len(centers.shape) - 1)])
-            moved = on_the_sphere(moved - centers + 0.5 * step * slopes + 1e-12, radii, centers, box)
-        np.testing.assert_array_equal(answers(model, moved), wanted)
+            moved = on_the_sphere(moved - centers + 0.5 * step * gradients + 1e-12, radii, centers, box)
+        np.testing.assert_array_equal(predictions(model, moved), wanted)
 
 
 def with_a_merge():
@@ -59,29 +59,29 @@ def with_a_pooling():
     ("activation", "depth"),
     [("sigmoid", 2), ("sigmoid", 3), ("tanh", 2), ("softplus", 3), ("relu", 2), ("relu", 3), ("gelu", 2), ("leaky layer", 3)],
 )
-def test_no_answer_changes_within_the_certified_distortion(activation, depth):
+def test_no_prediction_changes_within_the_certified_distortion(activation, depth):
     model = network((10,), *chain_of(activation, depth), seed=depth)
     for box, images in ((None, images_for(model)), (PixelBox(), np.round(images_for(model)))):
-        labels = answers(model, images)
+        labels = predictions(model, images)
         certified = certified_distortion(model, images, labels, bounds=box)
-        assert_no_answer_changes(model, images, labels, certified, box)
+        assert_no_prediction_changes(model, images, labels, certified, box)
         assert np.all(certified.by_product > 0) and np.all(certified.distortion >= certified.by_product)
 
 
 @pytest.mark.parametrize("make", [with_a_merge, with_a_pooling])
-def test_no_answer_changes_behind_a_head_that_is_no_matrix(make):
+def test_no_prediction_changes_with_nonlinear_first_layers(make):
     model = make()
     images = images_for(model)
-    labels = answers(model, images)
+    labels = predictions(model, images)
     certified = certified_distortion(model, images, labels)
-    assert_no_answer_changes(model, images, labels, certified)
+    assert_no_prediction_changes(model, images, labels, certified)
     assert np.all(certified.distortion > certified.by_product)
 
 
-def test_no_attack_comes_nearer_than_the_certificate_nor_much_farther_away():
+def test_attacks_end_between_the_certificate_and_a_small_multiple():
     model = network((12,), layers.Dense(10, "sigmoid"), layers.Dense(4), seed=1, scale=1.5)
     images = images_for(model)
-    labels = answers(model, images)
+    labels = predictions(model, images)
     certified = certified_distortion(model, images, labels, bounds=PixelBox())
     attacked = minimize_distortion(model, images, labels=labels, search=QUICK_SEARCH)
     assert np.any(attacked.succeeded)

@@ -13,7 +13,7 @@ from intriguing.lipschitz.certificates import certified_distortion
 from intriguing.lipschitz.dense_tail import dense_tail
 from intriguing.pixels import PixelBox
 from tests.oracles.linear_classifier import nearest_of_class, nearest_of_other_classes, random_classifier, two_class_closed_form
-from tests.oracles.random_networks import answers, chain_of, images_for, lengths, network
+from tests.oracles.random_networks import chain_of, images_for, lengths, network, predictions
 
 BRACKET = 1e-3  # the last bracket of the bisection, and the allowance for single precision
 SLACK_OF_CURVATURE = 0.02  # the second derivative is not constant over a small ball
@@ -39,7 +39,7 @@ def assert_just_below(found, optimum, slack=BRACKET):
 def test_reaches_the_closed_form_on_a_linear_classifier(activation):
     classifier, model = linear_network(activation=activation)
     images = images_for(model, 8)
-    labels = answers(model, images)
+    labels = predictions(model, images)
     logits, kernel = images.astype(np.float64) @ classifier.kernel + classifier.bias, classifier.kernel.astype(np.float64)
     truth = [
         min((row[y] - row[j]) / np.linalg.norm(kernel[:, y] - kernel[:, j]) for j in range(4) if j != y)
@@ -53,21 +53,21 @@ def test_reaches_the_closed_form_on_a_linear_classifier(activation):
 def test_reaches_the_closed_form_of_two_classes_for_a_target():
     classifier, model = linear_network(num_classes=2, seed=3)
     images = images_for(model, 4)
-    labels = answers(model, images)
+    labels = predictions(model, images)
     truth = [two_class_closed_form(classifier, image, 1 - y) for image, y in zip(images, labels, strict=True)]
     assert_just_below(lengths(model, certified_distortion(model, images, labels, 1 - labels).distortion), truth)
 
 
-def test_a_target_is_certified_by_itself_and_all_of_them_are_as_good_as_the_worst():
+def test_untargeted_certificate_is_the_minimum_over_targets():
     _, model = linear_network(num_classes=3, seed=1)
     images = images_for(model)
-    labels = answers(model, images)
+    labels = predictions(model, images)
     each = [certified_distortion(model, images, labels, (labels + shift) % 3).distortion for shift in (1, 2)]
     assert np.any(np.abs(np.subtract(*each)) > 0.01)
     np.testing.assert_allclose(np.min(each, axis=0), certified_distortion(model, images, labels).distortion, rtol=BRACKET)
 
 
-def test_pixels_on_a_wall_count_one_way_only():
+def test_pixels_at_a_bound_can_change_in_one_direction_only():
     """The nearest image of a linear classifier in the box is known; where no other pixel meets a wall, it is reached."""
     classifier, model = linear_network(num_pixels=8, num_classes=2, seed=5)
     steep = classifier.kernel[:, 0] - classifier.kernel[:, 1]
@@ -81,10 +81,10 @@ def test_pixels_on_a_wall_count_one_way_only():
     assert boxed.distortion[0] > 1.1 * free.distortion[0]
 
 
-def test_the_box_never_lowers_a_certificate_nor_lets_it_pass_the_floor():
+def test_bounds_never_lower_a_certificate_and_it_stays_below_the_floor():
     classifier, model = linear_network(seed=2)
     images = np.round(images_for(model, 8))
-    labels = answers(model, images)
+    labels = predictions(model, images)
     free, boxed = (certified_distortion(model, images, labels, bounds=box) for box in (None, PixelBox()))
     floors = [nearest_of_other_classes(classifier, image, y).floor for image, y in zip(images, labels, strict=True)]
     assert np.all(boxed.distortion >= free.distortion) and np.any(boxed.distortion > 1.1 * free.distortion)
@@ -128,7 +128,7 @@ def curved_network(num_pixels, activation, offset, margin, side=1.0):
         ("tanh", -BEND / 2.0, -1.0, 8.0 * SIGMOIDS_LARGEST_CURVATURE), ("softplus", 0.0, 1.0, 0.25),
     ],
 )  # fmt: skip
-def test_reaches_the_closed_form_where_only_curvature_counts(activation, offset, side, curvature, num_pixels):
+def test_reaches_the_closed_form_of_a_pure_curvature_term(activation, offset, side, curvature, num_pixels):
     """The sum of the units rises by `curvature * sum(x**2)`, whatever the direction: all units share one quadratic form."""
     margin = 1e-3 * curvature
     model = curved_network(num_pixels, activation, offset, margin, side=side)
@@ -149,14 +149,14 @@ def test_reaches_the_closed_form_at_a_kink(offset, margin):
     assert_just_below(lengths(model, certified_distortion(away, [[0.0]], [0]).distortion), offset + margin)
 
 
-def test_kinks_are_shared_by_the_units_as_their_squares_are():
+def test_sum_of_kinks_is_bounded_by_the_root_of_their_number():
     """At a kink each unit rises as its pixel does, and the sum of n of them by no more than sqrt(n) times the distance."""
     model = keras.Sequential([keras.Input((9,)), units(9, "relu", 0.0, both=False), sum_against(9, 0.6, 0.0)])
     certified = certified_distortion(model, np.zeros([1, 9]), [0])
     assert_just_below(lengths(model, certified.distortion), 0.6 / 3.0)
 
 
-def test_what_a_layer_bends_is_passed_on_by_the_next():
+def test_curvature_of_a_layer_is_propagated_to_the_kink_of_the_next():
     """The second layer does not move but by the curvature of the first: its kink is reached after `sqrt(0.001 / curvature)`."""
     first = units(1, "sigmoid", BEND)
     at_start = 2.0 / (1.0 + np.exp(BEND))
@@ -188,7 +188,7 @@ def difference_against(margin):
     return layer
 
 
-def test_what_a_layer_bends_downwards_makes_the_next_fall_to_its_kink():
+def test_negative_curvature_of_a_layer_is_propagated_to_the_kink_of_the_next():
     first = units(1, "sigmoid", -BEND)
     at_start = 2.0 / (1.0 + np.exp(-BEND))
     second = pair_of_kinks(2, 1.0, 1e-3 - at_start)
@@ -197,7 +197,7 @@ def test_what_a_layer_bends_downwards_makes_the_next_fall_to_its_kink():
     assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), truth, SLACK_OF_CURVATURE)
 
 
-def test_what_a_layer_bends_is_passed_on_by_a_slope():
+def test_curvature_of_a_layer_is_propagated_by_a_linear_piece():
     first = units(1, "sigmoid", BEND)
     second = units(2, "relu", -1.0, both=False)
     at_start = 2.0 + 2.0 / (1.0 + np.exp(BEND))
@@ -206,19 +206,19 @@ def test_what_a_layer_bends_is_passed_on_by_a_slope():
     assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), truth, SLACK_OF_CURVATURE)
 
 
-def test_a_unit_falls_as_a_pixel_on_a_wall_rises():
+def test_unit_decreases_as_a_pixel_at_its_bound_increases():
     model = keras.Sequential([keras.Input((1,)), pair_of_kinks(1, -1.0, 0.2), difference_against(0.1)])
     certified = certified_distortion(model, [[0.0]], [0], bounds=PixelBox())
     assert_just_below(lengths(model, certified.distortion), 0.3)
 
 
-def test_room_is_left_for_answers_in_single_precision():
+def test_certificate_allows_for_rounding_in_single_precision():
     model = keras.Sequential([keras.Input((1,)), sum_against(1, 1024.0, -1024.0 + 2.0**-6)])
     room = 1024.0 * 2.0**-18
     assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), 2.0**-6 - room)
 
 
-def test_a_head_that_stretches_divides_the_certificate_by_its_norm():
+def test_certificate_is_divided_by_the_norm_of_the_first_layers():
     inputs = keras.Input((6, 1))
     pooled = layers.Flatten()(layers.MaxPooling1D(2)(layers.Rescaling(4.0)(inputs)))
     margin = 1e-3 * SIGMOIDS_LARGEST_CURVATURE
@@ -229,17 +229,17 @@ def test_a_head_that_stretches_divides_the_certificate_by_its_norm():
     assert_just_below(lengths(model, certified.distortion), truth, SLACK_OF_CURVATURE)
 
 
-def test_reaches_several_times_beyond_the_product_of_the_norms():
+def test_certificate_is_several_times_that_of_the_product_of_norms():
     model = network((40,), layers.Dense(30, "sigmoid"), layers.Dense(20, "sigmoid"), layers.Dense(4))
     images = images_for(model, 8)
-    certified = certified_distortion(model, images, answers(model, images))
+    certified = certified_distortion(model, images, predictions(model, images))
     assert np.all(certified.distortion > 2.0 * certified.by_product)
 
 
-def test_nothing_is_certified_where_the_answer_is_wrong():
+def test_misclassified_images_have_a_certificate_of_zero():
     model = network((10,), *chain_of("sigmoid", 2))
     images = images_for(model)
-    labels = answers(model, images)
+    labels = predictions(model, images)
     labels[0] = (labels[0] + 1) % 4
     certified = certified_distortion(model, images, labels)
     for column in certified:
@@ -247,20 +247,20 @@ def test_nothing_is_certified_where_the_answer_is_wrong():
         assert column[0] == 0 and np.all(column[1:] > 0)
 
 
-def test_the_answer_of_a_dead_head_is_certain_everywhere():
+def test_constant_network_has_an_infinite_certificate():
     chain = [layers.Dense(4), layers.MaxPooling1D(2), layers.Flatten(), layers.Dense(3)]
     model = network((6, 1), *chain)
     model.layers[0].kernel.assign(tf.zeros_like(model.layers[0].kernel))
-    certified = certified_distortion(model, images_for(model), answers(model, images_for(model)))
+    certified = certified_distortion(model, images_for(model), predictions(model, images_for(model)))
     np.testing.assert_array_equal(certified.distortion, np.inf)
 
 
-def test_a_rival_at_a_constant_distance_counts_for_nothing():
+def test_class_with_a_constant_margin_is_ignored():
     _, model = linear_network(num_classes=3)
     kernel, bias = model.get_weights()
     model.set_weights([kernel[:, [0, 0, 1]], np.array([bias[0] + 0.1, bias[0], bias[1]])])
     image = images_for(model, 20)
-    image = image[answers(model, image) == 0]
+    image = image[predictions(model, image) == 0]
     labels = np.zeros(len(image), int)
     to_last = certified_distortion(model, image, labels, np.full(len(image), 2))
     np.testing.assert_array_equal(certified_distortion(model, image, labels).distortion, to_last.distortion)
@@ -270,7 +270,7 @@ def test_a_rival_at_a_constant_distance_counts_for_nothing():
 def test_a_batch_in_parts_equals_one_whole_batch(monkeypatch):
     model = network((10,), *chain_of("sigmoid", 2))
     images = images_for(model, 7)
-    labels = answers(model, images)
+    labels = predictions(model, images)
     whole = certified_distortion(model, images, labels, bounds=PixelBox())
     monkeypatch.setattr(module, "_ENTRIES_AT_ONCE", 3 * module._entries_per_image(dense_tail(model)))
     parts = certified_distortion(model, images, labels, bounds=PixelBox())
@@ -279,18 +279,18 @@ def test_a_batch_in_parts_equals_one_whole_batch(monkeypatch):
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "leaky layer"])
-def test_the_second_call_finds_what_the_first_compiled(activation):
+def test_second_call_reuses_the_compiled_program(activation):
     one, other = (network((10,), *chain_of(activation, 2), seed=seed) for seed in (0, 1))
-    certified_distortion(one, images_for(one), answers(one, images_for(one)))
+    certified_distortion(one, images_for(one), predictions(one, images_for(one)))
     compiled = module._certifier(tuple((stage.activation, stage.constant) for stage in dense_tail(one).stages))
     num_traces, num_compiled = compiled.experimental_get_tracing_count(), module._certifier.cache_info().misses
     assert num_traces > 0
-    certified_distortion(other, images_for(other, seed=1), answers(other, images_for(other, seed=1)))
+    certified_distortion(other, images_for(other, seed=1), predictions(other, images_for(other, seed=1)))
     assert compiled.experimental_get_tracing_count() == num_traces
     assert module._certifier.cache_info().misses == num_compiled
 
 
-class Unheard(keras.Layer):
+class UnknownLayer(keras.Layer):
     def call(self, inputs):
         return tf.sin(inputs)
 
@@ -316,13 +316,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("message", MISTAKES)
-def test_a_mistake_is_told(message):
+def test_invalid_arguments_raise(message):
     arguments = {"images": IMAGES, "labels": [0, 1], "targets": None} | MISTAKES[message]
     with pytest.raises(ValueError, match=message):
         certified_distortion(network((3,), layers.Dense(4)), **arguments)
 
 
-def test_no_images_and_no_classes_are_told():
+def test_empty_batches_and_outputs_without_classes_raise():
     with pytest.raises(ValueError, match=r"must hold at least one image; received shape \[0, 3\]"):
         certified_distortion(network((3,), layers.Dense(4)), np.zeros((0, 3), np.float32), [])
     model = keras.Sequential([keras.Input((5, 3)), layers.Dense(4)])
@@ -331,12 +331,12 @@ def test_no_images_and_no_classes_are_told():
 
 
 @pytest.mark.parametrize(("name", "given"), [("images", np.zeros((2, 3), np.uint8)), ("labels", [0.0, 1.0])])
-def test_numbers_of_another_kind_are_told(name, given):
+def test_arguments_of_another_dtype_raise(name, given):
     with pytest.raises(TypeError, match=f"{name} must be .*; received"):
         certified_distortion(network((3,), layers.Dense(4)), **({"images": IMAGES, "labels": [0, 1]} | {name: given}))
 
 
-def test_what_single_precision_blurs_before_the_last_layers_is_lost():
+def test_certificate_subtracts_rounding_errors_of_earlier_layers():
     """A rectifier with a ceiling is no matrix: the last layers see what it passes on, in single precision."""
     head = [layers.Dense(2), layers.ReLU(max_value=1e6)]
     model = keras.Sequential([keras.Input((2,)), *head, layers.Dense(2)])
@@ -368,26 +368,28 @@ def test_a_masked_class_does_not_lower_the_certificates_of_others(mask):
         lambda hidden: layers.Rescaling(0.5, 0.2)(layers.Dense(1, "sigmoid")(hidden)),
     ],
 )
-def test_one_output_that_is_a_probability_without_a_sigmoid_at_its_end_is_refused(head):
+def test_single_probability_output_without_a_final_sigmoid_is_refused(head):
     inputs = keras.Input((3,))
     with pytest.raises(ValueError, match="one output unit, which must be linear or have a sigmoid"):
         certified_distortion(keras.Model(inputs, head(layers.Dense(4)(inputs))), IMAGES, [0, 1])
 
 
-def test_many_images_are_reported_part_by_part(monkeypatch):
-    model, told = network((3,), layers.Dense(4)), []
+def test_progress_is_reported_for_every_part(monkeypatch):
+    model, reports = network((3,), layers.Dense(4)), []
     monkeypatch.setattr(module, "_ENTRIES_AT_ONCE", 2 * module._entries_per_image(dense_tail(model)))
-    certified_distortion(model, np.full((5, 3), 0.5, np.float32), [0] * 5, report=lambda *so_far: told.append(so_far))
-    assert told == [(2, 5), (4, 5), (5, 5)]
+    certified_distortion(model, np.full((5, 3), 0.5, np.float32), [0] * 5, report=lambda *progress: reports.append(progress))
+    assert reports == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_a_layer_without_a_rule_is_named():
-    model = keras.Sequential([keras.Input((3,)), Unheard(name="strange"), layers.Dense(4)])
-    with pytest.raises(ValueError, match=r"no rule for the operator norm of the layer 'strange', a Unheard.*register_norm"):
+def test_layer_without_a_rule_is_named():
+    model = keras.Sequential([keras.Input((3,)), UnknownLayer(name="strange"), layers.Dense(4)])
+    with pytest.raises(
+        ValueError, match=r"no rule for the operator norm of the layer 'strange', a UnknownLayer.*register_norm"
+    ):
         certified_distortion(model, IMAGES, [0, 1])
 
 
-def test_a_model_that_cannot_be_followed_is_told():
+def test_model_without_a_layer_graph_raises():
     inputs = [keras.Input((3,)), keras.Input((3,))]
     for model in (Subclassed(), keras.Model(inputs, layers.Add()(inputs))):
         with pytest.raises(ValueError, match="must be functional or sequential, with one input and one output"):

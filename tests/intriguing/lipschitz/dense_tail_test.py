@@ -95,13 +95,13 @@ CHAINS = {
     "last": ((6,), [layers.Dense(4, "relu"), layers.Dense(3, "sigmoid")], 3),
     "Normalization": ((4, 2), [layers.Normalization(), layers.Flatten(), layers.Dense(5, "sigmoid"), layers.Dense(3)], 2),
     "inverse": ((6,), [layers.Normalization(invert=True), layers.Dense(3)], 1),
-    "told": ((2,), [layers.Normalization(mean=[0.3, -1.0], variance=[0.5, 2.0]), layers.Dense(3)], 1),
+    "given statistics": ((2,), [layers.Normalization(mean=[0.3, -1.0], variance=[0.5, 2.0]), layers.Dense(3)], 1),
 }  # fmt: skip
 
 
 @pytest.mark.usefixtures("_double_precision")
 @pytest.mark.parametrize("name", CHAINS)
-def test_the_stages_compute_what_the_model_computes(name):
+def test_stages_compute_the_outputs_of_the_model(name):
     shape, chain, num_stages = CHAINS[name]
     # The layers above were made in single precision.
     doubled = [type(layer).from_config({**layer.get_config(), "dtype": "float64"}) for layer in chain]
@@ -113,7 +113,7 @@ def test_the_stages_compute_what_the_model_computes(name):
     assert_composes(model, tail)
 
 
-def test_an_adapted_normalization_keeps_what_it_learned():
+def test_adapted_normalization_keeps_its_statistics():
     normalization = layers.Normalization()
     normalization.adapt(np.random.default_rng(2).normal(3.0, 5.0, size=(50, 4)).astype(np.float32))
     model = keras.Sequential([keras.Input((4,)), normalization, layers.Dense(3)])
@@ -121,7 +121,7 @@ def test_an_adapted_normalization_keeps_what_it_learned():
 
 
 @pytest.mark.parametrize("seed", [seed for seed, kind in enumerate(KINDS) if kind not in NOT_TAKEN])
-def test_a_layer_drawn_at_random_is_the_matrix_that_it_is(seed):
+def test_random_layers_equal_their_matrices(seed):
     drawn = random_layer(seed)
     inputs = keras.Input(drawn.input_shape)
     tensor = drawn.layer(inputs)
@@ -135,7 +135,7 @@ def test_a_layer_drawn_at_random_is_the_matrix_that_it_is(seed):
 
 @pytest.mark.usefixtures("_double_precision")
 @pytest.mark.parametrize("ending", ["softmax of a layer", "Softmax", "Activation"])
-def test_a_softmax_at_the_end_is_left_out(ending):
+def test_softmax_at_the_end_is_removed(ending):
     endings = {
         "softmax of a layer": [layers.Dense(3, "softmax")],
         "Softmax": [layers.Dense(3), layers.Softmax()],
@@ -151,7 +151,7 @@ def test_a_softmax_at_the_end_is_left_out(ending):
 
 
 @pytest.mark.usefixtures("_double_precision")
-def test_a_softmax_in_between_stops_it():
+def test_tail_begins_after_an_intermediate_softmax():
     model = sequential((5,), layers.Dense(4, "softmax"), layers.Dense(3))
     tail = dense_tail(model)
     assert tail.head is not None and len(tail.stages) == 1
@@ -164,7 +164,7 @@ def test_a_softmax_in_between_stops_it():
     [layers.MaxPooling2D, lambda: layers.ReLU(max_value=1.0), lambda: layers.ReLU(negative_slope=0.1), layers.UpSampling2D],
     ids=["MaxPooling2D", "ReLU with a ceiling", "ReLU with a slope", "unknown"],
 )
-def test_a_layer_of_another_kind_stops_it_and_stays_in_the_head(stopping):
+def test_tail_begins_after_an_unsupported_layer(stopping):
     before = [layers.Conv2D(2, 2, activation="tanh", name="before"), stopping()]
     model = sequential((5, 5, 1), *before, layers.Flatten(), layers.Dense(4, "sigmoid", name="hidden"), layers.Dense(3))
     tail = dense_tail(model)
@@ -174,7 +174,7 @@ def test_a_layer_of_another_kind_stops_it_and_stays_in_the_head(stopping):
     assert_composes(model, tail)
 
 
-def assert_two_stages_behind(model, name):
+def assert_two_stages_after(model, name):
     tail = dense_tail(model)
     assert tail.head.steps[-1].operation.name == name
     assert len(tail.stages) == 2
@@ -182,25 +182,25 @@ def assert_two_stages_behind(model, name):
 
 
 @pytest.mark.usefixtures("_double_precision")
-def test_a_derived_layer_stops_it():
+def test_tail_begins_after_a_derived_layer():
     class Squared(layers.Dense):
         def call(self, inputs):
             return super().call(inputs) ** 2
 
-    assert_two_stages_behind(sequential((3,), Squared(4, name="squared"), layers.Dense(4, "tanh"), layers.Dense(3)), "squared")
+    assert_two_stages_after(sequential((3,), Squared(4, name="squared"), layers.Dense(4, "tanh"), layers.Dense(3)), "squared")
 
 
 @pytest.mark.usefixtures("_double_precision")
-def test_a_merge_stops_it():
+def test_tail_begins_after_a_merge():
     inputs = keras.Input((4,))
     hidden = layers.Dense(4, "tanh")(inputs)
     merged = layers.Add(name="merged")([inputs, layers.Dense(4, "relu")(hidden)])
     model = randomized(keras.Model(inputs, layers.Dense(3)(layers.Dense(5, "sigmoid")(merged))))
-    assert_two_stages_behind(model, "merged")
+    assert_two_stages_after(model, "merged")
 
 
 @pytest.mark.usefixtures("_double_precision")
-def test_layers_within_another_model_are_taken():
+def test_tail_includes_layers_of_nested_models():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, "sigmoid")])
     model = keras.Sequential([keras.Input((4,)), inner, layers.Dense(3)])
     tail = dense_tail(model)
@@ -209,7 +209,7 @@ def test_layers_within_another_model_are_taken():
 
 
 @pytest.mark.usefixtures("_double_precision")
-def test_a_layer_used_twice_is_two_stages():
+def test_reused_layer_gives_two_stages():
     inputs, shared = keras.Input((4,)), layers.Dense(4, "sigmoid")
     model = randomized(keras.Model(inputs, layers.Dense(3)(shared(shared(inputs)))))
     tail = dense_tail(model)
@@ -219,16 +219,16 @@ def test_a_layer_used_twice_is_two_stages():
 
 @pytest.mark.usefixtures("_double_precision")
 @pytest.mark.parametrize(("limit", "size"), [("_MATRIX_ENTRIES", 30), ("_MOST_UNITS", 5)])
-def test_what_is_too_large_stops_it(monkeypatch, limit, size):
+def test_tail_begins_after_a_layer_that_is_too_large(monkeypatch, limit, size):
     chain = [layers.Dense(6, "tanh", name="large"), layers.Dense(5, "sigmoid", name="small"), layers.Dense(3)]
     model = sequential((8,), *chain)
     assert dense_tail(model).head is None
     monkeypatch.setattr(module, limit, size)
-    assert_two_stages_behind(model, "large")
+    assert_two_stages_after(model, "large")
 
 
 @pytest.mark.usefixtures("_double_precision")
-def test_the_only_stage_passes_the_logits_on_if_nothing_can_be_taken():
+def test_tail_is_the_identity_if_no_layer_is_supported():
     inputs = keras.Input((3,))
     model = keras.Model(inputs, layers.Add()([inputs, layers.Dense(3)(inputs)]))
     (stage,) = dense_tail(model).stages
@@ -237,7 +237,7 @@ def test_the_only_stage_passes_the_logits_on_if_nothing_can_be_taken():
     assert_composes(model, dense_tail(model))
 
 
-def test_two_readings_of_a_model_have_the_same_activation_functions():
+def test_repeated_tails_have_the_same_activation_functions():
     model = sequential((6,), *CHAINS["LeakyReLU"][1])
     one, other = ([stage.activation for stage in dense_tail(model).stages] for _ in range(2))
     assert one == other

@@ -40,7 +40,7 @@ SPOILED = {
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", SPOILED)
-def test_a_weight_that_is_no_number_is_named(name, value):
+def test_nan_and_infinite_weights_are_named(name, value):
     make, shape, weight = SPOILED[name]
     layer = spoiled(make(), shape, weight, value)
     message = f"the layer '{layer.name}', a {type(layer).__name__}, has 1 NaN or infinite values among the .* of '{weight}'"
@@ -55,7 +55,7 @@ def test_a_weight_that_is_no_number_is_named(name, value):
         certified_distortion(model, np.zeros((1, *shape), np.float32), [0])
 
 
-def test_numbers_that_were_passed_to_a_layer_are_looked_at():
+def test_nan_and_infinite_layer_arguments_are_named():
     for layer in (layers.Rescaling(np.nan), layers.Rescaling(1.0, offset=np.inf)):
         with pytest.raises(ValueError, match=r"a Rescaling, has 1 NaN or infinite values among the 1 of '(scale|offset)'"):
             operator_norm(layer, (3,))
@@ -68,13 +68,13 @@ def test_numbers_that_were_passed_to_a_layer_are_looked_at():
         operator_norm(layer, (3,))
 
 
-def test_one_weight_of_the_last_layer_that_is_no_number_is_no_certificate():
+def test_nan_in_the_last_layer_prevents_certification():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "relu"), spoiled(layers.Dense(3, name="last"), (3,), "bias")])
     with pytest.raises(ValueError, match="the layer 'last', a Dense, has 1 NaN or infinite values among the 3 of 'bias'"):
         certified_distortion(model, np.ones((2, 4), np.float32), [0, 1])
 
 
-def test_logits_that_overflow_are_no_certificate():
+def test_overflowing_logits_prevent_certification():
     """A rectifier with a ceiling is no matrix: what is before it is computed in single precision."""
     head = [layers.Dense(2, use_bias=False), layers.Dense(2, use_bias=False), layers.ReLU(max_value=3e38)]
     model = keras.Sequential([keras.Input((2,)), *head, layers.Dense(2)])
@@ -83,14 +83,14 @@ def test_logits_that_overflow_are_no_certificate():
         certified_distortion(model, np.full((1, 2), 100.0, np.float32), [0])
 
 
-def test_matrices_that_are_no_numbers_are_never_proved():
+def test_non_finite_matrices_have_no_proved_bound():
     for wrong in (np.nan, np.inf, 1e300):
         with pytest.raises(ValueError, match="NaN, infinite or too large entries have no bound"):
             proved_bound(np.full((1, 2, 2), wrong), 0.0)
 
 
 @pytest.mark.parametrize("input_shape", [(None, 9), (0, 9), (9.5,), ("9",), (-9,)])
-def test_a_shape_with_the_batch_axis_is_told(input_shape):
+def test_input_shape_with_a_batch_axis_raises(input_shape):
     layer = layers.Dense(4)
     layer.build((None, 9))
     with pytest.raises(ValueError, match="input_shape must be the shape of one input, without the batch axis"):
@@ -106,13 +106,13 @@ UNBUILT = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), UNBUILT, ids=lambda value: type(value).__name__)
-def test_a_layer_without_weights_is_told(layer, shape):
+def test_layer_that_is_not_built_raises(layer, shape):
     with pytest.raises(ValueError, match="is not built, so that it has no weights yet. Call layer.build"):
         operator_norm(layer, shape)
     assert not layer.built
 
 
-def test_a_layer_that_was_built_for_other_inputs_is_told():
+def test_layer_built_for_another_shape_raises():
     layer = layers.Dense(4, name="hidden")
     layer.build((None, 9))
     with pytest.raises(ValueError, match=r"the layer 'hidden', a Dense, takes inputs with 9 values along axis -1.*\(8,\)"):
@@ -130,7 +130,7 @@ class Subclassed(keras.Model):
         return inputs
 
 
-def test_what_is_no_layer_is_told():
+def test_objects_that_are_not_layers_raise():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)], name="mine")
     with pytest.raises(TypeError, match=r"received the model 'mine', a Sequential. Call lipschitz_bound\(model\)"):
         operator_norm(model, (3,))
@@ -140,7 +140,7 @@ def test_what_is_no_layer_is_told():
 
 
 @pytest.mark.parametrize("function", [lipschitz_bound, check_bounded, lambda model: certified_distortion(model, [[0.0]], [0])])
-def test_what_is_no_model_that_can_be_followed_is_told(function):
+def test_objects_without_a_layer_graph_raise(function):
     for wrong in (len, lambda images: images, layers.Dense(3)):
         with pytest.raises(TypeError, match="the model must be a functional or sequential Keras model"):
             function(wrong)
@@ -152,7 +152,7 @@ def test_what_is_no_model_that_can_be_followed_is_told(function):
         check_bounded(model)
 
 
-def test_a_quantized_layer_has_no_bound():
+def test_quantized_layer_has_no_bound():
     layer = layers.Dense(4)
     layer.build((None, 8))
     layer.quantize("int8")

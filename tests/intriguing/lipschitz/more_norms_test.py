@@ -89,7 +89,7 @@ def drawn(seed):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_both_bounds_enclose_the_norm_of_a_layer_drawn_at_random(seed, monkeypatch):
+def test_both_bounds_enclose_the_norm_of_random_layers(seed, monkeypatch):
     layer, shape = drawn(seed)
     layer = with_random_weights(layer, shape, seed)
     true = largest_singular_value(unroll(layer, shape))
@@ -100,7 +100,7 @@ def test_both_bounds_enclose_the_norm_of_a_layer_drawn_at_random(seed, monkeypat
         assert norm.lower <= true * (1 + RTOL_ROUNDING) and norm.upper >= true * (1 - RTOL_ROUNDING)
 
 
-def test_large_and_small_kernels_neither_overflow_nor_vanish():
+def test_extreme_kernels_neither_overflow_nor_underflow():
     for scale in (1e-30, 1e25):
         for layer, shape in (
             (layers.Conv2D(2, 3), (6, 6, 2)),
@@ -114,7 +114,7 @@ def test_large_and_small_kernels_neither_overflow_nor_vanish():
 
 
 @pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
-def test_the_norm_of_a_layer_in_half_precision_is_that_of_its_weights_as_stored(policy):
+def test_norm_in_half_precision_uses_the_stored_weights(policy):
     for make, shape in ((layers.Dense, (5,)), (lambda units, **options: layers.Conv2D(units, 3, **options), (6, 6, 2))):
         layer = with_random_weights(make(4, dtype=policy), shape)
         same = make(4, dtype="float32")
@@ -123,7 +123,7 @@ def test_the_norm_of_a_layer_in_half_precision_is_that_of_its_weights_as_stored(
         assert_encloses(operator_norm(layer, shape), largest_singular_value(unroll(same, shape)))
 
 
-def test_spectral_normalization_has_the_norm_of_the_layer_as_it_computes():
+def test_spectral_normalization_has_the_norm_of_the_normalized_layer():
     """For a window of 7 by 7 the matrix that it normalizes is not the convolution, which stretches by 3.5."""
     layer = layers.SpectralNormalization(layers.Conv2D(64, 7), power_iterations=20)
     layer.build((None, 20, 20, 3))
@@ -175,7 +175,7 @@ NORMALIZATIONS = {
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)
-def test_no_place_of_a_normalization_is_steeper_than_its_bound_and_flat_inputs_attain_the_lower_one(name):
+def test_jacobian_norms_of_normalizations_lie_within_their_bounds(name):
     make, shape = NORMALIZATIONS[name]
     layer = with_random_weights(make(), shape)
     norm, norm_at = operator_norm(layer, shape), jacobian_norms(layer, shape)
@@ -189,14 +189,14 @@ def test_no_place_of_a_normalization_is_steeper_than_its_bound_and_flat_inputs_a
     assert np.all(np.linalg.norm(moved, axis=1) <= norm.upper * np.linalg.norm(apart, axis=1))
 
 
-def test_a_single_value_less_its_mean_is_nothing():
+def test_normalization_of_a_single_value_has_norm_zero():
     for layer in (layers.LayerNormalization(), layers.GroupNormalization(3)):
         layer.build((None, 3) if isinstance(layer, layers.GroupNormalization) else (None, 1))
         assert operator_norm(layer, (3,) if isinstance(layer, layers.GroupNormalization) else (1,)) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", scale_norms.AUGMENTATIONS, ids=lambda kind: kind.__name__)
-def test_augmentation_is_absent_in_inference(kind):
+def test_augmentation_has_norm_one_in_inference(kind):
     factors = {"RandomTranslation": (0.5, 0.5), "RandomPosterization": (4,)}
     with_factor = ("Brightness", "ColorDegeneration", "Contrast", "Hue", "Rotation", "Saturation", "Sharpness", "Zoom")
     given = factors.get(kind.__name__, (0.5,) if kind.__name__.endswith(with_factor) else ())
@@ -206,7 +206,7 @@ def test_augmentation_is_absent_in_inference(kind):
     np.testing.assert_allclose(lipschitz_bound(model).upper, 2.0, rtol=1e-5)
 
 
-def test_prelu_is_as_steep_as_its_steepest_unit():
+def test_prelu_constant_is_its_largest_slope():
     layer = layers.PReLU(name="units")
     model = keras.Sequential([keras.Input((3,)), layers.Rescaling(2.0), layer])
     layer.set_weights([np.array([0.5, -3.0, 1.0], np.float32)])
@@ -215,7 +215,7 @@ def test_prelu_is_as_steep_as_its_steepest_unit():
     np.testing.assert_allclose(lipschitz_bound(model).upper, 2.0, rtol=1e-5)
 
 
-def test_a_wrapped_model_and_a_wrapped_activation_are_bounded():
+def test_wrapped_models_and_activations_are_bounded():
     inner = keras.Sequential([keras.Input((3,)), layers.Rescaling(2.0), layers.ReLU(negative_slope=3.0)])
     model = keras.Sequential(
         [keras.Input((4, 3)), layers.TimeDistributed(inner), layers.TimeDistributed(layers.LeakyReLU(5.0))]

@@ -18,7 +18,7 @@ def dense(kernel, **options):
     return keras.layers.Dense(kernel.shape[1], kernel_initializer=keras.initializers.Constant(kernel), **options)
 
 
-def test_a_chain_is_the_product_of_norms_and_slopes():
+def test_bound_of_a_chain_is_the_product_of_norms_and_lipschitz_constants():
     model = keras.Sequential(
         [keras.Input((2,)), dense([[3.0, 0], [0, 1]], activation="sigmoid"), dense([[0, 2.0], [1, 0]], activation="relu")]
     )
@@ -41,22 +41,22 @@ def branched(merge):
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_branches_meet_as_they_must(merge, expected):
+def test_merged_branches_have_the_expected_bounds(merge, expected):
     np.testing.assert_allclose(lipschitz_bound(branched(merge)).upper, expected, rtol=RTOL)
 
 
-def test_every_layer_tells_the_bound_so_far_and_is_reported():
+def test_every_layer_has_a_cumulative_bound_and_reports_progress():
     inputs = keras.Input((3,))
     branches = branched(keras.layers.Concatenate())
     model = keras.Model(inputs, dense(np.eye(6))(branches(dense(3.0 * np.eye(3))(inputs))))
-    told = []
-    bound = lipschitz_bound(model, report=lambda done, total: told.append((done, total)))
+    reports = []
+    bound = lipschitz_bound(model, report=lambda done, total: reports.append((done, total)))
     np.testing.assert_allclose([layer.so_far for layer in bound.layers], [3, 6, 15, 3 * np.sqrt(29)], rtol=RTOL)
     assert bound.layers[-1].so_far == bound.upper
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert reports == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_a_shared_layer_and_a_shortcut_are_followed():
+def test_shared_layers_and_shortcuts_are_bounded():
     inputs = keras.Input((2,))
     shared = dense(3.0 * np.eye(2))
     hidden = shared(inputs)
@@ -64,13 +64,13 @@ def test_a_shared_layer_and_a_shortcut_are_followed():
     np.testing.assert_allclose(lipschitz_bound(model).upper, 1.0 + 9.0, rtol=RTOL)
 
 
-def test_a_rectifier_that_jumps_has_no_bound():
+def test_discontinuous_rectifier_has_no_bound():
     model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU(threshold=0.5, name="jumping")])
     with pytest.raises(ValueError, match="the layer 'jumping', a ReLU, jumps at its threshold of 0.5: no bound holds"):
         lipschitz_bound(model)
 
 
-def test_a_layer_derived_from_a_known_one_that_computes_something_else_has_no_rule():
+def test_derived_layer_with_another_computation_has_no_rule():
     class Squared(keras.layers.Dense):
         def call(self, inputs):
             return super().call(inputs) ** 2
@@ -90,7 +90,7 @@ def test_a_layer_derived_from_a_known_one_that_computes_something_else_has_no_ru
         lipschitz_bound(branched(Tenfold()))
 
 
-def test_a_model_within_a_model_is_followed():
+def test_nested_models_are_bounded():
     inner = keras.Sequential([keras.Input((2,)), dense(2.0 * np.eye(2)), keras.layers.ReLU(negative_slope=3.0)])
     outer = keras.Sequential([keras.Input((2,)), dense(5.0 * np.eye(2)), inner])
     np.testing.assert_allclose(lipschitz_bound(outer).upper, 2.0 * 5.0 * 3.0, rtol=RTOL)
@@ -108,7 +108,7 @@ def steepest(model, image, steps=30):
 
 
 @pytest.mark.parametrize("name", ["FC10(1)", "FC100-100-10", "ConvNet"])
-def test_no_change_of_the_input_is_stretched_by_more(name):
+def test_output_changes_stay_within_the_bound(name):
     model = build(name)
     bound = lipschitz_bound(model).upper
     one, other = (tf.random.stateless_uniform([NUM_PAIRS, 28, 28, 1], seed=[seed, 0]) for seed in (1, 2))
@@ -119,7 +119,7 @@ def test_no_change_of_the_input_is_stretched_by_more(name):
     assert steepest(model, one[:1]) <= bound
 
 
-def test_the_bound_of_one_linear_layer_is_attained():
+def test_bound_of_a_linear_layer_is_attained():
     model = build("FC10(1)")
     kernel = model.get_layer("logits").get_weights()[0]
     np.testing.assert_allclose(lipschitz_bound(model).upper, np.linalg.norm(kernel, 2), rtol=RTOL)
@@ -128,7 +128,7 @@ def test_the_bound_of_one_linear_layer_is_attained():
 @pytest.mark.parametrize(
     "name", [function.__name__ for function in activation_slopes._ACTIVATIONS if function is not keras.activations.softmax]
 )
-def test_no_activation_function_is_steeper_than_its_constant_and_each_comes_near_it(name):
+def test_activation_lipschitz_constants_are_tight(name):
     function = getattr(keras.activations, name)
     places = tf.cast(tf.linspace(-8.0, 8.0, 200_001), tf.float32)
     with tf.GradientTape() as tape:
@@ -140,7 +140,7 @@ def test_no_activation_function_is_steeper_than_its_constant_and_each_comes_near
     assert steepest >= constant * (1 - 2e-3)
 
 
-def test_no_softmax_is_steeper_than_its_constant():
+def test_softmax_jacobian_stays_within_its_lipschitz_constant():
     steepest = 0.0
     for seed in range(50):
         logits = tf.random.stateless_normal([1, 3], [seed, 0]) * (1 + seed)
@@ -151,7 +151,7 @@ def test_no_softmax_is_steeper_than_its_constant():
     assert 0.4 < steepest <= activation_slopes._ACTIVATIONS[keras.activations.softmax]
 
 
-def test_an_unknown_activation_is_refused_until_its_constant_is_told(monkeypatch):
+def test_unknown_activation_is_refused_until_registered(monkeypatch):
     monkeypatch.setattr(activation_slopes, "_ACTIVATIONS", dict(activation_slopes._ACTIVATIONS))
 
     def doubled(values):
@@ -166,13 +166,13 @@ def test_an_unknown_activation_is_refused_until_its_constant_is_told(monkeypatch
     np.testing.assert_allclose(lipschitz_bound(model).upper, 2.0, rtol=RTOL)
 
 
-def test_a_layer_without_a_rule_is_never_a_silent_one():
+def test_recurrent_layer_without_a_rule_is_named():
     model = keras.Sequential([keras.Input((3, 3)), keras.layers.LSTM(2, name="memory")])
     with pytest.raises(ValueError, match="'memory'"):
         lipschitz_bound(model)
 
 
-def test_a_model_that_cannot_be_followed_is_refused():
+def test_subclassed_model_is_refused():
     class Subclassed(keras.Model):
         def call(self, inputs):
             return inputs

@@ -1,4 +1,4 @@
-"""Both bounds against the Jacobian, climbed where nobody proved anything, and the searched maximum against a fine grid."""
+"""Both bounds against the Jacobian, maximized where nobody proved anything, and the searched maximum against a fine grid."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def largest(matrix):
     return np.linalg.norm(matrix, 2)
 
 
-def climbed(settings, channels, seed, steps=150):
+def maximized(settings, channels, seed, steps=150):
     """Climbs from a random place, of either sign, to one where the Jacobian has a large norm; returns the largest on the way."""
     rng = np.random.default_rng(seed)
     _, bias, alpha, _ = settings
@@ -37,16 +37,16 @@ def climbed(settings, channels, seed, steps=150):
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_no_place_stretches_more_and_small_inputs_stretch_as_much_as_the_lower_bound_says(settings):
+def test_jacobian_norms_lie_within_both_bounds(settings):
     depth = settings[0]
     for channels in (1, depth // 2 + 1, depth // 2 + 2, 2 * depth):
         norm = operator_norm(LocalResponseNormalization(*settings), (4, 4, channels))
-        assert max(climbed(settings, channels, seed) for seed in range(8)) <= norm.upper
+        assert max(maximized(settings, channels, seed) for seed in range(8)) <= norm.upper
         at_zero = largest(jacobian(np.zeros(channels), *settings))
         assert at_zero * (1 - RTOL_ROUNDING) <= norm.lower <= at_zero
 
 
-def test_the_jacobian_climbed_is_that_of_the_layer():
+def test_maximized_jacobian_equals_that_of_the_layer():
     places = np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32)
     layer = LocalResponseNormalization(5, 1.0, 0.4, 0.75)
     with tf.GradientTape() as tape:
@@ -59,21 +59,21 @@ def test_the_jacobian_climbed_is_that_of_the_layer():
 
 
 @pytest.mark.parametrize(("depth", "looseness"), [(1, 1e-5), (3, 3e-3), (5, 0.033), (7, 0.112), (9, 0.19), (31, 0.19)])
-def test_the_bounds_are_near_each_other_for_the_narrow_windows_in_use(depth, looseness):
+def test_bounds_are_close_for_typical_windows(depth, looseness):
     norm = operator_norm(LocalResponseNormalization(depth, 2.0, 1e-4, 0.75), (27, 27, 96))
     assert norm.upper <= norm.lower * (1 + looseness)
     np.testing.assert_allclose(norm.lower, 2.0**-0.75, rtol=RTOL_ROUNDING)
 
 
 @pytest.mark.parametrize("settings", [(5, 2.0, 1.0, 0.0), (5, 2.0, 0.0, 0.75), (1, 2.0, 1.0, 2.0)])
-def test_the_norm_is_exact_where_channels_do_not_meet(settings):
+def test_norm_is_exact_for_windows_of_one_channel(settings):
     norm = operator_norm(LocalResponseNormalization(*settings), (3, 3, 16))
     np.testing.assert_allclose(norm, settings[1] ** -settings[3], rtol=RTOL_ROUNDING)
 
 
 @pytest.mark.parametrize("beta", [0.05, 0.75, 1.0, 4.0])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_the_searched_maximum_is_above_every_value_and_not_far(groups, beta):
+def test_computed_maximum_is_a_tight_upper_bound(groups, beta):
     sums = _Sums(beta, lambda t, o: 2.0 * beta * np.sqrt(4.0 * t * o), beta * 2.0)
     places = np.log1p(np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 60)]))
     grid = np.stack(np.meshgrid(*[places] * (1 + groups)), axis=-1).reshape(-1, 1 + groups)
@@ -81,7 +81,7 @@ def test_the_searched_maximum_is_above_every_value_and_not_far(groups, beta):
     assert highest <= sums.maximum(groups) <= highest * 1.01
 
 
-def test_what_is_said_of_a_box_holds_at_all_its_places():
+def test_bounds_of_a_box_hold_at_all_its_points():
     rng = np.random.default_rng(0)
     sums = _Sums(0.75, lambda t, o: 1.5 * np.sqrt(2.0 * t * o), 0.75 * np.sqrt(2.0))
     low = rng.exponential(size=(200, 3))
@@ -97,7 +97,7 @@ def test_extreme_exponents_have_finite_bounds(beta):
 
 
 @pytest.mark.parametrize(("epsilon", "exponent"), [(0.25, 0.5), (2.0, 0.75), (1.0, 1.0), (0.1, 0.0)])
-def test_contrast_normalization_is_steepest_at_zero(epsilon, exponent):
+def test_contrast_normalization_has_its_largest_jacobian_at_zero(epsilon, exponent):
     layer = ContrastNormalization(epsilon, exponent)
     norm = operator_norm(layer, (2, 3))
     np.testing.assert_allclose(norm, epsilon**-exponent, rtol=RTOL_ROUNDING)
@@ -113,7 +113,7 @@ def test_contrast_normalization_is_steepest_at_zero(epsilon, exponent):
     np.testing.assert_allclose(steepest[0], epsilon**-exponent, rtol=RTOL_FLOAT32)
 
 
-def test_a_network_with_these_layers_has_a_bound():
+def test_network_with_normalizations_has_a_bound():
     model = keras.Sequential([keras.Input((4, 4, 8)), LocalResponseNormalization(), ContrastNormalization(0.25, 0.5)])
     bound = lipschitz_bound(model)
     np.testing.assert_allclose(bound.upper, 2.0**-0.75 * 2.0, rtol=0.033)

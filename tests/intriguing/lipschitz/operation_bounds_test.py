@@ -41,7 +41,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_the_bound_of_one_operation_is_its_norm(name):
+def test_bound_of_an_operation_is_its_norm(name):
     model = model_of(EXACT[name])
     check_bounded(model)
     np.testing.assert_allclose(lipschitz_bound(model).upper, largest_singular_value(unroll(model, SHAPE)), rtol=RTOL)
@@ -57,13 +57,13 @@ BRANCHES = {
 
 
 @pytest.mark.parametrize("name", BRANCHES)
-def test_the_bound_of_branches_is_above_their_norm_and_not_far(name):
+def test_bound_of_branches_is_a_tight_upper_bound(name):
     model = model_of(BRANCHES[name])
     true = largest_singular_value(unroll(model, SHAPE))
     assert true * (1 - 1e-5) <= lipschitz_bound(model).upper <= 2.0 * true
 
 
-def test_a_value_that_is_repeated_counts_the_root_of_how_often():
+def test_repeated_values_count_the_root_of_their_number():
     """A mean that is spread over four places again: without the root the bound would be half of what is attained."""
     model = model_of(lambda x: layers.Add()([0.0 * x, ops.sum(x, axis=1, keepdims=True)]))
     np.testing.assert_allclose(lipschitz_bound(model).upper, 4.0, rtol=RTOL)
@@ -71,12 +71,12 @@ def test_a_value_that_is_repeated_counts_the_root_of_how_often():
 
 
 @pytest.mark.parametrize("merge", [ops.maximum, ops.minimum])
-def test_the_larger_of_two_branches_moves_by_the_root_of_their_squares(merge):
+def test_maximum_of_branches_is_bounded_by_the_root_of_squares(merge):
     np.testing.assert_allclose(lipschitz_bound(model_of(lambda x: merge(3.0 * x, 4.0 - 4.0 * x))).upper, 5.0, rtol=RTOL)
     np.testing.assert_allclose(lipschitz_bound(model_of(lambda x: merge(3.0 * x, 0.5))).upper, 3.0, rtol=RTOL)
 
 
-SLOPES = {
+ACTIVATIONS = {
     "relu": (ops.relu, 1.0), "keras relu": (lambda x: keras.activations.relu(x, negative_slope=3.0), 3.0),
     "sigmoid": (ops.sigmoid, 0.25), "leaky": (lambda x: ops.leaky_relu(x, 2.0), 2.0), "elu": (lambda x: ops.elu(x, 3.0), 3.0),
     "softmax": (ops.softmax, 0.5), "gelu": (ops.gelu, 1.129), "silu": (keras.activations.silu, 1.0999), "abs": (ops.absolute, 1.0),
@@ -84,24 +84,24 @@ SLOPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SLOPES)
-def test_an_activation_function_in_any_form_has_its_constant(name):
-    activation, constant = SLOPES[name]
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_functions_in_any_form_have_their_lipschitz_constant(name):
+    activation, constant = ACTIVATIONS[name]
     model = model_of(lambda x: activation(2.0 * x))
     np.testing.assert_allclose(lipschitz_bound(model).upper, 2.0 * constant, rtol=RTOL)
 
 
-def test_every_step_is_reported_with_the_bound_so_far():
-    told = []
+def test_every_operation_has_a_cumulative_bound_and_reports_progress():
+    reports = []
     model = model_of(lambda x: ops.relu((x - 0.5) / 0.25) + x)
-    bound = lipschitz_bound(model, report=lambda *so_far: told.append(so_far))
+    bound = lipschitz_bound(model, report=lambda *progress: reports.append(progress))
     assert [layer.kind for layer in bound.layers] == ["Subtract", "TrueDivide", "Relu"]
     np.testing.assert_allclose([layer.so_far for layer in bound.layers], [1.0, 4.0, 4.0], rtol=RTOL)
     np.testing.assert_allclose(bound.upper, 5.0, rtol=RTOL)
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert reports == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_a_backbone_for_any_size_is_bounded_for_the_size_that_it_receives():
+def test_backbone_with_open_input_size_is_bounded_at_the_given_size():
     backbone = keras.Sequential([keras.Input((None, None, 2)), layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()])
     inputs = keras.Input((8, 7, 2))
     model = keras.Model(inputs, backbone(inputs))
@@ -112,7 +112,7 @@ def test_a_backbone_for_any_size_is_bounded_for_the_size_that_it_receives():
         lipschitz_bound(backbone)
 
 
-class Unheard(keras.Layer):
+class UnknownLayer(keras.Layer):
     def call(self, inputs):
         return tf.sin(inputs)
 
@@ -148,8 +148,8 @@ REFUSED = {
     "UnitNormalization": (layers.UnitNormalization(), "divides by the length of its input.*no useful bound holds"),
     "LSTM": (layers.LSTM(2, name="memory"), "no rule for the operator norm of the layer 'memory', a LSTM.*register_norm"),
     "Lambda": (layers.Lambda(lambda x: x), "a Lambda: it may compute anything. Write it as a keras.layers.Layer"),
-    "unknown": (Unheard(name="strange"), "no rule for the operator norm of the layer 'strange', a Unheard"),
-    "within": (layers.TimeDistributed(Unheard(name="strange")), "no rule for the operator norm of the layer 'strange'"),
+    "unknown": (UnknownLayer(name="strange"), "no rule for the operator norm of the layer 'strange', a UnknownLayer"),
+    "within": (layers.TimeDistributed(UnknownLayer(name="strange")), "no rule for the operator norm of the layer 'strange'"),
     "derived": (Standardized(2, 2, name="mine"), "no rule for the operator norm of the layer 'mine', a Standardized"),
     "a jump": (lambda x: keras.activations.relu(x, threshold=0.5), "jumps at its threshold of 0.5"),
     "unknown function": (layers.Activation(tf.sin), "no Lipschitz constant is known of 'sin'.*register_activation"),
@@ -157,7 +157,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_bound_is_refused_before_any_norm_is_computed(name):
+def test_operations_without_a_bound_are_refused_before_norms_are_computed(name):
     make, message = REFUSED[name]
     model = model_of(make)
     for function in (check_bounded, lipschitz_bound):
@@ -165,7 +165,7 @@ def test_what_has_no_bound_is_refused_before_any_norm_is_computed(name):
             function(model)
 
 
-def test_a_model_that_rounds_its_images_has_no_bound():
+def test_model_that_rounds_its_images_has_no_bound():
     model = keras.Sequential(
         [keras.Input(SHAPE, dtype="uint8"), layers.Rescaling(1.0 / 255.0), layers.Flatten(), layers.Dense(2)]
     )
@@ -178,7 +178,7 @@ def test_a_model_that_rounds_its_images_has_no_bound():
             lipschitz_bound(rounds)
 
 
-def test_a_check_computes_no_norm(monkeypatch):
+def test_check_bounded_computes_no_norm(monkeypatch):
     from intriguing.lipschitz import linear_norms
 
     monkeypatch.setattr(linear_norms, "proved_bound", lambda *arguments: pytest.fail("a norm was computed"))
@@ -186,6 +186,6 @@ def test_a_check_computes_no_norm(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`")
-def test_a_deviation_without_a_mean_has_no_bound():
+def test_normalization_without_a_mean_has_no_bound():
     with pytest.raises(ValueError, match=r"without subtracting the mean \(rms_scaling=True\).*RMSNormalization"):
         check_bounded(model_of(lambda x: layers.LayerNormalization(rms_scaling=True)(x)))

@@ -45,7 +45,7 @@ def test_bounds_of_any_layer_enclose_the_norm_of_its_matrix(seed, monkeypatch):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides", [1, 2, 3, 4])
-def test_on_the_torus_little_is_lost(strides, padding, monkeypatch):
+def test_bound_on_the_torus_is_tight(strides, padding, monkeypatch):
     monkeypatch.setattr(linear_norms, "_UNROLLED_ENTRIES", 0)
     shape = (17, 16, 3)
     layer = with_random_weights(
@@ -57,14 +57,14 @@ def test_on_the_torus_little_is_lost(strides, padding, monkeypatch):
 
 
 @pytest.mark.parametrize("groups", [2, 3])
-def test_group_by_group_is_what_the_layer_does(groups):
+def test_grouped_matrices_compute_the_outputs_of_the_layer(groups):
     layer = with_random_weights(keras.layers.Conv2D, (7, 6, 6), 0, filters=12, kernel_size=3, groups=groups, strides=2)
     linear = linear_norms._linear_copy(type(layer), layer.get_config(), np.asarray(layer.kernel), (7, 6, 6))
     change = np.random.default_rng(0).normal(size=(2, 7, 6, 6)).astype(np.float32)
     np.testing.assert_allclose(linear_norms._group_by_group(linear, (7, 6, 6))(change), linear(change), rtol=1e-4, atol=1e-4)
 
 
-def test_the_stride_counts_as_its_root_and_not_its_square():
+def test_stride_of_a_one_pixel_window_does_not_change_the_norm():
     """A window of one pixel picks pixels; whatever the stride, the norm is the weight."""
     layer = keras.layers.Conv2D(1, 1, strides=4)
     layer.build((None, 40, 40, 1))
@@ -83,7 +83,7 @@ def test_a_dense_layer_has_the_norm_of_its_kernel(shape):
 
 
 @pytest.mark.parametrize(("layer", "shape"), [(keras.layers.Dense(4), (5,)), (keras.layers.Conv2D(4, 3), (5, 5, 2))])
-def test_a_low_rank_addition_counts(layer, shape):
+def test_lora_update_is_included(layer, shape):
     layer.build((None, *shape))
     before = operator_norm(layer, shape)
     layer.enable_lora(1)
@@ -97,26 +97,26 @@ def test_a_low_rank_addition_counts(layer, shape):
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3), (4, 3)])
 @pytest.mark.parametrize("size", [7, 10])
-def test_average_pooling_is_the_matrix_that_it_is(size, pool, stride, padding):
+def test_average_pooling_has_the_norm_of_its_matrix(size, pool, stride, padding):
     layer = keras.layers.AveragePooling2D(pool, strides=stride, padding=padding)
     norm = operator_norm(layer, (size, size + 1, 2))
     np.testing.assert_allclose(norm, largest_singular_value(unroll(layer, (size, size + 1, 2))), rtol=1e-5)
 
 
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
-def test_global_average_pooling_is_the_matrix_that_it_is(data_format):
+def test_global_average_pooling_has_the_norm_of_its_matrix(data_format):
     layer = keras.layers.GlobalAveragePooling2D(data_format=data_format)
     norm = operator_norm(layer, (3, 4, 5))
     np.testing.assert_allclose(norm, largest_singular_value(unroll(layer, (3, 4, 5))), rtol=1e-5)
 
 
-def test_global_max_pooling_follows_one_pixel():
+def test_global_max_pooling_has_norm_one():
     assert operator_norm(keras.layers.GlobalMaxPooling2D(), (3, 4, 5)) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 2), (3, 1), (2, 3)])
-def test_max_pooling_stretches_by_as_many_windows_as_one_pixel_rules(pool, stride, padding):
+def test_max_pooling_norm_depends_on_the_windows_of_one_pixel(pool, stride, padding):
     layer = keras.layers.MaxPooling2D(pool, strides=stride, padding=padding)
     norm = operator_norm(layer, (7, 8, 1))
     stretches = []
@@ -129,11 +129,11 @@ def test_max_pooling_stretches_by_as_many_windows_as_one_pixel_rules(pool, strid
     assert np.all(moved <= norm.upper * np.linalg.norm((one - other).reshape(200, -1), axis=1))
 
 
-def test_overlapping_max_pooling_is_no_contraction():
+def test_overlapping_max_pooling_has_a_norm_above_one():
     assert operator_norm(keras.layers.MaxPooling2D(3, strides=2), (55, 55, 96)).lower > 1.99
 
 
-def test_normalization_in_inference_is_a_scale():
+def test_batch_normalization_in_inference_has_the_norm_of_its_scale():
     layer = keras.layers.BatchNormalization(epsilon=1e-3)
     layer.build((None, 3))
     layer.set_weights([np.array(values, np.float32) for values in ([1, -6, 2], [9, 9, 9], [5, 5, 5], [1, 4, 9])])
@@ -146,7 +146,7 @@ def test_normalization_in_inference_is_a_scale():
     ("axis", "variance"),
     [(-1, [0.25, 9.0, 0.0]), (-1, [4.0, 2.0, 1e-20]), ((1, 3), np.arange(1.0, 13.0).reshape(4, 3)), (None, 7.0)],
 )
-def test_subtracting_a_mean_and_dividing_by_a_deviation_is_the_matrix_that_it_is(axis, variance, invert):
+def test_normalization_has_the_norm_of_its_matrix(axis, variance, invert):
     """A deviation of zero counts as Keras's epsilon; backwards, it is multiplied with."""
     layer = keras.layers.Normalization(axis, mean=np.full_like(variance, 0.5), variance=variance, invert=invert)
     layer.build((None, 4, 5, 3))
@@ -154,13 +154,13 @@ def test_subtracting_a_mean_and_dividing_by_a_deviation_is_the_matrix_that_it_is
     np.testing.assert_allclose(operator_norm(layer, (4, 5, 3)), true, rtol=RTOL_SCALE)
 
 
-def test_a_normalization_that_has_seen_data_divides_by_their_deviation():
+def test_adapted_normalization_divides_by_the_standard_deviation():
     layer = keras.layers.Normalization()
     layer.adapt(np.array([[1.0, 10.0], [3.0, 90.0]]))
     np.testing.assert_allclose(operator_norm(layer, (2,)), 1.0, rtol=RTOL_SCALE)
 
 
-def test_layers_that_move_values_stretch_nothing():
+def test_layers_that_move_values_have_norm_one():
     for layer in (keras.layers.Flatten(), keras.layers.ZeroPadding2D(2), keras.layers.Dropout(0.5)):
         assert operator_norm(layer, (4, 4, 2)) == OperatorNorm(1.0, 1.0)
 
@@ -170,7 +170,7 @@ class Doubling(keras.Layer):
         return 2.0 * inputs
 
 
-def test_a_layer_without_a_rule_is_refused_until_one_is_registered(monkeypatch):
+def test_layer_without_a_rule_is_refused_until_registered(monkeypatch):
     monkeypatch.setattr(operator_norms, "_RULES", dict(operator_norms._RULES))
     with pytest.raises(ValueError, match="no rule for the operator norm of the layer 'mine', a Doubling. Register one with"):
         operator_norm(Doubling(name="mine"), (3,))
@@ -178,7 +178,7 @@ def test_a_layer_without_a_rule_is_refused_until_one_is_registered(monkeypatch):
     assert operator_norm(Doubling(), (3,)) == (2.0, 2.0)
 
 
-def test_the_example_of_a_rule_of_ones_own_does_what_it_says(monkeypatch):
+def test_example_of_a_custom_rule_is_correct(monkeypatch):
     monkeypatch.setattr(operator_norms, "_RULES", dict(operator_norms._RULES))
     (example,) = doctest.DocTestFinder().find(register_norm, "register_norm", globs=dict(vars(operator_norms)))
     results = doctest.DocTestRunner().run(example)

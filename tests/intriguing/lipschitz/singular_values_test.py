@@ -17,14 +17,14 @@ def drawn(shape, *, real, seed=0):
 
 @pytest.mark.parametrize("real", [True, False])
 @pytest.mark.parametrize("shape", [(1, 40, 40), (1, 30, 50), (1, 50, 30), (20, 6, 9), (20, 9, 6), (3, 1, 1)])
-def test_the_proved_bound_is_just_above_the_largest_singular_value(shape, real):
+def test_proved_bound_is_just_above_the_largest_singular_value(shape, real):
     matrices = drawn(shape, real=real)
     largest = np.linalg.svd(matrices, compute_uv=False).max()
     assert largest < proved_bound(matrices, 0.0) <= largest * (1 + RTOL_MARGIN)
     assert proved_bound(matrices, 2.0 * largest) == pytest.approx(2.0 * largest, rel=RTOL_MARGIN)
 
 
-def test_a_bound_that_is_too_low_is_raised_until_it_is_proved(monkeypatch):
+def test_low_bound_is_raised_until_it_is_proved(monkeypatch):
     matrices = drawn((4, 5, 6), real=False)
     largest = np.linalg.svd(matrices, compute_uv=False).max()
     monkeypatch.setattr(singular_values, "_estimate", lambda squares: 0.9 * largest)
@@ -34,7 +34,7 @@ def test_a_bound_that_is_too_low_is_raised_until_it_is_proved(monkeypatch):
 @pytest.mark.parametrize("real", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 40, 40), (7, 5, 9), (2, 60, 70)])
 @pytest.mark.parametrize("below", [0.5, 0.99, 1 - 1e-6, 1 - 1e-9])
-def test_what_is_below_the_largest_singular_value_is_never_proved(shape, real, below):
+def test_values_below_the_largest_singular_value_are_never_proved(shape, real, below):
     """Whatever TensorFlow answers for a matrix that is not positive definite; some versions fill it with zeros."""
     matrices = drawn(shape, real=real)
     largest = np.linalg.svd(matrices, compute_uv=False).max()
@@ -44,12 +44,12 @@ def test_what_is_below_the_largest_singular_value_is_never_proved(shape, real, b
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 0.0, 1.0])
-def test_a_factor_that_is_none_proves_nothing(wrong, monkeypatch):
+def test_invalid_factor_proves_no_bound(wrong, monkeypatch):
     monkeypatch.setattr(singular_values.tf.linalg, "cholesky", lambda matrices: wrong * matrices)
     assert not singular_values._is_proved(singular_values._squares(drawn((2, 4, 4), real=False)), 100.0)
 
 
-def test_an_error_of_the_factorization_proves_nothing(monkeypatch):
+def test_failed_factorization_proves_no_bound(monkeypatch):
     def fails(matrices):
         raise tf.errors.InvalidArgumentError(None, None, "Cholesky decomposition was not successful.")
 
@@ -59,7 +59,7 @@ def test_an_error_of_the_factorization_proves_nothing(monkeypatch):
 
 @pytest.mark.parametrize("real", [True, False])
 @pytest.mark.parametrize("size", [1, 5, 100])
-def test_the_top_vector_is_stretched_about_as_much_as_any(size, real):
+def test_top_vector_nearly_attains_the_norm(size, real):
     factor = drawn((size, size), real=real)
     square = factor @ factor.conj().T
     vector = top_vector(lambda change: square @ change, size, 40)

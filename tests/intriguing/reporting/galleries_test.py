@@ -20,13 +20,13 @@ def test_gallery_draws_gray_and_color(num, channels):
     assert png_shape(adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G", num_images=20))
 
 
-def test_gallery_shows_no_more_than_asked():
+def test_gallery_shows_at_most_the_requested_number():
     images, distorted, labels, answers = _images(9)
     figure = adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G", num_images=4)
     assert "3 → 4" in texts(figure) and "4 → 5" not in texts(figure)
 
 
-def test_gallery_tells_the_distortion_and_the_magnification():
+def test_gallery_shows_the_distortion_and_the_magnification():
     images = np.full((1, 4, 4, 3), 0.5)
     figure = adversarial_gallery(images, images + 0.05, labels=["bus"], answers=["ostrich"], title="G")
     assert {"0.050", "difference\n\N{MULTIPLICATION SIGN} 10", "bus", "bus → ostrich"} <= texts(figure)
@@ -46,7 +46,7 @@ def test_gallery_draws_unchanged_images():
     assert png_shape(adversarial_gallery(images, images, labels=labels, answers=labels, title="G"))
 
 
-def test_gallery_names_what_is_wrong():
+def test_gallery_errors_name_the_invalid_argument():
     images, distorted, labels, answers = _images(2)
     with pytest.raises(ValueError, match="Add a channel axis"):
         adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, answers=answers, title="G")
@@ -72,13 +72,13 @@ def test_noise_panel_draws_pairs(num, channels):
         (Proportion(0, 0), "images: \N{EN DASH}"),
     ],
 )
-def test_noise_panel_tells_the_accuracy(accuracy, words):
+def test_noise_panel_shows_the_accuracy(accuracy, words):
     images, noisy, labels, answers = _images(2)
     figure = noise_panel(images, noisy, labels=labels, answers=answers, title="N", accuracy=accuracy)
     assert any(text.endswith(words) for text in texts(figure))
 
 
-def test_dollar_signs_are_no_mathematics():
+def test_dollar_signs_are_drawn_literally():
     name = r"$\frac$"
     images, distorted, _, _ = _images(1)
     figures = [

@@ -17,7 +17,7 @@ LARGEST_ON_BYTES = 255.0
 
 
 @pytest.mark.parametrize("constructor", [squeezenet, squeezenet_torchvision])
-def test_has_the_parameters_of_the_article_under_systematic_names(constructor):
+def test_has_the_parameters_of_the_article(constructor):
     model = constructor()
     assert model.count_params() == 1_248_424
     fires = [f"fire{number}_{part}" for number in range(2, 10) for part in ("squeeze", "expand1", "expand3")]
@@ -34,12 +34,12 @@ def test_has_the_parameters_of_the_article_under_systematic_names(constructor):
         (squeezenet_torchvision, {"conv1": 109, "pool1": 54, "pool4": 27, "pool8": 13, "conv_final": 13}),
     ],
 )
-def test_has_the_grids_of_caffe(constructor, grids):
+def test_grids_equal_those_of_caffe(constructor, grids):
     model = constructor()
     assert {name: model.get_layer(name).output.shape[1] for name in grids} == grids
 
 
-def test_a_last_window_that_is_not_full_is_pooled_as_far_as_it_goes():
+def test_incomplete_last_pooling_window_is_included():
     model = squeezenet(image_shape=(24, 21, 3), num_classes=3)  # 9 x 8 places after the first convolution, 4 x 4 pooled
     images = tf.random.stateless_uniform([2, 24, 21, 3], seed=[0, 0])
     maps, pooled = (np.asarray(activations_at(model, name)(images)) for name in ("conv1", "pool1"))
@@ -50,14 +50,14 @@ def test_a_last_window_that_is_not_full_is_pooled_as_far_as_it_goes():
             np.testing.assert_array_equal(pooled[:, row, column], window.max(axis=(1, 2)))
 
 
-def test_colors_in_the_unit_box_become_bytes_around_their_mean():
+def test_preprocessing_scales_to_bytes_and_subtracts_the_mean():
     colors = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
     scaled = activations_at(squeezenet(image_shape=(32, 32, 3)), "scaling")(tf.constant(colors))
     expected = 255.0 * colors - np.array([123.0, 117.0, 104.0])
     np.testing.assert_allclose(scaled, expected, rtol=RTOL_FLOAT32, atol=RTOL_FLOAT32 * LARGEST_ON_BYTES)
 
 
-def test_the_seed_alone_decides_the_weights():
+def test_weights_depend_only_on_the_seed():
     first, again, other = (squeezenet(image_shape=(32, 32, 3), seed=seed).get_weights() for seed in (3, 3, 4))
     for weight, same in zip(first, again, strict=True):
         np.testing.assert_array_equal(weight, same)
@@ -66,7 +66,7 @@ def test_the_seed_alone_decides_the_weights():
     assert len(parts) == 26  # no two layers share their random numbers
 
 
-def test_its_spectral_bound_holds_per_pixel_in_the_unit_box():
+def test_spectral_bound_applies_to_pixels_in_the_unit_box():
     model = squeezenet(image_shape=(21, 21, 3), num_classes=5)
     bound = lipschitz_bound(model)
     assert bound.layers[0].name == "scaling" and bound.layers[0].norm.upper == pytest.approx(255.0, rel=1e-5)
@@ -77,7 +77,7 @@ def test_its_spectral_bound_holds_per_pixel_in_the_unit_box():
 
 
 @pytest.mark.parametrize("image_shape", [(20, 32, 3), (32, 32, 1), (32, 32)])
-def test_images_that_are_too_small_or_grey_are_refused(image_shape):
+def test_images_that_are_too_small_or_gray_are_refused(image_shape):
     with pytest.raises(ValueError, match=r"squeezenet takes color images .* of at least 21x21 pixels; received image_shape"):
         squeezenet(image_shape=image_shape)
 
@@ -89,7 +89,7 @@ def read_photograph(path):
 
 
 @pytest.mark.slow
-def test_real_weights_are_right_about_real_photographs_as_often_as_they_are_elsewhere(squeezenet_file, photograph_files):
+def test_pretrained_weights_have_the_accuracy_of_another_implementation(squeezenet_file, photograph_files):
     model = squeezenet()
     load_arrays(model, squeezenet_file, channel_order="BGR", sha256=DIGEST)
     assert len(photograph_files) == 1000

@@ -1,4 +1,4 @@
-"""Distortion and its amplification, against NumPy."""
+"""Tests of distortion and amplification against NumPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The control experiment."""
+"""Gaussian noise, the control of the attacks."""
 
 import numpy as np
 import pytest

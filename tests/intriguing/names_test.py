@@ -1,4 +1,4 @@
-"""Claims about the answer to a mistyped name."""
+"""Errors for unknown names suggest the nearest known name."""
 
 import pytest
 

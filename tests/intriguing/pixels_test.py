@@ -1,4 +1,4 @@
-"""Claims about the box of legal pixel values."""
+"""Tests of PixelBox, the legal range of pixel values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The catalog returns a correct card, or an error that says what to do."""
+"""The catalog returns a correct card or raises an error that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes of a folder have the numbers of a network's outputs, or somebody is told."""
+"""Classes of a folder are numbered like the outputs of a network, and a mismatch is reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_class_names_number_a_folder_with_fewer_classes(folder: Path) -> None:
     assert numbering_of(folder, num_classes=4, class_names=names) == (names, True)
     assert numbering_of(folder, num_classes=3, class_names=("ant", "cat", "dog")) == ((), True), "their own order"
     assert numbering_of(folder) == numbering_of(folder, num_classes=3) == ((), True)
-    assert numbering_of(folder, num_classes=3, class_names=("1", "2", "3")) == ((), False), "nobody knows"
+    assert numbering_of(folder, num_classes=3, class_names=("1", "2", "3")) == ((), False), "the order cannot be verified"
 
 
 def test_imagenet_folder_names_are_numbered_for_networks_with_1000_classes(tmp_path: Path) -> None:

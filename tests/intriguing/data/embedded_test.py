@@ -1,4 +1,4 @@
-"""mnist_5k holds real digits, balanced, always the same, and needs no network."""
+"""mnist_5k holds a fixed, balanced set of real digits and requires no internet access."""
 
 from __future__ import annotations
 

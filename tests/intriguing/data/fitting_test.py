@@ -1,4 +1,4 @@
-"""Fitting returns the center of the scaled image, and unchanged bytes where nothing is scaled."""
+"""Resizing returns the center of the scaled image, and unchanged bytes if the scale is one."""
 
 from __future__ import annotations
 

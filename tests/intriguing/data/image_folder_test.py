@@ -1,4 +1,4 @@
-"""A folder of images is a data set like those of TFDS, or an error names the file."""
+"""A folder of images is read like a TFDS data set, and errors name the invalid file."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def test_changed_folder_requires_a_new_card(card: DatasetCard, folder: Path) -> 
 def test_changed_image_is_read_again(card: DatasetCard, folder: Path) -> None:
     assert 200 not in _grays(load_examples(card, "train").images)
     write_picture(folder / "train/cat/a.png", np.full((2, 2, 3), 200, np.uint8))
-    os.utime(folder / "train/cat/a.png", ns=(1, 1))  # for file systems whose clock is coarse
+    os.utime(folder / "train/cat/a.png", ns=(1, 1))  # some file systems have coarse time stamps
     assert 200 in _grays(load_examples(card, "train").images)
 
 

@@ -1,4 +1,4 @@
-"""The input layer returns exact pixels and fixed shapes; random numbers depend on the seed alone."""
+"""The input layer returns exact pixels and fixed shapes, and its random numbers depend only on the seed."""
 
 from __future__ import annotations
 

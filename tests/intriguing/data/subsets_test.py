@@ -1,4 +1,4 @@
-"""Subsets share no example, as the ids that TFDS gives to examples show."""
+"""Disjoint subsets share no example, which is checked by the example ids of TFDS."""
 
 from __future__ import annotations
 

@@ -34,13 +34,13 @@ def no_warning_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _looped(number: float):
-    """Returns a program with loops and branches, whose functions TensorFlow numbers; another one for each number."""
+    """Returns a program with loops and branches, whose functions have numbered names. Each number gives another program."""
 
     def looped(x: tf.Tensor) -> tf.Tensor:
         def step(index: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return index + 1, tf.cond(tf.reduce_sum(value) > 0.0, lambda: tf.sin(value) + number * x, lambda: -value)
 
-        # The loop captures x: TensorFlow then numbers an argument of the condition as well.
+        # The loop captures x, so that an argument of the condition has a numbered name, too.
         return tf.while_loop(lambda index, _: index < 5, step, (0, x))[1]
 
     return looped
@@ -107,7 +107,7 @@ def test_structures_of_arguments_and_results_are_kept(cache: Path) -> None:
 
 def test_compiled_program_equals_the_function() -> None:
     x = np.array([0.1, -0.7, 2.0], np.float32)
-    # Float32, five sines.
+    # five sines in float32
     np.testing.assert_allclose(compile_program(_looped(3.0), jit_compile=True)(x_of(x)), _looped_by_numpy(3.0, x), rtol=1e-5)
 
 
@@ -237,7 +237,7 @@ def test_each_replica_computes_its_own_rows(two_replicas, inside: bool) -> None:
         results = two_replicas.experimental_local_results((tf.function(run, autograph=False) if inside else run)(values))
     for row, result in zip(rows, results, strict=True):
         np.testing.assert_allclose(result, _looped_by_numpy(6.0, row), rtol=1e-5)
-    if not inside:  # a function of TensorFlow hands all its results over on its own device
+    if not inside:  # a tf.function returns all results on its own device
         assert [result.device[-1] for result in results] == ["0", "1"]
     assert program.experimental_get_tracing_count() == 1
 
@@ -360,7 +360,7 @@ def test_repeatedly_prepared_program_is_loaded_by_another_device(cache: Path) ->
     (file,) = cache.iterdir()
     digest, _, name = file.name.split("-")
     compilation_cache._forget()
-    for _ in range(3):  # as replicas do that trace one program
+    for _ in range(3):  # like replicas that trace one program
         compilation_cache.prepare(digest)
     assert tf.io.gfile.listdir(compilation_cache._MEMORY_FOLDER) == [name]
     with tf.io.gfile.GFile(f"{compilation_cache._MEMORY_FOLDER}/{name}", "rb") as copy:
@@ -432,7 +432,7 @@ compile_program(lambda x: 3.0 * x, jit_compile=True)(tf.ones([2]))
 
 
 def _run_alone(program: str, folder: Path) -> str:
-    """Runs a program that inherits no flags of TensorFlow; returns what it logs."""
+    """Runs a program that inherits no flags of TensorFlow, and returns its log."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_XLA_FLAGS"}
     environment |= {"PYTHONPATH": str(REPOSITORY), "INTRIGUING_XLA_CACHE": str(folder)}
     command = [sys.executable, "-c", program]
@@ -453,7 +453,7 @@ def _damage(path: Path, how: int) -> None:
     content = bytearray(path.read_bytes())
     if how == 0:
         del content[len(content) // 2 :]
-    elif how == 1:  # the code, of which a damage crashes XLA
+    elif how == 1:  # damaged machine code would crash XLA
         begin = content.index(b"\x7fELF") + 64
         content[begin : begin + 400] = bytes(byte ^ 0x55 for byte in content[begin : begin + 400])
     elif how == 2:
@@ -465,13 +465,13 @@ def _damage(path: Path, how: int) -> None:
 
 @pytest.mark.slow
 def test_processes_share_programs_and_recompile_damaged_ones(tmp_path: Path) -> None:
-    for process in [_start(tmp_path, unrelated) for unrelated in (0, 1)]:  # both at once
+    for process in [_start(tmp_path, unrelated) for unrelated in (0, 1)]:  # both run at the same time
         _check_results(process)
     (folder,) = tmp_path.iterdir()
     by_program = {path.name[:32]: path for path in folder.iterdir()}
     assert len(by_program) == len(NUMBERS) and not [path for path in folder.iterdir() if path.name.startswith(".")]
     whole, *damaged = by_program.values()
-    for path in folder.iterdir():  # of two processes that wrote at the same time, keep one
+    for path in folder.iterdir():  # keep one file of the two that the processes wrote
         if path not in by_program.values():
             path.unlink()
     for how, path in enumerate(damaged):

@@ -1,4 +1,4 @@
-"""A trace from disk computes what a new one does, and is used only where it is the same computation."""
+"""A trace from disk gives the results of a new trace, and is used only for the same computation."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class Results(NamedTuple):
 
 
 class Counted:
-    """A program with a loop, and how often it was traced."""
+    """A program with a loop that counts its traces."""
 
     def __init__(self, factor: float = 2.0) -> None:
         self.num_traces = 0
@@ -130,7 +130,7 @@ def test_search_loaded_from_disk_gives_the_same_results(search, monkeypatch):
     labels = np.argmax(model(images), axis=1)
     expected = minimize_distortion(model, images, labels=labels, search=search)
     assert expected.succeeded.numpy().any()
-    search_program.compiled_search.cache_clear()  # as another process begins
+    search_program.compiled_search.cache_clear()  # the state of a new process
     logits._architectures.clear()
     monkeypatch.setattr(search_program, "_search_rows", lambda *arguments: pytest.fail("the search was traced"))
     found = minimize_distortion(model, images, labels=labels, search=search)

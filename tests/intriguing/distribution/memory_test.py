@@ -1,4 +1,4 @@
-"""A large batch never dies where a smaller one would work: it is worked on in parts, with the same answers."""
+"""A batch that does not fit into memory is processed in parts, with the same results."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ROWS = tf.reshape(tf.range(70, dtype=tf.float32), [10, 7])
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """1000 bytes are free, of which half may be taken."""
+    """Sets the free memory to 1000 bytes, of which half may be used."""
     monkeypatch.setattr(map_rows, "_free_memory", lambda: 1000.0)
 
 
 def test_rows_that_fit_uses_half_of_the_free_memory(little_memory: None) -> None:
     assert rows_that_fit(120, 10) == 4
     assert rows_that_fit(0, 10) == rows_that_fit(1, 10) == 10
-    assert rows_that_fit(10_000, 10) == 1  # less is not possible
+    assert rows_that_fit(10_000, 10) == 1  # at least one row
 
 
 def test_parts_give_the_results_of_the_whole_and_log_their_size(little_memory: None, caplog: pytest.LogCaptureFixture) -> None:
@@ -44,7 +44,7 @@ def test_parts_give_the_results_of_the_whole_and_log_their_size(little_memory: N
     with caplog.at_level(logging.WARNING):
         answers = run_on_rows(program, tf.constant(1.0), ROWS, bytes_per_row=120)
     np.testing.assert_array_equal(answers["sum"], 1.0 + tf.reduce_sum(ROWS, axis=1))
-    assert sizes == [4, 4, 4]  # all of one shape, so that one compiled program serves them
+    assert sizes == [4, 4, 4]  # parts have one shape, so that they share a compiled program
     assert "10 images are worked on 4 at a time, to fit into memory." in caplog.text
 
 

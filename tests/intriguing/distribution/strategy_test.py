@@ -1,4 +1,4 @@
-"""Claims about strategies: how they are chosen, what is said where there is none, and how rows are divided."""
+"""Tests how strategies are chosen, the errors for missing devices, and how rows are divided among replicas."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The private names of TensorFlow exist and mean what this library takes them to mean."""
+"""The private names of TensorFlow exist and behave as the library expects."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Claims about what a classifier answers."""
+"""Tests of predictions and error rates."""
 
 import contextlib
 

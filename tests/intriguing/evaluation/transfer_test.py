@@ -23,7 +23,7 @@ def test_counts_predictions_that_differ_from_the_label():
 
 def test_initially_misclassified_images_count_only_among_all():
     clean = classes(0, 1, 2, 9, 9)  # the last two were wrong before anything was changed
-    changed = classes(0, 7, 7, 9, 4)  # and one of those has become right
+    changed = classes(0, 7, 7, 9, 4)  # one of them is now classified correctly
     assert transfer_rates(changed, clean, LABELS) == (Proportion(3, 5), Proportion(2, 3))
 
 

@@ -1,4 +1,4 @@
-"""Enclosures of activation functions hold on dense grids, touch somewhere, and tell the range of the second derivative."""
+"""Enclosures of activation functions hold on dense grids, are tight, and contain the range of the second derivative."""
 
 from math import log, sqrt
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from intriguing.lipschitz.activation_bounds import enclose, slope_at
 
 ATOL = 1e-12  # rounding of values of up to 40, in double precision
-RTOL_CURVATURE = 2e-3  # between the places of the grid, the second derivative may rise a little more
+RTOL_CURVATURE = 2e-3  # the second derivative may be slightly larger between grid points
 SIGMOIDS_BEND = log(2.0 + sqrt(3.0))
 REACHES = (0.0, 1e-3, 0.03, 0.4, 1.0, 2.0, 5.0, 30.0)
 SMOOTH = (keras.activations.sigmoid, keras.activations.tanh, keras.activations.softplus)
@@ -23,20 +23,20 @@ def named(function):
 
 
 def intervals():
-    """Returns points, on both sides of every kink and bend and exactly there, each with every reach down and up."""
+    """Returns points at and on both sides of every kink and inflection, each combined with all intervals below and above."""
     special = [0.0, SIGMOIDS_BEND, SIGMOIDS_BEND / 2.0, 1e-3, 0.4, 1.0, 5.0]
     points = np.concatenate([special, np.negative(special), np.random.default_rng(0).normal(scale=3.0, size=20)])
     return [tf.constant(array.ravel()) for array in np.meshgrid(points, REACHES, REACHES)]
 
 
 def changes(below, above, number=401):
-    """Returns changes `[number, intervals]` from one end of each interval to the other, 0 among them."""
+    """Returns changes `[number, intervals]` that cover each interval and include 0."""
     inner = tf.constant(np.linspace(0.0, 1.0, number // 2 + 1))[:, tf.newaxis]
     return tf.concat([-below * inner[::-1], above * inner], axis=0)
 
 
 def bounds(enclosure, change):
-    """Returns the lower and the upper bound of departures from the straight line."""
+    """Returns the lower and upper bounds of the departure from the linear function."""
     low_slack = 0.0 if enclosure.low_slack is None else enclosure.low_slack
     high_slack = 0.0 if enclosure.high_slack is None else enclosure.high_slack
     square, size = 0.5 * change**2, tf.abs(change)

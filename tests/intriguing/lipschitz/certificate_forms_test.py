@@ -1,4 +1,4 @@
-"""Certificates do not depend on the form of a network: of its softmax, of models inside it, of its precision, of one unit."""
+"""Certificates do not depend on how a network writes its softmax, nested models, precision or single output."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from intriguing.pixels import PixelBox
 from tests.oracles.random_networks import images_for, lengths, network, predictions
 from tests.oracles.softmax_forms import FORMS, NUM_PIXELS, logits_model, one_softmax_twice, with_equal_weights
 
-RTOL = 1e-3  # the last bracket of the bisection; and room for rounding, which for probabilities is that of a logit of 1
+RTOL = 1e-3  # the last bracket of the bisection, and rounding, which for probabilities is that of a logit of 1
 NUM_IMAGES = 6
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(size=(NUM_IMAGES, NUM_PIXELS)).astype(np.float32)
@@ -26,7 +26,7 @@ def expected():
 def test_certificate_does_not_depend_on_the_form_of_the_softmax(form, expected):
     model = with_equal_weights(FORMS[form]())
     labels = predictions(model, IMAGES)
-    if form == "one Softmax twice":  # with a sum before the end, as its network of logits
+    if form == "one Softmax twice":  # compared with a network of logits that also contains a sum
         expected = certified_distortion(with_equal_weights(one_softmax_twice(logits_only=True)), IMAGES, labels)
     certified = certified_distortion(model, IMAGES, labels)
     np.testing.assert_allclose(certified.distortion, expected.distortion, rtol=RTOL)
@@ -35,7 +35,7 @@ def test_certificate_does_not_depend_on_the_form_of_the_softmax(form, expected):
 
 
 def deep(*, nested, softmax=True):
-    """A convolution, pooling that is no matrix, and dense layers; flat, or in three models inside one another."""
+    """Returns a network of convolution, max pooling and dense layers, flat or in three nested models."""
     front = [layers.Conv2D(3, 3, activation="relu"), layers.MaxPooling2D(2)]
     back = [layers.Flatten(), layers.Dense(6, "sigmoid"), layers.Dense(4, "softmax" if softmax else None)]
     if not nested:
@@ -81,7 +81,7 @@ def test_spectral_normalization_and_renamed_activations_keep_the_certificate():
 
 
 def test_probabilities_equal_in_single_precision_are_not_certified():
-    """Logits of 1e-9 have an order, and their probabilities are equal in single precision."""
+    """Logits of 1e-9 differ, but their probabilities are equal in single precision."""
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2, use_bias=False)])
     model.set_weights([np.diag([1e-9, 1e-9])])
     probabilities = keras.Sequential([keras.Input((2,)), model, layers.Softmax()])
@@ -162,16 +162,16 @@ def test_half_precision_is_refused_and_the_suggested_conversion_works(policy):
 
 
 def test_half_precision_violates_the_certificate_of_the_float32_weights():
-    """What is refused: inside the ball of the float32 network, the network in bfloat16 gives other answers."""
+    """Shows why half precision is refused: within the certified distortion of float32, the bfloat16 network predicts other classes."""
     half, whole = in_policy("mixed_bfloat16", None), network((NUM_PIXELS,), layers.Dense(8, "sigmoid"), layers.Dense(3))
     half.set_weights(whole.get_weights())
     labels = predictions(whole, IMAGES)
     other = int(np.flatnonzero(labels != labels[0])[0])
     way = np.linspace(0.0, 1.0, 4000, dtype=np.float32)[:, np.newaxis]
     between = (1.0 - way) * IMAGES[0] + way * IMAGES[other]
-    now = predictions(whole, between)
-    wrong = predictions(half, between) != now
-    assert np.any(certified_distortion(whole, between[wrong], now[wrong]).distortion > 0)
+    predicted = predictions(whole, between)
+    wrong = predictions(half, between) != predicted
+    assert np.any(certified_distortion(whole, between[wrong], predicted[wrong]).distortion > 0)
 
 
 @pytest.mark.parametrize(

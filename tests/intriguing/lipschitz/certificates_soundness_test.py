@@ -1,4 +1,4 @@
-"""No point within the certified distortion has another answer: drawn at random, maximized to, or found by an attack."""
+"""No random, optimized or attacked point within the certified distortion has another prediction."""
 
 import keras
 import numpy as np
@@ -11,13 +11,13 @@ from intriguing.lipschitz.certificates import certified_distortion
 from intriguing.pixels import PixelBox
 from tests.oracles.random_networks import chain_of, images_for, lengths, network, predictions
 
-OUTWARD = 1e-5  # by so much a point on the sphere may be off it in single precision
+OUTWARD = 1e-5  # relative error of the distance in single precision
 NUM_RANDOM, NUM_STARTS, NUM_STEPS = 100, 4, 12
 layers = keras.layers
 
 
 def on_the_sphere(changes, radii, images, box):
-    """Returns images at most so far away, inside the box."""
+    """Returns images at the distance of the radii, clipped to the box."""
     flat = tf.reshape(changes, [len(radii), -1])
     flat *= tf.cast(radii[:, np.newaxis] * (1.0 - OUTWARD), tf.float32) / tf.norm(flat, axis=1, keepdims=True)
     moved = images + tf.reshape(flat, images.shape)
@@ -25,7 +25,7 @@ def on_the_sphere(changes, radii, images, box):
 
 
 def assert_no_prediction_changes(model, images, labels, certified, box=None):
-    """Looks at random directions, and climbs from several of them towards another answer, on the sphere."""
+    """Checks random points on the sphere, and points on it that gradient ascent moves toward another class."""
     rng = np.random.default_rng(0)
     for repeats, steps in ((NUM_RANDOM, 0), (NUM_STARTS, NUM_STEPS)):
         centers, wanted = tf.repeat(images, repeats, axis=0), tf.repeat(labels, repeats)

@@ -1,4 +1,4 @@
-"""Certified distortions: exact where the truth is known in closed form, never beyond what changes an answer, errors that help."""
+"""Certified distortions are close to closed forms and never exceed them, and invalid arguments raise clear errors."""
 
 from math import log, sqrt
 
@@ -30,7 +30,7 @@ def linear_network(num_pixels=12, num_classes=4, seed=0, activation=None):
 
 
 def assert_just_below(found, optimum, slack=BRACKET):
-    """The certificate may not exceed the truth, and must come near it."""
+    """Asserts that a certificate does not exceed the exact value and is close to it."""
     assert np.all(np.asarray(found) <= optimum), (found, optimum)
     assert np.all(np.asarray(found) >= (1.0 - slack) * np.asarray(optimum)), (found, optimum)
 
@@ -68,10 +68,10 @@ def test_untargeted_certificate_is_the_minimum_over_targets():
 
 
 def test_pixels_at_a_bound_can_change_in_one_direction_only():
-    """The nearest image of a linear classifier in the box is known; where no other pixel meets a wall, it is reached."""
+    """The certificate equals the exact minimum in the box if no other pixel reaches a bound."""
     classifier, model = linear_network(num_pixels=8, num_classes=2, seed=5)
     steep = classifier.kernel[:, 0] - classifier.kernel[:, 1]
-    # Against the label 0, pixels move against `steep`: half of those that would have to leave the box stand on its walls.
+    # Pixels move against `steep` to leave label 0. Half of the pixels are at the bound that this move would exceed.
     image = np.where(np.arange(8) % 2 == 0, np.where(steep > 0, 0.0, 1.0), 0.5).astype(np.float32)
     model.layers[-1].bias.assign([0.05 - float(image @ steep), 0.0])
     classifier = classifier._replace(bias=np.asarray(model.layers[-1].bias))
@@ -103,7 +103,7 @@ def units(num_pixels, activation, offset, *, scale=1.0, both=True):
 
 
 def sum_against(num_units, margin, at_start):
-    """Returns logits of which the second is ahead once the sum of the units has grown by the margin."""
+    """Returns a layer of two logits, of which the second is larger if the sum of the units has grown by the margin."""
     layer = layers.Dense(2)
     layer.build((None, num_units))
     layer.set_weights([np.repeat([[0.0, 1.0]], num_units, axis=0), np.array([margin, -at_start])])
@@ -111,7 +111,7 @@ def sum_against(num_units, margin, at_start):
 
 
 def curved_network(num_pixels, activation, offset, margin, side=1.0):
-    """At the image 0 all slopes cancel: the sum of the units is even in every pixel."""
+    """Returns a network whose gradient is zero at the image 0, because the sum of the units is even in every pixel."""
     hidden = units(num_pixels, activation, offset)
     at_start = 2 * num_pixels * float(hidden.activation(tf.constant(-offset, tf.float64)))
     last = sum_against(2 * num_pixels, margin, side * at_start)
@@ -129,7 +129,7 @@ def curved_network(num_pixels, activation, offset, margin, side=1.0):
     ],
 )  # fmt: skip
 def test_reaches_the_closed_form_of_a_pure_curvature_term(activation, offset, side, curvature, num_pixels):
-    """The sum of the units rises by `curvature * sum(x**2)`, whatever the direction: all units share one quadratic form."""
+    """The sum of the units grows by `curvature * sum(x**2)` in every direction, because all units share one quadratic form."""
     margin = 1e-3 * curvature
     model = curved_network(num_pixels, activation, offset, margin, side=side)
     truth = sqrt(margin / curvature) * (1.0 + SLACK_OF_CURVATURE / 4.0)
@@ -150,14 +150,14 @@ def test_reaches_the_closed_form_at_a_kink(offset, margin):
 
 
 def test_sum_of_kinks_is_bounded_by_the_root_of_their_number():
-    """At a kink each unit rises as its pixel does, and the sum of n of them by no more than sqrt(n) times the distance."""
+    """At a kink each unit grows like its pixel, and the sum of n units by at most sqrt(n) times the distance."""
     model = keras.Sequential([keras.Input((9,)), units(9, "relu", 0.0, both=False), sum_against(9, 0.6, 0.0)])
     certified = certified_distortion(model, np.zeros([1, 9]), [0])
     assert_just_below(lengths(model, certified.distortion), 0.6 / 3.0)
 
 
 def test_curvature_of_a_layer_is_propagated_to_the_kink_of_the_next():
-    """The second layer does not move but by the curvature of the first: its kink is reached after `sqrt(0.001 / curvature)`."""
+    """The second layer changes only by the curvature of the first, and reaches its kink after `sqrt(0.001 / curvature)`."""
     first = units(1, "sigmoid", BEND)
     at_start = 2.0 / (1.0 + np.exp(BEND))
     second = layers.Dense(1, "relu")
@@ -174,7 +174,7 @@ def test_curvature_of_a_layer_is_propagated_to_the_kink_of_the_next():
 
 
 def pair_of_kinks(num_inputs, sign, offset):
-    """Returns `relu(z)` and `relu(z + 1)`, where z is the signed sum of the inputs and an offset: as long as z > 0, z and z + 1."""
+    """Returns a layer of `relu(z)` and `relu(z + 1)`, where z is the signed sum of the inputs and an offset."""
     layer = layers.Dense(2, "relu")
     layer.build((None, num_inputs))
     layer.set_weights([np.full([num_inputs, 2], sign), np.array([offset, offset + 1.0])])
@@ -182,7 +182,7 @@ def pair_of_kinks(num_inputs, sign, offset):
 
 
 def difference_against(margin):
-    """Returns logits of which the second is ahead once `relu(z) - relu(z + 1) + 1`, which is -z for z < 0, exceeds the margin."""
+    """Returns a layer of two logits, of which the second is larger if `relu(z) - relu(z + 1) + 1`, -z for z < 0, exceeds the margin."""
     layer = sum_against(2, margin, -1.0)
     layer.kernel.assign([[0.0, 1.0], [0.0, -1.0]])
     return layer
@@ -214,8 +214,8 @@ def test_unit_decreases_as_a_pixel_at_its_bound_increases():
 
 def test_certificate_allows_for_rounding_in_single_precision():
     model = keras.Sequential([keras.Input((1,)), sum_against(1, 1024.0, -1024.0 + 2.0**-6)])
-    room = 1024.0 * 2.0**-18
-    assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), 2.0**-6 - room)
+    rounding = 1024.0 * 2.0**-18
+    assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), 2.0**-6 - rounding)
 
 
 def test_certificate_is_divided_by_the_norm_of_the_first_layers():
@@ -337,14 +337,14 @@ def test_arguments_of_another_dtype_raise(name, given):
 
 
 def test_certificate_subtracts_rounding_errors_of_earlier_layers():
-    """A rectifier with a ceiling is no matrix: the last layers see what it passes on, in single precision."""
+    """The last layers receive the outputs of a bounded rectifier, which are computed in single precision."""
     head = [layers.Dense(2), layers.ReLU(max_value=1e6)]
     model = keras.Sequential([keras.Input((2,)), *head, layers.Dense(2)])
     model.set_weights([np.eye(2), np.array([1e5, 1e5]), np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([40.0, 0.0])])
     certified = certified_distortion(model, np.zeros((1, 2), np.float32), [0])
     floor, logit, passed_on = 40.0 / np.sqrt(2.0), 1e5 + 40.0, 1e5 * np.sqrt(2.0)
     expected = floor - 2.0**-18 * (logit / np.sqrt(2.0) + passed_on)
-    np.testing.assert_allclose(certified.distortion * np.sqrt(2.0), [expected], rtol=3e-4)  # norms are proved 1e-4 above
+    np.testing.assert_allclose(certified.distortion * np.sqrt(2.0), [expected], rtol=3e-4)  # norms are proved up to 1e-4
 
 
 @pytest.mark.parametrize("mask", [-1e4, -1e9])

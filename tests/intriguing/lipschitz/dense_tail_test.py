@@ -1,4 +1,4 @@
-"""The matrices at the end of a network compute what the network computes, and begin where they must."""
+"""The matrices of the last layers compute the outputs of the network, and begin after the last unsupported layer."""
 
 from math import prod
 
@@ -14,7 +14,7 @@ from tests.oracles.random_layers import KINDS, random_layer
 RTOL_DOUBLE = 1e-11  # sums of some hundred products in double precision, in another order
 RTOL_SINGLE = 1e-4  # the layer drawn works in single precision
 NUM_IMAGES = 5
-# Not affine, or not to be had in double precision.
+# not affine, or not available in double precision
 NOT_TAKEN = ("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Conv3DTranspose", "AveragePooling3D")
 layers = keras.layers
 
@@ -30,7 +30,7 @@ def _double_precision():
 
 
 def randomized(model, seed=0):
-    """Draws all weights; what is a variance is positive."""
+    """Draws all weights. Variances are positive."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         drawn = [rng.normal(size=weight.shape, scale=0.5) for weight in layer.weights if weight.name != "count"]
@@ -52,7 +52,7 @@ def images_for(model):
 
 
 def flat(part, images):
-    """Returns what a part of a model makes of images, one row each."""
+    """Returns the outputs of a part of a model, flattened to one row per image."""
     values = images if part is None else part(images)
     return tf.reshape(values, [NUM_IMAGES, -1])
 
@@ -103,7 +103,7 @@ CHAINS = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_stages_compute_the_outputs_of_the_model(name):
     shape, chain, num_stages = CHAINS[name]
-    # The layers above were made in single precision.
+    # the layers above were built in single precision
     doubled = [type(layer).from_config({**layer.get_config(), "dtype": "float64"}) for layer in chain]
     model = sequential(shape, *doubled)
     tail = dense_tail(model)
@@ -162,7 +162,7 @@ def test_tail_begins_after_an_intermediate_softmax():
 @pytest.mark.parametrize(
     "stopping",
     [layers.MaxPooling2D, lambda: layers.ReLU(max_value=1.0), lambda: layers.ReLU(negative_slope=0.1), layers.UpSampling2D],
-    ids=["MaxPooling2D", "ReLU with a ceiling", "ReLU with a slope", "unknown"],
+    ids=["MaxPooling2D", "ReLU with max_value", "ReLU with negative_slope", "unknown"],
 )
 def test_tail_begins_after_an_unsupported_layer(stopping):
     before = [layers.Conv2D(2, 2, activation="tanh", name="before"), stopping()]

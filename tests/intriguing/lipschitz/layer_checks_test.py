@@ -1,4 +1,4 @@
-"""What is wrong with a layer or a model is told in our words, and names the layer and the weight."""
+"""Errors for invalid layers and models name the layer and the weight."""
 
 import keras
 import numpy as np
@@ -75,7 +75,7 @@ def test_nan_in_the_last_layer_prevents_certification():
 
 
 def test_overflowing_logits_prevent_certification():
-    """A rectifier with a ceiling is no matrix: what is before it is computed in single precision."""
+    """The layers before a bounded rectifier are computed in single precision."""
     head = [layers.Dense(2, use_bias=False), layers.Dense(2, use_bias=False), layers.ReLU(max_value=3e38)]
     model = keras.Sequential([keras.Input((2,)), *head, layers.Dense(2)])
     model.set_weights([np.full((2, 2), 1e25), np.array([[1e25, -1e25], [-1e25, 1e25]]), np.eye(2), np.zeros(2)])

@@ -1,4 +1,4 @@
-"""The norms of layers beyond dense layers, convolutions and pooling: from both sides against the matrix, or against what they do."""
+"""Norms of layers other than dense layers, convolutions and pooling, compared with matrices or with Jacobians."""
 
 import keras
 import numpy as np
@@ -8,8 +8,8 @@ import tensorflow as tf
 from intriguing.lipschitz import linear_norms, lipschitz_bound, operator_norm, scale_norms
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
-RTOL_BOTH_SIDES = 2e-3  # how far the two bounds of a small layer may be from its norm
-RTOL_ROUNDING = 2e-5  # float32 in the layer, and what interpolation is allowed for it
+RTOL_BOTH_SIDES = 2e-3  # relative difference between the bounds of a small layer and its norm
+RTOL_ROUNDING = 2e-5  # rounding of float32 in the layer and in interpolation
 RTOL_CLIMBED = 1e-4  # gradients in single precision
 layers = keras.layers
 
@@ -124,7 +124,7 @@ def test_norm_in_half_precision_uses_the_stored_weights(policy):
 
 
 def test_spectral_normalization_has_the_norm_of_the_normalized_layer():
-    """For a window of 7 by 7 the matrix that it normalizes is not the convolution, which stretches by 3.5."""
+    """The layer normalizes the kernel as a matrix. For a window of 7 by 7 the convolution has a norm of 3.5."""
     layer = layers.SpectralNormalization(layers.Conv2D(64, 7), power_iterations=20)
     layer.build((None, 20, 20, 3))
     layer(np.zeros((1, 20, 20, 3), np.float32), training=True)
@@ -133,7 +133,7 @@ def test_spectral_normalization_has_the_norm_of_the_normalized_layer():
 
 
 def jacobian_norms(layer, shape):
-    """Returns a function from a place to the norm of the Jacobian there, traced once."""
+    """Returns a function that computes the norm of the Jacobian at a point, traced once."""
 
     @tf.function(autograph=False)
     def jacobian(inputs):
@@ -146,7 +146,7 @@ def jacobian_norms(layer, shape):
 
 
 def steepest(norm_at, shape, starts=4, steps=40):
-    """Climbs to places where the Jacobian has a large norm, from flat and from random ones."""
+    """Maximizes the norm of the Jacobian by random search from nearly constant and from random inputs."""
     rng, highest = np.random.default_rng(0), 0.0
     for start in range(starts):
         place, step = (0.5 + rng.normal(size=shape) * 10.0 ** (-3.0 * start)), 0.3

@@ -1,4 +1,4 @@
-"""The bound of a whole network: by hand, along branches, and never exceeded."""
+"""Lipschitz bounds of networks equal values computed by hand, and no change of the output exceeds them."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from intriguing.lipschitz import activation_slopes
 from intriguing.lipschitz.network_bound import lipschitz_bound, register_activation
 from intriguing.models import build
 
-RTOL = 1e-3  # how far the bound of a single layer may be above its norm
+RTOL = 1e-3  # relative excess of the bound of a layer over its norm
 NUM_PAIRS = 100
 
 
@@ -76,7 +76,7 @@ def test_derived_layer_with_another_computation_has_no_rule():
             return super().call(inputs) ** 2
 
     class Named(keras.layers.Dense):
-        """A layer that computes just what its parent does."""
+        """A subclass with the same computation."""
 
     with pytest.raises(ValueError, match="no rule for the operator norm of the layer 'squared', a Squared"):
         lipschitz_bound(keras.Sequential([keras.Input((2,)), Squared(3, name="squared")]))
@@ -97,7 +97,7 @@ def test_nested_models_are_bounded():
 
 
 def steepest(model, image, steps=30):
-    """Climbs to a change of the input that the network stretches a lot."""
+    """Maximizes the ratio of output change to input change by gradient ascent."""
     change = tf.random.stateless_normal(image.shape, [1, 0]) * 1e-2
     for _ in range(steps):
         with tf.GradientTape() as tape:

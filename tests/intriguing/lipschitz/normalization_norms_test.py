@@ -1,4 +1,4 @@
-"""Both bounds against the Jacobian, maximized where nobody proved anything, and the searched maximum against a fine grid."""
+"""Norms of normalizations against the maximized Jacobian, and the computed maximum against a fine grid."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from intriguing.lipschitz.normalization_norms import _most_above_zero, _Sums
 from intriguing.models import ContrastNormalization, LocalResponseNormalization
 from tests.oracles.response_normalization import jacobian
 
-RTOL_ROUNDING = 2e-6  # what the bounds allow for single precision
+RTOL_ROUNDING = 2e-6  # rounding of single precision in the bounds
 RTOL_FLOAT32 = 1e-4  # a Jacobian in single precision
 ARTICLE = (5, 2.0, 1e-4, 0.75)
 SETTINGS = [ARTICLE, (3, 1.0, 1.0, 0.75), (5, 1.0, 0.2, 1.0), (7, 0.5, 2.0, 0.5), (9, 2.0, 1.0, 0.75), (5, 1.0, 1.0, 3.0), (5, 3.0, 1.0, 0.05)]  # fmt: skip
@@ -21,7 +21,7 @@ def largest(matrix):
 
 
 def maximized(settings, channels, seed, steps=150):
-    """Climbs from a random place, of either sign, to one where the Jacobian has a large norm; returns the largest on the way."""
+    """Maximizes the norm of the Jacobian from a random point, and returns the largest norm."""
     rng = np.random.default_rng(seed)
     _, bias, alpha, _ = settings
     place = rng.normal(size=channels) * 10.0 ** rng.uniform(-1, 0.7) * np.sqrt(bias / alpha)

@@ -1,4 +1,4 @@
-"""Bounds along sums, products by constants and reshapes, against the matrix that a linear network is."""
+"""Bounds of sums, products by constants and reshapes, compared with the matrix of the linear network."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import tensorflow as tf
 from intriguing.lipschitz import check_bounded, lipschitz_bound
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
-RTOL = 2e-3  # how far the bound of a single layer may be above its norm
+RTOL = 2e-3  # relative excess of the bound of a layer over its norm
 SHAPE = (4, 3)
 layers, ops = keras.layers, keras.ops
 FACTORS = np.array([1.0, -5.0, 2.0], np.float32)
@@ -50,8 +50,8 @@ def test_bound_of_an_operation_is_its_norm(name):
 BRANCHES = {
     "a + b": lambda x: dense(x) + dense(x, seed=1), "a - b": lambda x: dense(x) - dense(x, seed=1),
     "shortcut": lambda x: x + dense(x), "ops.add": lambda x: ops.add(dense(x), 2.0 * x),
-    "spread in a sum": lambda x: x + ops.mean(x, axis=1, keepdims=True),
-    "spread in a layer": lambda x: layers.Add()([dense(x), layers.Reshape((1, 3))(layers.GlobalAveragePooling1D()(x))]),
+    "broadcast in a sum": lambda x: x + ops.mean(x, axis=1, keepdims=True),
+    "broadcast in a layer": lambda x: layers.Add()([dense(x), layers.Reshape((1, 3))(layers.GlobalAveragePooling1D()(x))]),
     "average": lambda x: layers.Average()([x, layers.Reshape((1, 3))(layers.GlobalAveragePooling1D()(5.0 * x))]),
 }  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_bound_of_branches_is_a_tight_upper_bound(name):
 
 
 def test_repeated_values_count_the_root_of_their_number():
-    """A mean that is spread over four places again: without the root the bound would be half of what is attained."""
+    """A sum is broadcast to four positions. Without the root of their number the bound would be half of the norm."""
     model = model_of(lambda x: layers.Add()([0.0 * x, ops.sum(x, axis=1, keepdims=True)]))
     np.testing.assert_allclose(lipschitz_bound(model).upper, 4.0, rtol=RTOL)
     np.testing.assert_allclose(largest_singular_value(unroll(model, SHAPE)), 4.0, rtol=RTOL)
@@ -121,7 +121,7 @@ class UnknownLayer(keras.Layer):
 
 
 class Standardized(layers.Conv1D):
-    """As in a tutorial of Keras: the kernel is another one at each call."""
+    """A convolution that changes its kernel in each call, as in a Keras tutorial."""
 
     def convolution_op(self, inputs, kernel):
         return super().convolution_op(inputs, 100.0 * kernel)

@@ -1,4 +1,4 @@
-"""Both bounds of a layer against the singular values of its matrix, and of layers that have none against what they do."""
+"""Bounds of operator norms against the singular values of matrices, or against input changes for nonlinear layers."""
 
 import doctest
 
@@ -11,10 +11,10 @@ from intriguing.lipschitz.operator_norms import OperatorNorm, operator_norm, reg
 from tests.oracles.random_layers import KINDS, RandomLayer, random_layer, true_norm
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
-RTOL_ROUNDING = 2e-6  # float32 in the layer, and what the bounds allow for it
+RTOL_ROUNDING = 2e-6  # rounding of float32 in the layer and in the bounds
 RTOL_SCALE = 1e-5  # as above, and the offset that the unrolled layer subtracts again
-RTOL_LOWER, RTOL_UPPER = 1e-3, 2e-3  # of a small layer, which is taken as the matrix that it is
-RTOL_TORUS = 0.1  # a window of up to 5 on a grid of 16 to 20: the torus has no border to lose anything at
+RTOL_LOWER, RTOL_UPPER = 1e-3, 2e-3  # for small layers, whose matrix is computed
+RTOL_TORUS = 0.1  # for windows of up to 5 on grids of 16 to 20, where borders matter little
 
 
 def with_random_weights(kind, shape, seed, **options):
@@ -65,7 +65,7 @@ def test_grouped_matrices_compute_the_outputs_of_the_layer(groups):
 
 
 def test_stride_of_a_one_pixel_window_does_not_change_the_norm():
-    """A window of one pixel picks pixels; whatever the stride, the norm is the weight."""
+    """A window of one pixel selects pixels, so that the norm is the weight for every stride."""
     layer = keras.layers.Conv2D(1, 1, strides=4)
     layer.build((None, 40, 40, 1))
     layer.set_weights([np.full((1, 1, 1, 1), 3.0, np.float32), np.zeros(1, np.float32)])
@@ -147,7 +147,7 @@ def test_batch_normalization_in_inference_has_the_norm_of_its_scale():
     [(-1, [0.25, 9.0, 0.0]), (-1, [4.0, 2.0, 1e-20]), ((1, 3), np.arange(1.0, 13.0).reshape(4, 3)), (None, 7.0)],
 )
 def test_normalization_has_the_norm_of_its_matrix(axis, variance, invert):
-    """A deviation of zero counts as Keras's epsilon; backwards, it is multiplied with."""
+    """A standard deviation of zero is replaced by the epsilon of Keras. With `invert=True` the layer multiplies by it."""
     layer = keras.layers.Normalization(axis, mean=np.full_like(variance, 0.5), variance=variance, invert=invert)
     layer.build((None, 4, 5, 3))
     true = largest_singular_value(unroll(layer, (4, 5, 3)))

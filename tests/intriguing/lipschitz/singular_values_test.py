@@ -1,4 +1,4 @@
-"""Both sides of the largest singular value, on stacks of matrices whose values NumPy computes."""
+"""Lower and upper bounds of the largest singular value of stacks of matrices, compared with NumPy."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import tensorflow as tf
 from intriguing.lipschitz import singular_values
 from intriguing.lipschitz.singular_values import proved_bound, top_vector
 
-RTOL_MARGIN = 1.1e-4  # above the largest value, when the first bound that is tried is proved
+RTOL_MARGIN = 1.1e-4  # excess over the largest value if the first bound is proved
 
 
 def drawn(shape, *, real, seed=0):
@@ -35,7 +35,7 @@ def test_low_bound_is_raised_until_it_is_proved(monkeypatch):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 40, 40), (7, 5, 9), (2, 60, 70)])
 @pytest.mark.parametrize("below", [0.5, 0.99, 1 - 1e-6, 1 - 1e-9])
 def test_values_below_the_largest_singular_value_are_never_proved(shape, real, below):
-    """Whatever TensorFlow answers for a matrix that is not positive definite; some versions fill it with zeros."""
+    """Holds for every Cholesky result of a matrix that is not positive definite. Some versions of TensorFlow return zeros."""
     matrices = drawn(shape, real=real)
     largest = np.linalg.svd(matrices, compute_uv=False).max()
     squares = singular_values._squares(matrices)

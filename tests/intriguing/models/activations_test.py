@@ -1,4 +1,4 @@
-"""Claims about the feature map phi."""
+"""Tests of features_at, the feature map phi of the paper."""
 
 import keras
 import numpy as np
@@ -179,7 +179,7 @@ def test_model_that_is_not_built_is_refused(colors):
     ):
         activations_at(model, "conv")
     model(colors)
-    more = tf.concat([colors, colors], axis=0)  # other batch sizes than the one by which the model was built
+    more = tf.concat([colors, colors], axis=0)  # batch sizes other than the one that built the model
     np.testing.assert_array_equal(activations_at(model, "conv")(more), model.layers[0](more))
 
 
@@ -212,7 +212,7 @@ def test_features_before_activation_do_not_modify_the_layer(layer, colors):
 
     before = activations_at(model, "cut", before_activation=True)
     own.__class__ = Watching
-    for seed in range(2):  # the second weights are later changes
+    for seed in range(2):  # the second set of weights is assigned later
         own.set_weights([np.random.default_rng(seed).normal(size=weight.shape) for weight in own.get_weights()])
         found, expected = plain(before(colors)), activations_at(model, "cut")(colors)
         np.testing.assert_allclose(*(tf.cast(values, tf.float32) for values in (found, expected)), rtol=1e-2, atol=1e-3)

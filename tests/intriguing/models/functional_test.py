@@ -1,4 +1,4 @@
-"""Claims about any classifier as a pure function of weights and images."""
+"""Tests of classifiers as pure functions of weights and images."""
 
 import keras
 import numpy as np
@@ -155,7 +155,7 @@ def test_batch_normalization_statistics_are_weights(images):
     model.layers[1].moving_mean.assign(tf.ones(16))
     after = logits_of(model, images)
     assert np.any(before != after)
-    np.testing.assert_allclose(after, model(images, training=False), atol=1e-6)  # fused or not, a rounding apart
+    np.testing.assert_allclose(after, model(images, training=False), atol=1e-6)  # fused operations round differently
 
 
 def test_weights_are_read_again_after_training(images):
@@ -189,7 +189,7 @@ def test_softmax_of_a_subclassed_model_is_removed(images):
 
 
 class Hidden:
-    """A callable that keeps a variable to itself."""
+    """A callable with a hidden variable."""
 
     def __init__(self, seed):
         self.kernel = tf.Variable(tf.random.stateless_normal([16, 3], seed=[seed, 0]))

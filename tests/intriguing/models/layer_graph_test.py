@@ -1,4 +1,4 @@
-"""The flat graph computes what the model computes, finds the softmax in every form, and leaves the model as it was."""
+"""The layer graph computes the outputs of the model, recognizes a softmax in every form, and does not modify the model."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ import tensorflow as tf
 from intriguing.models.layer_graph import ends_in_softmax, layer_graph, logits_of, operation_kind
 from tests.oracles.softmax_forms import FORMS, NUM_PIXELS, logits_model, with_equal_weights
 
-RTOL = 1e-5  # of the same sums in single precision
+RTOL = 1e-5  # the same sums in single precision
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(size=(3, NUM_PIXELS)).astype(np.float32)
 
@@ -30,7 +30,7 @@ class Halving(keras.Layer):
 
 
 class OwnSoftmax(keras.layers.Dense):
-    """A layer whose activation function is not the last thing it does."""
+    """A layer that computes more after its activation function."""
 
     def call(self, inputs):
         return -super().call(inputs)
@@ -97,7 +97,7 @@ def test_model_with_its_own_call_is_one_operation():
 
 
 def every_kind():
-    """A network with what the graph must follow: shared models, sizes that are known outside only, constants, a merge."""
+    """Returns a network with a shared backbone of open input size, constants, and a merge."""
     backbone = keras.Sequential(
         [keras.Input((None, None, 2)), layers.Conv2D(3, 3, activation="relu"), layers.BatchNormalization()]
     )
@@ -134,7 +134,7 @@ def test_deep_network_has_a_layer_graph():
 
 
 def test_keras_operations_have_the_expected_names():
-    """Keras does not export their classes; a name that changes is found here, and is refused by the library until then."""
+    """Keras does not export these classes. If a name changes, this test fails and the library refuses the operation."""
     inputs = keras.Input((3,))
     made = {
         "Add": inputs + 1.0, "Subtract": inputs - 1.0, "Multiply": inputs * 2.0, "TrueDivide": inputs / 2.0,

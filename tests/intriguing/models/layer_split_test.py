@@ -1,4 +1,4 @@
-"""Claims about cutting a network in two: the parts make up the whole, the range holds, and what cannot be cut is told."""
+"""A network that is cut at a layer is the composition of its parts, ranges are valid, and invalid cuts raise."""
 
 from math import inf
 
@@ -20,7 +20,7 @@ def sequential(*chain, shape=SHAPE):
 
 
 def wide(model, number=64, seed=0):
-    """Images far outside of any box, so that activations go wherever they can."""
+    """Returns images with large values, so that activations cover their range."""
     return np.random.default_rng(seed).normal(size=(number, *model.inputs[0].shape[1:]), scale=20.0).astype(np.float32)
 
 
@@ -91,14 +91,14 @@ EXPECTED = {
 def test_ranges_of_all_keras_activations_are_valid_and_tight(as_layer):
     assert len(known_activations()) > 20
     for name in known_activations():
-        if name in ("threshold",):  # wants arguments
+        if name in ("threshold",):  # requires arguments
             continue
         chain = [layers.Dense(8), layers.Activation(name, name="cut")] if as_layer else [layers.Dense(8, name, name="cut")]
         cut = cut_at(sequential(*chain, layers.Dense(3), shape=(4,)), "cut")
         assert cut.values == EXPECTED.get(name, FREE), name
         values = np.concatenate([cut.below(scale * wide(cut.below, 200)) for scale in (0.1, 1.0)])
         assert np.nanmin(values) >= cut.values.lower and np.nanmax(values) <= cut.values.upper, name
-        # A bound that is far from all values would be no range. Exponentials grow out of float32.
+        # Finite bounds must be close to the extreme values. Exponentials overflow in float32.
         for bound, end in ((cut.values.lower, np.nanmin(values)), (cut.values.upper, np.nanmax(values))):
             assert not np.isfinite(bound) or abs(bound - end) < 0.05, name
 
@@ -123,7 +123,7 @@ def ending_in(chain):
 @pytest.mark.parametrize("movers", MOVERS)
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
 def test_range_is_kept_by_layers_that_move_drop_or_average_values(movers, shift):
-    # Sigmoids of which all are close to one end: a padding with zeros would show at the other.
+    # All values are close to one end of the range, so that padding with zeros would be detected.
     conv = layers.Conv2D(2, 1, activation="tanh", bias_initializer=keras.initializers.Constant(30.0 * shift))
     model = sequential(conv, *ending_in(MOVERS[movers]), layers.Flatten(), layers.Dense(2))
     cut = cut_at(model, "cut")
@@ -301,7 +301,7 @@ def backbone():
 
 
 def transferred():
-    """As in the guide to transfer learning: a frozen network in inference mode, called as a layer of a new one."""
+    """Returns a model as in the Keras guide to transfer learning: a frozen network in inference mode, called as a layer."""
     inputs = keras.Input(SHAPE)
     maps = backbone()(layers.Rescaling(0.1)(inputs), training=False)
     head = keras.Sequential([layers.Dense(6, activation="tanh", name="hidden"), layers.Dense(3, name="logits")], name="head")
@@ -322,7 +322,7 @@ def test_nested_models_are_cut_at_their_layers(layer_name, values):
     model.set_weights([rng.uniform(0.2, 1.0, weight.shape) for weight in model.get_weights()])
     cut = cut_at(model, layer_name)
     assert cut.values == values
-    for training in (False, True):  # the statistics of the frozen part stay
+    for training in (False, True):  # the frozen part keeps its statistics
         outputs = cut.above(cut.below(wide(model), training=training), training=training)
         np.testing.assert_allclose(outputs, model(wide(model), training=training), rtol=RTOL_ROUNDING, atol=1e-6)
     parts = {id(variable) for part in (cut.below, cut.above) for variable in part.variables}

@@ -1,4 +1,4 @@
-"""Claims about layers whose initializers, regularizers, constraints and activations are callables that Keras cannot write down."""
+"""Tests of layers with initializers, regularizers, constraints or activations that Keras cannot serialize."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Models load from files and from `keras.applications`; errors say what is wrong, and no code of a file is run."""
+"""Models are loaded from files and from `keras.applications` with clear errors, and code in files is never run."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, suffix: str) -> None:
 
 
 class Doubling(keras.layers.Layer):
-    """Not registered."""
+    """A layer that is not registered."""
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         return 2 * inputs
@@ -169,7 +169,7 @@ class Doubling(keras.layers.Layer):
 def test_unregistered_layer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = keras.Input((4,))
     path = _saved(keras.Model(inputs, Doubling()(inputs)), tmp_path / "model.keras")
-    # As in a process that never saw the class: Keras finds it by its module otherwise.
+    # As in a process without the class. Otherwise Keras finds it by its module.
     monkeypatch.delattr("tests.intriguing.models.loading_test.Doubling")
     with pytest.raises(ValueError, match="the layer 'Doubling' is not one of Keras. .* --import_module=mine in a script"):
         load_model(path)

@@ -1,4 +1,4 @@
-"""A masked class is one that a huge negative logit rules out."""
+"""Classes that are masked by a huge negative logit are recognized."""
 
 import numpy as np
 import pytest

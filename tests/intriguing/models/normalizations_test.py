@@ -1,4 +1,4 @@
-"""Both layers number by number, saved and reloaded, compiled, and differentiated twice."""
+"""Both normalization layers equal their formulas, and are saved, reloaded, compiled and differentiated twice."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""A model with its preprocessing takes pixels: the same outputs, exact gradients, and the layer names of the model."""
+"""A model with preprocessing takes pixels and has the same outputs, exact gradients, and the layer names of the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CAFFE_SCALING = PixelScaling(scale=(255.0,), offset=(-123.68, -116.779, -103.939
 
 
 def _branching_network(*, softmax: bool = True) -> keras.Model:
-    """Two branches, a layer used twice, a model inside, and statistics: whatever copying could get wrong."""
+    """Returns a network with branches, a reused layer, a nested model and batch statistics, which are difficult to copy."""
     images = keras.Input((6, 5, 3), name="images")
     shared = keras.layers.Conv2D(4, 3, padding="same", activation="tanh", name="shared")
     once = shared(images)
@@ -174,7 +174,7 @@ def test_scale_that_is_not_a_number_is_refused(scale: object) -> None:
         with_preprocessing(_branching_network(), scale=scale)
 
 
-def test_preprocessing_function_excludes_other_scaling_arguments(images: np.ndarray) -> None:
+def test_preprocessing_function_equals_its_scale_and_offset(images: np.ndarray) -> None:
     model, preprocess_input = _branching_network(), keras.applications.resnet.preprocess_input
     by_function = with_preprocessing(model, preprocess_input=preprocess_input)
     expected = model(preprocess_input(255.0 * images))
@@ -190,7 +190,7 @@ def test_nonlinear_preprocessing_is_refused() -> None:
 
 @keras.saving.register_keras_serializable(package="tests")
 class FixedProjection(keras.layers.Layer):
-    """Draws a constant in `build`, which neither its configuration nor its weights hold."""
+    """Draws a constant in `build` that is not part of its configuration or its weights."""
 
     def build(self, input_shape):
         self.matrix = keras.ops.convert_to_tensor(np.random.default_rng().normal(size=(input_shape[-1], 4)), "float32")

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: the same logits as PyTorch from the same weights, and every file that is not what it should be."""
+"""Pretrained weights give the logits of PyTorch, and invalid weight files are refused."""
 
 import hashlib
 import sys
@@ -20,14 +20,16 @@ from intriguing.models import (
     squeezenet_torchvision,
 )
 
-RTOL_LOGITS = 1e-4  # of the largest logit: float32 sums in another order; a kernel turned wrongly is off by its whole size
+RTOL_LOGITS = (
+    1e-4  # relative to the largest logit: float32 sums in another order; a wrongly transposed kernel gives errors of order one
+)
 PAGE = b"\n<!DOCTYPE html><html><body>Please log in.</body></html>"
 SMALL = {"conv": "trunk.0", "logits": "trunk.3"}  # and their names in a state dict
 SAME_NAMES = {layer: layer for layer in ONE_WEIRD_TRICK_IN_TORCHVISION}
 
 
 def small_network(channels=4, num_classes=3, seed=0):
-    """A convolution in two groups, on a grid that is not square, flattened."""
+    """Returns a network of a grouped convolution on a grid that is not square, followed by a dense layer."""
     return keras.Sequential(
         [
             keras.Input((5, 4, 2)),
@@ -51,7 +53,7 @@ def arrays_of(model):
 
 
 def write_arrays(path, **changes):
-    """Writes the arrays of the small network, some replaced, some (None) left out."""
+    """Writes the arrays of the small network with replacements. None omits an array."""
     arrays = {**arrays_of(small_network()), **changes}
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
@@ -225,7 +227,7 @@ def test_each_alexnet_refuses_the_weights_of_the_other(tmp_path):
 
 
 def test_missing_pytorch_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # an import finds nothing
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import fails
     (tmp_path / "small.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(
         ModuleNotFoundError, match=r"to be read by PyTorch, which is not installed. Run `pip install intriguing\[pe"
@@ -245,7 +247,7 @@ def small_in_torch(torch):
 
 
 def randomized(torch, module):
-    """Gives every layer weights that pass on what they get at its strength, and offsets that count."""
+    """Gives every layer random weights that keep the scale of activations, and offsets of similar size."""
     torch.manual_seed(0)
     for parameter in module.parameters():
         if parameter.dim() > 1:
@@ -261,7 +263,7 @@ def logits_in_torch(torch, module, images):
 
 
 NETWORKS = {
-    # Our constructor, theirs and its arguments, the names, the shape of an image, and where the colors of one are.
+    # the Keras constructor, the PyTorch constructor and its arguments, the names, the image shape, and the order of the channels
     "Krizhevsky": (alexnet, "krizhevsky", (227, 5), SAME_NAMES, (227, 227, 3)),
     "Krizhevsky, small images": (alexnet, "krizhevsky", (99, 5), SAME_NAMES, (99, 99, 3)),
     "one weird trick": (alexnet_one_weird_trick, "OneWeirdTrick", (1000,), ONE_WEIRD_TRICK_IN_TORCHVISION, (224, 224, 3)),
@@ -371,7 +373,7 @@ def test_files_that_are_not_the_expected_state_dict_are_refused(torch, small_in_
 
 
 class RunsCode:
-    """Pickles as a call of a function."""
+    """Is pickled as a function call."""
 
     def __reduce__(self):
         return pytest.fail, ("code of the file was run",)

@@ -1,4 +1,4 @@
-"""One output decides between two classes as its operations show, not as its values happen to lie."""
+"""The operations behind a single output, not its values, determine its threshold between two classes."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ class Scaled(layers.Layer):
         return self.factor * values
 
 
-HEADS = {  # the output, its threshold, and whether there is something to cut
+HEADS = {  # the output, its threshold, and whether a sigmoid can be removed
     "sigmoid": (sigmoid, PROBABILITY, True),
     "average": (lambda x: layers.Average()([sigmoid(x), sigmoid(x)]), PROBABILITY, False),
     "mean of a stack": (lambda x: ops.mean(ops.stack([sigmoid(x), sigmoid(x)]), axis=0), PROBABILITY, False),
@@ -121,7 +121,7 @@ def test_plain_input_is_a_logit_and_opaque_function_is_undetermined():
 
 
 def test_output_with_a_variable_factor_is_undetermined():
-    """The weights of a model become arguments when it is traced again."""
+    """The result is the same when the model is traced again with its weights as arguments."""
     model = model_of("trained factor")
     for _ in range(2):
         assert split_weights(model, (SIZE,))[0].threshold is None
@@ -136,4 +136,4 @@ def test_softmax_of_one_unit_is_refused(average):
     with pytest.raises(ValueError, match="A softmax of one unit is constant: use activation='sigmoid', or two units") as raised:
         split_weights(model, (SIZE,))
     assert_clear_error(raised.value)
-    assert split_weights(model, (SIZE,), scores="outputs")[0].num_classes == 1  # as features they may be so
+    assert split_weights(model, (SIZE,), scores="outputs")[0].num_classes == 1  # features may have a softmax of one unit

@@ -1,4 +1,4 @@
-"""Claims about rows that take turns in slots, with a step that only counts."""
+"""Tests of rows that are processed in batch slots, with a step that only counts."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from intriguing.optimize.active_rows import run_in_slots
 
-NEEDED = [3, 1, 7, 2, 2, 11, 1]  # steps, row by row; at least one: a row is asked after its first step
+NEEDED = [3, 1, 7, 2, 2, 11, 1]  # steps for each row; at least one, because rows are checked after a step
 NAMES = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0]
 
 
@@ -20,8 +20,8 @@ class Row(NamedTuple):
 class Count(NamedTuple):
     remaining: tf.Tensor  # [slots] int32
     num_steps: tf.Tensor  # [slots] int32
-    name: tf.Tensor  # [slots, 2], as it was at the beginning
-    seen: tf.Tensor  # [slots] bool: every step was shown the row that the state began with
+    name: tf.Tensor  # [slots, 2], copied at the beginning
+    seen: tf.Tensor  # [slots] bool: every step received the row of its state
 
 
 def rows_that_need(needed):
@@ -90,7 +90,7 @@ def test_results_do_not_depend_on_the_order_of_costs(num_slots):
 
 
 def test_slots_are_refilled_without_waiting_for_the_slowest_row():
-    """One row of eleven steps and six of two share two slots: twelve steps, where two at a time in lockstep take seventeen."""
+    """One row of eleven steps and six rows of two steps need twelve steps in two slots. Pairs in lockstep would need seventeen."""
     taken = tf.Variable(0)
 
     def counted(shared, rows, state):
@@ -104,7 +104,7 @@ def test_slots_are_refilled_without_waiting_for_the_slowest_row():
 
 @compiled_or_not
 def test_invalid_state_of_an_empty_slot_has_no_effect(jit_compile):
-    """The rows end one after another; a slot that has no next one counts on below zero, and divides by it."""
+    """The rows end one after another. A slot without a next row counts below zero and divides by the count."""
 
     def risky(shared, rows, state):
         state, finished = count_down(shared, rows, state)

@@ -1,4 +1,4 @@
-"""Adam against that of Keras."""
+"""Adam agrees with the optimizer of Keras."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def test_agrees_with_keras_for_a_decaying_learning_rate():
     optimizer = keras.optimizers.Adam(schedule)
     moments = initial_moments(weights)
     for step in range(20):
-        # From tiny to large: the place of epsilon shows in the tiny ones.
+        # From tiny to large gradients, because epsilon matters for the tiny ones.
         gradients = [tf.constant(rng.normal(size=shape) * 10.0 ** rng.integers(-7, 2), tf.float32) for shape in shapes]
         optimizer.apply(gradients, variables)
         weights, moments = adam_step(weights, gradients, moments, schedule(float(step)))

@@ -1,4 +1,4 @@
-"""The search for c on thresholds that are known."""
+"""The bisection over c for known thresholds."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Minimizing inside a box, against SciPy's L-BFGS-B in float64."""
+"""L-BFGS in a box, compared with L-BFGS-B of SciPy in float64."""
 
 import functools
 
@@ -16,12 +16,12 @@ scipy_optimize = pytest.importorskip("scipy.optimize", reason="the oracle is Sci
 BOX = PixelBox()
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 60, 6, 24
 ATOL_LOSS = 1e-5  # the loss is a difference of logits of order ten, each rounded to 1e-6
-RTOL_OBJECTIVE = 1e-4  # the bar: 1.0001 times SciPy's objective on 95 % of the images
+RTOL_OBJECTIVE = 1e-4  # at most 1.0001 times the objective of SciPy on 95 % of the images
 
 
 RNG = np.random.default_rng(0)
 CLASSIFIER = random_classifier(RNG, NUM_PIXELS, NUM_CLASSES)
-# Mostly black and white, as digits are: many pixels start at a bound.
+# mostly black and white like digits, so that many pixels start at a bound
 IMAGES = np.clip(RNG.normal(0.3, 0.8, size=(NUM_IMAGES, NUM_PIXELS)), 0.0, 1.0).astype(np.float32)
 TARGETS = RNG.integers(NUM_CLASSES, size=NUM_IMAGES)
 UNLIMITED = np.full(NUM_IMAGES, np.iinfo(np.int32).max, np.int32)
@@ -35,7 +35,7 @@ def objective_of(c):
 
 @functools.cache
 def compiled(settings):
-    """As the attack does; eagerly the same takes minutes."""
+    """Compiles the minimization like the attack. Without compilation it takes minutes."""
 
     @tf.function(jit_compile=True)
     def program(c, in_work, max_evaluations):
@@ -78,7 +78,7 @@ def test_objective_is_close_to_scipy_and_never_below_the_minimum(c):
 
 
 def test_clipping_alone_does_not_reach_the_objective():
-    """Shows that the rounds over free pixels are needed: one round, which is clipping inside the objective, is not enough."""
+    """Shows that rounds over free pixels are needed: one round, which clips inside the objective, is not enough."""
     many, one = minimize(0.02), minimize(0.02, settings=BoxMinimization(max_rounds=1, iterations_per_round=400))
     assert float(tf.reduce_mean(one.objective / many.objective)) > 1.0 + 10 * RTOL_OBJECTIVE
 
@@ -91,7 +91,7 @@ def test_positions_stay_in_the_box_and_the_objective_matches_them():
 
 def test_all_rows_are_active_and_unlimited_by_default():
     def minimized(**options):
-        # Without XLA, which may add up the two in different orders: then they are the same to the last bit.
+        # Without XLA, which may sum in different orders, both results are identical.
         return tf.function(
             lambda start: minimize_in_box(
                 objective_of(0.3), start, pixel_box=BOX, settings=BoxMinimization(max_rounds=1), **options
@@ -99,9 +99,9 @@ def test_all_rows_are_active_and_unlimited_by_default():
             autograph=False,
         )(tf.constant(IMAGES))
 
-    told, omitted = minimized(in_work=tf.constant(ALL), max_evaluations=tf.constant(UNLIMITED)), minimized()
-    np.testing.assert_array_equal(told.num_evaluations, omitted.num_evaluations)
-    np.testing.assert_array_equal(told.objective, omitted.objective)
+    explicit, default = minimized(in_work=tf.constant(ALL), max_evaluations=tf.constant(UNLIMITED)), minimized()
+    np.testing.assert_array_equal(explicit.num_evaluations, default.num_evaluations)
+    np.testing.assert_array_equal(explicit.objective, default.objective)
 
 
 def test_inactive_rows_do_not_move_and_cost_one_evaluation():
@@ -122,8 +122,8 @@ def test_round_beyond_the_budget_of_a_row_is_neither_used_nor_counted(budget):
     budgets = np.where(np.arange(NUM_IMAGES) % 2, budget, np.iinfo(np.int32).max).astype(np.int32)
     bound = minimize(0.02, max_evaluations=budgets)
     assert np.all(bound.num_evaluations <= budgets)
-    assert np.all(bound.num_evaluations[1::2] < free.num_evaluations[1::2])  # the budget did stop these
-    # What is charged was used: with one evaluation the row stays at its start, with more it is nearer to the minimum.
+    assert np.all(bound.num_evaluations[1::2] < free.num_evaluations[1::2])  # these rows were stopped by the budget
+    # Counted evaluations were used: with one the row stays at its start, with more its objective decreases.
     at_start = value(tf.constant(IMAGES))[0]
     moved = np.any(bound.position != IMAGES, axis=1)
     np.testing.assert_array_equal(moved, bound.num_evaluations.numpy() > 1)
@@ -132,7 +132,7 @@ def test_round_beyond_the_budget_of_a_row_is_neither_used_nor_counted(budget):
 
 
 def test_row_ends_with_the_last_round_within_its_budget():
-    """One evaluation less than two rounds cost, and the row ends as after one round."""
+    """With one evaluation less than two rounds cost, the row ends with the result of one round."""
     one = minimize(0.02, settings=BoxMinimization(max_rounds=1))
     two = minimize(0.02, settings=BoxMinimization(max_rounds=2))
     just_short = minimize(0.02, max_evaluations=two.num_evaluations - 1)

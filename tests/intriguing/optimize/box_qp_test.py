@@ -1,4 +1,4 @@
-"""The nearest point of a box under linear constraints, against SciPy in float64."""
+"""The nearest point of a box under linear constraints, compared with SciPy in float64."""
 
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ scipy_optimize = pytest.importorskip("scipy.optimize", reason="the oracle is Sci
 
 BOX = PixelBox()
 NUM_ROWS, NUM_PIXELS = 24, 40
-RTOL_DISTANCE = 1e-4  # a residual of 1e-5 of the distance, in up to nine constraints, each with a multiplier of its own
+RTOL_DISTANCE = 1e-4  # a residual of 1e-5 of the distance in up to nine constraints, each with its own multiplier
 ATOL_RESIDUAL = 5e-5  # 1e-5 of distances of up to two, and the rounding of sums of forty products of order one
 ATOL_ROUNDING = 1e-5  # of float32 slacks of order ten, as lengths
-ATOL_BATCH = 1e-4  # products of one row and of many are added in another order; a further Newton step may then be taken
-ALWAYS_MET = 1e9  # as the boundary search writes for a constraint that it has removed
+ATOL_BATCH = 1e-4  # products in another order for one row; another Newton step may be taken
+ALWAYS_MET = 1e9  # the offset that the boundary search writes for removed constraints
 
 
 class Problem(NamedTuple):
@@ -31,17 +31,17 @@ def gray(rng, shape):
 
 
 def black_and_white(rng, shape):
-    """As digits are: many pixels begin at a bound."""
+    """Returns centers like digits, with many pixels at a bound."""
     return np.clip(rng.normal(0.3, 0.8, size=shape), 0.0, 1.0)
 
 
 def random_problem(num_constraints, *, centers=gray, seed=0):
-    """Constraints that some point of the box meets, and that bind in it: that point lies away from the center."""
+    """Returns constraints that are active and that some point of the box satisfies."""
     rng = np.random.default_rng(seed)
     center = centers(rng, (NUM_ROWS, NUM_PIXELS))
     normals = rng.normal(size=(NUM_ROWS, num_constraints, NUM_PIXELS))
     witness = rng.uniform(size=(NUM_ROWS, NUM_PIXELS))
-    # A push of one tenth in every pixel: no constraint is met at the center, and all are together a little farther on.
+    # The feasible point is one tenth away in every pixel: no constraint holds at the center, and all hold there.
     common = rng.normal(size=(NUM_ROWS, 1, NUM_PIXELS))
     normals = normals + common
     witness = np.clip(center + 0.6 * np.sign(common[:, 0]), 0.0, 1.0)
@@ -61,7 +61,7 @@ def solved(problem, multipliers=None):
 
 
 def exact(center, normals, offsets):
-    """The dual by L-BFGS-B in float64; returns the point, and a certified lower bound of its distance."""
+    """Solves the dual by L-BFGS-B in float64. Returns the point and a certified lower bound of its distance."""
     center, normals, offsets = (array.astype(np.float64) for array in (center, normals, offsets))
 
     def negative_dual(multipliers):
@@ -77,7 +77,7 @@ def exact(center, normals, offsets):
 
 
 def slack_as_length(problem, position):
-    """Float64 `[rows, constraints]`, in units of |r|; negative where a constraint is not met."""
+    """Returns the slack, float64 `[rows, constraints]`, in units of |r|. It is negative for violated constraints."""
     normals = problem.normals.astype(np.float64)
     slack = np.einsum("rkn,rn->rk", normals, position.numpy().astype(np.float64)) + problem.offsets
     return slack / (np.linalg.norm(normals, axis=2) + 1e-20)
@@ -101,7 +101,7 @@ def test_point_is_as_near_as_the_point_of_scipy(num_constraints, centers):
     problem = random_problem(num_constraints, centers=centers)
     found = solved(problem)
     points, floors = zip(*map(exact, *problem), strict=True)
-    assert np.mean([(point <= 0.0) | (point >= 1.0) for point in points]) > 0.05  # the box binds
+    assert np.mean([(point <= 0.0) | (point >= 1.0) for point in points]) > 0.05  # the bounds are active
     assert min(floors) > 0.1
     ratios = distances(problem, found.position) / floors
     assert ratios.min() >= 1.0 - RTOL_DISTANCE
@@ -114,8 +114,8 @@ def test_point_is_as_near_as_the_point_of_scipy(num_constraints, centers):
 def test_constraint_violations_are_at_most_the_residual(num_constraints, centers):
     problem = random_problem(num_constraints, centers=centers)
     found = solved(problem)
-    missed = np.maximum(0.0, -slack_as_length(problem, found.position)).max(axis=1)
-    assert np.all(missed <= found.residual.numpy() + ATOL_ROUNDING)
+    violation = np.maximum(0.0, -slack_as_length(problem, found.position)).max(axis=1)
+    assert np.all(violation <= found.residual.numpy() + ATOL_ROUNDING)
 
 
 @all_numbers_of_constraints
@@ -159,7 +159,7 @@ def test_infeasible_problem_has_a_residual_and_finite_results():
         assert np.isfinite(tensor).all()
     assert in_the_box(found.position)
     assert found.residual.numpy()[~possible].min() > 1.0
-    assert found.residual.numpy()[possible].max() < ATOL_RESIDUAL  # which the others do not disturb
+    assert found.residual.numpy()[possible].max() < ATOL_RESIDUAL  # infeasible rows do not affect feasible ones
 
 
 def test_contradictory_constraints_leave_a_residual():
@@ -175,7 +175,7 @@ def test_contradictory_constraints_leave_a_residual():
 
 def test_repeated_constraint_counts_once():
     once = random_problem(1)
-    scales = np.array([1.0, 1.0, 7.0], np.float32)  # parallel, whatever the length of the normal
+    scales = np.array([1.0, 1.0, 7.0], np.float32)  # parallel normals of different lengths
     thrice = Problem(once.center, once.normals * scales[:, np.newaxis], once.offsets * scales)
     alone, found = solved(once), solved(thrice)
     np.testing.assert_allclose(distances(thrice, found.position), distances(once, alone.position), rtol=RTOL_DISTANCE)
@@ -201,7 +201,7 @@ def test_start_at_the_solution_is_kept(num_constraints):
 
 
 def test_solution_is_equivariant_to_scaling_and_shifting_the_box():
-    """The same problem in a box twice as wide, with its origin elsewhere."""
+    """The same problem in a box that is twice as wide and shifted."""
     problem = random_problem(3)
     shifted = Problem(2.0 * problem.center - 1.0, problem.normals, 2.0 * problem.offsets + problem.normals.sum(axis=2))
     found = nearest_point(*map(tf.constant, shifted), pixel_box=PixelBox(-1.0, 1.0), multipliers=tf.zeros([NUM_ROWS, 3]))

@@ -1,4 +1,4 @@
-"""Claims about rows that are replaced one by one."""
+"""Tests of the replacement of single rows."""
 
 from typing import NamedTuple
 

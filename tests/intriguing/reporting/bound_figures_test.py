@@ -1,4 +1,4 @@
-"""Both sides of the nearest error, drawn for whatever they can be."""
+"""Figures of certified and attack distortions for all possible values."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_draws_any_number_of_images(num_images):
     assert min(png_shape(certified_versus_attack(attacked / 3, attacked / 9, attacked, title="Two sides"))) > TEST_DPI
 
 
-@pytest.mark.parametrize("attacked", [[np.nan, np.nan], [0.0, 0.1]], ids=["none found", "wrong from the start"])
+@pytest.mark.parametrize("attacked", [[np.nan, np.nan], [0.0, 0.1]], ids=["no success", "initially misclassified"])
 def test_draws_images_without_attack_or_certificate(attacked):
     assert min(png_shape(certified_versus_attack([0.0, 0.0], [0.0, 0.0], attacked, title="No sides"))) > TEST_DPI
 

@@ -1,4 +1,4 @@
-"""Claims about charts: they draw whatever an experiment can yield, without a warning, and say what is wrong otherwise."""
+"""Charts draw all possible results without warnings, and invalid input raises."""
 
 import matplotlib.colors
 import numpy as np

@@ -1,4 +1,4 @@
-"""Claims about galleries: they draw whatever images an attack can yield, and say what is wrong otherwise."""
+"""Galleries draw all possible results of an attack, and invalid input raises."""
 
 import numpy as np
 import pytest

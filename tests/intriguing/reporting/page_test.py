@@ -1,4 +1,4 @@
-"""Claims about the page: complete in itself, readable by machines and people, deaf to hostile names."""
+"""The page is self-contained and accessible, and escapes hostile names."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""Claims about the paper's printed numbers."""
+"""Tests of the published numbers of the paper."""
 
 import numpy as np
 import pytest

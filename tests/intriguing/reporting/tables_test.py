@@ -1,4 +1,4 @@
-"""Claims about tables and the two files in which they are written."""
+"""Tests of tables and of their CSV and JSON files."""
 
 import csv
 import io
@@ -141,7 +141,7 @@ def test_cells_are_formatted_for_reading(cell, text):
     assert format_cell(cell) == text
 
 
-def test_mean_ignores_nan():
+def test_mean_ignores_non_finite_numbers():
     assert Mean.of([0.05, math.nan, 0.07, math.inf]) == pytest.approx((0.06, math.sqrt(2e-4), 2))
 
 

@@ -1,4 +1,4 @@
-"""Tables in a terminal are aligned and complete, and show the numbers of the paper below those of this library."""
+"""Tables in a terminal are aligned and complete, and show the published numbers below the measured ones."""
 
 import math
 

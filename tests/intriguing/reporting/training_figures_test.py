@@ -1,4 +1,4 @@
-"""Errors of seeds and rounds of pools, drawn for whatever they can be."""
+"""Figures of errors by seed and of pool rounds for all possible values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Claims about the figures of units and directions: what they show is what was given, and they say what is wrong otherwise."""
+"""Figures of units and directions show the given values, and invalid input raises."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def _mean_lines(figure):
 
 
 def _inside(figure):
-    """Returns whether every written word lies on the figure."""
+    """Returns whether all text lies inside the figure."""
     figure.canvas.draw()
     sheet, bare = figure.bbox, [axes for axes in figure.axes if not axes.axison]
     undrawn = [label for axes in bare for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
@@ -106,7 +106,7 @@ def test_rows_show_at_most_the_requested_number_of_images():
     long, short = _strips(direction_galleries(rows, [], title="G", images_per_row=3))
     np.testing.assert_allclose(long[:, 18:26], rows[0].images[2, ..., 0], rtol=1e-6)
     assert long.shape == short.shape == (8, 3 * 8 + 2)
-    assert np.all(short[:, 17:] == 1.0), "the place of a missing image stays white"
+    assert np.all(short[:, 17:] == 1.0), "the position of a missing image is white"
 
 
 def test_long_captions_are_truncated_before_the_next_row():
@@ -220,7 +220,7 @@ def test_legend_is_between_title_and_rows(num_groups):
     figure.canvas.draw()
     legend = figure.axes[0].get_legend().get_window_extent()
     assert figure.axes[0].get_window_extent().y1 <= legend.y0 + 1  # a pixel of rounding
-    assert legend.y1 <= figure._suptitle.get_window_extent().y0 + 4  # its frame is empty at the rim
+    assert legend.y1 <= figure._suptitle.get_window_extent().y0 + 4  # the frame of the legend has a margin
 
 
 def test_effects_require_a_number_for_every_name():
@@ -334,7 +334,7 @@ def test_labels_are_separated_by_the_minimum_distance(heights, expected):
     assert _moved_apart(np.array(heights), 0.1) == pytest.approx(expected)
 
 
-# All of them
+# All figures
 
 
 def _one_of_each(name="FC10", title="T"):
@@ -351,7 +351,7 @@ def test_dollar_signs_are_drawn_literally():
 
 def test_long_names_and_titles_stay_on_the_figure():
     figures = _one_of_each(
-        "FC100-100-10, hidden layer 2, random weights", "A title that says a great deal about its figure " * 4
+        "FC100-100-10, hidden layer 2, random weights", "A long title that describes its figure in detail " * 4
     )
     assert [_inside(figure) for figure in figures] == [True, True, True]
 

@@ -1,4 +1,4 @@
-"""Averages of few repetitions and their intervals."""
+"""Tests of averages of few repetitions and their intervals."""
 
 import math
 import statistics

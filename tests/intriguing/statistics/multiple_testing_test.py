@@ -1,4 +1,4 @@
-"""Adjusted p-values, against the article, a direct computation and SciPy."""
+"""Adjusted p-values agree with the article, with a direct computation and with SciPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Proportions with their Wilson intervals, and the sign test."""
+"""Tests of proportions with Wilson intervals, and of the sign test."""
 
 import math
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Claims about the examples of a layer, at distances that are known, and about the pool that keeps them."""
+"""Tests of adversarial activations of a layer at known distances, and of the pool that stores them."""
 
 import dataclasses
 
@@ -26,13 +26,13 @@ from tests.intriguing.training.tiny_pools import ROWS, SEARCH, SHAPE, attack_wit
 from tests.oracles.linear_classifier import LinearClassifier, nearest_of_other_classes
 
 RTOL_ROUNDING = 1e-5  # the bound of the oracle is float64, the search float32
-ATOL_DIRECTION = 1e-5  # float32 in the length of a perturbation
+ATOL_DIRECTION = 1e-5  # rounding of the length of a perturbation in float32
 RTOL_SEARCH = 0.02  # the tolerance of the quick search, with a small budget
 
 
 @pytest.fixture(scope="module")
 def steep():
-    """A network whose part above `hidden1` is linear, and images some of which it gets wrong."""
+    """A network that is linear above `hidden1`, with images of which some are misclassified."""
     model = network(seed=3)
     model.set_weights([6.0 * weight for weight in model.get_weights()])
     hidden = cut_at(model, "hidden1").below(examples(200)[0])
@@ -96,10 +96,10 @@ def test_images_outside_the_bounds_are_refused(steep):
 
 
 def test_range_of_the_layer_replaces_the_pixel_box(monkeypatch):
-    seen = []
+    calls = []
 
     def attack(classifier, images, *, labels, search):
-        seen.append((search, np.min(images)))
+        calls.append((search, np.min(images)))
         return attack_without_search(classifier, images, labels=labels, search=search)
 
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack)
@@ -110,8 +110,8 @@ def test_range_of_the_layer_replaces_the_pixel_box(monkeypatch):
     search = dataclasses.replace(SEARCH, pixel_box=PixelBox(-2.0, 2.0))
     for layer in ("hidden1", IMAGES):
         distort_activations(cut_at(model, layer, pixel_box=search.pixel_box), *examples(4), search=search)
-    assert [box for (box, _) in [(s.pixel_box, low) for s, low in seen]] == [PixelBox(0.0, np.inf), PixelBox(-2.0, 2.0)]
-    assert all(dataclasses.replace(s, pixel_box=SEARCH.pixel_box) == SEARCH for s, _ in seen)
+    assert [box for (box, _) in [(s.pixel_box, low) for s, low in calls]] == [PixelBox(0.0, np.inf), PixelBox(-2.0, 2.0)]
+    assert all(dataclasses.replace(s, pixel_box=SEARCH.pixel_box) == SEARCH for s, _ in calls)
 
 
 @pytest.mark.parametrize(("num_rows", "size"), [(8, 8), (10, 4), (3, 3), (9, 2)])
@@ -124,7 +124,7 @@ def test_chunks_have_one_shape_and_cover_every_row_once(num_rows, size):
 
 
 def test_examples_are_made_in_chunks_of_one_shape_and_progress_is_reported(monkeypatch):
-    shapes, told = [], []
+    shapes, progress = [], []
 
     def attack(classifier, images, **options):
         shapes.append(images.shape[0])
@@ -134,8 +134,8 @@ def test_examples_are_made_in_chunks_of_one_shape_and_progress_is_reported(monke
     pool = LayerPool(layer=IMAGES, size=20, replaced=0.5)
     images, labels = examples(12)
     cut = cut_at(network(), IMAGES)
-    made = make_examples(cut, pool, images, labels, search=SEARCH, attack_batch_size=4, report=told.append)
-    assert shapes == [4, 4, 4] and told == [4, 8, 10]
+    made = make_examples(cut, pool, images, labels, search=SEARCH, attack_batch_size=4, report=progress.append)
+    assert shapes == [4, 4, 4] and progress == [4, 8, 10]
     np.testing.assert_array_equal(made.labels, labels[:10])
     assert all(part.shape[0] == 10 for part in made)
 
@@ -175,7 +175,9 @@ def test_new_examples_fill_free_rows_and_then_replace_old_ones(num_old, num_new,
     assert len(held) == int(pool.count) == min(10, num_old + num_new)
     assert len(kept) == num_old - replaced
     assert sorted(label for label in held if label > 100) == new[:10]
-    assert all(held[place] == old[place] for place in range(num_old) if held[place] < 100)  # the others do not move
+    assert all(
+        held[place] == old[place] for place in range(num_old) if held[place] < 100
+    )  # the remaining examples keep their rows
     assert pool.activations.shape == (10, 3) and pool.labels.shape == (10,)
 
 
@@ -186,7 +188,7 @@ def test_replaced_rows_are_uniform_and_depend_only_on_the_seed():
         assert held == contents(renew(pool, made_of([101, 102]), seed=(1, number)))
         gone += [label for label in range(1, 11) if label not in held]
     assert len(gone) == 60 and set(gone) == set(range(1, 11))
-    assert max(np.bincount(gone)) <= 18  # 6 expected; more than that is a place that is preferred
+    assert max(np.bincount(gone)) <= 18  # 6 are expected; larger counts mean that some rows are preferred
 
 
 def test_failed_examples_never_enter_the_pool():

@@ -1,4 +1,4 @@
-"""Claims about training against pools: what happens in which round, that a killed run loses nothing, and that it helps."""
+"""Tests of adversarial training: its rounds, its checkpoints, and its errors."""
 
 import dataclasses
 
@@ -36,15 +36,15 @@ def settings(num_epochs=4, rounds_per_epoch=1, pools=POOLS, averaging=0.0, **opt
 
 @pytest.fixture
 def without_search(monkeypatch):
-    """Replaces the attack, which takes long to compile, where something else is the subject; returns what it was asked."""
-    asked = []
+    """Replaces the attack, which takes long to compile. Returns the arguments of its calls."""
+    calls = []
 
     def attack(classifier, images, *, labels, search):
-        asked.append((np.asarray(images), np.asarray(labels), classifier.get_weights()))
+        calls.append((np.asarray(images), np.asarray(labels), classifier.get_weights()))
         return attack_without_search(classifier, images, labels=labels, search=search)
 
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack)
-    return asked
+    return calls
 
 
 def fit(model, chosen=None, num_classes=2, **options):
@@ -53,18 +53,18 @@ def fit(model, chosen=None, num_classes=2, **options):
 
 
 def test_record_has_every_round_and_pools_are_empty_in_the_first(without_search):
-    told, rounds = [], []
-    record = fit(network(), settings(2, 3), report=lambda *remark: told.append(remark), on_round=rounds.append)
+    reports, rounds = [], []
+    record = fit(network(), settings(2, 3), report=lambda *remark: reports.append(remark), on_round=rounds.append)
     assert record.rounds == tuple(rounds) and len(record.losses) == settings(2, 3).num_rounds == 6
-    assert [each.num_steps for each in rounds] == [1, 2, 4, 5, 6, 8]  # four batches make three rounds
+    assert [each.num_steps for each in rounds] == [1, 2, 4, 5, 6, 8]  # four batches are divided into three rounds
     assert [each.num_epochs for each in rounds] == [0.25, 0.5, 1.0, 1.25, 1.5, 2.0]
     first, *others = rounds
     assert set(first.pool_losses.values()) == {0.0} and first.num_tried == first.num_found == first.least_distortions == {}
     for each in others:
         assert each.num_tried == {"hidden1": 6, IMAGES: 4}
-        assert each.num_found == {"hidden1": 3, IMAGES: 2}  # in chunks of 4, of which 2 succeed; the last one holds 2
+        assert each.num_found == {"hidden1": 3, IMAGES: 2}  # 2 of each chunk of 4 succeed; the last chunk has 2 rows
         assert all(value > 0.0 for value in [*each.pool_losses.values(), *each.least_distortions.values(), each.clean_loss])
-    assert told[:5] == [
+    assert reports[:5] == [
         (1, 6, f"epoch 0.2, loss {record.losses[0]:.4g}"),
         (1, 6, "attacking hidden1, 4 of 6"), (1, 6, "attacking hidden1, 6 of 6"), (1, 6, "attacking images, 4 of 4"),
         (2, 6, f"epoch 0.5, loss {record.losses[1]:.4g}"),
@@ -89,7 +89,7 @@ def test_attack_uses_the_trained_weights_not_their_average(without_search):
     calls = len(without_search) // 2
     for (*_, weights), (*_, others) in zip(without_search[:calls], without_search[calls:], strict=True):
         np.testing.assert_array_equal(weights[0], others[0])
-    assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])  # what is returned is the average
+    assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])  # the returned weights are the average
 
 
 def test_first_round_is_plain_training(without_search):
@@ -97,7 +97,9 @@ def test_first_round_is_plain_training(without_search):
     fit(model, settings(1))
     fit_minibatches(plain, endless(examples(64), 16), steps_per_epoch=STEPS, settings=settings(1).minibatches)
     for weight, other in zip(model.get_weights(), plain.get_weights(), strict=True):
-        np.testing.assert_allclose(weight, other, atol=0.01)  # Adam minds a factor only where a gradient nearly vanishes
+        np.testing.assert_allclose(
+            weight, other, atol=0.01
+        )  # a factor of the gradient changes Adam only if the gradient is nearly zero
 
 
 def test_rounds_do_not_trace_again(without_search, monkeypatch):
@@ -135,17 +137,17 @@ def uninterrupted(without_search):
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_training_resumed_after_a_round_has_the_same_weights_and_record(rounds, uninterrupted, tmp_path):
     whole, record = uninterrupted
-    seen, again = [], []
+    finished, again = [], []
 
     def kill(each):
-        seen.append(each)
-        if len(seen) == rounds:
+        finished.append(each)
+        if len(finished) == rounds:
             raise KilledError
 
     options = {"num_classes": 3, "seed": 4, "checkpoint": tmp_path / "checkpoint"}
     with pytest.raises(KilledError):
         fit(build_dropping(), settings(2, 2), on_round=kill, **options)
-    model = dropping_network(seed=9)  # other weights and seeds, all of which the checkpoint brings
+    model = dropping_network(seed=9)  # other weights and seeds, which the checkpoint replaces
     resumed = fit(model, settings(2, 2), on_round=again.append, **options)
     np.testing.assert_allclose(resumed.losses, record.losses, atol=ATOL_RESUMED)
     assert len(resumed.rounds) == len(record.rounds) == 4 and tuple(again) == resumed.rounds
@@ -153,7 +155,7 @@ def test_training_resumed_after_a_round_has_the_same_weights_and_record(rounds, 
         assert (one.num_steps, one.num_found, one.num_tried) == (other.num_steps, other.num_found, other.num_tried)
         assert one.pool_losses == pytest.approx(other.pool_losses, abs=ATOL_RESUMED)
         assert one.least_distortions == pytest.approx(other.least_distortions, abs=ATOL_RESUMED)
-    assert len(model.variables) == len(whole.variables) == 12  # two seeds among them
+    assert len(model.variables) == len(whole.variables) == 12  # including two seeds
     for variable, expected in zip(model.variables, whole.variables, strict=True):
         np.testing.assert_allclose(variable, expected, atol=ATOL_RESUMED, err_msg=variable.path)
 

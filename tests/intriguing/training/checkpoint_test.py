@@ -1,4 +1,4 @@
-"""Claims about the checkpoint: it gives back what it was given, it is whole or not there, and a wrong one is told."""
+"""Checkpoints are restored exactly and written atomically, and invalid checkpoints are refused."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_failed_write_keeps_the_old_checkpoint(fails, tmp_path, monkeypatch):
         with pytest.raises(FullDiskError):
             save_checkpoint(path, {"value": tf.constant(2)}, identity="mine")
     assert path.read_bytes() == written
-    save_checkpoint(path, {"value": tf.constant(3)}, identity="mine")  # what was left half does not stand in the way
+    save_checkpoint(path, {"value": tf.constant(3)}, identity="mine")  # the incomplete file does not block a new checkpoint
     assert load_checkpoint(path, identity="mine")["value"] == 3
 
 

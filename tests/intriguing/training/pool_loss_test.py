@@ -1,4 +1,4 @@
-"""Claims about the loss of a mixed minibatch: what it adds up to, whom it teaches, and what is drawn."""
+"""Tests of the loss of a mixed minibatch: its value, the weights that it trains, and its random draws."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def hidden_examples(number, width=4, seed=5, num_classes=2):
 
 
 def by_hand(model, images, hidden):
-    """Cross-entropies and decay in float64, of images `[n, 2, 2, 1]` and of activations under the last layer."""
+    """Returns cross-entropies and weight decay in float64, for images `[n, 2, 2, 1]` and for inputs of the last layer."""
     lower, lower_bias, upper, upper_bias = (weight.astype(np.float64) for weight in model.get_weights())
 
     def cross_entropy_of(activations, labels):
@@ -90,7 +90,7 @@ def test_pool_examples_train_only_the_layers_above():
 
 def test_clean_images_train_all_weights():
     moved = gradients(dropping_network(), (LayerPool(layer="hidden2", share=0.3),), lambda values: values[1])
-    # Under batch normalization a constant has no effect, but dropout lies between: so every weight has one.
+    # Dropout before batch normalization gives every weight a gradient. Otherwise a constant would have no effect.
     assert all(np.any(gradient != 0.0) for gradient in moved.values())
 
 

@@ -1,4 +1,4 @@
-"""Claims about the model that carries its pools through `fit`: its loss, its memory, and what it leaves alone."""
+"""Tests of PooledModel in `fit`: its loss, its saved state, its random draws, and its errors."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ POOLS = (LayerPool(layer="hidden1", size=8, replaced=0.5, share=0.25), LayerPool
 
 @pytest.fixture(autouse=True)
 def without_search(monkeypatch):
-    """Replaces the attack, which takes long to compile; the subject is what becomes of its examples."""
+    """Replaces the attack, which takes long to compile."""
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack_without_search)
 
 
@@ -42,7 +42,7 @@ def cross_entropy_of(logits, labels):
 
 
 def put(pooled, index, activations, label):
-    """Fills a pool with copies of one example, so that it does not matter which is drawn."""
+    """Fills a pool with copies of one example, so that all draws are equal."""
     size = pooled.pools[index].size
     for variable, value in zip(
         pooled._pool_weights[index], (np.tile(activations, [size, *[1] * (activations.ndim - 1)]), np.full(size, label), size),
@@ -77,7 +77,7 @@ def test_loss_and_metrics_weigh_shares_and_count_regularizers_once(jit_compile, 
 
 
 def deep(frozen):
-    """Returns a network of equally large layers, one of which may be frozen: a wrong position fits in shape."""
+    """Returns a network of layers of equal shape, so that wrong positions of weights are not detected by their shapes."""
     keras.utils.set_random_seed(0)
     hidden = [keras.layers.Dense(4, "sigmoid", name=name) for name in ("hidden1", "hidden2")]
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), *hidden, keras.layers.Dense(4, name="logits")])
@@ -151,7 +151,7 @@ def test_classifier_is_trained_in_place_and_traced_once_with_a_partial_batch(mon
     assert pooled.pool(0).count == 0
     history = fit(pooled, examples(40), epochs=4)
     assert len(traces) == first > 0
-    assert pooled.pool(0).count == pooled.pool(1).count == 6  # three rounds of 2 out of 4, of 2 out of 3
+    assert pooled.pool(0).count == pooled.pool(1).count == 6  # three rounds, each with 2 successes out of 4 or 3
     assert history["hidden1_pool_loss"][0] == 0.0 < min(history["hidden1_pool_loss"][1:])
 
 
@@ -183,14 +183,14 @@ def test_backup_and_restore_resumes_with_the_same_pools_and_weights(tmp_path):
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
 def test_rounds_divide_each_epoch_evenly_and_are_numbered_consecutively(steps_per_execution, monkeypatch):
     numbers = []
-    monkeypatch.setattr(PooledModel, "renew", lambda self, *data, number, **options: numbers.append((number, self.seen)))
+    monkeypatch.setattr(PooledModel, "renew", lambda self, *data, number, **options: numbers.append((number, self.num_steps)))
 
     class Count(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            self.model.seen = 0
+            self.model.num_steps = 0
 
         def on_train_batch_end(self, batch, logs=None):
-            self.model.seen = batch + 1
+            self.model.num_steps = batch + 1
 
     pooled = pooled_of(network(), steps_per_execution=steps_per_execution)
     fit(pooled, examples(128), epochs=2, callbacks=[Count()], rounds_per_epoch=3)  # eight batches: 2, 3 and 3
@@ -198,15 +198,15 @@ def test_rounds_divide_each_epoch_evenly_and_are_numbered_consecutively(steps_pe
     assert numbers == [(1, first), (2, third), (3, 0), (4, first), (5, third)]
 
 
-@pytest.mark.parametrize(("steps_per_epoch", "told"), [(None, "an unknown number of"), (3, "3")])
-def test_fewer_steps_than_rounds_raise_before_training(steps_per_epoch, told):
+@pytest.mark.parametrize(("steps_per_epoch", "number"), [(None, "an unknown number of"), (3, "3")])
+def test_fewer_steps_than_rounds_raise_before_training(steps_per_epoch, number):
     images, labels = examples(16)
     pooled, epochs = pooled_of(network()), 1 if steps_per_epoch is None else 2
 
     def batches():
         yield from [(images, labels)] * 6
 
-    with pytest.raises(ValueError, match=f"at least 4 steps, as many as rounds; received {told} steps. Pass steps_per_epoch"):
+    with pytest.raises(ValueError, match=f"at least 4 steps, as many as rounds; received {number} steps. Pass steps_per_epoch"):
         pooled.fit(
             batches(), steps_per_epoch=steps_per_epoch, epochs=epochs, shuffle=False, verbose=0,
             callbacks=[RenewPools(images, labels, rounds_per_epoch=4)],
@@ -262,8 +262,8 @@ def test_progress_is_printed_unless_fit_is_silent(capsys):
     fit(pooled, data, epochs=2)
     assert capsys.readouterr().out == ""
     pooled.fit(*data, epochs=2, callbacks=[RenewPools(*data, rounds_per_epoch=1)], verbose=2)
-    told = capsys.readouterr().out
-    assert "4/4" in told and "hidden1 example" in told and "images example" in told
+    printed = capsys.readouterr().out
+    assert "4/4" in printed and "hidden1 example" in printed and "images example" in printed
 
 
 class Subclassed(keras.Model):
@@ -312,7 +312,7 @@ def test_invalid_labels_raise_before_training(labels, error, message):
 
 
 class Damage(keras.callbacks.Callback):
-    """Gives a layer other weights in the middle of training."""
+    """Replaces the weights of a layer during training."""
 
     def __init__(self, layer, value):
         super().__init__()
@@ -419,7 +419,7 @@ def test_empty_pools_require_the_callback_and_filled_pools_do_not():
 
 
 class Exponents(keras.layers.Layer):
-    """Computes a softmax of its own, which nobody recognizes."""
+    """Computes a softmax that the library does not recognize."""
 
     def call(self, logits):
         exponents = keras.ops.exp(logits)
@@ -478,7 +478,7 @@ def test_loss_in_other_precisions_is_close_to_float32(policy, last):
     weights = with_head(logits).get_weights()
     for chosen in ("float32", policy):
         model = with_head(logits, lambda: keras.layers.Softmax(dtype=last), policy=chosen)
-        model.set_weights(weights)  # initializers draw others for other precisions
+        model.set_weights(weights)  # initializers draw other weights in other precisions
         histories.append(fit(pooled_of(model, optimizer=keras.optimizers.SGD(0.1)), data, epochs=2))
     for name in histories[0]:
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=0.02, err_msg=name)
@@ -507,7 +507,7 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS)
 def test_pools_of_a_softmax_model_equal_those_of_its_logits(head, monkeypatch):
-    monkeypatch.undo()  # the search is the subject
+    monkeypatch.undo()  # this test uses the real attack
     (images, labels), pools = examples(8), []
     plain = with_head(logits)
     for model in (plain, with_head(*HEADS[head])):

@@ -1,4 +1,4 @@
-"""Claims about both stages of an AE network, on small pictures of strokes."""
+"""Tests of both training stages of an AE network, on small images of strokes."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from intriguing.training.sparse_autoencoder import AutoencoderTraining, fit_on_a
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
 SHAPE = (4, 4, 1)
-ATOL_SPARSITY = 0.05  # the divergence pulls, the reconstruction pulls back
+ATOL_SPARSITY = 0.05  # the divergence and the reconstruction have opposite gradients
 
 
 @pytest.fixture(scope="module")
 def strokes():
-    """Pictures of one bright row or column among noise; the label says which of the eight."""
+    """Noise images with one bright row or column, whose index is the label."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 8, 200).astype(np.int32)
     images = rng.uniform(0, 0.2, (200, 4, 4, 1)).astype(np.float32)

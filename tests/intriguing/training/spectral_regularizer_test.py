@@ -1,4 +1,4 @@
-"""The bound against singular values in float64, and of whole layers as matrices; the penalty in every loop that can train."""
+"""Tests of the norm bound against singular values in float64, and of the penalty in every training loop."""
 
 from math import ceil, prod, sqrt
 
@@ -21,7 +21,7 @@ from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
 layers = keras.layers
 SHAPE = (6, 5, 1)
-RTOL_RANDOM = 0.25  # of Gaussian matrices with sides up to 300: several singular values are nearly the largest
+RTOL_RANDOM = 0.25  # for Gaussian matrices with sides up to 300, which have several nearly largest singular values
 RTOL_ROUNDING = 2e-6  # float32 in a layer that is unrolled
 
 
@@ -30,7 +30,7 @@ def norm(matrix):
 
 
 def random_matrix(seed):
-    """Draws a matrix of any shape and scale, of full or low rank, with singular values that fall fast or not at all."""
+    """Draws a matrix of random shape, scale, rank and decay of singular values."""
     rng = np.random.default_rng(seed)
     rows, columns = (int(size) for size in np.exp(rng.uniform(0, np.log(300), size=2)))
     matrix = rng.normal(size=(rows, columns))
@@ -38,7 +38,7 @@ def random_matrix(seed):
         matrix = np.outer(matrix[:, 0], matrix[0]) + 1e-3 * matrix
     if seed % 3 == 2:
         left, _, right = np.linalg.svd(matrix, full_matrices=False)
-        matrix = left @ right  # all singular values alike: the farthest that the bound can be
+        matrix = left @ right  # equal singular values, the worst case of the bound
     return (10.0 ** rng.uniform(-8, 8) * matrix).astype(np.float32)
 
 
@@ -53,7 +53,7 @@ def test_bound_of_a_matrix_is_close_to_its_norm(seed):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (4000, 1)])
 def test_bound_holds_for_rank_one_matrices_despite_rounding(shape):
-    # Nothing but rounding lies between the bound and the norm.
+    # The bound and the norm differ only by rounding.
     for seed in range(50):
         row = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
         assert norm(row) <= float(norm_bound(row)) <= (1 + 2e-3) * norm(row)
@@ -70,7 +70,7 @@ def test_zero_and_extreme_matrices_have_finite_bounds_and_gradients(scale):
 
 
 def random_convolution(seed):
-    """Draws a convolution, on a grid that may not divide by the stride, and may be as small as the window."""
+    """Draws a convolution. The stride need not divide the grid, which may be as small as the window."""
     rng = np.random.default_rng(seed)
     dimensions = int(rng.integers(1, 4))
     transposed = bool(rng.integers(0, 2))
@@ -89,7 +89,7 @@ def random_convolution(seed):
     layer = kind(**options, use_bias=False)
     shape = (*grid, groups * int(rng.integers(1, 4)))
     layer.build((None, *shape))
-    # A smooth kernel comes near to the bound, a random one does not.
+    # A smooth kernel nearly attains the bound, a random kernel does not.
     layer.set_weights([(rng.normal(size=layer.kernel.shape) + 2.0 * (seed % 2)).astype(np.float32)])
     return layer, shape, stride
 
@@ -102,7 +102,7 @@ def test_bound_holds_for_convolutions_of_any_padding_stride_dilation_and_groups(
     true = largest_singular_value(unroll(layer, shape)) * (1 - RTOL_ROUNDING)
     known, unknown = float(norm_bound(layer.kernel, strides=stride)), float(norm_bound(layer.kernel))
     assert true <= known <= unknown
-    if layer.padding == "valid" and getattr(layer, "groups", 2) == 1:  # a patch alone is stretched by the whole matrix
+    if layer.padding == "valid" and getattr(layer, "groups", 2) == 1:  # for a single patch the norm is that of the whole matrix
         overlap = prod(ceil(size / stride) for size in layer.kernel_size)
         assert known <= sqrt(overlap) * layer.filters ** (1 / 16) * (1 + 1e-3) * true
 

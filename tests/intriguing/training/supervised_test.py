@@ -1,4 +1,4 @@
-"""Claims about training: what it minimizes, what it moves, and what it reports."""
+"""Tests of supervised training: its loss, the weights that it changes, and its reports."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from intriguing.training.supervised import FullBatchTraining, MinibatchTraining,
 
 layers = keras.layers
 SHAPE = (2, 4, 1)
-STANDING_STILL = 1e-12  # a learning rate that leaves float32 weights where they are
+NEGLIGIBLE_RATE = 1e-12  # a learning rate that does not change float32 weights
 RTOL_ROUNDING = 1e-5  # means of float32 in another order
 
 
@@ -59,7 +59,7 @@ def test_regularizers_are_added_once(examples):
     model = network(decay=0.4)
     penalty = sum(0.2 * (layer.kernel.numpy().astype(np.float64) ** 2).sum() for layer in model.layers[1:])
     expected = negative_log_likelihood(model(images), labels) + penalty
-    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=STANDING_STILL)
+    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=NEGLIGIBLE_RATE)
     record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
     np.testing.assert_allclose(record.losses, [expected], rtol=RTOL_ROUNDING)
 
@@ -70,7 +70,7 @@ def test_the_spectral_penalty_is_added_to_the_regularizers(examples):
     kernels = [layer.kernel.numpy().astype(np.float64) for layer in model.layers[1:]]
     penalty = sum(0.2 * (kernel**2).sum() + 0.3 * float(norm_bound(kernel)) ** 2 for kernel in kernels)
     expected = negative_log_likelihood(model(images), labels) + penalty
-    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=STANDING_STILL, spectral_penalty=0.3)
+    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=NEGLIGIBLE_RATE, spectral_penalty=0.3)
     record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
     np.testing.assert_allclose(record.losses, [expected], rtol=RTOL_ROUNDING)
 
@@ -87,7 +87,7 @@ def test_batch_normalization_statistics_are_updated(examples):
 
 def test_dropout_masks_change_at_every_step(examples):
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dropout(0.5, seed=1), layers.Dense(3)])
-    settings = MinibatchTraining(num_epochs=2, batch_size=60, learning_rate=STANDING_STILL)
+    settings = MinibatchTraining(num_epochs=2, batch_size=60, learning_rate=NEGLIGIBLE_RATE)
     record = fit_minibatches(model, endless(*examples, 60), steps_per_epoch=1, settings=settings)
     assert np.isfinite(record.losses).all() and record.losses[0] != record.losses[1]
 
@@ -116,7 +116,7 @@ def sum_of_outputs(outputs, images, labels):
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
 def test_learning_rate_has_a_linear_warmup_and_a_cosine_decay(examples, warmup):
-    # Under a constant gradient each step of Adam is as long as the learning rate of that step.
+    # With a constant gradient the length of each Adam step is its learning rate.
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, kernel_initializer="zeros")])
     settings = MinibatchTraining(num_epochs=4, batch_size=60, learning_rate=0.1, warmup=warmup)
     fit_minibatches(model, endless(*examples, 60), steps_per_epoch=5, settings=settings, loss=sum_of_outputs)
@@ -170,22 +170,22 @@ def test_invalid_full_batch_settings_are_refused(options):
 def test_full_batch_training_reaches_the_minimum_of_scipy(examples):
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS (extra test)")
     images, labels = examples
-    flat, answers = images.numpy().reshape(60, 8).astype(np.float64), labels.numpy()
+    flat, classes = images.numpy().reshape(60, 8).astype(np.float64), labels.numpy()
     decay = 0.05
 
     def objective(position):
         kernel, bias = position[:24].reshape(8, 3), position[24:]
         logits = flat @ kernel + bias
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        slope = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[answers]) / 60
-        value = negative_log_likelihood(logits, answers) + decay / 2 * (kernel**2).sum()
-        return value, np.r_[(flat.T @ slope + decay * kernel).ravel(), slope.sum(axis=0)]
+        gradient = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[classes]) / 60
+        value = negative_log_likelihood(logits, classes) + decay / 2 * (kernel**2).sum()
+        return value, np.r_[(flat.T @ gradient + decay * kernel).ravel(), gradient.sum(axis=0)]
 
     oracle = optimize.minimize(objective, np.zeros(27), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10})
     model = fully_connected((3,), weight_decay=(decay,), image_shape=SHAPE)
     record = fit_full_batch(model, images, labels)
     assert record.converged is True
-    rtol_minimum = 1e-6  # at a gradient of 1e-5 the value is flat to float32 rounding
+    rtol_minimum = 1e-6  # at a gradient of 1e-5 the loss is constant up to float32 rounding
     np.testing.assert_allclose(record.losses[-1], oracle.fun, rtol=rtol_minimum)
     atol_position = 1e-3  # a gradient of 1e-5 over a curvature of 0.05, in a handful of directions
     np.testing.assert_allclose(model.layers[-1].kernel, oracle.x[:24].reshape(8, 3), atol=atol_position)

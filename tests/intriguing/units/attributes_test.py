@@ -1,4 +1,4 @@
-"""Classes and tables of attributes, and what is wrong with some tables."""
+"""Tests of attributes from classes and tables, and of the errors for invalid tables."""
 
 import numpy as np
 import pytest

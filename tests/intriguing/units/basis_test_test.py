@@ -1,4 +1,4 @@
-"""The test of the bases: its p-value counted by hand, its interval, and Student's tails against SciPy's."""
+"""Tests of compare_bases: p-values computed by hand, the coverage of the interval, and t-test tails against SciPy."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_effect_is_in_standard_deviations_of_random_directions(random):
     natural = np.linspace(0.0, 3.0, 20, dtype=np.float32)
     test = compare_bases(natural, random)
     np.testing.assert_allclose(test.effect, (natural.mean() - random.mean()) / random.std(), rtol=1e-4)
-    # Of a mean of 20 values, the random bases adding next to nothing.
+    # The standard error of a mean of 20 values. The random bases add almost nothing.
     error = 1.96 * natural.std() / np.sqrt(20) / random.std()
     np.testing.assert_allclose(test.effect_upper - test.effect_lower, 2 * error, rtol=0.15)
     assert test.effect_lower < test.effect < test.effect_upper
@@ -45,7 +45,7 @@ def test_interval_has_its_nominal_coverage():
         natural = rng.normal(1.0, 1.0, size=40).astype(np.float32)
         test = compare_bases(natural, rng.normal(size=(99, 40)).astype(np.float32), seed=seed)
         covered += bool(test.effect_lower <= 1.0 <= test.effect_upper)
-    assert 180 <= covered <= 199  # 95 % of 200, less what a bootstrap of 40 values falls short, within chance
+    assert 180 <= covered <= 199  # 95 % of 200, minus the bias of a bootstrap of 40 values, within chance
 
 
 def test_smaller_entropy_is_more_selective(random):

@@ -1,4 +1,4 @@
-"""One pass over the images against sorting, counting and averaging all of them at once."""
+"""One pass over the images gives the results of sorting, counting and averaging all of them together."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from intriguing.units.direction_records import NUM_BINS, Projections, record_dir
 from intriguing.units.feature_moments import feature_covariance, feature_moments
 from intriguing.units.feature_passes import kept_features
 
-NUM_IMAGES, NUM_FEATURES, NUM_DIRECTIONS, NUM_GROUPS = 2600, 6, 9, 3  # two chunks and a part of one
+NUM_IMAGES, NUM_FEATURES, NUM_DIRECTIONS, NUM_GROUPS = 2600, 6, 9, 3  # two chunks and a partial one
 RTOL_SUMS = 1e-5  # float32, added up in another order
 ATOL_ROUNDED = 5e-4  # features near 1000 or 2000 are rounded to 6e-5 or 1.2e-4
 
@@ -21,7 +21,7 @@ def identity(images):
 
 @pytest.fixture(scope="module")
 def data():
-    """Small integers: sums are exact, and ties abound."""
+    """Small integers, so that sums are exact and ties are frequent."""
     rng = np.random.default_rng(0)
     features = rng.integers(-3, 4, size=(NUM_IMAGES, NUM_FEATURES)).astype(np.float32)
     groups = rng.integers(0, NUM_GROUPS, size=NUM_IMAGES).astype(np.int32)
@@ -46,7 +46,7 @@ def projected(data):
 
 
 def sorted_whole(values, k):
-    """Returns, for each column, the places of the k largest; of equal ones the earliest."""
+    """Returns the indices of the k largest values of each column. Ties are resolved by the smaller index."""
     return np.stack([np.lexsort((np.arange(len(column)), -column))[:k] for column in values.T])
 
 
@@ -112,7 +112,7 @@ def test_histograms_count_every_image_once_and_keep_the_order(data):
     for direction in range(NUM_DIRECTIONS):
         distinct, counts = np.unique(values[:, direction], return_counts=True)
         occupied = np.sum(record.counts[direction], axis=0)
-        assert len(distinct) < NUM_BINS / 2, "bins are narrower than the steps, so that the order shows"
+        assert len(distinct) < NUM_BINS / 2, "bins are narrower than the steps between values"
         np.testing.assert_array_equal(occupied[occupied > 0], counts)
 
 
@@ -168,7 +168,7 @@ def test_covariance_equals_that_of_all_images(data, two_replicas):
 
 
 def as_large(features, groups):
-    """Images `[batch, 128, 129, 1]`, so large that a network is asked about a few at a time, whose first pixels are features."""
+    """Returns images `[batch, 128, 129, 1]`, so large that few are evaluated together. Their first pixels are the features."""
     return tf.reshape(tf.pad(features, [[0, 0], [0, 128 * 129 - NUM_FEATURES]]), [-1, 128, 129, 1]), groups
 
 

@@ -1,4 +1,4 @@
-"""Random bases against the theory of the Haar measure, and the way between two bases against the laws of powers."""
+"""Random bases follow the Haar measure, and rotations between bases follow the laws of powers."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from intriguing.units.directions import fractional_rotations, haar_bases, random
 stats = pytest.importorskip("scipy.stats", reason="distributions come from SciPy (extra test)")
 
 ATOL_ORTHOGONAL = 1e-5
-ATOL_POWER = 1e-5  # doubles inside, returned in single precision
-P_REJECTED = 1e-3  # seeds are fixed: a test that passes passes always
+ATOL_POWER = 1e-5  # computed in double precision, returned in single precision
+P_REJECTED = 1e-3  # seeds are fixed, so that results are reproducible
 
 
 def entry_distribution(num_features):
-    """Of one coordinate of a uniform direction: (x + 1) / 2 is Beta((n - 1) / 2, (n - 1) / 2)."""
+    """Returns the distribution of a coordinate of a uniform direction: (x + 1) / 2 is Beta((n - 1) / 2, (n - 1) / 2)."""
     half = (num_features - 1) / 2
     return stats.beta(half, half, loc=-1, scale=2).cdf
 

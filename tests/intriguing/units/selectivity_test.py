@@ -1,4 +1,4 @@
-"""Selectivity by hand, by the published formula, and by ranks."""
+"""Selectivity agrees with values computed by hand, with the published formula, and with rank statistics."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from intriguing.units.selectivity import measure_selectivity
 stats = pytest.importorskip("scipy.stats", reason="ranks come from SciPy (extra test)")
 
 NUM_CLASSES = 4
-ATOL_BINS = 4e-3  # of 900 images, 1.4 % of all pairs share a bin and count as tied; half of that would be the worst
+ATOL_BINS = 4e-3  # 1.4 % of all pairs of 900 images share a bin and count as ties, with an error of at most half of that
 
 
 def measured(features, groups, group_attributes=None, num_top=10):
@@ -22,7 +22,7 @@ def measured(features, groups, group_attributes=None, num_top=10):
 
 @pytest.fixture(scope="module")
 def rectified():
-    """Units that answer their class more strongly, and are silent on many images."""
+    """Features of rectified units that are larger for their class and zero for many images."""
     rng = np.random.default_rng(0)
     groups = rng.integers(0, NUM_CLASSES, size=900)
     features = np.maximum(rng.normal(size=(900, 6)) + rng.uniform(0, 2, size=(NUM_CLASSES, 6))[groups] - 0.5, 0.0)
@@ -69,7 +69,7 @@ def test_best_auc_equals_the_rank_statistic_with_ties_counted_half(rectified):
 
 def test_attributes_may_overlap(rectified):
     features, groups = rectified
-    group_attributes = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)  # nobody has the last one
+    group_attributes = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)  # no group has the last attribute
     found = measured(features, groups, group_attributes)
     has = group_attributes[groups][:, :2]
     top = np.argsort(-features, axis=0, kind="stable")[:10].T

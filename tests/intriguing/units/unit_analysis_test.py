@@ -1,4 +1,4 @@
-"""The whole comparison where the answer is planted, and where there is none."""
+"""The complete unit analysis on features whose axes are the classes, and on rotated features."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ NUM_SEEDS = 200
 
 
 def planted(seed, *, turned):
-    """Features whose axes are the classes, in noise; turned, their axes mean nothing in particular."""
+    """Returns noisy features whose axes are the classes. With `turned` they are rotated by a random basis."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(NUM_IMAGES) % NUM_CLASSES)
     features = np.eye(NUM_CLASSES)[labels] + 0.4 * rng.normal(size=(NUM_IMAGES, NUM_CLASSES))
@@ -54,7 +54,7 @@ def test_p_values_are_uniform_in_a_random_basis():
     for column, measure in enumerate(MEASURES):
         tails = [float(analysis.tests[column].tail_more) for analysis in analyses]
         assert stats.kstest(tails, "uniform").pvalue > P_UNIFORM, measure
-        # Between two possible values of a rank anything is as good.
+        # Uniform noise between possible ranks makes the p-values continuous.
         spread = found[:, column] - np.random.default_rng(0).uniform(size=NUM_SEEDS) / 101
         assert stats.kstest(spread, "uniform").pvalue > P_UNIFORM, measure
 
@@ -82,7 +82,7 @@ def test_top_images_of_units_equal_a_sort_of_the_features():
 def test_directions_measured_in_parts_equal_those_measured_together(monkeypatch, scaling):
     settings = dataclasses.replace(QUICK, scaling=scaling, max_units=5)
     at_once = analyzed(*planted(0, turned=True), settings)
-    monkeypatch.setattr(unit_analysis, "_MOST_CELLS", 70 * NUM_CLASSES * units.NUM_BINS)  # 515 directions: eight parts
+    monkeypatch.setattr(unit_analysis, "_MOST_CELLS", 70 * NUM_CLASSES * units.NUM_BINS)  # 515 directions in eight parts
     passes = count_calls(monkeypatch, "record_directions")
     in_parts = analyzed(*planted(0, turned=True), settings)
     assert len(passes) == 8
@@ -142,7 +142,7 @@ def test_scaling_names_match_the_covariance(scaling):
     }[scaling]
     np.testing.assert_allclose(covariance, expected, rtol=1e-3, atol=1e-3)
     correlations = [np.corrcoef(scaled[:, unit], features[:, [0, 2, 4][unit]])[0, 1] for unit in range(3)]
-    assert min(correlations) > 0.5, "every scaled feature is nearest to its own"
+    assert min(correlations) > 0.5, "every scaled feature correlates most with its own feature"
 
 
 def test_units_of_large_layers_are_sampled():

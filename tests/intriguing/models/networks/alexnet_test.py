@@ -1,4 +1,4 @@
-"""Both AlexNets: their numbers of parameters, their grids, their colors, and what they refuse."""
+"""Both variants of AlexNet: parameters, grids, preprocessing, and refused arguments."""
 
 import keras
 import numpy as np
@@ -74,7 +74,7 @@ def test_initial_weights_follow_the_article(krizhevsky):
     for layer in krizhevsky.layers:
         if layer.weights:
             kernel, offset = layer.get_weights()
-            # A sample of n numbers tells their deviation to one part in sqrt(2 n); five times that.
+            # Five standard errors: the standard deviation of n numbers has a relative error of 1 / sqrt(2 n).
             assert abs(kernel.std() / 0.01 - 1.0) < 5.0 / np.sqrt(2.0 * kernel.size)
             assert set(offset) == {1.0 if layer.name in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0}
 

@@ -1,4 +1,4 @@
-"""Claims about the sparse autoencoder and its loss."""
+"""Tests of the sparse autoencoder and its loss."""
 
 import numpy as np
 import pytest

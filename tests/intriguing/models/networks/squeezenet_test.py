@@ -1,4 +1,4 @@
-"""SqueezeNet: its numbers, its poolings, what is certain about it, and real weights on real photographs."""
+"""SqueezeNet: parameters, pooling, spectral bound, and the accuracy of real weights on photographs."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from intriguing.lipschitz import lipschitz_bound
 from intriguing.models import SQUEEZENET_IN_TORCHVISION, activations_at, load_arrays, squeezenet, squeezenet_torchvision
 
 DIGEST = "d138235cabf440040335d338da69507f96952f9b11e1baf34ead78878bcd326f"
-TOP1, TOP5 = 0.632, 0.836  # seen with another implementation on these photographs
+TOP1, TOP5 = 0.632, 0.836  # measured with another implementation on these photographs
 SHARE_TOLERANCE = 0.003  # three photographs in a thousand, for sums in another order
-CROP = slice(14, 241)  # 227 places in the middle of 256
-BATCH = 20  # a larger one is slower, as it leaves the caches
+CROP = slice(14, 241)  # the center 227 of 256 pixels
+BATCH = 20  # larger batches are slower, because they exceed the CPU caches
 RTOL_FLOAT32 = 1e-5
 LARGEST_ON_BYTES = 255.0
 
@@ -30,7 +30,7 @@ def test_has_the_parameters_of_the_article(constructor):
     ("constructor", "grids"),
     [
         (squeezenet, {"conv1": 111, "pool1": 55, "fire4": 55, "pool4": 27, "fire8": 27, "pool8": 13, "conv_final": 15}),
-        # Where 54 places are pooled three by three, the last window is not full.
+        # With 54 positions and a window of three, the last window is incomplete.
         (squeezenet_torchvision, {"conv1": 109, "pool1": 54, "pool4": 27, "pool8": 13, "conv_final": 13}),
     ],
 )
@@ -40,7 +40,9 @@ def test_grids_equal_those_of_caffe(constructor, grids):
 
 
 def test_incomplete_last_pooling_window_is_included():
-    model = squeezenet(image_shape=(24, 21, 3), num_classes=3)  # 9 x 8 places after the first convolution, 4 x 4 pooled
+    model = squeezenet(
+        image_shape=(24, 21, 3), num_classes=3
+    )  # 9 x 8 positions after the first convolution, 4 x 4 after pooling
     images = tf.random.stateless_uniform([2, 24, 21, 3], seed=[0, 0])
     maps, pooled = (np.asarray(activations_at(model, name)(images)) for name in ("conv1", "pool1"))
     assert maps.shape[1:3] == (9, 8) and pooled.shape[1:3] == (4, 4)
@@ -83,7 +85,7 @@ def test_images_that_are_too_small_or_gray_are_refused(image_shape):
 
 
 def read_photograph(path):
-    # The quick decoder, which is the default, differs by one in many bytes, and moves three photographs in a thousand.
+    # The fast decoder, which is the default, changes many bytes by one and the classes of three photographs in a thousand.
     photograph = tf.io.decode_jpeg(tf.io.read_file(str(path)), channels=3, dct_method="INTEGER_ACCURATE")
     return tf.cast(photograph[CROP, CROP], tf.float32) / 255.0
 

@@ -1,4 +1,4 @@
-"""One pass over the zoo: build, names, save and reload, one step; and what an unknown name is answered."""
+"""Every network of the zoo is built, saved, reloaded and trained for one step, and unknown names raise."""
 
 import keras
 import numpy as np
@@ -117,7 +117,7 @@ PHOTOGRAPHS = {
 }
 
 
-# Apart from the others: an AlexNet has 61 million weights, and is not trained and saved in passing.
+# Separate from the others, because an AlexNet has 61 million weights.
 @pytest.mark.parametrize("name", PHOTOGRAPH_CONSTRUCTORS)
 def test_photograph_networks_have_their_published_image_size_and_classes(name):
     model = build(name)

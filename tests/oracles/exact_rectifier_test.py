@@ -1,4 +1,4 @@
-"""The oracle is tested before it is used: against all regions one by one, against grids, and on networks that are linear."""
+"""Tests of the oracle against the enumeration of all regions, against grids, and on linear networks."""
 
 import itertools
 
@@ -19,11 +19,11 @@ from tests.oracles.rectifier_network import (
 )
 
 RTOL_GAP = 1e-6  # nodes are closed within 1e-7
-RTOL_SOLVER = 1e-6  # of the linear oracle
+RTOL_SOLVER = 1e-6  # tolerance of the linear oracle
 
 
 def affine_of_region(network, signs):
-    """Returns the layers as `image @ matrix + offset` in the region where the hidden units have these signs."""
+    """Returns the layers as `image @ matrix + offset` in the region of the given signs of hidden units."""
     matrix, offset, found = np.eye(len(network.kernels[0])), np.zeros(len(network.kernels[0])), []
     for kernel, bias, on in zip(network.kernels, network.biases, [*signs, None]):
         matrix, offset = matrix @ kernel, offset @ kernel + bias
@@ -34,7 +34,7 @@ def affine_of_region(network, signs):
 
 
 def nearest_of_all_regions(network, image, goal):
-    """Solves the program of each of the regions, all combinations of signs."""
+    """Solves the program of every region, that is, of all combinations of signs."""
     sizes, best = [len(bias) for bias in network.biases[:-1]], np.inf
     for choice in itertools.product([False, True], repeat=sum(sizes)):
         signs = np.split(np.array(choice), np.cumsum(sizes)[:-1])

@@ -1,4 +1,4 @@
-"""The oracle is tested before it is used."""
+"""Tests of the oracle for linear classifiers."""
 
 import numpy as np
 import pytest

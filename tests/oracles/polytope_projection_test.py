@@ -1,4 +1,4 @@
-"""The oracle is tested before it is used."""
+"""Tests of the projection onto polytopes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import scipy.optimize
 
 from tests.oracles.polytope_projection import project_origin
 
-RTOL_SOLVER = 1e-6  # of SciPy's SLSQP, which is the looser of the two
+RTOL_SOLVER = 1e-6  # tolerance of SLSQP in SciPy, the less precise solver
 
 
 def random_polytope(rng, n=5, m=7):

@@ -1,4 +1,4 @@
-"""The random layers: every kind comes up, the same seed draws the same layer, and the true norm is right where it is known."""
+"""Tests of random layers: every kind is drawn, seeds determine layers, and the exact norm is correct in known cases."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The oracle, where it can be written down, and its Jacobian against differences."""
+"""Tests of the oracle in simple cases, and of its Jacobian against finite differences."""
 
 import numpy as np
 

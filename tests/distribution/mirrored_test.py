@@ -119,11 +119,11 @@ def test_batch_normalization_statistics_are_averaged_over_replicas(examples, two
 
 @pytest.mark.parametrize("batch_size", [7, 64])
 def test_predictions_on_two_devices_equal_those_on_one(batch_size, examples, one_device, two_replicas):
-    answers = []
+    predictions = []
     for strategy in (one_device, two_replicas):
         with strategy.scope():
-            answers.append(predict(network(), examples[0], batch_size=batch_size))
-    np.testing.assert_array_equal(*answers)
+            predictions.append(predict(network(), examples[0], batch_size=batch_size))
+    np.testing.assert_array_equal(*predictions)
 
 
 def test_attack_on_two_devices_equals_the_attack_on_one_for_an_odd_batch(examples, one_device, two_replicas):

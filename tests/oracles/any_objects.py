@@ -171,4 +171,4 @@ NON_CLASSIFIERS: dict[str, Callable[[keras.Model], Any]] = {
     "feature maps": lambda inner: lambda images: tf.reshape(inner(images), [-1, 2, 2]),
     "one row for all": lambda inner: lambda images: tf.reduce_mean(inner(images), axis=0),
 }
-"""Objects that must be refused in our words."""
+"""Objects that must be refused with a clear error."""

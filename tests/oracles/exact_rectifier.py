@@ -131,7 +131,7 @@ class _Search:
         if floor >= self.enough:
             return
         self.descend(image)
-        if self.reached(image):
+        if self.satisfied(image):
             return
         choice = self.unit_to_fix(node, image)
         if choice is None:  # the program is exact up to rounding
@@ -139,7 +139,7 @@ class _Search:
         else:
             heapq.heappush(self.queue, (max(floor, known_floor), self.num_nodes, node, choice))
 
-    def reached(self, image: np.ndarray) -> bool:
+    def satisfied(self, image: np.ndarray) -> bool:
         """Returns whether the network satisfies the goal at the image, up to rounding."""
         logits = self.network.logits(image)
         return bool(np.all(self.goal @ logits >= -_ROUNDING * (1.0 + np.max(np.abs(logits)))))
@@ -170,7 +170,7 @@ class _Search:
     def project(self, bounds: LinearBounds) -> Projection:
         """Returns the nearest image with nonnegative bounds."""
         offsets = -(bounds.normals @ self.image + bounds.constants)
-        lower, upper = (wall - self.image for wall in self.box)
+        lower, upper = (bound - self.image for bound in self.box)
         found = project_origin(bounds.normals, offsets, lower, upper)
         return found._replace(point=self.image + found.point)
 
@@ -217,7 +217,7 @@ class _Search:
             self.visited.add(region)
             found = self.nearest_of_region(signs)
             length = float(np.linalg.norm(found.point - self.image))
-            if not length < self.enough or not self.reached(found.point):
+            if not length < self.enough or not self.satisfied(found.point):
                 return
             self.nearest, self.length = found.point, length
             neighbors = self.neighbors(signs, found.point)

@@ -88,8 +88,8 @@ def test_grid_search_finds_no_nearer_image_and_one_at_nearly_the_same_distance()
         network = random_network((2, 8, 8, 3), seed)
         image, classes = np.array([0.3, 0.6]), np.argmax(network.logits(grid), axis=1)
         for target in range(3):
-            found, reached = nearest_of_class(network, image, target), grid[classes == target]
-            nearest = np.min(np.linalg.norm(reached - image, axis=1), initial=np.inf)
+            found, in_class = nearest_of_class(network, image, target), grid[classes == target]
+            nearest = np.min(np.linalg.norm(in_class - image, axis=1), initial=np.inf)
             assert found.floor <= nearest
             num_moved += bool(0.01 < nearest < np.inf)
             assert nearest <= found.length + 0.01 or not np.isfinite(nearest)

@@ -37,9 +37,9 @@ def test_no_random_feasible_image_is_nearer():
     target = int(np.argmin(classifier.logits(image)))
     floor = nearest_of_class(classifier, image, target).floor
     others = rng.uniform(size=(200_000, 6))
-    reached = classifier.logits(others).argmax(axis=1) == target
-    assert reached.any()
-    assert np.linalg.norm(others[reached] - image, axis=1).min() >= floor
+    in_class = classifier.logits(others).argmax(axis=1) == target
+    assert in_class.any()
+    assert np.linalg.norm(others[in_class] - image, axis=1).min() >= floor
 
 
 def test_class_without_images_in_the_box_has_infinite_distance():

@@ -75,7 +75,7 @@ class Call:
 
     @property
     def legal(self) -> bool:
-        """True if the call has exactly one meaning and must return results."""
+        """True if the call is unambiguous and must return results."""
         return (
             self.number > 0 and self.dtype in FLOATING[:3] and self.shape == "batch" and self.pixels in LEGAL_PIXELS
             and self.bounds in LEGAL_BOUNDS and self.classes in LEGAL_CLASSES and self.goal in GOALS[:2] and not self.swapped

@@ -122,7 +122,7 @@ def test_interrupted_download_leaves_no_files(tmp_path: Path, monkeypatch: pytes
     def break_off(*args: object, **kwargs: object) -> None:
         raise requests.exceptions.ConnectionError("the line went dead")
 
-    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy"})  # skips the look-up of hosts
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy"})  # avoids name resolution
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", break_off)
     with pytest.raises(ConnectionError, match="could not download mnist: .*the line went dead.*Pass manual_dir"):
         dataset_card("mnist", data_dir=str(tmp_path))

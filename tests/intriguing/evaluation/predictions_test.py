@@ -20,9 +20,9 @@ def images():
 @pytest.mark.parametrize("batch_size", [1, 8, 23, 1000])
 def test_predictions_agree_with_the_model_for_partial_batches(images, batch_size):
     model = build("FC100-100-10")
-    answers = predict(model, images, batch_size=batch_size)
-    assert answers.dtype == tf.int32
-    np.testing.assert_array_equal(answers, np.argmax(model(images), axis=1))
+    predictions = predict(model, images, batch_size=batch_size)
+    assert predictions.dtype == tf.int32
+    np.testing.assert_array_equal(predictions, np.argmax(model(images), axis=1))
 
 
 def test_predicts_for_a_callable(images):

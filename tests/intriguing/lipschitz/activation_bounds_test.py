@@ -53,8 +53,8 @@ def second_derivative(activation, points):
         with tf.GradientTape() as inner:
             inner.watch(points)
             values = activation(points)
-        slope = inner.gradient(values, points)
-    return outer.gradient(slope, points)
+        first = inner.gradient(values, points)
+    return outer.gradient(first, points)
 
 
 @pytest.mark.parametrize("activation", [*KNOWN, *UNKNOWN], ids=named)
@@ -79,10 +79,10 @@ def test_enclosure_slope_of_a_smooth_function_is_its_derivative(activation):
 @pytest.mark.parametrize("activation", SMOOTH, ids=named)
 def test_curvature_bounds_are_the_range_of_the_second_derivative(activation):
     point, below, above = intervals()
-    bends = second_derivative(activation, point + changes(below, above, number=2001))
+    curvatures = second_derivative(activation, point + changes(below, above, number=2001))
     enclosure = enclose(activation, 1.0, point, below, above)
-    least, most = tf.reduce_min(bends, axis=0), tf.reduce_max(bends, axis=0)
-    scale = float(tf.reduce_max(tf.abs(bends)))
+    least, most = tf.reduce_min(curvatures, axis=0), tf.reduce_max(curvatures, axis=0)
+    scale = float(tf.reduce_max(tf.abs(curvatures)))
     assert enclosure.low_slack is None and enclosure.high_slack is None
     assert float(tf.reduce_max(enclosure.low - least)) <= ATOL
     assert float(tf.reduce_max(most - enclosure.high)) <= ATOL

@@ -17,7 +17,7 @@ from tests.oracles.random_networks import chain_of, images_for, lengths, network
 
 BRACKET = 1e-3  # the last bracket of the bisection, and the allowance for single precision
 SLACK_OF_CURVATURE = 0.02  # the second derivative is not constant over a small ball
-BEND = log(2.0 + sqrt(3.0))
+LARGEST_CURVATURE_AT = log(2.0 + sqrt(3.0))
 SIGMOIDS_LARGEST_CURVATURE = 1.0 / (6.0 * sqrt(3.0))
 layers = keras.layers
 
@@ -123,9 +123,9 @@ def curved_network(num_pixels, activation, offset, margin, side=1.0):
 @pytest.mark.parametrize(
     ("activation", "offset", "side", "curvature"),
     [
-        ("sigmoid", BEND, 1.0, SIGMOIDS_LARGEST_CURVATURE), ("sigmoid", -BEND, -1.0, SIGMOIDS_LARGEST_CURVATURE),
-        ("tanh", BEND / 2.0, 1.0, 8.0 * SIGMOIDS_LARGEST_CURVATURE),
-        ("tanh", -BEND / 2.0, -1.0, 8.0 * SIGMOIDS_LARGEST_CURVATURE), ("softplus", 0.0, 1.0, 0.25),
+        ("sigmoid", LARGEST_CURVATURE_AT, 1.0, SIGMOIDS_LARGEST_CURVATURE), ("sigmoid", -LARGEST_CURVATURE_AT, -1.0, SIGMOIDS_LARGEST_CURVATURE),
+        ("tanh", LARGEST_CURVATURE_AT / 2.0, 1.0, 8.0 * SIGMOIDS_LARGEST_CURVATURE),
+        ("tanh", -LARGEST_CURVATURE_AT / 2.0, -1.0, 8.0 * SIGMOIDS_LARGEST_CURVATURE), ("softplus", 0.0, 1.0, 0.25),
     ],
 )  # fmt: skip
 def test_reaches_the_closed_form_of_a_pure_curvature_term(activation, offset, side, curvature, num_pixels):
@@ -158,15 +158,15 @@ def test_sum_of_kinks_is_bounded_by_the_root_of_their_number():
 
 def test_curvature_of_a_layer_is_propagated_to_the_kink_of_the_next():
     """The second layer changes only by the curvature of the first, and reaches its kink after `sqrt(0.001 / curvature)`."""
-    first = units(1, "sigmoid", BEND)
-    at_start = 2.0 / (1.0 + np.exp(BEND))
+    first = units(1, "sigmoid", LARGEST_CURVATURE_AT)
+    at_start = 2.0 / (1.0 + np.exp(LARGEST_CURVATURE_AT))
     second = layers.Dense(1, "relu")
     second.build((None, 2))
     second.set_weights([np.ones([2, 1]), np.array([-at_start - 1e-3])])
     model = keras.Sequential([keras.Input((1,)), first, second, sum_against(1, 1e-3, 0.0)])
 
     def excess(x):
-        return 1.0 / (1.0 + np.exp(BEND - x)) + 1.0 / (1.0 + np.exp(BEND + x)) - at_start - 2e-3
+        return 1.0 / (1.0 + np.exp(LARGEST_CURVATURE_AT - x)) + 1.0 / (1.0 + np.exp(LARGEST_CURVATURE_AT + x)) - at_start - 2e-3
 
     truth = scipy.optimize.brentq(excess, 0.0, 1.0)
     found = lengths(model, certified_distortion(model, [[0.0]], [0]).distortion)
@@ -189,8 +189,8 @@ def difference_against(margin):
 
 
 def test_negative_curvature_of_a_layer_is_propagated_to_the_kink_of_the_next():
-    first = units(1, "sigmoid", -BEND)
-    at_start = 2.0 / (1.0 + np.exp(-BEND))
+    first = units(1, "sigmoid", -LARGEST_CURVATURE_AT)
+    at_start = 2.0 / (1.0 + np.exp(-LARGEST_CURVATURE_AT))
     second = pair_of_kinks(2, 1.0, 1e-3 - at_start)
     model = keras.Sequential([keras.Input((1,)), first, second, difference_against(1e-3)])
     truth = sqrt(2e-3 / SIGMOIDS_LARGEST_CURVATURE) * (1.0 + SLACK_OF_CURVATURE / 4.0)
@@ -198,9 +198,9 @@ def test_negative_curvature_of_a_layer_is_propagated_to_the_kink_of_the_next():
 
 
 def test_curvature_of_a_layer_is_propagated_by_a_linear_piece():
-    first = units(1, "sigmoid", BEND)
+    first = units(1, "sigmoid", LARGEST_CURVATURE_AT)
     second = units(2, "relu", -1.0, both=False)
-    at_start = 2.0 + 2.0 / (1.0 + np.exp(BEND))
+    at_start = 2.0 + 2.0 / (1.0 + np.exp(LARGEST_CURVATURE_AT))
     model = keras.Sequential([keras.Input((1,)), first, second, sum_against(2, 1e-3, at_start)])
     truth = sqrt(1e-3 / SIGMOIDS_LARGEST_CURVATURE) * (1.0 + SLACK_OF_CURVATURE / 4.0)
     assert_just_below(lengths(model, certified_distortion(model, [[0.0]], [0]).distortion), truth, SLACK_OF_CURVATURE)
@@ -222,7 +222,7 @@ def test_certificate_is_divided_by_the_norm_of_the_first_layers():
     inputs = keras.Input((6, 1))
     pooled = layers.Flatten()(layers.MaxPooling1D(2)(layers.Rescaling(4.0)(inputs)))
     margin = 1e-3 * SIGMOIDS_LARGEST_CURVATURE
-    tail = curved_network(3, "sigmoid", BEND, margin)
+    tail = curved_network(3, "sigmoid", LARGEST_CURVATURE_AT, margin)
     model = keras.Model(inputs, tail.layers[-1](tail.layers[-2](pooled)))
     certified = certified_distortion(model, np.zeros([1, 6, 1]), [0])
     truth = sqrt(1e-3) / 4.0 * (1.0 + SLACK_OF_CURVATURE / 4.0)

@@ -1,4 +1,4 @@
-"""The operations behind a single output, not its values, determine its threshold between two classes."""
+"""The operations of a single output, not its values, determine its threshold between two classes."""
 
 import keras
 import numpy as np

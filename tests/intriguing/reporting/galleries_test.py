@@ -16,13 +16,13 @@ def _images(num=3, size=8, channels=1):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("num", [1, 10, 13])
 def test_gallery_draws_gray_and_color(num, channels):
-    images, distorted, labels, answers = _images(num, channels=channels)
-    assert png_shape(adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G", num_images=20))
+    images, distorted, labels, predictions = _images(num, channels=channels)
+    assert png_shape(adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G", num_images=20))
 
 
 def test_gallery_shows_at_most_the_requested_number():
-    images, distorted, labels, answers = _images(9)
-    figure = adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G", num_images=4)
+    images, distorted, labels, predictions = _images(9)
+    figure = adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G", num_images=4)
     assert "3 → 4" in texts(figure) and "4 → 5" not in texts(figure)
 
 
@@ -33,9 +33,9 @@ def test_gallery_shows_the_distortion_and_the_magnification():
 
 
 def test_gallery_scale_is_symmetric_and_common():
-    images, distorted, labels, answers = _images(2)
+    images, distorted, labels, predictions = _images(2)
     distorted[1] = images[1] - 0.3
-    figure = adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G")
+    figure = adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G")
     limits = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.images[0].get_cmap().name == "RdBu_r"}
     (common,) = limits
     assert common == pytest.approx((-0.3, 0.3))
@@ -47,11 +47,11 @@ def test_gallery_draws_unchanged_images():
 
 
 def test_gallery_errors_name_the_invalid_argument():
-    images, distorted, labels, answers = _images(2)
+    images, distorted, labels, predictions = _images(2)
     with pytest.raises(ValueError, match="Add a channel axis"):
-        adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, answers=answers, title="G")
+        adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, answers=predictions, title="G")
     with pytest.raises(ValueError, match="equally many"):
-        adversarial_gallery(images, distorted, labels=labels[:1], answers=answers, title="G")
+        adversarial_gallery(images, distorted, labels=labels[:1], answers=predictions, title="G")
     with pytest.raises(ValueError, match="at least one"):
         adversarial_gallery(images[:0], distorted[:0], labels=[], answers=[], title="G")
 
@@ -59,9 +59,9 @@ def test_gallery_errors_name_the_invalid_argument():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("num", [1, 7, 40])
 def test_noise_panel_draws_pairs(num, channels):
-    images, _, labels, answers = _images(num, channels=channels)
+    images, _, labels, predictions = _images(num, channels=channels)
     noisy = images + np.random.default_rng(1).normal(size=images.shape)
-    assert png_shape(noise_panel(images, noisy, labels=labels, answers=answers, title="N", accuracy=0.51))
+    assert png_shape(noise_panel(images, noisy, labels=labels, answers=predictions, title="N", accuracy=0.51))
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_noise_panel_draws_pairs(num, channels):
     ],
 )
 def test_noise_panel_shows_the_accuracy(accuracy, words):
-    images, noisy, labels, answers = _images(2)
-    figure = noise_panel(images, noisy, labels=labels, answers=answers, title="N", accuracy=accuracy)
+    images, noisy, labels, predictions = _images(2)
+    figure = noise_panel(images, noisy, labels=labels, answers=predictions, title="N", accuracy=accuracy)
     assert any(text.endswith(words) for text in texts(figure))
 
 

@@ -213,7 +213,7 @@ def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_averages_over_seeds_keep_their_interval_in_every_format():
-    row = {"Arm": "a", "Error": MeanRate(0.0163, 0.0151, 0.0175, 3), "Distance": Estimate(0.062, 0.058, 0.066, 3)}
+    row = {"Training variant": "a", "Error": MeanRate(0.0163, 0.0151, 0.0175, 3), "Distance": Estimate(0.062, 0.058, 0.066, 3)}
     table = Table(name="variants", title="Training variants.", columns=tuple(row), rows=(row,))
     assert table.is_rate("Error") and not table.is_rate("Distance")
     line = next(csv.DictReader(io.StringIO(to_csv(table))))

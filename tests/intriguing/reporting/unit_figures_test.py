@@ -208,8 +208,8 @@ def test_effects_without_an_interval_show_their_dot():
 def test_groups_differ_in_color_and_marker_and_have_a_legend():
     groups = ["trained", "random weights", "pixels", "trained"]
     figure = _effects(4, groups=groups)
-    looks = [(color, marker) for color, _, marker in _dots(figure).values()]
-    assert looks[0] == looks[3] and len({color for color, _ in looks}) == len({marker for _, marker in looks}) == 3
+    styles = [(color, marker) for color, _, marker in _dots(figure).values()]
+    assert styles[0] == styles[3] and len({color for color, _ in styles}) == len({marker for _, marker in styles}) == 3
     assert set(groups) <= {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
 
 

@@ -128,8 +128,8 @@ def test_gradient_equals_finite_differences(shape):
 
     step = 1e-2  # rounding of 1e-7 over it, and the square of it for curvature
     after, before = (float(value_and_gradient(kernel + sign * step * direction)[0]) for sign in (1, -1))
-    _, slope = value_and_gradient(kernel)
-    np.testing.assert_allclose(np.sum(slope * direction), (after - before) / (2 * step), rtol=2e-3)
+    _, gradient = value_and_gradient(kernel)
+    np.testing.assert_allclose(np.sum(gradient * direction), (after - before) / (2 * step), rtol=2e-3)
 
 
 def test_gradient_points_along_the_leading_singular_vectors():

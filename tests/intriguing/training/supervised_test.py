@@ -120,9 +120,9 @@ def test_learning_rate_has_a_linear_warmup_and_a_cosine_decay(examples, warmup):
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, kernel_initializer="zeros")])
     settings = MinibatchTraining(num_epochs=4, batch_size=60, learning_rate=0.1, warmup=warmup)
     fit_minibatches(model, endless(*examples, 60), steps_per_epoch=5, settings=settings, loss=sum_of_outputs)
-    climbing = int(warmup * 20)
-    rates = [0.1 * step / climbing for step in range(climbing)]
-    rates += [0.05 * (1 + np.cos(np.pi * step / (20 - climbing))) for step in range(20 - climbing)]
+    num_warmup = int(warmup * 20)
+    rates = [0.1 * step / num_warmup for step in range(num_warmup)]
+    rates += [0.05 * (1 + np.cos(np.pi * step / (20 - num_warmup))) for step in range(20 - num_warmup)]
     np.testing.assert_allclose(model.layers[-1].bias, [-sum(rates)], rtol=1e-4)  # twenty float32 steps, and Adam's epsilon
 
 

@@ -95,9 +95,9 @@ def test_pretrained_weights_have_the_accuracy_of_another_implementation(squeezen
     model = squeezenet()
     load_arrays(model, squeezenet_file, channel_order="BGR", sha256=DIGEST)
     assert len(photograph_files) == 1000
-    answer = tf.function(lambda images: model(images, training=False), autograph=False)
+    compute_logits = tf.function(lambda images: model(images, training=False), autograph=False)
     batches = [photograph_files[start : start + BATCH] for start in range(0, 1000, BATCH)]
-    logits = tf.concat([answer(tf.stack([read_photograph(path) for path in batch])) for batch in batches], axis=0)
+    logits = tf.concat([compute_logits(tf.stack([read_photograph(path) for path in batch])) for batch in batches], axis=0)
     classes = tf.range(1000)
     for places, expected in ((1, TOP1), (5, TOP5)):
         assert abs(np.mean(tf.math.in_top_k(classes, logits, places)) - expected) <= SHARE_TOLERANCE

@@ -170,7 +170,7 @@ def test_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 
 
 def test_killed_run_resumes_at_the_interrupted_step(tmp_path: Path, executed: list[str]) -> None:
-    program = f"from tests.components import toys; toys.run_and_die_in_the_second_step({str(tmp_path)!r})"
+    program = f"from tests.components import toys; toys.run_and_kill_in_the_second_step({str(tmp_path)!r})"
     killed = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert _names(tmp_path) == [".sum.lock", ".sum.partial", "one"]  # the lock of a dead process blocks no other process

@@ -90,14 +90,14 @@ def two_steps(workdir: Path, *, plus: int = 2) -> list[Component]:
     return [one, Sum("sum", workdir, numbers=one, plus=plus)]
 
 
-def run_and_die_in_the_second_step(workdir: str) -> None:
+def run_and_kill_in_the_second_step(workdir: str) -> None:
     """Runs `two_steps` in a process that is killed when the file of the second step is half written."""
 
-    def die() -> None:
+    def kill() -> None:
         if len(executed) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    AdditionExecutor.fault = staticmethod(die)
+    AdditionExecutor.fault = staticmethod(kill)
     run(two_steps(Path(workdir)))
 
 

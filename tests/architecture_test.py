@@ -1,4 +1,4 @@
-"""The plan of the house, held by reading the sources: who may import whom, what one file alone may do, and what nobody may."""
+"""Checks the structure of the sources: import order, private names, docstrings, and file sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ROOMS = ("intriguing", "components", "launch")
+FOLDERS = ("intriguing", "components", "launch")
 
 # Imports go to packages of a lower rank.
 ORDER = {
@@ -23,11 +23,13 @@ ORDER = {
     "attack": 2, "evaluation": 2, "units": 2, "lipschitz": 2,
     "training": 3, "reporting": 4, "components": 5, "launch": 6,
 }  # fmt: skip
-GROUND = {room for room, rank in ORDER.items() if rank == 0}  # these may import each other; no cycle of modules, see below
+BASE_PACKAGES = {
+    package for package, rank in ORDER.items() if rank == 0
+}  # these may import each other, but without cycles of modules
 SUBPACKAGES = (
     "attack", "data", "distribution", "evaluation", "lipschitz", "models", "optimize", "reporting", "statistics", "training", "units",
 )  # fmt: skip
-MOST_LINES, MOST_LINES_OF_HALF = 350, 8
+MAX_LINES, MAX_MEDIAN_LINES = 350, 8
 FORBIDDEN_NAMES = {"utils", "util", "misc", "common", "helpers", "helper"}
 
 
@@ -45,7 +47,7 @@ def _where(path: Path, node: ast.AST | None = None) -> str:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    """Yields what is imported, as `package.module.name`; a relative import as `.` and the rest."""
+    """Yields the imported names as `package.module.name`; relative imports begin with a dot."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -53,31 +55,31 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
 
 
-def _room(dotted: str) -> str | None:
-    """Returns the room of an import, or None for what is not ours."""
+def _package(dotted: str) -> str | None:
+    """Returns the package of an import, or None for a module outside of this repository."""
     parts = dotted.split(".")
     if parts[0] in ("components", "launch"):
         return parts[0]
     return parts[1] if parts[0] == "intriguing" and len(parts) > 1 else None
 
 
-def _room_of_file(path: Path) -> str | None:
-    return _room(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+def _package_of_file(path: Path) -> str | None:
+    return _package(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
 
 
-def _may_import(room: str, other: str) -> bool:
-    return room == other or {room, other} <= GROUND or ORDER[other] < ORDER[room]
+def _may_import(package: str, other: str) -> bool:
+    return package == other or {package, other} <= BASE_PACKAGES or ORDER[other] < ORDER[package]
 
 
-def test_the_reader_of_imports_sees_every_way_to_import() -> None:
+def test_imports_finds_every_form_of_import() -> None:
     source = "import a.b as c\nfrom d import e, f\ndef g():\n    from h.i import j\nif TYPE_CHECKING:\n    from . import k"
     assert sorted(_imports(ast.parse(source))) == sorted(["a.b", "d.e", "d.f", "h.i.j", "..k"])
     names = ("intriguing.attack.objective", "intriguing.pixels", "launch.train.main", "keras", "intriguing")
-    assert [_room(name) for name in names] == ["attack", "pixels", "launch", None, None]
+    assert [_package(name) for name in names] == ["attack", "pixels", "launch", None, None]
 
 
 @pytest.mark.parametrize(
-    ("room", "other", "allowed"),
+    ("package", "other", "allowed"),
     [
         ("data", "models", False), ("models", "data", False), ("attack", "units", False), ("lipschitz", "attack", False),
         ("evaluation", "attack", False), ("training", "attack", True), ("attack", "training", False),
@@ -87,33 +89,33 @@ def test_the_reader_of_imports_sees_every_way_to_import() -> None:
         ("launch", "components", True), ("components", "launch", False), ("attack", "attack", True),
     ],
 )  # fmt: skip
-def test_the_order_of_the_rooms_is_that_of_the_plan(room: str, other: str, allowed: bool) -> None:
-    assert _may_import(room, other) is allowed
+def test_import_order_matches_the_conventions(package: str, other: str, allowed: bool) -> None:
+    assert _may_import(package, other) is allowed
 
 
-def test_every_file_lies_in_a_room_of_the_plan() -> None:
-    rooms = {_room_of_file(path) for path in _sources(*ROOMS)} - {"__init__"}
-    assert rooms == set(ORDER)
+def test_every_file_belongs_to_a_package_of_the_import_order() -> None:
+    packages = {_package_of_file(path) for path in _sources(*FOLDERS)} - {"__init__"}
+    assert packages == set(ORDER)
 
 
-def test_imports_look_back() -> None:
+def test_packages_import_only_earlier_packages() -> None:
     wrong = []
-    for path in _sources(*ROOMS):
-        room = _room_of_file(path)
-        if room == "__init__":  # intriguing/__init__.py exposes the rooms
+    for path in _sources(*FOLDERS):
+        package = _package_of_file(path)
+        if package == "__init__":  # intriguing/__init__.py imports all packages
             continue
-        others = {(dotted, _room(dotted)) for dotted in _imports(_tree(path))}
-        wrong += [f"{_where(path)} imports {dotted}" for dotted, other in others if other and not _may_import(room, other)]
+        others = {(dotted, _package(dotted)) for dotted in _imports(_tree(path))}
+        wrong += [f"{_where(path)} imports {dotted}" for dotted, other in others if other and not _may_import(package, other)]
     assert wrong == []
 
 
 def test_imports_are_absolute() -> None:
     assert [
-        _where(path) for path in _sources(*ROOMS, "tests") if any(name.startswith(".") for name in _imports(_tree(path)))
+        _where(path) for path in _sources(*FOLDERS, "tests") if any(name.startswith(".") for name in _imports(_tree(path)))
     ] == []
 
 
-def test_the_library_knows_neither_pipelines_nor_flags() -> None:
+def test_the_library_imports_neither_pipelines_nor_flags() -> None:
     wrong = []
     for path in _sources("intriguing"):
         names = {dotted.split(".")[0] for dotted in _imports(_tree(path))}
@@ -123,7 +125,7 @@ def test_the_library_knows_neither_pipelines_nor_flags() -> None:
 
 def _importers(package: str) -> set[str]:
     return {
-        _where(path) for path in _sources(*ROOMS) if any(dotted.split(".")[0] == package for dotted in _imports(_tree(path)))
+        _where(path) for path in _sources(*FOLDERS) if any(dotted.split(".")[0] == package for dotted in _imports(_tree(path)))
     }
 
 
@@ -153,21 +155,21 @@ def _reads_private_names(tree: ast.AST) -> bool:
         "from tensorflow.python.eager import x",
     ],
 )
-def test_the_search_for_private_names_finds_one(source: str) -> None:
+def test_private_names_are_detected(source: str) -> None:
     assert _reads_private_names(ast.parse(source))
 
 
 def test_few_files_read_private_names_of_keras_and_tensorflow() -> None:
-    """A name that Keras or TensorFlow moves fails the tests of these files, and no others."""
-    found = {_where(path) for path in _sources(*ROOMS) if _reads_private_names(_tree(path))}
+    """If Keras or TensorFlow moves a private name, only the tests of these files fail."""
+    found = {_where(path) for path in _sources(*FOLDERS) if _reads_private_names(_tree(path))}
     assert found <= _READERS_OF_PRIVATE_NAMES
 
 
-def test_reporting_knows_arrays_and_not_tensors() -> None:
+def test_reporting_imports_no_tensorflow() -> None:
     assert {where for where in _importers("tensorflow") | _importers("keras") if "/reporting/" in where} == set()
 
 
-def test_data_sets_are_read_in_one_room() -> None:
+def test_only_the_data_package_imports_tensorflow_datasets() -> None:
     assert {str(Path(where).parent) for where in _importers("tensorflow_datasets")} == {"intriguing/data"}
 
 
@@ -185,22 +187,24 @@ def _device_names(tree: ast.AST) -> Iterator[ast.AST]:
 @pytest.mark.parametrize(
     "source", ["tf.device(x)", "f('CPU:0')", "f('/device:GPU:*')", "f('gpu')", "tf.config.list_logical_devices()"]
 )
-def test_the_search_for_devices_finds_one(source: str) -> None:
+def test_device_names_are_detected(source: str) -> None:
     assert list(_device_names(ast.parse(source)))
 
 
-def test_only_the_choice_of_a_strategy_names_a_device() -> None:
+def test_only_the_strategy_module_names_devices() -> None:
     found = {_where(path) for path in _sources("intriguing") if any(_device_names(_tree(path)))}
     assert found == {"intriguing/distribution/strategy.py"}
 
 
-def test_no_bare_assert_guards_anything() -> None:
-    found = [_where(path, node) for path in _sources(*ROOMS) for node in ast.walk(_tree(path)) if isinstance(node, ast.Assert)]
+def test_the_sources_have_no_bare_assert() -> None:
+    found = [
+        _where(path, node) for path in _sources(*FOLDERS) for node in ast.walk(_tree(path)) if isinstance(node, ast.Assert)
+    ]
     assert found == []
 
 
-def test_no_drawer_without_a_label() -> None:
-    paths = _sources(*ROOMS, "tests")
+def test_no_module_has_a_generic_name() -> None:
+    paths = _sources(*FOLDERS, "tests")
     assert [
         _where(path)
         for path in paths
@@ -208,7 +212,7 @@ def test_no_drawer_without_a_label() -> None:
     ] == []
 
 
-def test_the_library_never_leaves_tensors_for_arrays() -> None:
+def test_the_library_never_converts_tensors_to_arrays() -> None:
     found = [
         _where(path, node)
         for path in _sources("intriguing")
@@ -229,18 +233,18 @@ def _public_definitions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, 
 
 def test_every_public_name_has_a_docstring() -> None:
     found = []
-    for path in _sources(*ROOMS):
+    for path in _sources(*FOLDERS):
         definitions: Iterable[tuple[str, ast.AST]] = _public_definitions(_tree(path))
         found += [f"{_where(path, node)} {name}" for name, node in definitions if not ast.get_docstring(node)]
     assert found == []
 
 
-def test_every_file_says_what_it_is_for() -> None:
-    assert [_where(path) for path in _sources(*ROOMS) if not ast.get_docstring(_tree(path))] == []
+def test_every_file_has_a_docstring() -> None:
+    assert [_where(path) for path in _sources(*FOLDERS) if not ast.get_docstring(_tree(path))] == []
 
 
 @pytest.mark.parametrize("name", SUBPACKAGES)
-def test_a_subpackage_lists_names_that_exist_once_and_in_order(name: str) -> None:
+def test_subpackages_list_existing_public_names_once(name: str) -> None:
     package = importlib.import_module(f"intriguing.{name}")
     assert package.__all__, "every subpackage lists its public names"
     assert [public for public in package.__all__ if not hasattr(package, public)] == []
@@ -254,13 +258,13 @@ def test_the_library_exposes_its_subpackages() -> None:
     assert all(hasattr(package, name) for name in package.__all__)
 
 
-def test_every_folder_of_tests_mirrors_one_of_the_house() -> None:
-    homeless = {"oracles", "benchmarks", "distribution"}  # instruments, and strategies, which concern every room
+def test_every_test_folder_mirrors_a_source_folder() -> None:
+    not_mirrored = {"oracles", "benchmarks", "distribution"}  # oracles, benchmarks, and tests of strategies with all packages
     folders = {path.parent.relative_to(REPOSITORY / "tests") for path in _sources("tests")}
     assert [
         str(folder)
         for folder in folders
-        if folder.parts and folder.parts[0] not in homeless and not (REPOSITORY / folder).is_dir()
+        if folder.parts and folder.parts[0] not in not_mirrored and not (REPOSITORY / folder).is_dir()
     ] == []
 
 
@@ -287,24 +291,24 @@ def _cycle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_a_cycle_of_imports_is_found() -> None:
+def test_import_cycles_are_detected() -> None:
     assert set(_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
 
 
-def test_no_modules_import_each_other_in_a_cycle() -> None:
+def test_modules_have_no_import_cycles() -> None:
     graph = {_module_name(path): _modules_imported_by(path) for path in _sources("intriguing") if path.name != "__init__.py"}
     assert sum(map(len, graph.values())) > 100
     assert _cycle(graph) == []
 
 
-def test_files_are_short() -> None:
-    lengths = {_where(path): len(path.read_text().splitlines()) for path in _sources(*ROOMS)}
-    assert {where: length for where, length in lengths.items() if length > MOST_LINES} == {}
+def test_files_stay_below_the_line_limit() -> None:
+    lengths = {_where(path): len(path.read_text().splitlines()) for path in _sources(*FOLDERS)}
+    assert {where: length for where, length in lengths.items() if length > MAX_LINES} == {}
 
 
-def test_half_of_all_functions_have_at_most_eight_lines() -> None:
-    functions = [node for path in _sources(*ROOMS) for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef)]
-    assert statistics.median(_lines_of_code(function) for function in functions) <= MOST_LINES_OF_HALF
+def test_median_function_has_at_most_eight_lines() -> None:
+    functions = [node for path in _sources(*FOLDERS) for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef)]
+    assert statistics.median(_lines_of_code(function) for function in functions) <= MAX_MEDIAN_LINES
 
 
 def _lines_of_code(function: ast.FunctionDef) -> int:

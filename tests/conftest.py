@@ -1,4 +1,4 @@
-"""Every test has two logical CPUs, full float32 and a fixed seed; data sets come from outside, or the test is skipped."""
+"""Every test runs with two logical CPUs, full float32 precision and a fixed seed."""
 
 import atexit
 import os
@@ -6,9 +6,9 @@ import shutil
 import tempfile
 from importlib.metadata import version
 
-# Both before TensorFlow is imported. Most of a test's time is compiling, and no test asks how fast the program is then.
+# Set before TensorFlow is imported. Compilation dominates the time of a test, and no test measures the speed of programs.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Fusion emitters are a third of what a search takes to compile; a flag that XLA does not know ends the process.
+# Fusion emitters take a third of the compilation time of a search. XLA ends the process at an unknown flag.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0"
@@ -23,7 +23,7 @@ from intriguing.distribution import compilation, compilation_cache
 from intriguing.distribution.compilation_cache import enable_cache
 from intriguing.distribution.strategy import strategy_for
 
-# The workers of pytest-xdist and the scripts that tests start inherit the variable, and share their compiled programs.
+# Workers of pytest-xdist and scripts started by tests inherit the variable and share the compiled programs.
 if "INTRIGUING_XLA_CACHE" not in os.environ:
     os.environ["INTRIGUING_XLA_CACHE"] = tempfile.mkdtemp(prefix="intriguing-xla-")
     atexit.register(shutil.rmtree, os.environ["INTRIGUING_XLA_CACHE"], ignore_errors=True)
@@ -32,7 +32,7 @@ enable_cache()
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration(), tf.config.LogicalDeviceConfiguration()]
 )
-# TensorFloat-32 has ten bits of mantissa: too few for L-BFGS and for spectral norms.
+# TensorFloat-32 has ten bits of mantissa, which is too few for L-BFGS and for spectral norms.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_setup(item):
-    """Ends a session whose next compilation would crash: XLA keeps its programs, and the mappings of a process are limited."""
+    """Ends the session before a compilation would exceed the limit of memory mappings. XLA never frees a program."""
     number = compilation._num_mappings() if "attack" in item.path.parts else 0
     if number > compilation._mapping_limit() - 4000:
         pytest.exit(

@@ -41,7 +41,7 @@ def card(digits_dir: Path) -> DatasetCard:
 
 @pytest.fixture
 def known_names(digits_dir: Path, card: DatasetCard, tmp_path: Path) -> dict[str, Any]:
-    """Names that the examples use: all public ones, a small network with images and labels, a data set, and a folder."""
+    """Names used by the examples: all public names, a small network with images and labels, a data set, and a folder."""
     model = build("FC100-100-10", image_shape=(6, 6, 1))
     images = np.random.default_rng(0).uniform(size=(200, 6, 6, 1)).astype(np.float32)
     return {
@@ -57,7 +57,7 @@ def test_every_public_function_has_an_example() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_example_runs(name: str, known_names: dict[str, Any]) -> None:
+def test_examples_run(name: str, known_names: dict[str, Any]) -> None:
     test = EXAMPLES[name]
     test.globs = known_names
     output: list[str] = []

@@ -1,4 +1,4 @@
-"""What an import loads in a fresh process: no package that only other parts of the library, or a first call, require."""
+"""Imports load only the packages that they need, in a fresh process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# TensorFlow itself imports Keras, and with it Matplotlib, SciPy and PIL: what counts is what is loaded beyond these.
+# TensorFlow imports Keras, and Keras imports Matplotlib, SciPy and PIL. Only modules loaded in addition to these count.
 LIGHT_IMPORTS = """
 import sys
 import keras, tensorflow
@@ -30,7 +30,7 @@ assert set(intriguing.__all__) <= set(dir(intriguing))
 assert not hasattr(intriguing, "no_such_package")
 """
 
-# Each thread traces a program, as the replicas of a strategy do.
+# Each thread traces a program, like the replicas of a strategy.
 FIRST_USE_IN_THREADS = """
 import sys, threading
 import tensorflow as tf
@@ -59,12 +59,12 @@ assert ends == [[[1.0, 1.0, 1.0]]] * NUM_THREADS, ends
 
 
 def _error_of(program: str) -> str:
-    """Runs a program in a process of its own, and returns what it printed to stderr if it failed."""
+    """Runs a program in its own process. Returns its stderr if it failed, and an empty string otherwise."""
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     return done.stderr or "no message" if done.returncode else ""
 
 
-def test_the_error_of_a_program_is_found() -> None:
+def test_error_of_returns_the_stderr_of_a_failing_program() -> None:
     assert "AssertionError" in _error_of("assert False")
 
 
@@ -75,17 +75,17 @@ def _imported_at_the_top(path: Path) -> set[str]:
     return {name.split(".")[0] for group in names for name in group}
 
 
-def test_scipy_is_imported_when_it_is_used() -> None:
-    """Importing scipy.stats takes most of a second. With scikit-learn, Keras does; then loaded modules would not show it."""
+def test_scipy_is_imported_only_inside_functions() -> None:
+    """Importing scipy.stats takes most of a second. Keras does so if scikit-learn is installed, hence the sources are checked."""
     files = sorted((REPOSITORY / "intriguing").rglob("*.py"))
     assert [str(path) for path in files if "scipy" in _imported_at_the_top(path)] == []
     assert "numpy" in _imported_at_the_top(REPOSITORY / "intriguing" / "pixels.py")
 
 
-def test_packages_load_no_dependency_that_they_do_not_need_at_import() -> None:
+def test_packages_import_no_unneeded_dependencies() -> None:
     assert _error_of(LIGHT_IMPORTS) == ""
 
 
 @pytest.mark.slow
-def test_lbfgs_imports_tensorflow_probability_at_its_first_use_from_several_threads() -> None:
+def test_lbfgs_imports_tensorflow_probability_at_first_use_from_several_threads() -> None:
     assert _error_of(FIRST_USE_IN_THREADS) == ""

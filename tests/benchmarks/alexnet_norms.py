@@ -1,4 +1,4 @@
-"""The eight layers of AlexNet with random weights: how near their two bounds are, and what they cost.
+"""Measures how close the norm bounds of the eight layers of AlexNet with random weights are, and their time.
 
     python -m tests.benchmarks.alexnet_norms
 
@@ -26,7 +26,7 @@ def dense(name: str, units: int) -> keras.Layer:
 
 
 def network() -> list[tuple[keras.Layer, tuple[int, ...]]]:
-    """Returns the layers, built, and the shapes of their inputs; the same weights every time."""
+    """Returns the built layers, with the same weights in every run, and the shapes of their inputs."""
     keras.utils.set_random_seed(0)
     layers = [
         (convolution("conv1", 96, 11, strides=4), (227, 227, 3)),

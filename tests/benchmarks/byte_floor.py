@@ -1,13 +1,12 @@
-"""How near an image of bytes can come at all, beside what the search among them found: is 1.2 times the plain distance much?
+"""Compares the distortion of images of bytes with a lower bound for the linearized network.
 
     python -m tests.benchmarks.byte_floor runs/imagenet_ostrich
 
-At the image that the plain attack of the recipe found, the network is replaced by its tangent: the logits of the target and of
-its strongest rival, with their gradients. For that linear network, a bound below the distance of every image that reaches the
-target, of any colors and of bytes, by Lagrange duality: changes cost their squares, and one multiplier pays for the margin, so
-that every color takes the value that is cheapest for it alone. The ratio of the two is what bytes cost where a network is
-linear; no search among bytes could do better there. Networks bend, and have more rivals than one, so that both are found farther
-out than they need be by this; half a minute on two CPU cores.
+The network is linearized at the image that the attack of the recipe found: the logits of the target and of its largest rival,
+with their gradients. For that linear network, Lagrange duality gives a lower bound of the distance to the target class, for any
+pixels and for bytes: the dual has one multiplier for the margin, so that every pixel is minimized separately. The ratio of the
+two bounds is the cost of bytes for a linear network, and no search among bytes could be better there. The attacks end farther
+away than both bounds, because networks are nonlinear and have several rivals. Half a minute on two CPU cores.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from components.artifacts import DistortedImages, TrainedModel
 from intriguing.models.functional import split_weights
 
 TOP_BYTE = 255
-NUM_MULTIPLIERS, NUM_REFINEMENTS = 17, 6  # each narrows the multiplier down to an eighth of its range
+NUM_MULTIPLIERS, NUM_REFINEMENTS = 17, 6  # each reduces the range of the multiplier to an eighth
 
 
 def main(workdir: Path) -> None:
@@ -37,15 +36,15 @@ def main(workdir: Path) -> None:
     floors = np.array([[floor(*row, of_bytes=False), floor(*row, of_bytes=True)] for row in rows])
     floors /= TOP_BYTE * np.sqrt(gradients.shape[1])
     both = plain["succeeded"] & among_bytes["succeeded"]
-    print(f"{both.sum()} photographs reached by both attacks; means of their distortions")
+    print(f"{both.sum()} photographs for which both attacks succeeded; mean distortions")
     print(f"{'':22}{'any colors':>12}{'bytes':>12}{'ratio':>8}")
-    for name, pair in (("found", (plain["distortion"], among_bytes["distortion"])), ("tangent, no nearer", floors.T)):
+    for name, pair in (("found", (plain["distortion"], among_bytes["distortion"])), ("linearized, at least", floors.T)):
         free, limited = (values[both].mean() for values in pair)
         print(f"{name:22}{free:12.6f}{limited:12.6f}{limited / free:8.3f}")
 
 
 def margin_gradients(model: keras.Model, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns the gradient of the target's logit over the strongest other one, `[images, values]`, in float64."""
+    """Returns the gradient of the target's logit minus the largest other logit, `[images, values]`, in float64."""
     architecture, weights = split_weights(model, images.shape[1:])
 
     @tf.function(autograph=False)
@@ -59,7 +58,7 @@ def margin_gradients(model: keras.Model, images: np.ndarray, targets: np.ndarray
 
 
 def floor(start: np.ndarray, change: np.ndarray, gradient: np.ndarray, *, of_bytes: bool) -> float:
-    """Bounds the length of every change in the box that wins as much margin as `change` does, in units of a byte."""
+    """Returns a lower bound of the length of all changes in the box with the margin of `change`, in units of a byte."""
     margin = gradient @ change
 
     def dual(multiplier: float) -> float:
@@ -67,7 +66,7 @@ def floor(start: np.ndarray, change: np.ndarray, gradient: np.ndarray, *, of_byt
         step = np.clip(np.round(ideal) if of_bytes else ideal, -start, TOP_BYTE - start)
         return multiplier * margin + np.sum(step * (step - multiplier * gradient))
 
-    # The dual is concave; without bytes and box it is greatest at twice the margin over the squared gradient.
+    # The dual is concave. Without bytes and box its maximum is at twice the margin over the squared norm of the gradient.
     center = 2 * margin / (gradient @ gradient)
     low, high = center / 16, center * 16
     for _ in range(NUM_REFINEMENTS):

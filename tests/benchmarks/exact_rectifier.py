@@ -1,12 +1,12 @@
-"""How far the attack ends from the exact nearest image of small rectifier networks, and how far the certificate stays below.
+"""Compares attacks and certificates with the exact nearest images of small rectifier networks.
 
     python -m tests.benchmarks.exact_rectifier
 
-Networks of 20-20-20 units drawn at random, 128 images: to any other class, to the runner-up and to the class after the predicted
-one. For each search: lengths over the exact ones, on the images that the exact search solves. The exact search starts from the
-images of the attack and bounds at most `--max_nodes` nodes an image.
+Random networks of 20-20-20 units, 128 images, three goals: any other class, the runner-up, and the class after the predicted one.
+For each search it prints the ratio of lengths to the exact ones, on the images that the exact search solves. The exact search
+starts from the images of the attack and bounds at most `--max_nodes` nodes per image.
 
-Some five minutes on two CPU cores, most of them for the last goal, which is the farthest.
+About five minutes on two CPU cores, mostly for the last goal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.oracles.rectifier_network import RectifierNetwork, random_network
 
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 128, "Images.", lower_bound=1)
 _WIDTHS = flags.DEFINE_multi_integer("widths", [20, 20, 20, 4], "Inputs, hidden units and classes.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the network and of the images.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the network and of the images.")
 _MAX_NODES = flags.DEFINE_integer("max_nodes", 5000, "Nodes of the exact search for one image.", lower_bound=1)
 
 SEARCHES = ("fast", "default", "thorough", "szegedy_lbfgs")
@@ -34,7 +34,7 @@ SOLVED = 1e-6  # an image whose floor is within this share of its length
 
 
 class Goal(NamedTuple):
-    keyword: str  # of minimize_distortion
+    keyword: str  # argument of minimize_distortion
     classes: np.ndarray  # [images] int32
 
 

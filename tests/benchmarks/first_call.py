@@ -1,4 +1,4 @@
-"""How long the first attack of a process takes, beside the import of TensorFlow in the same process.
+"""Measures the time of the first attack of a process, relative to the import of TensorFlow.
 
     python -m tests.benchmarks.first_call
     python -m tests.benchmarks.first_call --networks=ConvNet --num_images=4
@@ -49,7 +49,7 @@ print(json.dumps([imported, *seconds]))
 
 
 def _measure(model: Path, images: Path, cache: str) -> tuple[float, float]:
-    """Returns the first call in imports of TensorFlow, and the second call in seconds, of a new process."""
+    """Measures a new process. Returns the first call in multiples of the TensorFlow import, and the second in seconds."""
     environment = {**os.environ, "INTRIGUING_XLA_CACHE": cache, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", _PROCESS, str(model), str(images)]
     process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

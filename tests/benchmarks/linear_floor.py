@@ -1,10 +1,10 @@
-"""How far above the exact minimum the attack ends on the linear networks of a finished study.
+"""Compares the attack with the exact minimum on the linear networks of a finished study.
 
     python -m tests.benchmarks.linear_floor runs/mnist
 
-For each softmax network, to a random wrong class and to any: the mean distortion over the mean exact floor (a quadratic program
-with the box, in float64), for the paper's method and for the default search, on the images and targets that the study attacked.
-Two minutes on two CPU cores.
+For each softmax network, targeted and untargeted, it prints the ratio of the mean distortion to the mean exact minimum (a
+quadratic program with bounds, in float64), for the method of the paper and for the default search, on the images and targets of
+the study. Two minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def main(workdir: Path) -> None:
         attacked = DistortedImages(workdir / f"attack_{name}").arrays()
         flat = attacked["images"].reshape(len(attacked["images"]), -1)
         classifier = LinearClassifier(*model.get_layer("logits").get_weights())
-        answers = classifier.logits(flat).argmax(axis=1)
+        predictions = classifier.logits(flat).argmax(axis=1)
         for goal, classes, oracle in (
             ("targets", attacked["targets"], nearest_of_class),
-            ("labels", answers, nearest_of_other_classes),
+            ("labels", predictions, nearest_of_other_classes),
         ):
             floor = np.array([oracle(classifier, *pair).floor for pair in zip(flat, classes, strict=True)])
             for search_name, search in SEARCHES.items():

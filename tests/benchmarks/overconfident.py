@@ -1,13 +1,14 @@
-"""Whether the attack finds what simple methods find, on networks that are so sure of themselves that cross-entropy is flat.
+"""Compares the attack with simple methods on overconfident networks, whose cross-entropy has vanishing gradients.
 
     python -m tests.benchmarks.overconfident --tfds_manual_dir=/data/mnist --cache=/tmp/overconfident
 
-Two networks, trained here: rectifiers 784-256-256-10 after 40 epochs of Adam at 5e-3, whose logits reach into the hundreds, and
-sigmoids 784-100-100-10 whose first layer is multiplied by a thousand. Training images, the next class as target. The simple
-methods are steps along the gradient of the margin, and straight lines to images of the target class. For each search: how many
-images it finds, how many it misses that a simple method finds, and how far its images are beside the nearer of theirs.
+It trains two networks: rectifiers 784-256-256-10 for 40 epochs of Adam at 5e-3, with logits of several hundred, and sigmoids
+784-100-100-10 whose first layer is multiplied by a thousand. It attacks training images with the next class as target. The
+simple methods are steps along the gradient of the margin, and straight lines to images of the target class. For each search it
+prints the number of successes, the number of failures where a simple method succeeds, and the ratio of distortions to the
+smaller distortion of the simple methods.
 
-Some eight minutes on two CPU cores; less where `--cache` holds the networks of an earlier run.
+About eight minutes on two CPU cores, and less if `--cache` holds the networks of an earlier run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images attacked; a quarte
 SEARCHES = ("default", "fast", "szegedy_lbfgs")
 NUM_EPOCHS, LEARNING_RATE, BATCH_SIZE = 40, 5e-3, 128
 SIGMOID_EPOCHS, SATURATION = 5, 1000.0
-STEP_LENGTHS, NUM_STEPS = (0.05, 0.2, 1.0), 150  # L2 norms; an image of random bytes is 16 away from another
+STEP_LENGTHS, NUM_STEPS = (0.05, 0.2, 1.0), 150  # L2 norms; the distance between two random images is 16
 NUM_LINES = 10  # to the nearest images that the network classifies as the target
 NUM_HALVINGS = 25
 
@@ -40,7 +41,7 @@ NUM_HALVINGS = 25
 class Problem(NamedTuple):
     images: np.ndarray  # [images, 28, 28, 1]
     targets: np.ndarray  # [images] int32
-    others: np.ndarray  # [others, 28, 28, 1], images to go to
+    others: np.ndarray  # [others, 28, 28, 1], ends of the straight lines
 
 
 def main(argv: Sequence[str]) -> None:
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def trained(name: str, images: np.ndarray, labels: np.ndarray) -> keras.Model:
-    """Returns the network of that name, from the cache if it is there."""
+    """Returns the named network, from the cache if it exists."""
     keras.utils.set_random_seed(0)
     rectifiers = name == "rectifiers"
     widths, activation = ((256, 256), "relu") if rectifiers else ((100, 100), "sigmoid")
@@ -88,7 +89,7 @@ def show(model: keras.Model, problem: Problem) -> None:
     for name in SEARCHES:
         found = minimize_distortion(model, problem.images, targets=problem.targets, search=name)
         print(outcome(name, found.distortion.numpy(), nearest), flush=True)
-    print("missed: not found, where a simple method finds an image. / simple: mean over that of the nearer simple image.")
+    print("missed: failures where a simple method succeeds. / simple: mean relative to the smaller simple distortion.")
 
 
 def outcome(name: str, distortion: np.ndarray, nearest: np.ndarray) -> str:
@@ -108,7 +109,7 @@ def row(name: str, *cells: str) -> str:
 
 
 def gradient_steps(model: keras.Model, problem: Problem) -> np.ndarray:
-    """Returns the distortion after steps of one length along the gradient of the margin, and halvings of the way back."""
+    """Returns the distortion after steps of fixed length along the gradient of the margin, followed by a bisection."""
 
     @tf.function
     def step(position: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
@@ -126,15 +127,15 @@ def gradient_steps(model: keras.Model, problem: Problem) -> np.ndarray:
         position = tf.constant(problem.images)
         ends, open_rows = problem.images.copy(), np.ones(len(best), bool)
         for _ in range(NUM_STEPS):
-            reached = reaches(model, position, problem.targets) & open_rows
-            ends[reached], open_rows = position.numpy()[reached], open_rows & ~reached
+            succeeded = is_target(model, position, problem.targets) & open_rows
+            ends[succeeded], open_rows = position.numpy()[succeeded], open_rows & ~succeeded
             position = step(position, tf.constant(length))
         best = np.fmin(best, halved(model, problem, ends))
     return best
 
 
 def straight_lines(model: keras.Model, problem: Problem) -> np.ndarray:
-    """Returns the distortion on the straight lines to the nearest images that the network classifies as the target."""
+    """Returns the distortion on straight lines to the nearest images that the network classifies as the target."""
     classes = np.argmax(model.predict(problem.others, verbose=0), axis=1)
     flat, others = (array.reshape(len(array), -1) for array in (problem.images, problem.others))
     ends = np.empty((NUM_LINES, *problem.images.shape), np.float32)
@@ -146,16 +147,16 @@ def straight_lines(model: keras.Model, problem: Problem) -> np.ndarray:
 
 
 def halved(model: keras.Model, problem: Problem, ends: np.ndarray) -> np.ndarray:
-    """Returns the distortion of the nearest success that halving the way to `ends` meets; NaN where the end is none."""
-    successful = reaches(model, ends, problem.targets)
+    """Returns the distortion of the nearest success found by bisection toward `ends`. NaN if an end is no success."""
+    successful = is_target(model, ends, problem.targets)
     low, high = np.zeros([len(ends), 1, 1, 1], np.float32), np.ones([len(ends), 1, 1, 1], np.float32)
-    low[reaches(model, problem.images, problem.targets)] = high[reaches(model, problem.images, problem.targets)] = 0.0
+    low[is_target(model, problem.images, problem.targets)] = high[is_target(model, problem.images, problem.targets)] = 0.0
     for _ in range(NUM_HALVINGS):
         middle = (low + high) / 2
-        there = reaches(model, between(problem.images, ends, middle), problem.targets).reshape(low.shape)
-        low, high = np.where(there, low, middle), np.where(there, middle, high)
+        succeeded = is_target(model, between(problem.images, ends, middle), problem.targets).reshape(low.shape)
+        low, high = np.where(succeeded, low, middle), np.where(succeeded, middle, high)
     nearest = between(problem.images, ends, high)
-    assert np.all(reaches(model, nearest, problem.targets)[successful])
+    assert np.all(is_target(model, nearest, problem.targets)[successful])
     return np.where(successful, np.sqrt(np.mean((nearest - problem.images) ** 2, axis=(1, 2, 3))), np.nan)
 
 
@@ -163,7 +164,7 @@ def between(starts: np.ndarray, ends: np.ndarray, share: np.ndarray) -> np.ndarr
     return np.clip(starts + share * (ends - starts), 0.0, 1.0)
 
 
-def reaches(model: keras.Model, images: np.ndarray | tf.Tensor, targets: np.ndarray) -> np.ndarray:
+def is_target(model: keras.Model, images: np.ndarray | tf.Tensor, targets: np.ndarray) -> np.ndarray:
     return np.argmax(model(images, training=False), axis=1) == targets
 
 

@@ -1,12 +1,13 @@
-"""How near the attack comes, and how fast, beside Foolbox and SciPy on the same images of MNIST and the same machine.
+"""Compares distortion and time of the attack with Foolbox and SciPy on the same MNIST images and machine.
 
     python -m tests.benchmarks.peers runs/mnist/train_FC100-100-10 runs/mnist/train_FC200-200-10
 
-One table a network: three of our searches, and Foolbox's DDN and C&W on the same network carried to PyTorch. Then, for the first
-network, images per second against SciPy's L-BFGS-B, one image at a time, and whether memory or compiled programs pile up.
+It prints one table for each network: three searches of this library, and DDN and C&W of Foolbox on the same network converted to
+PyTorch. For the first network it also prints images per second compared with L-BFGS-B of SciPy, which attacks one image at a
+time, and the growth of memory and of the number of compiled programs.
 
-Needs `pip install -e ".[peers]"` and Linux; two CPU cores and 3 GB suffice, with nothing else running: seconds are wall clock. C&W
-takes most of the time, some minutes for a convolutional network; `--quick_peers` leaves it out, for about a minute a network.
+Requires `pip install -e ".[peers]"`, Linux, two CPU cores without other load, because seconds are wall clock, and 3 GB of memory.
+C&W takes most of the time, some minutes for a convolutional network. `--quick_peers` omits it and takes a minute per network.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-# Before NumPy is imported. L-BFGS-B works on vectors too short to share; on a busy machine two threads were six times slower.
+# Set before NumPy is imported. Vectors of L-BFGS-B are too short for threads: with other load, two threads were six times slower.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import keras
@@ -43,8 +44,8 @@ except ModuleNotFoundError as error:
 
 flags.adopt_module_key_flags(tfds_flags)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 128, "Images attacked at once, for the tables.", lower_bound=1)
-_TARGETED = flags.DEFINE_bool("targeted", True, "Drive each image to a random wrong class; otherwise to any wrong class.")
-_QUICK_PEERS = flags.DEFINE_bool("quick_peers", False, "Leave C&W out.")
+_TARGETED = flags.DEFINE_bool("targeted", True, "Attack toward a random wrong class. Otherwise toward any wrong class.")
+_QUICK_PEERS = flags.DEFINE_bool("quick_peers", False, "Omit C&W.")
 
 SEED = 0
 SEARCHES = {"ours, quick": QUICK_SEARCH, "ours, default": DistortionSearch(), "ours, the paper's": SZEGEDY_LBFGS}
@@ -53,10 +54,10 @@ ATTACKS = {
     "DDN 1000": foolbox.attacks.DDNAttack(steps=1000),
     "C&W 9x1000": foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=9, steps=1000),
 }
-PROBE = foolbox.attacks.DDNAttack(steps=20)  # its duration decides how many threads PyTorch gets
+PROBE = foolbox.attacks.DDNAttack(steps=20)  # its time determines the number of threads of PyTorch
 SLOW_ATTACKS = ("C&W 9x1000",)
-LOGITS_TOLERANCE = 1e-3  # float32 sums in another order; a kernel carried over wrongly is off by more than one
-GRADIENT_CALLS = 30  # their median is the duration of one
+LOGITS_TOLERANCE = 1e-3  # float32 sums in another order; a wrongly converted kernel gives errors above one
+GRADIENT_CALLS = 30  # the time of a gradient is their median
 THROUGHPUT_IMAGES = 1000
 SCIPY_IMAGES = 8
 BRACKET_RATIO = 1.02  # as in Bisection, the paper's search
@@ -80,7 +81,7 @@ class Problem:
 
     @property
     def accepted(self) -> tf.Tensor:
-        """Bool `[images, classes]`, the answers that count as success."""
+        """Bool `[images, classes]`, the predictions that count as success."""
         return objective.accepted_classes(self.classes, self.num_classes, targeted=self.targeted)
 
     def rows(self, start: int, stop: int) -> Problem:
@@ -89,19 +90,19 @@ class Problem:
 
 
 class Outcome(NamedTuple):
-    """What a method found, and what it cost."""
+    """The distortions and the cost of a method."""
 
     distortion: np.ndarray  # [images], NaN where not found
     seconds: float
     compile_seconds: float = np.nan
     num_evaluations: float = np.nan  # mean over the images
-    overhead: float = np.nan  # seconds over those of as many gradients of the whole batch
+    overhead: float = np.nan  # time relative to that of as many gradients of the whole batch
 
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) < 2:
         raise app.UsageError("pass folders of trained models, such as runs/mnist/train_FC100-100-10.")
-    logging.set_verbosity(logging.WARNING)  # TFDS announces every read
+    logging.set_verbosity(logging.WARNING)  # TFDS logs every read
     problem = sample_problem(_NUM_IMAGES.value, targeted=_TARGETED.value)
     models = {folder: TrainedModel(folder).load() for folder in argv[1:]}
     for folder, model in models.items():
@@ -125,8 +126,8 @@ def sample_problem(num_images: int, *, targeted: bool) -> Problem:
 
 
 def compare(model: keras.Model, problem: Problem) -> dict[str, Outcome]:
-    """Runs ours and the peers in turn, so that a slow minute of the machine does not fall on one side."""
-    network = carry_to_torch(model)
+    """Runs this library and the peers alternately, so that a slow period of the machine affects both."""
+    network = convert_to_torch(model)
     check_logits(model, network, problem.images)
     threads = choose_torch_threads(network, problem)
     print(f"PyTorch on {threads} of {os.cpu_count()} cores, its fastest; load average {os.getloadavg()[0]:.2f}", flush=True)
@@ -141,7 +142,7 @@ def compare(model: keras.Model, problem: Problem) -> dict[str, Outcome]:
 
 
 def run_ours(model: keras.Model, problem: Problem, search: DistortionSearch, gradient: Callable[[], Any]) -> Outcome:
-    """Attacks twice: the first call compiles, the second is timed, between two timings of a gradient."""
+    """Attacks twice: the first call compiles, and the second is measured between two measurements of a gradient."""
 
     def attack() -> DistortionResults:
         found = minimize_distortion(model, problem.images, search=search, **problem.goal)
@@ -157,22 +158,22 @@ def run_ours(model: keras.Model, problem: Problem, search: DistortionSearch, gra
 
 
 def run_peer(network: torch.nn.Module, problem: Problem, attack: Any) -> Outcome:
-    """Attacks with Foolbox, which compiles nothing; what it returns is judged by the network that it attacked."""
-    torch.manual_seed(SEED)  # DDN draws a direction where the gradient vanishes
+    """Attacks with Foolbox, which compiles nothing. The attacked network decides success."""
+    torch.manual_seed(SEED)  # DDN draws a random direction if the gradient vanishes
     images, classes = to_channels_first(problem.images), torch.tensor(problem.classes.astype(np.int64))
     criterion = foolbox.criteria.TargetedMisclassification if problem.targeted else foolbox.criteria.Misclassification
     bounded = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
     (distorted, *_), seconds = timed(lambda: attack(bounded, images, criterion(classes), epsilons=None))
-    answers = network(distorted).argmax(1).numpy()
-    found = (answers == problem.classes) == problem.targeted
+    predictions = network(distorted).argmax(1).numpy()
+    found = (predictions == problem.classes) == problem.targeted
     return Outcome(np.where(found, root_mean_square((distorted - images).numpy()), np.nan), seconds)
 
 
 def choose_torch_threads(network: torch.nn.Module, problem: Problem) -> int:
-    """Gives PyTorch the number of threads that serves it best.
+    """Sets the fastest number of threads of PyTorch, for a fair comparison.
 
-    Its threads wait for one another after every operation. On small networks, or if anything else runs on the machine, as many
-    as there are cores were seen seventy times slower than one; that would flatter us.
+    Its threads are synchronized after every operation. On small networks, or with other load, one thread per core was up to
+    seventy times slower than a single thread.
     """
     seconds = {}
     for threads in sorted({1, os.cpu_count() or 1}):
@@ -183,8 +184,8 @@ def choose_torch_threads(network: torch.nn.Module, problem: Problem) -> int:
     return fastest
 
 
-def carry_to_torch(model: keras.Model) -> torch.nn.Module:
-    """Builds the same network in PyTorch, its weights frozen: a peer shall not spend time on gradients of weights."""
+def convert_to_torch(model: keras.Model) -> torch.nn.Module:
+    """Builds the same network in PyTorch with frozen weights, so that peers do not compute gradients of weights."""
     modules = [module for layer in model.layers for module in torch_modules(layer)]
     return torch.nn.Sequential(*modules).eval().requires_grad_(False)
 
@@ -203,7 +204,7 @@ def torch_modules(layer: keras.Layer) -> list[torch.nn.Module]:
     if isinstance(layer, keras.layers.MaxPooling2D) and layer.padding == "valid" and layer.pool_size == layer.strides == (2, 2):
         return [torch.nn.MaxPool2d(2)]
     raise SystemExit(
-        f"the layer {layer.name!r} ({type(layer).__name__}) cannot be carried to PyTorch. Add it to torch_modules."
+        f"the layer {layer.name!r} ({type(layer).__name__}) cannot be converted to PyTorch. Add it to torch_modules."
     )
 
 
@@ -218,7 +219,9 @@ def activation(layer: keras.Layer) -> torch.nn.Module:
     known = {"linear": torch.nn.Identity, "relu": torch.nn.ReLU, "sigmoid": torch.nn.Sigmoid}
     name = layer.activation.__name__
     if name not in known:
-        raise SystemExit(f"the activation {name!r} of {layer.name!r} cannot be carried to PyTorch. Known: {', '.join(known)}.")
+        raise SystemExit(
+            f"the activation {name!r} of {layer.name!r} cannot be converted to PyTorch. Known: {', '.join(known)}."
+        )
     return known[name]()
 
 
@@ -233,7 +236,7 @@ def check_logits(model: keras.Model, network: torch.nn.Module, images: np.ndarra
     if not np.max(np.abs(difference)) <= LOGITS_TOLERANCE:
         raise SystemExit(
             f"the logits of {model.name} in Keras and in PyTorch must agree to {LOGITS_TOLERANCE}; they differ by up to "
-            f"{np.max(np.abs(difference)):.3g}. A comparison would mean nothing; mend carry_to_torch."
+            f"{np.max(np.abs(difference)):.3g}. The comparison would be invalid. Correct convert_to_torch."
         )
 
 
@@ -246,7 +249,7 @@ def root_mean_square(perturbations: np.ndarray) -> np.ndarray:
 
 
 def batch_gradient(model: keras.Model, problem: Problem) -> Callable[[], Any]:
-    """Returns a call that evaluates the loss and its gradient on all images, compiled as the search is."""
+    """Returns a function that evaluates the loss and its gradient on all images, compiled like the search."""
     architecture, weights = split_weights(model, problem.images.shape[1:])
     flat = tf.constant(problem.images.reshape(len(problem.images), -1))
     program = loss_program(architecture, problem.images.shape[1:])
@@ -256,7 +259,7 @@ def batch_gradient(model: keras.Model, problem: Problem) -> Callable[[], Any]:
 def loss_program(architecture: Architecture, image_shape: tuple[int, ...]) -> Any:
     """Compiles `(weights, flat pixels, accepted)` to the loss and its gradient."""
 
-    # XLA computes a convolution on one thread, several times slower than TensorFlow does.
+    # XLA computes convolutions on one thread, several times slower than TensorFlow.
     @tf.function(jit_compile=not architecture.convolves, autograph=False)
     def program(weights: list[tf.Tensor], flat: tf.Tensor, accepted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         def flat_logits(position: tf.Tensor) -> tf.Tensor:
@@ -268,7 +271,7 @@ def loss_program(architecture: Architecture, image_shape: tuple[int, ...]) -> An
 
 
 def gradient_seconds(gradient: Callable[[], Any]) -> float:
-    gradient()  # compiles, the first time
+    gradient()  # the first call compiles
     return float(np.median([timed(gradient)[1] for _ in range(GRADIENT_CALLS)]))
 
 
@@ -279,7 +282,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def show(outcomes: Mapping[str, Outcome]) -> None:
-    """Prints the table; distortions are compared with the best peer image by image, where every method found something."""
+    """Prints the table. Distortions are compared with the best peer image by image, if all methods succeeded."""
     best = np.fmin.reduce([outcome.distortion for name, outcome in outcomes.items() if name in ATTACKS])
     shared = np.all([np.isfinite(outcome.distortion) for outcome in outcomes.values()], axis=0) & (best > 0)
     peers = [name for name in ("DDN 1000", "C&W 9x1000") if name in outcomes]
@@ -337,7 +340,7 @@ def measure_throughput(model: keras.Model, problem: Problem) -> None:
 
 
 def scipy_searches(model: keras.Model, problem: Problem) -> list[Callable[[], float]]:
-    """Returns, for each image, the paper's search in float64 as a call; the network is compiled for one image."""
+    """Returns a function for each image that runs the search of the paper in float64, with the network compiled for one image."""
     image_shape = problem.images.shape[1:]
     double = in_float64(model, image_shape)
 
@@ -351,10 +354,10 @@ def scipy_searches(model: keras.Model, problem: Problem) -> list[Callable[[], fl
 
     def search_of(image: np.ndarray, accepted: tf.Tensor) -> Callable[[], float]:
         def evaluate(position: np.ndarray) -> tuple[float, np.ndarray, bool]:
-            loss, gradient, reached = program(tf.constant(position[np.newaxis]), accepted)
-            return float(loss[0]), gradient[0].numpy(), bool(reached)
+            loss, gradient, succeeded = program(tf.constant(position[np.newaxis]), accepted)
+            return float(loss[0]), gradient[0].numpy(), bool(succeeded)
 
-        evaluate(image)  # compiles, outside of the measured time
+        evaluate(image)  # compiles before the time is measured
         return lambda: search_by_scipy(evaluate, image)
 
     flat = problem.images.astype(np.float64).reshape(len(problem.images), -1)
@@ -362,7 +365,7 @@ def scipy_searches(model: keras.Model, problem: Problem) -> list[Callable[[], fl
 
 
 def in_float64(model: keras.Model, image_shape: tuple[int, ...]) -> keras.Model:
-    """Copies a sequential network; Keras would round what enters a float32 layer."""
+    """Copies a sequential network in float64. Keras would round the inputs of float32 layers."""
     layers = [type(layer).from_config({**layer.get_config(), "dtype": "float64"}) for layer in model.layers]
     double = keras.Sequential([keras.Input(image_shape, dtype="float64"), *layers])
     double.set_weights(model.get_weights())
@@ -370,7 +373,7 @@ def in_float64(model: keras.Model, image_shape: tuple[int, ...]) -> keras.Model:
 
 
 def search_by_scipy(evaluate: Callable[[np.ndarray], tuple[float, np.ndarray, bool]], clean: np.ndarray) -> float:
-    """Returns the distortion at the largest c that succeeds: doubled or halved until bracketed, then bisected; NaN for none."""
+    """Returns the distortion at the largest successful c, which is bracketed by factors of 2 and bisected. NaN without success."""
     if evaluate(clean)[2]:
         return 0.0
     nearest, succeeded_at, failed_at, c = None, 0.0, np.inf, 1.0
@@ -397,7 +400,7 @@ def minimize_by_scipy(evaluate: Callable[..., Any], clean: np.ndarray, start: np
 
 
 def measure_constancy(model: keras.Model, problem: Problem) -> None:
-    """Prints what a hundred calls on ever new images leave behind."""
+    """Prints the growth of memory and of traces in a hundred calls on new images."""
     architecture, _ = split_weights(model, problem.images.shape[1:])
     program = compiled_search(architecture, QUICK_SEARCH, problem.targeted, architecture.jit_compile)
 
@@ -418,7 +421,7 @@ def measure_constancy(model: keras.Model, problem: Problem) -> None:
 
 
 def resident_bytes() -> int:
-    """Returns the memory that this process holds now; getrusage knows only the most it ever held."""
+    """Returns the current memory of the process. getrusage reports only the maximum."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

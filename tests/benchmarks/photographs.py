@@ -1,10 +1,10 @@
-"""How near the search for photographs comes, and how fast, beside Foolbox on the same network carried to PyTorch.
+"""Compares distortion and time of the search for photographs with Foolbox on the same network converted to PyTorch.
 
     python -m tests.benchmarks.photographs runs/imagenet_ostrich
 
-Attacks the first photographs that the recipe `imagenet_ostrich` drew, toward the same class, with the search of the recipe and
-with Foolbox's DDN and C&W, four at a time; after each four, a table of all so far, so that a run that ends early has told what it
-found. Needs `pip install -e ".[peers]"` and CPU cores that are idle, for hours; `--quick_peers` leaves out C&W, which takes most.
+It attacks the first photographs of the recipe `imagenet_ostrich` toward the same class, with the search of the recipe and with DDN
+and C&W of Foolbox, in batches of four. After each batch it prints a table of all finished photographs, so that an interrupted run
+has results. Requires `pip install -e ".[peers]"` and idle CPU cores for hours. `--quick_peers` omits C&W, which takes most time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     model = TrainedModel(Path(argv[1]) / "model_SqueezeNet").load()
     arrays = DistortedImages(Path(argv[1]) / "attack_SqueezeNet").arrays()
     problem = Problem(arrays["images"][:num_images], arrays["targets"][:num_images], NUM_CLASSES, targeted=True)
-    network = carry_to_torch(model)
+    network = convert_to_torch(model)
     peers.check_logits(model, network, problem.images)
     threads = peers.choose_torch_threads(network, problem.rows(0, BATCH_SIZE))
     print(f"{len(problem.images)} photographs, PyTorch on {threads} threads, its fastest", flush=True)
@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> None:
         show(outcomes)
 
 
-def carry_to_torch(model: keras.Model) -> torch.nn.Module:
-    """Builds SqueezeNet of colors in [0, 1] in PyTorch, with the weights of ours."""
+def convert_to_torch(model: keras.Model) -> torch.nn.Module:
+    """Builds SqueezeNet for colors in [0, 1] in PyTorch, with the weights of the Keras model."""
     network = SqueezeNet(NUM_CLASSES, FINAL_PADDING)
     state = {}
     for layer, name in SQUEEZENET_IN_TORCHVISION.items():
@@ -65,7 +65,7 @@ def carry_to_torch(model: keras.Model) -> torch.nn.Module:
 
 
 class Scaling(torch.nn.Module):
-    """As the layer of the same name."""
+    """Scales and shifts colors like the Keras layer of the same name."""
 
     def __init__(self, scale: float, offset: Sequence[float]):
         super().__init__()
@@ -85,12 +85,12 @@ def run_ours(model: keras.Model, problem: Problem) -> Outcome:
 
 
 def show(outcomes: Mapping[str, Sequence[Outcome]]) -> None:
-    """Prints a line for each method, of all images so far; ratios are of ours to it."""
+    """Prints a line for each method over all finished images. Ratios are those of this library to the method."""
     distortion = {name: np.concatenate([part.distortion for part in parts]) for name, parts in outcomes.items()}
     seconds = {name: sum(part.seconds for part in parts) for name, parts in outcomes.items()}
     shared = np.all([np.isfinite(values) for values in distortion.values()], axis=0)
     ours, our_seconds = distortion["ours"][shared], seconds["ours"]
-    print(f"\n{len(shared)} photographs, {shared.sum()} of them reached by all; means and ratios are of those")
+    print(f"\n{len(shared)} photographs; all methods succeed on {shared.sum()}, over which means and ratios are computed")
     print(peers.row("", "found", "mean", "ours / it", "ours nearer", "seconds", "ours / it"))
     for name, values in distortion.items():
         print(

@@ -1,9 +1,9 @@
-"""How near the bounds of a layer are to its norm, on layers drawn at random.
+"""Compares the bounds of operator norms with the exact norms of random layers.
 
     python -m tests.benchmarks.random_layers
 
-Each layer is bounded as it is, and each convolution once more by the proof on a torus alone, as a large layer is. Against the
-largest singular value of its matrix, in double precision. A minute and a half on two CPU cores.
+Each layer is bounded by default, and each convolution also by the bound on a torus, which is used for large layers. Bounds are
+divided by the largest singular value of the matrix, in double precision. A minute and a half on two CPU cores.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tests.oracles.random_layers import random_layer, true_norm
 
 NUM_LAYERS = 300
 RTOL_ROUNDING = 2e-6  # as in the tests
-LARGE = 16  # the shortest axis of a grid on which little may be lost
+LARGE = 16  # the shortest axis of grids on which the torus bound is tight
 
 
 class Measured(NamedTuple):
-    """One layer, bounded one way."""
+    """The bounds of one layer by one method."""
 
     group: str
     seed: int
-    lower: float  # over the true norm
+    lower: float  # relative to the exact norm
     upper: float
 
 
@@ -39,18 +39,18 @@ def main(num_layers: int) -> None:
 
 
 def measure(seed: int) -> Iterable[Measured]:
-    """Bounds one layer as it is, and a convolution on the torus too."""
+    """Bounds one layer by default, and a convolution also on the torus."""
     drawn = random_layer(seed)
     true = true_norm(drawn)
-    ways = {"as it is": linear_norms._UNROLLED_ENTRIES}
+    methods = {"default": linear_norms._UNROLLED_ENTRIES}
     if drawn.convolves:
         size = f"grid {'>=' if drawn.shortest_axis >= LARGE else '< '} {LARGE}"
-        ways[f"torus, {size}{', dilated' if drawn.dilated else ''}"] = 0
-    for way, entries in ways.items():
+        methods[f"torus, {size}{', dilated' if drawn.dilated else ''}"] = 0
+    for method, entries in methods.items():
         kept, linear_norms._UNROLLED_ENTRIES = linear_norms._UNROLLED_ENTRIES, entries
         norm = operator_norms.operator_norm(drawn.layer, drawn.input_shape)
         linear_norms._UNROLLED_ENTRIES = kept
-        group = f"{way}, {'convolutions' if drawn.convolves else 'others'}" if entries else way
+        group = f"{method}, {'convolutions' if drawn.convolves else 'others'}" if entries else method
         yield Measured(group, seed, norm.lower / true, norm.upper / true)
 
 

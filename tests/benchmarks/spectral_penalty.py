@@ -1,10 +1,10 @@
-"""What the spectral penalty costs and what it gains: FC100-100-10 on full MNIST, with it and without.
+"""Measures the cost and the effect of the spectral penalty for FC100-100-10 on full MNIST.
 
     python -m tests.benchmarks.spectral_penalty --tfds_manual_dir=DIR
 
-First the time of a training step, both ways in turn; then the weight of the penalty, chosen where it costs nothing on the last
-sixth of the training set; then both networks trained on all of it, and looked at on the test set. Quarter of an hour on two CPU
-cores; `--num_epochs=60` is the training of the recipe `mnist`.
+It measures the time of a training step with and without the penalty, alternately. It then chooses the largest weight of the
+penalty that does not increase the error on the last sixth of the training set, trains both networks on the whole training set,
+and evaluates them on the test set. A quarter of an hour on two CPU cores. `--num_epochs=60` is the training of the recipe `mnist`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from intriguing.training import MinibatchTraining, fit_minibatches
 from launch import tfds_flags
 
 flags.adopt_module_key_flags(tfds_flags)
-_NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 20, "Passes over the training set, of every training.", lower_bound=1)
+_NUM_EPOCHS = flags.DEFINE_integer("num_epochs", 20, "Epochs of every training.", lower_bound=1)
 _PARTS = flags.DEFINE_list("parts", ["time", "gain"], "What to measure.")
 
 MODEL = "FC100-100-10"
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"stray arguments {' '.join(argv[1:])!r}; every setting is a flag. Try --help.")
-    logging.set_verbosity(logging.WARNING)  # TFDS announces every read
+    logging.set_verbosity(logging.WARNING)  # TFDS logs every read
     card = dataset_card("mnist", data_dir=tfds_flags.data_dir(), manual_dir=tfds_flags.manual_dir())
     if "time" in _PARTS.value:
         print_times(card)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def print_times(card: DatasetCard) -> None:
-    """Prints the time of a step: as it is trained, and on one batch that is always the same, without any reading of data."""
+    """Prints the time of a step in training, and on one fixed batch without reading data."""
     examples = load_examples(card, f"train[:{BATCH_SIZE}]")
     streams = {
         "in training": batches(card, "train", batch_size=BATCH_SIZE, shuffle_seed=0),
@@ -76,7 +76,7 @@ def print_times(card: DatasetCard) -> None:
 
 
 def _seconds_of_steps(stream: tf.data.Dataset, factor: float) -> list[float]:
-    """Returns the seconds of a step, one number for each epoch but the first, which compiles."""
+    """Returns the seconds of a step for every epoch after the first, which compiles."""
     ends: list[float] = []
     fit_minibatches(
         zoo.build(MODEL), stream, steps_per_epoch=STEPS_PER_EPOCH,
@@ -87,12 +87,12 @@ def _seconds_of_steps(stream: tf.data.Dataset, factor: float) -> list[float]:
 
 
 def print_gain(card: DatasetCard) -> None:
-    """Prints errors and bounds, first on the part held out, then on the test set for the weight that was chosen."""
+    """Prints errors and bounds on the held-out part, and on the test set for the chosen weight."""
     print(f"{'penalty':>8} {'trained on':14} {'errors on':14} {'error':>7} {'bound':>9}  norms")
     tried = {factor: _trained(card, LEARNED, HELD_OUT, factor) for factor in FACTORS}
     free = [factor for factor, outcome in tried.items() if outcome.errors.num_events <= tried[0.0].errors.num_events]
     if max(free) == 0.0:
-        print("Every weight costs something on the part held out; the least is shown.")
+        print("Every weight increases the error on the held-out part. The smallest is shown.")
     chosen = max(free) or FACTORS[1]
     plain, penalized = (_trained(card, "train", "test", factor) for factor in (0.0, chosen))
     points = 100 * (penalized.errors.rate - plain.errors.rate)

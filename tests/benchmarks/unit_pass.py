@@ -1,8 +1,9 @@
-"""What it costs to look at units: against the forward pass, with a hundred random bases, and in memory as the images grow.
+"""Measures the time and memory of the unit analysis, compared with the forward pass.
 
     python -m tests.benchmarks.unit_pass runs/mnist_units/train_FC200-200-10
 
-Needs Linux and full MNIST prepared by TFDS; two CPU cores and 3 GB, some minutes, with nothing else running.
+It measures the natural basis alone, a hundred random bases, and the memory for more images. Requires Linux, full MNIST prepared
+by TFDS, two CPU cores without other load, 3 GB of memory, and some minutes.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from intriguing.units import UnitSettings, analyze_units, attributes_of_classes,
 from launch import tfds_flags
 
 flags.adopt_module_key_flags(tfds_flags)
-_LAYER = flags.DEFINE_string("layer", "hidden1", "The layer to look at.")
+_LAYER = flags.DEFINE_string("layer", "hidden1", "The layer whose units are analyzed.")
 
 BATCH_SIZE = 500
-ROWS = 1024  # as the pass takes them
+ROWS = 1024  # the batch size of the pass
 REPEATS = 5
 
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) != 2:
         raise app.UsageError("pass the folder of a trained model, such as runs/mnist_units/train_FC200-200-10.")
-    logging.set_verbosity(logging.WARNING)  # TFDS announces every read
+    logging.set_verbosity(logging.WARNING)  # TFDS logs every read
     card = dataset_card("mnist", data_dir=tfds_flags.data_dir(), manual_dir=tfds_flags.manual_dir())
     features = features_at(TrainedModel(argv[1]).load(), _LAYER.value, pooling="max")
     test = batches(card, "test", batch_size=BATCH_SIZE)
@@ -47,14 +48,14 @@ def main(argv: Sequence[str]) -> None:
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"{found.units.shape[0]} units and 100 random bases, {len(attributes.groups)} images: {seconds:.1f} s; most memory so "
-            f"far {peak:.2f} GiB",
+            f"{found.units.shape[0]} units and 100 random bases, {len(attributes.groups)} images: {seconds:.1f} s; peak "
+            f"memory {peak:.2f} GiB",
             flush=True,
         )
 
 
 def forward_pass(features: tf.keras.Model, image_shape: Sequence[int]) -> Callable[[tf.data.Dataset], None]:
-    """Returns a call that computes the features of all images and throws them away, compiled and batched as the pass is."""
+    """Returns a function that computes and discards the features of all images, compiled and batched like the analysis."""
     architecture, weights = split_weights(features, image_shape, scores="outputs")
     program = tf.function(architecture.apply, autograph=False, jit_compile=not architecture.convolves)
 
@@ -67,7 +68,7 @@ def forward_pass(features: tf.keras.Model, image_shape: Sequence[int]) -> Callab
 
 
 def best_of(call: Callable[[], object]) -> float:
-    """Returns the least of some durations, after one call that compiles."""
+    """Returns the smallest of several durations, after one call that compiles."""
     call()
     seconds = []
     for _ in range(REPEATS):

@@ -1,4 +1,4 @@
-"""The step that trains against pools: what it writes, that it goes on where it was interrupted, and what TensorBoard is told."""
+"""AdversarialTrainer writes its record and summaries for TensorBoard, and resumes an interrupted training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from components.trainer.component import Trainer
 from intriguing.training import AdversarialTraining, LayerPool, MinibatchTraining, fit_adversarially
 from tests.components.toys import TINY_POOLS
 
-ATOL_WEIGHTS = 1e-6  # nothing differs but, perhaps, the order in which threads add up
+ATOL_WEIGHTS = 1e-6  # only the order of summation in threads may differ
 
 
 def _steps(workdir: Path, digits_dir: Path, training: Any = TINY_POOLS, log_dir: str = "") -> list[Component]:
@@ -39,14 +39,14 @@ def _steps(workdir: Path, digits_dir: Path, training: Any = TINY_POOLS, log_dir:
 
 @pytest.fixture(scope="module")
 def finished(digits_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a training that nobody interrupted, and its logs beside it."""
+    """The folder of an uninterrupted training, with its logs in the same folder."""
     workdir = tmp_path_factory.mktemp("adversarial")
     run(_steps(workdir / "steps", digits_dir, log_dir=str(workdir / "logs")))
     return workdir
 
 
 @pytest.mark.slow
-def test_it_writes_what_a_trainer_writes_and_the_rounds(finished: Path, digits_dir: Path, tmp_path: Path) -> None:
+def test_record_has_the_fields_of_a_trainer_and_the_rounds(finished: Path, digits_dir: Path, tmp_path: Path) -> None:
     subset, _ = _steps(tmp_path, digits_dir)
     plain = Trainer(
         "train_plain", tmp_path, subset=subset, name="plain", model="FC10(1e-2)",
@@ -67,7 +67,7 @@ def test_it_writes_what_a_trainer_writes_and_the_rounds(finished: Path, digits_d
         assert record.pool_losses["images"] > 0 and record.least_distortions["images"] > 0
 
 
-def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
+def test_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     finished: Path, digits_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds: list[int] = []
@@ -86,10 +86,10 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
 
         return fit_adversarially(*args, report=count, on_round=stop, **options)
 
-    def tell(*args: Any) -> None:
-        raise AssertionError("no folder was named for TensorBoard, which may not be installed")
+    def write_round(*args: Any) -> None:
+        raise AssertionError("summaries were written although log_dir is empty")
 
-    monkeypatch.setattr(executor, "write_round", tell)
+    monkeypatch.setattr(executor, "write_round", write_round)
     monkeypatch.setattr(executor, "fit_adversarially", fit)
     interrupting = True
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     assert rounds == [1, 2]
     interrupting = False
     run(_steps(tmp_path, digits_dir))
-    assert rounds == [1, 2, 3, 4, 5], "no round twice"
+    assert rounds == [1, 2, 3, 4, 5], "no round is repeated"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["subset", "train_toy"]
     whole, resumed = (TrainedModel(folder / "train_toy") for folder in (finished / "steps", tmp_path))
     for expected, weight in zip(whole.load().get_weights(), resumed.load().get_weights(), strict=True):
@@ -106,7 +106,7 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_weights(
     assert len(resumed.record().rounds) == 5
 
 
-def test_tensorboard_is_told_every_round(finished: Path) -> None:
+def test_every_round_is_written_to_tensorboard(finished: Path) -> None:
     pytest.importorskip("tensorboard")
     (path,) = (finished / "logs").glob("events.out.tfevents.*")
     written: dict[str, dict[int, float]] = {}
@@ -120,15 +120,13 @@ def test_tensorboard_is_told_every_round(finished: Path) -> None:
     assert written["share_found/images"][8] == pytest.approx(rounds[1].num_found["images"] / 8, rel=1e-6)
 
 
-def test_what_tensorboard_lacks_is_told_before_the_work(
-    digits_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_tensorboard_raises_before_training(digits_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="tensorboard is not installed"):
         run(_steps(tmp_path, digits_dir, log_dir=str(tmp_path / "logs")))
 
 
-def test_each_trainer_refuses_what_is_for_the_other(digits_dir: Path, tmp_path: Path) -> None:
+def test_each_trainer_refuses_settings_of_the_other(digits_dir: Path, tmp_path: Path) -> None:
     subset, pools = _steps(tmp_path, digits_dir, training=MinibatchTraining())
     plain = Trainer(
         "plain", tmp_path, subset=subset, name="plain", model="FC10(1)", training=to_parameters(AdversarialTraining()), seed=0
@@ -139,13 +137,13 @@ def test_each_trainer_refuses_what_is_for_the_other(digits_dir: Path, tmp_path: 
         run([subset, plain])
 
 
-def test_an_unknown_layer_is_answered_with_the_nearest(digits_dir: Path, tmp_path: Path) -> None:
+def test_unknown_layer_error_names_the_nearest_layer(digits_dir: Path, tmp_path: Path) -> None:
     training = dataclasses.replace(TINY_POOLS, pools=(LayerPool(layer="pixls"),))
     with pytest.raises(ValueError, match="unknown layer 'pixls'. Did you mean 'pixels'?"):
         run(_steps(tmp_path, digits_dir, training=training))
 
 
-def test_a_model_is_that_of_the_zoo(finished: Path) -> None:
+def test_trained_model_has_the_layers_of_the_zoo_network(finished: Path) -> None:
     model = TrainedModel(finished / "steps" / "train_toy").load()
     assert isinstance(model, keras.Model)
     assert [layer.name for layer in model.layers] == ["pixels", "logits"]

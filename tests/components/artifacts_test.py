@@ -1,4 +1,4 @@
-"""An artifact is whole and unaltered, or it is refused; and reading one never runs code that came with it."""
+"""Incomplete and altered artifacts are refused, and reading an artifact never runs code stored in it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _alter_manifest(artifact: Artifact, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_a_manifest_tells_how_the_artifact_came_about(number: Number) -> None:
+def test_manifest_records_how_the_artifact_was_made(number: Number) -> None:
     manifest = number.manifest()
     assert (manifest["type"], manifest["step"], manifest["parameters"]) == ("Number", "seven", {"plus": 7})
     assert set(manifest["files"]) == {"number.json", "half.json"}
     assert {"tensorflow", "keras", "numpy"} <= set(manifest["versions"])
 
 
-def test_one_altered_byte_is_refused_with_both_hashes(number: Number) -> None:
+def test_altered_byte_error_shows_both_hashes(number: Number) -> None:
     path = number.uri / "number.json"
     written = sha256_of(path)
     path.write_bytes(path.read_bytes().replace(b"7", b"8"))
@@ -45,7 +45,7 @@ def test_one_altered_byte_is_refused_with_both_hashes(number: Number) -> None:
         number.manifest()
 
 
-def test_a_missing_file_is_refused_with_the_way_out(number: Number) -> None:
+def test_missing_file_error_says_what_to_do(number: Number) -> None:
     (number.uri / "number.json").unlink()
     with pytest.raises(
         CorruptArtifactError,
@@ -54,26 +54,26 @@ def test_a_missing_file_is_refused_with_the_way_out(number: Number) -> None:
         number.manifest()
 
 
-def test_another_type_is_refused_by_name(number: Number) -> None:
+def test_artifact_of_another_type_error_names_both_types(number: Number) -> None:
     with pytest.raises(CorruptArtifactError, match="seven must be a Word; received a Number. Pass another folder"):
         Word(number.uri).manifest()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"type": "Number"}', '{"type": "Number", "files": 7}'])
-def test_an_unreadable_manifest_is_refused_with_the_way_out(number: Number, text: str) -> None:
+def test_unreadable_manifest_error_says_what_to_do(number: Number, text: str) -> None:
     (number.uri / "manifest.json").write_text(text)
     with pytest.raises(CorruptArtifactError, match=r"manifest.json cannot be read: .* Delete .*seven and run its step again"):
         number.manifest()
 
 
-def test_a_manifest_of_bytes_that_are_no_text_is_refused(number: Number) -> None:
+def test_manifest_that_is_not_text_is_refused(number: Number) -> None:
     (number.uri / "manifest.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CorruptArtifactError, match="manifest.json cannot be read"):
         number.manifest()
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path, exists: bool) -> None:
+def test_folder_without_a_manifest_is_not_an_artifact(tmp_path: Path, exists: bool) -> None:
     folder = tmp_path / "photos"
     if exists:
         folder.mkdir()
@@ -83,7 +83,7 @@ def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path, exists: bool
         Number(folder).manifest()
 
 
-def test_a_digest_names_the_content_and_not_the_seconds_it_took(number: Number) -> None:
+def test_digest_depends_on_the_content_but_not_on_the_duration(number: Number) -> None:
     digest = number.digest()
     _alter_manifest(number, seconds=1e6)
     assert number.digest() == digest
@@ -92,12 +92,12 @@ def test_a_digest_names_the_content_and_not_the_seconds_it_took(number: Number) 
     assert number.digest() != digest
 
 
-def test_numbers_that_json_does_not_know_are_refused(number: Number) -> None:
+def test_non_finite_numbers_are_refused_in_json(number: Number) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         number.write_json("rates.json", {"rate": float("nan")})
 
 
-def test_arrays_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_arrays_are_read_as_written(tmp_path: Path) -> None:
     artifact = DistortedImages(tmp_path)
     arrays = {"images": np.random.default_rng(0).random((3, 2, 2, 1), np.float32), "ids": np.array([b"a", b"bc", b"d"])}
     artifact.write_arrays(arrays)
@@ -109,7 +109,7 @@ def test_arrays_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 class _Explosive:
-    """Raises the moment it is unpickled."""
+    """Raises when it is unpickled."""
 
     def __reduce__(self):
         return (pytest.fail, ("images.npz was unpickled",))
@@ -117,21 +117,21 @@ class _Explosive:
 
 def test_arrays_are_never_unpickled(tmp_path: Path) -> None:
     bomb = np.array([_Explosive()], dtype=object)
-    with pytest.raises(pytest.fail.Exception, match="was unpickled"):  # the bomb works
+    with pytest.raises(pytest.fail.Exception, match="was unpickled"):  # unpickling does raise
         pickle.loads(pickle.dumps(bomb))
     np.savez(tmp_path / "images.npz", images=bomb)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         DistortedImages(tmp_path).arrays()
 
 
-def test_a_model_that_carries_python_code_is_not_loaded(tmp_path: Path) -> None:
+def test_model_with_python_code_is_not_loaded(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda values: values + 1)])
     model.save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match="it contains code, such as a Lambda layer, which is never run from a file"):
         TrainedModel(tmp_path).load()
 
 
-def test_a_model_comes_back_with_its_answers(tmp_path: Path) -> None:
+def test_reloaded_model_has_the_same_predictions(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(TrainedModel(tmp_path).load()(np.eye(2)), model(np.eye(2)))

@@ -1,4 +1,4 @@
-"""What TensorBoard is told of an attack."""
+"""Summaries of an attack for TensorBoard."""
 
 import importlib.util
 from pathlib import Path
@@ -11,13 +11,13 @@ from components.attacker.summaries import check_tensorboard, write_summaries
 from intriguing.attack import DistortionResults, SearchStatus
 
 
-def test_a_missing_tensorboard_is_named_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="tensorboard is not installed.*leave --tensorboard_dir out"):
         check_tensorboard()
 
 
-def test_every_batch_is_a_step_and_images_that_were_not_found_do_not_count(tmp_path: Path) -> None:
+def test_summaries_have_a_step_per_batch_and_exclude_failed_images(tmp_path: Path) -> None:
     results = DistortionResults(
         distorted=tf.zeros([4, 3]),
         perturbation=tf.zeros([4, 3]),
@@ -30,15 +30,15 @@ def test_every_batch_is_a_step_and_images_that_were_not_found_do_not_count(tmp_p
     )
     write_summaries(str(tmp_path), results, batch_size=2)
     (file,) = tmp_path.glob("events.out.tfevents.*")
-    told = {}
+    written = {}
     for event in tf.compat.v1.train.summary_iterator(str(file)):
         for value in event.summary.value:
             if value.tag.startswith(("mean_", "share_")):
-                told[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+                written[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
     expected = {
         ("share_succeeded", 0): 1.0, ("share_succeeded", 1): 0.5, ("mean_c", 0): 2.0,
         ("mean_distortion", 0): 0.2, ("mean_distortion", 1): 0.5,
         ("mean_num_evaluations", 0): 15.0, ("mean_num_evaluations", 1): 35.0,
     }  # fmt: skip
-    assert told.keys() == expected.keys()
-    np.testing.assert_allclose(list(told.values()), [expected[key] for key in told], rtol=1e-6)
+    assert written.keys() == expected.keys()
+    np.testing.assert_allclose(list(written.values()), [expected[key] for key in written], rtol=1e-6)

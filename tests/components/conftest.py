@@ -1,4 +1,4 @@
-"""The digits for whole pipelines, prepared once, and toy steps that forget the last test."""
+"""Fixtures for pipelines: a prepared mnist_5k, and a list of executed toy steps that is cleared before each test."""
 
 from __future__ import annotations
 

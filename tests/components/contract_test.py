@@ -1,4 +1,4 @@
-"""A step says what it takes and gives, and its fingerprint changes with what its result depends on, and nothing else."""
+"""A step declares its inputs, parameters and output, and its fingerprint changes exactly with what its result depends on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from components.source_files import source_files
 from tests.components.toys import AdditionExecutor, Constant, Number, Sum, Word, two_steps
 
 
-def test_a_missing_binding_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+def test_missing_argument_error_names_the_expected_type(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"sum: expected the inputs and parameters \['numbers', 'plus'\]; received \['plus'\]"):
         Sum("sum", tmp_path, plus=1)
 
 
-def test_an_unknown_binding_is_refused(tmp_path: Path) -> None:
+def test_unknown_argument_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"one: expected the inputs and parameters \['plus'\]; received \['minus', 'plus'\]"):
         Constant("one", tmp_path, plus=1, minus=2)
 
@@ -35,7 +35,7 @@ def test_an_artifact_of_another_type_is_refused(tmp_path: Path) -> None:
         Sum("sum", tmp_path, numbers=[Number(tmp_path / "one"), Word(tmp_path / "word")], plus=1)
 
 
-def test_an_input_may_be_an_artifact_a_component_or_a_list_of_both(tmp_path: Path) -> None:
+def test_inputs_are_artifacts_components_or_lists_of_both(tmp_path: Path) -> None:
     one, two = Constant("one", tmp_path, plus=1), Number(tmp_path / "two")
     for bound, expected in ((one, ["one"]), (two, ["two"]), ([one, two], ["one", "two"]), ([], [])):
         step = Sum("sum", tmp_path, numbers=bound, plus=1)
@@ -49,12 +49,12 @@ def test_a_step_has_exactly_one_output(tmp_path: Path, outputs: dict[str, type])
         step("one", tmp_path, plus=1)
 
 
-def test_the_output_is_the_folder_of_the_step(tmp_path: Path) -> None:
+def test_output_is_the_folder_of_the_step(tmp_path: Path) -> None:
     output = Constant("one", tmp_path, plus=1).output
     assert (type(output), output.uri) == (Number, tmp_path / "one")
 
 
-def test_a_fingerprint_changes_with_a_parameter(tmp_path: Path) -> None:
+def test_fingerprint_changes_with_a_parameter(tmp_path: Path) -> None:
     assert Constant("one", tmp_path, plus=1).fingerprint() == Constant("one", tmp_path, plus=1).fingerprint()
     assert Constant("one", tmp_path, plus=1).fingerprint() != Constant("one", tmp_path, plus=2).fingerprint()
 
@@ -65,20 +65,20 @@ def _sum_of(workdir: Path, plus: int) -> Component:
     return Sum("sum", workdir, numbers=one, plus=0)
 
 
-def test_a_fingerprint_changes_with_the_content_of_an_input(tmp_path: Path) -> None:
+def test_fingerprint_changes_with_the_content_of_an_input(tmp_path: Path) -> None:
     first, other = _sum_of(tmp_path, plus=1).fingerprint(), _sum_of(tmp_path, plus=2).fingerprint()
     assert first != other
     assert _sum_of(tmp_path, plus=1).fingerprint() == first
 
 
-def test_a_fingerprint_does_not_change_with_the_workdir(tmp_path: Path) -> None:
+def test_fingerprint_ignores_the_workdir(tmp_path: Path) -> None:
     here, there = two_steps(tmp_path / "here"), two_steps(tmp_path / "there")
     run(here)
     run(there)
     assert [step.fingerprint() for step in here] == [step.fingerprint() for step in there]
 
 
-def test_a_fingerprint_changes_with_the_version_of_a_numeric_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_changes_with_the_version_of_a_numeric_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Constant("one", tmp_path, plus=1)
     before = step.fingerprint()
     monkeypatch.setattr(contract, "versions", lambda: {"numpy": "0.1"})
@@ -122,29 +122,29 @@ def _append(root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", USED)
-def test_a_fingerprint_changes_with_every_file_that_the_step_runs(step_with_code: Component, tmp_path: Path, name: str) -> None:
+def test_fingerprint_changes_with_every_file_that_the_step_imports(
+    step_with_code: Component, tmp_path: Path, name: str
+) -> None:
     before = step_with_code.fingerprint()
     _append(tmp_path, name)
     assert step_with_code.fingerprint() != before
 
 
-def test_a_fingerprint_changes_with_the_names_of_files(step_with_code: Component, tmp_path: Path) -> None:
+def test_fingerprint_changes_with_file_names(step_with_code: Component, tmp_path: Path) -> None:
     before = step_with_code.fingerprint()
     (tmp_path / "components/toy/executor.py").rename(tmp_path / "components/toy/renamed.py")
     assert step_with_code.fingerprint() != before
 
 
 @pytest.mark.parametrize("name", sorted(set(SOURCES) - set(USED)))
-def test_a_fingerprint_does_not_change_with_a_file_that_the_step_does_not_run(
-    step_with_code: Component, tmp_path: Path, name: str
-) -> None:
+def test_fingerprint_ignores_files_that_the_step_does_not_import(step_with_code: Component, tmp_path: Path, name: str) -> None:
     before = step_with_code.fingerprint()
     _append(tmp_path, name)
     assert step_with_code.fingerprint() == before
 
 
 @pytest.mark.parametrize("line", ["import intriguing", "from intriguing import compute_all"])
-def test_a_step_that_imports_the_package_itself_depends_on_the_whole_library(
+def test_importing_the_package_itself_depends_on_the_whole_library(
     step_with_code: Component, tmp_path: Path, line: str
 ) -> None:
     (tmp_path / "components/toy/executor.py").write_text(line)
@@ -154,7 +154,7 @@ def test_a_step_that_imports_the_package_itself_depends_on_the_whole_library(
 
 
 @pytest.mark.parametrize("module", ["adversarial_trainer.component", "studies.unit_comparison"])
-def test_a_step_depends_on_every_first_party_module_that_python_loads_for_it(module: str) -> None:
+def test_step_depends_on_every_first_party_module_that_it_loads(module: str) -> None:
     root = Path(contract.__file__).parent.parent
     program = (
         "import sys, types\n"

@@ -1,4 +1,4 @@
-"""ExampleGen describes a data set so that it can be read again; the description is stale when the data change."""
+"""ExampleGen writes a description from which a data set can be read; the description is stale when the data change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _step(workdir: Path, folder: Path, **changes: Any) -> ExampleGen:
     return ExampleGen("subset", workdir, **{**bindings, **changes})
 
 
-def test_the_description_of_a_folder_gives_its_card_back(folder: Path, tmp_path: Path) -> None:
+def test_folder_description_restores_the_card(folder: Path, tmp_path: Path) -> None:
     step = _step(tmp_path, folder)
     run([step])
     card, subset = card_of(step.output)
@@ -41,15 +41,15 @@ def test_the_description_of_a_folder_gives_its_card_back(folder: Path, tmp_path:
     )  # fmt: skip
 
 
-def test_a_data_set_of_tfds_keeps_the_size_of_its_images(digits_dir: Path, tmp_path: Path) -> None:
-    told = {"dataset": "mnist_5k", "data_dir": str(digits_dir), "content": "", "image_size": [], "shorter_side": 0}
-    step = _step(tmp_path, write_pictures(tmp_path / "unused"), **told)
+def test_tfds_data_set_keeps_its_image_size(digits_dir: Path, tmp_path: Path) -> None:
+    parameters = {"dataset": "mnist_5k", "data_dir": str(digits_dir), "content": "", "image_size": [], "shorter_side": 0}
+    step = _step(tmp_path, write_pictures(tmp_path / "unused"), **parameters)
     run([step])
     assert step.output.record().image_shape == (28, 28, 1)
     assert card_of(step.output)[0] == dataset_card("mnist_5k", data_dir=str(digits_dir))
 
 
-def test_what_was_made_of_a_folder_is_stale_as_soon_as_a_picture_changes(folder: Path, tmp_path: Path) -> None:
+def test_results_of_a_folder_are_stale_after_an_image_changes(folder: Path, tmp_path: Path) -> None:
     step = _step(tmp_path, folder)
     run([step])
     digest = step.output.digest()
@@ -61,6 +61,6 @@ def test_what_was_made_of_a_folder_is_stale_as_soon_as_a_picture_changes(folder:
     assert changed.output.digest() != digest, "so that later steps are stale as well"
 
 
-def test_subsets_of_a_folder_that_share_pictures_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_overlapping_subsets_of_a_folder_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'train\[:3\]' and 'train\[2:\]' of pictures share 1 examples"):
         run([_step(tmp_path, folder, disjoint_from=["train[2:]"])])

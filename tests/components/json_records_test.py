@@ -36,23 +36,23 @@ RECORDS = [
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=["empty", "full"])
-def test_a_record_is_the_same_after_json(record: Outer) -> None:
+def test_records_survive_json(record: Outer) -> None:
     read = from_json(Outer, json.loads(json.dumps(to_json(record), allow_nan=False)))
     assert read == record
     assert [type(inner) for inner in read.inner] == [Inner] * len(record.inner)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_a_number_that_is_not_finite_is_nan_after_json_or_none_where_none_is_allowed(number: float) -> None:
+def test_non_finite_numbers_become_nan_or_none(number: float) -> None:
     assert to_json(Inner((), number)) == {"sizes": [], "share": None}
     assert math.isnan(from_json(Inner, {"sizes": [], "share": None}).share)
     assert from_json(Outer, to_json(Outer("", {}, amount=number))).amount is None
 
 
-def test_unknown_keys_are_left_out_and_missing_ones_have_their_default() -> None:
+def test_unknown_keys_are_ignored_and_missing_fields_have_defaults() -> None:
     assert from_json(Outer, {"name": "old", "counts": {}, "unknown": 1}) == Outer("old", {})
 
 
-def test_a_missing_field_without_default_is_an_error() -> None:
+def test_missing_field_without_default_raises() -> None:
     with pytest.raises(TypeError, match="counts"):
         from_json(Outer, {"name": "short"})

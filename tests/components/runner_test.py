@@ -1,4 +1,4 @@
-"""A step's files appear whole or not at all, a finished step is reused, and an interrupted run goes on."""
+"""Steps are published completely or not at all, finished steps are reused, and interrupted runs resume."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_finished_step_is_reused(tmp_path: Path, executed: list[str], capsys: 
     assert capsys.readouterr().err == "[1/2] one  reused\n[2/2] sum  reused\n"
 
 
-def test_an_earlier_result_that_is_replaced_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replacing_an_earlier_result_is_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(two_steps(tmp_path))
     capsys.readouterr()
     run(two_steps(tmp_path, plus=10))
@@ -65,7 +65,7 @@ def test_an_earlier_result_that_is_replaced_is_named(tmp_path: Path, capsys: pyt
     assert "[2/2] sum  replaces the result of an earlier run (its inputs have changed); " in capsys.readouterr().err
 
 
-def test_differences_are_named_as_nested_settings_and_tuples_equal_their_lists(tmp_path: Path) -> None:
+def test_changed_settings_are_named_by_path_and_tuples_equal_lists(tmp_path: Path) -> None:
     class Trained(Constant):
         PARAMETERS = {"training": dict}
 
@@ -76,35 +76,35 @@ def test_differences_are_named_as_nested_settings_and_tuples_equal_their_lists(t
     assert step.differences(manifest) == "this code or the version of a library has changed"
 
 
-def test_a_second_run_waits_for_the_first_and_reuses_its_result(
+def test_second_run_waits_for_the_first_and_reuses_its_result(
     tmp_path: Path, executed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
-    def work_until_told() -> None:
+    def work_until_released() -> None:
         begun.set()
         assert may_end.wait(60)
 
-    monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(work_until_told))
+    monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(work_until_released))
     first = threading.Thread(target=run, args=(two_steps(tmp_path)[:1],))
     first.start()
     assert begun.wait(60)
     second = threading.Thread(target=run, args=(two_steps(tmp_path)[:1],))
     second.start()
-    told = ""
-    while "waits for process" not in told:
-        told += capsys.readouterr().err
+    err = ""
+    while "waits for process" not in err:
+        err += capsys.readouterr().err
     may_end.set()
     first.join(60)
     second.join(60)
-    told += capsys.readouterr().err
-    assert f"one  waits for process {os.getpid()}, which is working on the same step in {tmp_path}. To go on now, " in told
-    assert "one  reused" in told
+    err += capsys.readouterr().err
+    assert f"one  waits for process {os.getpid()}, which is working on the same step in {tmp_path}. To go on now, " in err
+    assert "one  reused" in err
     assert executed == [".one.partial"]
     assert _names(tmp_path) == ["one"]
 
 
-def test_a_step_whose_input_is_replaced_meanwhile_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_is_not_published_if_its_input_changes_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, total = two_steps(tmp_path)
     run([one])
 
@@ -118,12 +118,12 @@ def test_a_step_whose_input_is_replaced_meanwhile_is_not_published(tmp_path: Pat
     assert _names(tmp_path) == ["one"]
 
 
-def test_results_go_to_no_stream_but_the_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_print_nothing_to_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(two_steps(tmp_path))
     assert capsys.readouterr().out == ""
 
 
-def test_a_changed_parameter_reruns_just_that_step(tmp_path: Path, executed: list[str]) -> None:
+def test_changed_parameter_reruns_only_that_step(tmp_path: Path, executed: list[str]) -> None:
     run(two_steps(tmp_path))
     executed.clear()
     run(two_steps(tmp_path, plus=10))
@@ -132,7 +132,7 @@ def test_a_changed_parameter_reruns_just_that_step(tmp_path: Path, executed: lis
     assert _names(tmp_path) == ["one", "sum"]
 
 
-def test_a_changed_input_reruns_what_depends_on_it(tmp_path: Path, executed: list[str]) -> None:
+def test_changed_input_reruns_dependent_steps(tmp_path: Path, executed: list[str]) -> None:
     run(two_steps(tmp_path))
     executed.clear()
     one = Constant("one", tmp_path, plus=5)
@@ -142,16 +142,14 @@ def test_a_changed_input_reruns_what_depends_on_it(tmp_path: Path, executed: lis
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(1)])
-def test_a_step_that_raises_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
+def test_failed_step_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     _raise_in_executor(monkeypatch, error)
     with pytest.raises(type(error)):
         run(two_steps(tmp_path))
     assert _names(tmp_path) == []
 
 
-def test_a_step_that_raises_leaves_the_earlier_result_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_step_keeps_the_earlier_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(two_steps(tmp_path))
     _raise_in_executor(monkeypatch, ValueError("no"))
     with pytest.raises(ValueError, match="no"):
@@ -161,21 +159,21 @@ def test_a_step_that_raises_leaves_the_earlier_result_in_place(tmp_path: Path, m
     two_steps(tmp_path)[1].output.manifest()
 
 
-def test_what_a_killed_run_left_is_cleaned_away(tmp_path: Path) -> None:
+def test_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     for leftover in (".one.partial", ".one.stale"):
         (tmp_path / leftover).mkdir()
         (tmp_path / leftover / "rubbish.json").write_text("{")
-    (tmp_path / "one").mkdir()  # without a manifest: a crash while publishing
+    (tmp_path / "one").mkdir()  # without a manifest, as after a crash during publication
     run([Constant("one", tmp_path, plus=1)])
     assert _names(tmp_path) == ["one"]
     assert _names(tmp_path / "one") == ["half.json", "manifest.json", "number.json"]
 
 
-def test_a_run_that_was_killed_in_the_middle_of_a_step_goes_on_with_that_step(tmp_path: Path, executed: list[str]) -> None:
-    program = f"from tests.components import toys; toys.run_and_die_in_the_second_step({str(tmp_path)!r})"
+def test_killed_run_resumes_at_the_interrupted_step(tmp_path: Path, executed: list[str]) -> None:
+    program = f"from tests.components import toys; toys.run_and_kill_in_the_second_step({str(tmp_path)!r})"
     killed = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert _names(tmp_path) == [".sum.lock", ".sum.partial", "one"]  # the lock of a dead process holds nobody up
+    assert _names(tmp_path) == [".sum.lock", ".sum.partial", "one"]  # the lock of a dead process blocks no other process
     assert _names(tmp_path / ".sum.partial") == ["half.json"]
     run(two_steps(tmp_path))
     assert executed == [".sum.partial"]
@@ -183,7 +181,7 @@ def test_a_run_that_was_killed_in_the_middle_of_a_step_goes_on_with_that_step(tm
     assert _number(tmp_path, "sum") == 3
 
 
-def test_a_step_finds_again_what_it_kept_and_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_step_reads_its_temporary_files_and_then_removes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toys.found_again.clear()
     step = toys.LongWork("long", tmp_path, plus=1, keeps="half way")
     with monkeypatch.context() as interrupted:
@@ -197,7 +195,7 @@ def test_a_step_finds_again_what_it_kept_and_leaves_nothing_of_it(tmp_path: Path
     assert _names(tmp_path) == ["long"]
 
 
-def test_what_a_step_kept_is_not_for_one_with_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_are_not_used_with_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toys.found_again.clear()
     with monkeypatch.context() as interrupted:
         _raise_in_executor(interrupted, KeyboardInterrupt())
@@ -208,7 +206,7 @@ def test_what_a_step_kept_is_not_for_one_with_other_parameters(tmp_path: Path, m
     assert _names(tmp_path) == ["long"]
 
 
-def test_a_worker_looks_where_the_chief_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_read_the_temporary_files_of_the_chief(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toys.found_again.clear()
     step = toys.LongWork("long", tmp_path, plus=1, keeps="again")
     kept = tmp_path / ".long.tmp" / step.fingerprint()[:16] / "kept.txt"
@@ -222,9 +220,7 @@ def test_a_worker_looks_where_the_chief_keeps(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
-def test_a_full_or_forbidden_disk_is_told_with_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_disk_errors_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     _raise_in_executor(monkeypatch, OSError(number, os.strerror(number), "half.json"))
     with pytest.raises(
         OSError, match=f"cannot write to {tmp_path}: {os.strerror(number)}. Make room there, or pass another --workdir"
@@ -234,9 +230,7 @@ def test_a_full_or_forbidden_disk_is_told_with_the_way_out(
     assert _names(tmp_path) == []
 
 
-def test_a_disk_that_fills_up_keeps_the_finished_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]
-) -> None:
+def test_full_disk_keeps_the_finished_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]) -> None:
     run(two_steps(tmp_path)[:1])
     _raise_in_executor(monkeypatch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     with pytest.raises(OSError, match="No space left on device"):
@@ -249,7 +243,7 @@ def test_a_disk_that_fills_up_keeps_the_finished_steps(
 
 
 @pytest.mark.parametrize("below", ["file", "file/runs"])
-def test_a_workdir_that_cannot_be_a_folder_is_told_before_any_work(tmp_path: Path, executed: list[str], below: str) -> None:
+def test_invalid_workdir_raises_before_any_step(tmp_path: Path, executed: list[str], below: str) -> None:
     (tmp_path / "file").write_text("precious")
     with pytest.raises(OSError, match=f"cannot write to {tmp_path / below}: Not a directory. .* pass another --workdir"):
         run(two_steps(tmp_path / below))
@@ -258,19 +252,19 @@ def test_a_workdir_that_cannot_be_a_folder_is_told_before_any_work(tmp_path: Pat
 
 
 @pytest.mark.parametrize("workdir", ["/proc/nowhere/runs", "x" * 300, "runs\0"], ids=["in /proc", "long", "null"])
-def test_a_workdir_that_cannot_be_made_is_told_before_any_work(tmp_path: Path, executed: list[str], workdir: str) -> None:
+def test_workdir_that_cannot_be_created_raises_before_any_step(tmp_path: Path, executed: list[str], workdir: str) -> None:
     with pytest.raises(OSError, match=r"(?s)cannot write to .*\. Make the folder, or pass another --workdir"):
         run(two_steps(tmp_path / workdir))
     assert executed == []
 
 
-def test_another_error_of_the_system_keeps_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_system_errors_keep_their_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _raise_in_executor(monkeypatch, FileNotFoundError("no such data set"))
     with pytest.raises(FileNotFoundError, match="^no such data set$"):
         run(two_steps(tmp_path))
 
 
-def test_an_altered_result_is_refused_and_not_reused(tmp_path: Path, executed: list[str]) -> None:
+def test_altered_result_is_refused(tmp_path: Path, executed: list[str]) -> None:
     run(two_steps(tmp_path))
     (tmp_path / "one" / "number.json").write_text("100\n")
     executed.clear()
@@ -282,7 +276,7 @@ def test_an_altered_result_is_refused_and_not_reused(tmp_path: Path, executed: l
     assert _number(tmp_path, "sum") == 3
 
 
-def test_a_worker_computes_but_leaves_publishing_to_the_chief(
+def test_workers_compute_but_only_the_chief_publishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]
 ) -> None:
     monkeypatch.setattr(runner, "writes_files", lambda: False)
@@ -295,7 +289,7 @@ def test_a_worker_computes_but_leaves_publishing_to_the_chief(
     assert _names(tmp_path) == []
 
 
-def test_a_worker_only_waits_where_there_is_no_work_to_share(
+def test_workers_wait_if_a_step_is_not_distributed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[str]
 ) -> None:
     monkeypatch.setattr(runner, "writes_files", lambda: False)
@@ -306,7 +300,7 @@ def test_a_worker_only_waits_where_there_is_no_work_to_share(
     assert executed == []
 
 
-def test_a_worker_goes_on_when_the_chief_has_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_continue_after_the_chief_has_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "writes_files", lambda: False)
     monkeypatch.setattr(AdditionExecutor, "fault", staticmethod(lambda: _publish_as_chief(tmp_path, monkeypatch)))
     run(two_steps(tmp_path)[:1])

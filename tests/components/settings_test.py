@@ -1,4 +1,4 @@
-"""Settings survive the journey through the JSON of a manifest, and come back as themselves."""
+"""Settings that are written to the JSON of a manifest are read back with equal values and types."""
 
 from __future__ import annotations
 
@@ -52,35 +52,35 @@ SEARCHES = [
 
 
 @pytest.mark.parametrize("training", TRAININGS, ids=lambda training: type(training).__name__)
-def test_a_way_to_train_survives_json(training: Training) -> None:
+def test_training_settings_survive_json(training: Training) -> None:
     parameters = json.loads(json.dumps(to_parameters(training)))
     assert parameters["kind"] == type(training).__name__
     read = training_from(parameters)
     assert read == training
     assert hash(read) == hash(training)
-    assert training_from(to_parameters(training)) == training  # a step that was just declared has not seen JSON
+    assert training_from(to_parameters(training)) == training  # parameters of a step before they are written as JSON
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=["default", "another box", "another budget", "paper's", "thorough"])
-def test_a_search_survives_json(search: DistortionSearch) -> None:
+def test_search_settings_survive_json(search: DistortionSearch) -> None:
     read = search_from(json.loads(json.dumps(to_parameters(search))))
     assert read == search
-    assert hash(read) == hash(search)  # the compiled program is found by the settings
+    assert hash(read) == hash(search)  # compiled programs are cached by settings
     assert isinstance(read.pixel_box, PixelBox)
 
 
-def test_parameters_without_a_kind_change_the_default() -> None:
+def test_parameters_without_a_kind_override_the_default() -> None:
     assert search_from({}, PHOTOGRAPH_SEARCH) == PHOTOGRAPH_SEARCH
     expected = dataclasses.replace(PHOTOGRAPH_SEARCH, quantization_levels=256, max_evaluations=50)
     assert search_from({"quantization_levels": 256, "max_evaluations": 50}, PHOTOGRAPH_SEARCH) == expected
 
 
-def test_settings_that_were_written_before_there_was_a_spectral_penalty_mean_none() -> None:
+def test_settings_without_a_spectral_penalty_default_to_no_penalty() -> None:
     parameters = to_parameters(MinibatchTraining(num_epochs=3))
     del parameters["spectral_penalty"]
     assert training_from(parameters) == MinibatchTraining(num_epochs=3, spectral_penalty=0.0)
 
 
-def test_settings_that_came_back_check_themselves() -> None:
+def test_settings_read_from_json_are_validated() -> None:
     with pytest.raises(ValueError, match="num_epochs must be positive; received 0"):
         training_from({**to_parameters(MinibatchTraining()), "num_epochs": 0})

@@ -1,4 +1,4 @@
-"""The step that puts certificates beside attacks: what it keeps of a network, and that it stops when the two contradict."""
+"""SpectralAnalyzer records bounds and certificates, and raises if an attack contradicts a certificate."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def _network() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
-    keras.utils.set_random_seed(2)  # both filters of some draws are dead, and all logits alike
+    keras.utils.set_random_seed(2)  # with some seeds both filters are dead and all logits equal
     return trained_model(tmp_path_factory.mktemp("network") / "train_toy", _network(), name="toy")
 
 
 def _bounds(
-    workdir: Path, network: TrainedModel, *, made_for: str = "toy", distortion: float = 10.0, targeted: bool = True
+    workdir: Path, network: TrainedModel, *, source_model: str = "toy", distortion: float = 10.0, targeted: bool = True
 ) -> SpectralBounds:
     labels = np.argmax(network.load().predict(IMAGES, verbose=0), axis=1).astype(np.int32)
     GivenAttackExecutor.arrays = {
@@ -76,13 +76,13 @@ def _bounds(
         "distortion": np.full(NUM_IMAGES, distortion, np.float32),
         "succeeded": np.arange(NUM_IMAGES) > 0,
     }
-    attack = GivenAttack("attack", workdir, name=made_for)
+    attack = GivenAttack("attack", workdir, name=source_model)
     step = SpectralAnalyzer("spectra", workdir, model=network, distorted=attack)
     run([attack, step])
     return step.output
 
 
-def test_a_network_is_bounded_layer_by_layer_and_image_by_image(tmp_path: Path, network: TrainedModel) -> None:
+def test_bounds_are_recorded_for_every_layer_and_image(tmp_path: Path, network: TrainedModel) -> None:
     artifact = _bounds(tmp_path, network)
     bounds, arrays = artifact.record(), artifact.arrays()
     assert bounds.upper == lipschitz_bound(network.load()).upper
@@ -94,25 +94,25 @@ def test_a_network_is_bounded_layer_by_layer_and_image_by_image(tmp_path: Path, 
     assert (arrays["certified"] >= arrays["by_product"]).all() and (arrays["by_product"] > 0).all()
 
 
-def test_any_wrong_class_is_nearer_than_a_random_one(tmp_path: Path, network: TrainedModel) -> None:
+def test_untargeted_certificates_do_not_exceed_targeted_ones(tmp_path: Path, network: TrainedModel) -> None:
     to_a_class, to_any = _bounds(tmp_path / "one", network), _bounds(tmp_path / "any", network, targeted=False)
     assert to_a_class.record().targeted and not to_any.record().targeted
     assert (to_any.arrays()["certified"] <= to_a_class.arrays()["certified"]).all()
 
 
-def test_an_attack_nearer_than_its_certificate_stops_the_run(tmp_path: Path, network: TrainedModel) -> None:
+def test_attack_nearer_than_its_certificate_raises(tmp_path: Path, network: TrainedModel) -> None:
     with pytest.raises(
         ArithmeticError, match=r"4 of 5 images distorted for 'toy' are nearer than .* allow, such as example \d: found"
     ):
         _bounds(tmp_path, network, distortion=1e-7)
 
 
-def test_images_made_against_another_network_are_refused(tmp_path: Path, network: TrainedModel) -> None:
+def test_images_distorted_for_another_network_are_refused(tmp_path: Path, network: TrainedModel) -> None:
     with pytest.raises(ValueError, match="must have been distorted for 'toy'; received some distorted for 'other'"):
-        _bounds(tmp_path, network, made_for="other")
+        _bounds(tmp_path, network, source_model="other")
 
 
-def test_the_tables_show_layers_certificates_attacks_and_every_image(tmp_path: Path, network: TrainedModel) -> None:
+def test_tables_list_layers_certificates_and_images(tmp_path: Path, network: TrainedModel) -> None:
     networks = spectra.read([_bounds(tmp_path, network)])
     layers = spectra.layer_table(networks)
     assert [(row["Layer"], row["Size"], row["Stride"]) for row in layers.rows] == [
@@ -126,7 +126,7 @@ def test_the_tables_show_layers_certificates_attacks_and_every_image(tmp_path: P
     assert "No attack is nearer than its certificate" in spectra.spectral_lead(networks)
 
 
-def test_bounds_of_branches_are_added_and_not_multiplied(tmp_path: Path) -> None:
+def test_bounds_of_branches_are_added(tmp_path: Path) -> None:
     images = keras.Input((28, 28, 1))
     flat = keras.layers.Flatten()(images)
     logits = keras.layers.Add()([keras.layers.Dense(10, name="left")(flat), keras.layers.Dense(10, name="right")(flat)])
@@ -137,20 +137,20 @@ def test_bounds_of_branches_are_added_and_not_multiplied(tmp_path: Path) -> None
     assert output["Cumulative bound"] == pytest.approx(left["Upper bound"] + right["Upper bound"])
 
 
-def test_layers_of_a_model_inside_the_model_are_described(tmp_path: Path) -> None:
+def test_layers_of_nested_models_are_listed(tmp_path: Path) -> None:
     inner = keras.Sequential(
         [keras.Input((28, 28, 1)), keras.layers.Conv2D(2, 5, strides=4, name="within"), keras.layers.Flatten()]
     )
-    model = keras.Sequential([keras.Input((28, 28, 1)), inner, keras.layers.Dense(10, "softmax", name="answers")])
+    model = keras.Sequential([keras.Input((28, 28, 1)), inner, keras.layers.Dense(10, "softmax", name="probabilities")])
     network = trained_model(tmp_path / "train_nested", model, name="toy")
     bounds = _bounds(tmp_path, network)
     assert [(row["Layer"], row["Size"]) for row in spectra.layer_table(spectra.read([bounds])).rows] == [
-        ("toy, within", "5 x 5 x 1 x 2"), ("toy, answers", "72 x 10"),
+        ("toy, within", "5 x 5 x 1 x 2"), ("toy, probabilities", "72 x 10"),
     ]  # fmt: skip
     assert (bounds.arrays()["certified"] > 0).all()
 
 
-def test_a_network_without_a_bound_is_told_before_norms_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_without_a_bound_raises_before_norms_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "lipschitz_bound", lambda *arguments, **options: pytest.fail("norms were computed"))
     images = keras.Input((28, 28, 1))
     flat = keras.layers.Flatten()(images)
@@ -164,7 +164,7 @@ def test_a_network_without_a_bound_is_told_before_norms_are_computed(tmp_path: P
         _bounds(tmp_path / "half", network)
 
 
-def test_nothing_is_said_of_attacks_that_all_failed() -> None:
+def test_lead_is_empty_when_no_attack_succeeded() -> None:
     nothing: dict[str, Any] = {"certified": np.zeros(2), "by_product": np.zeros(2), "attacked": np.full(2, np.nan)}
     network = spectra.BoundedNetwork(BoundsRecord(name="toy", upper=1.0, layers=()), {**nothing, "ids": np.array([b"a", b"b"])})
     assert spectra.spectral_lead([network]) == ""

@@ -1,4 +1,4 @@
-"""Steps that add numbers: pipelines without networks, with a hook to make a step fail at its worst moment."""
+"""Steps that add numbers, for tests of pipelines without networks. A hook makes a step fail while it writes a file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TINY_POOLS = AdversarialTraining(
     search=COARSE_SEARCH,
     attack_batch_size=8,
 )
-"""For a linear network: the attack on it compiles fastest."""
+"""Settings for a linear network, whose attack compiles fastest."""
 
 executed: list[str] = []
-"""The folders that executors worked on, in order."""
+"""The output folders of the executors that ran, in order."""
 
 found_again: list[str] = []
-"""What executors had kept for themselves before they were interrupted."""
+"""Contents of the temporary files that resumed executors read."""
 
 
 class Number(Artifact):
@@ -70,7 +70,7 @@ class Constant(Component):
 
 
 class LongWork(Component):
-    """Keeps a word for the case that it is interrupted."""
+    """Writes a temporary file, which it reads if it was interrupted."""
 
     PARAMETERS = {"plus": int, "keeps": str}
     OUTPUTS = {"number": Number}
@@ -85,24 +85,24 @@ class Sum(Component):
 
 
 def two_steps(workdir: Path, *, plus: int = 2) -> list[Component]:
-    """Wires `one` into `sum`; their numbers are 1 and 1 + plus."""
+    """Returns the steps `one` and `sum`, where `sum` reads `one`. Their numbers are 1 and 1 + plus."""
     one = Constant("one", workdir, plus=1)
     return [one, Sum("sum", workdir, numbers=one, plus=plus)]
 
 
-def run_and_die_in_the_second_step(workdir: str) -> None:
+def run_and_kill_in_the_second_step(workdir: str) -> None:
     """Runs `two_steps` in a process that is killed when the file of the second step is half written."""
 
-    def die() -> None:
+    def kill() -> None:
         if len(executed) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    AdditionExecutor.fault = staticmethod(die)
+    AdditionExecutor.fault = staticmethod(kill)
     run(two_steps(Path(workdir)))
 
 
 class GivenModelExecutor(Executor):
-    """Saves a network as if it had been trained."""
+    """Saves a given network as a trained model."""
 
     model: Any = None
 

@@ -1,4 +1,4 @@
-"""Rates are counted on the images that were found, however few those are."""
+"""Transfer rates are computed on the successfully attacked images, even if there are few or none."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _rates(workdir: Path, num_succeeded: int) -> dict:
     return {row.kind: row for row in evaluator.output.record().changed}
 
 
-def test_images_that_were_not_found_are_left_out_and_noise_covers_all(tmp_path: Path) -> None:
+def test_rates_exclude_failed_images_and_noise_includes_all(tmp_path: Path) -> None:
     rates = _rates(tmp_path, num_succeeded=2)
     assert [rates[kind].num_images for kind in ("distorted", "amplified", "noise")] == [2, 2, NUM_IMAGES]
     assert [rates[kind].errors["linear"].on_all.num_trials for kind in ("distorted", "noise")] == [2, NUM_IMAGES]
@@ -76,7 +76,7 @@ def _model(folder: Path, shape: tuple[int, ...], num_classes: int, name: str) ->
         ((28, 28, 1), 10, "linear", "must have names of their own; received 'linear' more than once"),
     ],
 )
-def test_a_network_of_other_images_classes_or_the_same_name_is_refused(
+def test_networks_with_other_shapes_classes_or_equal_names_are_refused(
     tmp_path: Path, shape: tuple[int, ...], num_classes: int, name: str, words: str
 ) -> None:
     _rates(tmp_path, num_succeeded=1)
@@ -89,14 +89,14 @@ def test_a_network_of_other_images_classes_or_the_same_name_is_refused(
         run([evaluator])
 
 
-def test_a_single_image_has_a_mean_and_no_spread(tmp_path: Path) -> None:
+def test_single_image_has_a_mean_but_no_standard_deviation(tmp_path: Path) -> None:
     rates = _rates(tmp_path, num_succeeded=1)
     assert rates["distorted"].num_images == 1
     assert rates["distorted"].mean_distortion > 0
     assert np.isnan(rates["distorted"].std_distortion)
 
 
-def test_an_attack_that_found_nothing_counts_nothing(tmp_path: Path) -> None:
+def test_attack_without_success_has_rates_of_zero_images(tmp_path: Path) -> None:
     rates = _rates(tmp_path, num_succeeded=0)
     assert rates["distorted"].errors["linear"] == ErrorCounts(on_all=Proportion(0, 0), on_correct=Proportion(0, 0))
     assert np.isnan([rates["distorted"].mean_distortion, rates["distorted"].std_distortion]).all()

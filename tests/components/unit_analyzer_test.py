@@ -1,4 +1,4 @@
-"""The step that analyzes units, on an untrained network and a hundred digits: what it keeps, and what it refuses."""
+"""UnitAnalyzer on an untrained network and a hundred digits: its record, and the input that it refuses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPLIT = "test[:100]"
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     model = build("ConvNet", seed=7)
-    model.set_weights([np.flip(weights, axis=0) for weights in model.get_weights()])  # as if it had been trained
+    model.set_weights([np.flip(weights, axis=0) for weights in model.get_weights()])  # other weights than the initial ones
     return trained_model(tmp_path_factory.mktemp("network") / "train_ConvNet", model, name="ConvNet")
 
 
@@ -72,7 +72,7 @@ def test_every_layer_is_analyzed_with_its_controls(analyses: UnitAnalyses) -> No
     assert units.layers[-1].num_constant > 0, "the corners of digits are black"
 
 
-def test_kinds_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
+def test_kinds_replace_classes_as_attributes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
     kinds = {"round": [[0, 0], [6, 6], [8, 9]], "other": [[0, 9]]}
     layers = [dataclasses.asdict(LAYERS[0])]
     analyses = _analyze(tmp_path, digits_dir, network, attributes={"kinds": kinds}, controls=[], layers=layers)
@@ -83,9 +83,7 @@ def test_kinds_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, netwo
     np.testing.assert_allclose(arrays["0_natural_selectivity"][:, 0], np.maximum(shares, 1 - shares), rtol=1e-6)
 
 
-def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
-    analyses: UnitAnalyses, digits_dir: Path, network: TrainedModel
-) -> None:
+def test_top_images_of_units_agree_with_a_full_sort(analyses: UnitAnalyses, digits_dir: Path, network: TrainedModel) -> None:
     examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT)
     arrays = analyses.arrays()
     features = features_at(network.load(), "conv1", pooling="max")(examples.images).numpy()[:, arrays["0_units"]]
@@ -97,7 +95,7 @@ def test_the_top_images_of_a_unit_are_those_of_a_full_sort(
     np.testing.assert_allclose(arrays["0_natural_selectivity"][:, 0], purity, rtol=1e-6)
 
 
-def test_random_weights_are_those_that_training_began_with(analyses: UnitAnalyses, digits_dir: Path) -> None:
+def test_random_weights_equal_the_initial_weights_of_training(analyses: UnitAnalyses, digits_dir: Path) -> None:
     arrays = analyses.arrays()
     examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), SPLIT)
     features = features_at(build("ConvNet", seed=7), "conv1", pooling="max")(examples.images).numpy()[:, arrays["2_units"]]
@@ -117,14 +115,14 @@ def _table(path: Path, digits_dir: Path, *, leave_out: int = 0) -> dict[str, str
     return {"path": str(path), "sha256": ""}
 
 
-def test_attributes_of_a_table_take_the_place_of_classes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
+def test_table_attributes_replace_classes(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
     attributes = _table(tmp_path / "attributes.csv", digits_dir)
     found = _analyze(tmp_path / "run", digits_dir, network, attributes=attributes, controls=[]).record()
     assert found.attributes == ("even", "shape=open", "shape=round")
     assert len(found.layers) == 2
 
 
-def test_ids_that_the_table_lacks_are_told(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
+def test_ids_missing_from_the_table_raise(tmp_path: Path, digits_dir: Path, network: TrainedModel) -> None:
     attributes = _table(tmp_path / "attributes.csv", digits_dir, leave_out=3)
     with pytest.raises(ValueError, match="must have a row for every example; 3 of 100 are missing, such as 'mnist_5k-test"):
         _analyze(tmp_path / "run", digits_dir, network, attributes=attributes)
@@ -139,7 +137,7 @@ def test_ids_that_the_table_lacks_are_told(tmp_path: Path, digits_dir: Path, net
         ({"settings": {**to_parameters(SETTINGS), "num_random_bases": 5}}, "num_random_bases must be at least 99"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_analyzed(
+def test_invalid_input_raises_before_the_analysis(
     tmp_path: Path, digits_dir: Path, network: TrainedModel, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -155,18 +153,18 @@ def test_bad_input_is_told_before_anything_is_analyzed(
         ("id,even\na,1\na,0\n", "names an id more than once: 2 rows, 1 ids. Keep one row for each"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_unreadable_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "attributes.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_table(tmp_path / "attributes.csv")
 
 
-def test_a_missing_table_is_told(tmp_path: Path) -> None:
+def test_missing_table_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no table of attributes at .*missing.csv. Pass a CSV file with a column 'id'"):
         read_table(tmp_path / "missing.csv")
 
 
-def test_a_network_with_random_weights_scales_its_images_as_the_trained_one_does() -> None:
+def test_random_weights_keep_the_preprocessing_of_the_trained_network() -> None:
     scaling = keras.layers.Normalization(name="scaling")
     scaling.adapt(np.random.default_rng(0).normal(5.0, 3.0, size=(50, 6)).astype(np.float32))
     layers = [keras.Input((6,)), scaling, keras.layers.Dense(4, name="hidden")]

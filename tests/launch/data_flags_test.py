@@ -1,4 +1,4 @@
-"""The flags of data sets give a step for a name of TFDS or a folder, or one line that says what to do."""
+"""The data flags select a TFDS data set or a folder, or raise a one-line error that says what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.launch.conftest import Script, _own_flags
 
 @pytest.fixture
 def step_of(tmp_path: Path) -> Iterator[Callable[..., ExampleGen]]:
-    """Returns a function from the shape that a model takes and command-line arguments to the step."""
+    """Returns a function that takes the input shape of a model and command-line arguments, and returns the step."""
     with _own_flags():
         data_flags: ModuleType = importlib.import_module("launch.data_flags")
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return write_pictures(tmp_path / "my pictures")
 
 
-def test_a_folder_is_brought_to_the_size_of_the_model_unless_told_otherwise(step_of, folder: Path) -> None:
+def test_folder_images_get_the_size_of_the_model_unless_a_flag_overrides_it(step_of, folder: Path) -> None:
     step = step_of([6, 7, 3], f"--dataset={folder}", "--subset=train[:2]")
     assert step.id == "subset_my_pictures_train__2_"
     assert step.parameters == {
@@ -51,25 +51,25 @@ def test_a_folder_is_brought_to_the_size_of_the_model_unless_told_otherwise(step
     assert step_of((), f"--dataset={folder}", "--image_size=4x9").parameters["image_size"] == [4, 9]
 
 
-def test_a_folder_may_begin_with_a_tilde(step_of, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_paths_may_begin_with_a_tilde(step_of, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
     assert step_of([2, 2, 3], "--dataset=~/my pictures").parameters["dataset"] == str(folder.resolve())
 
 
-def test_a_data_set_of_tfds_keeps_its_size_unless_told_otherwise(step_of) -> None:
+def test_tfds_images_keep_their_size_unless_a_flag_overrides_it(step_of) -> None:
     step = step_of([6, 7, 3])
     assert step.id == "subset_mnist_5k_train"
     assert [step.parameters[name] for name in ("image_size", "shorter_side", "content")] == [[], 0, ""]
     assert step_of([6, 7, 3], "--image_size=32").parameters["image_size"] == [32, 32]
 
 
-def test_a_folder_is_gray_for_a_model_of_one_channel(step_of, folder: Path) -> None:
+def test_folder_images_are_gray_for_a_model_with_one_channel(step_of, folder: Path) -> None:
     assert step_of([6, 7, 1], f"--dataset={folder}").parameters["num_channels"] == 1
     assert step_of([6, 7, 1], f"--dataset={folder}", "--num_channels=3").parameters["num_channels"] == 3
     assert step_of([], f"--dataset={folder}", "--image_size=5", "--num_channels=1").parameters["num_channels"] == 1
 
 
-def test_classes_of_a_folder_are_numbered_by_the_names_of_the_model(step_of, folder: Path, capsys: Any) -> None:
+def test_folder_classes_are_numbered_by_the_class_names_of_the_model(step_of, folder: Path, capsys: Any) -> None:
     names = ["dog", "cow", "cat", "ant"]
     step = step_of([6, 7, 3], f"--dataset={folder}", num_classes=4, class_names=names)
     assert step.parameters["class_names"] == names
@@ -82,7 +82,7 @@ def test_classes_of_a_folder_are_numbered_by_the_names_of_the_model(step_of, fol
     )
 
 
-def test_a_folder_of_other_classes_than_the_model_is_refused(step_of, folder: Path) -> None:
+def test_folder_with_classes_unknown_to_the_model_is_refused(step_of, folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"has 3 classes, and the network 10: .* Pass --class_names=FILE .*, or create an empty"
     ):
@@ -94,12 +94,12 @@ def test_a_folder_of_other_classes_than_the_model_is_refused(step_of, folder: Pa
 
 
 @pytest.mark.parametrize("size", ["224x", "224x224x3", "-3", "big", ""])
-def test_a_size_that_cannot_be_read_is_refused(step_of, size: str) -> None:
+def test_invalid_image_size_is_refused(step_of, size: str) -> None:
     with pytest.raises(ValueError, match=f"--image_size must be a number or HEIGHTxWIDTH, such as 224.*received '{size}'"):
         step_of((), f"--image_size={size}")
 
 
-def test_a_network_is_trained_on_a_folder(script: Script, folder: Path, tmp_path: Path) -> None:
+def test_network_is_trained_on_a_folder(script: Script, folder: Path, tmp_path: Path) -> None:
     arguments = (
         "--model=FC10(1e-2)", f"--dataset={folder}", "--num_epochs=1", "--batch_size=2", "--strategy=one_device",
         f"--workdir={tmp_path / 'runs'}",
@@ -119,7 +119,7 @@ def test_a_network_is_trained_on_a_folder(script: Script, folder: Path, tmp_path
         assert message in refused.err.splitlines()[-1]
 
 
-def test_a_broken_picture_is_told_in_one_line(script: Script, folder: Path, tmp_path: Path) -> None:
+def test_broken_image_file_raises_a_one_line_error(script: Script, folder: Path, tmp_path: Path) -> None:
     truncate(folder / "train/cat/b.PNG")
     refused = script(
         "train", "--model=FC10(1)", f"--dataset={folder}", "--image_size=3", "--num_epochs=1", "--batch_size=2",

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: links lead somewhere, commands have the flags that they name, and snippets run."""
+"""The links, commands and snippets of the README and of docs/ work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.launch.conftest import _own_flags
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-MOST_LINES_OF_README = 120
+MAX_README_LINES = 120
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 
@@ -36,14 +36,14 @@ def _commands(text: str) -> list[list[str]]:
     return [shlex.split(line)[2:] for line in (*spans, *lines) if line.startswith("python -m ")]
 
 
-def test_the_reader_of_pages_finds_commands_and_snippets() -> None:
+def test_commands_and_snippets_are_extracted_from_pages() -> None:
     text = "Run `python -m a.b\n--c=1`.\n```\npython -m d 'e f'\n```\n```python\nx = 1\n```\n"
     assert _commands(text) == [["a.b", "--c=1"], ["d", "e f"]]
     assert _fences(text, "python") == ["x = 1\n"]
 
 
 def test_the_readme_is_short() -> None:
-    assert len(PAGES[0].read_text().splitlines()) <= MOST_LINES_OF_README
+    assert len(PAGES[0].read_text().splitlines()) <= MAX_README_LINES
 
 
 def _anchors(page: Path) -> set[str]:
@@ -52,7 +52,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 @every_page
-def test_links_lead_to_files_and_headings(page: Path) -> None:
+def test_links_point_to_existing_files_and_headings(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text()) if "://" not in link]
     for link in links:
         path, _, anchor = link.partition("#")
@@ -71,7 +71,7 @@ def test_every_page_is_linked_from_another() -> None:
 
 
 @every_page
-def test_commands_name_scripts_and_flags_that_exist(page: Path) -> None:
+def test_commands_use_existing_scripts_and_flags(page: Path) -> None:
     for module, *arguments in _commands(page.read_text()):
         if module.startswith("launch."):
             _parse(module, arguments)
@@ -82,7 +82,7 @@ def test_commands_name_scripts_and_flags_that_exist(page: Path) -> None:
 
 
 def _parse(module: str, arguments: list[str]) -> None:
-    """Parses flags as the script would; an unknown flag or recipe is an error."""
+    """Parses flags like the script. Raises for an unknown flag or recipe."""
     with _own_flags():
         script: Any = importlib.import_module(module)
         assert flags.FLAGS([module, *arguments]) == [module], arguments
@@ -90,14 +90,14 @@ def _parse(module: str, arguments: list[str]) -> None:
             script.load_recipe(flags.FLAGS.recipe)
 
 
-def test_a_command_with_an_unknown_flag_is_found() -> None:
+def test_unknown_flags_in_commands_are_detected() -> None:
     with pytest.raises(flags.UnrecognizedFlagError):
         _parse("launch.attack", ["--no_such_flag=1"])
 
 
 @pytest.fixture
 def known_names() -> dict[str, Any]:
-    """What the snippets take for granted: a small network, images, and their classes."""
+    """Names used by the snippets: a small network, images, and their classes."""
     model = build("FC100-100-10", image_shape=(6, 6, 1))
     images = np.random.default_rng(0).uniform(size=(200, 6, 6, 1)).astype(np.float32)
     labels = np.argmax(model(images), axis=1)
@@ -109,7 +109,7 @@ def known_names() -> dict[str, Any]:
     "page", [page for page in PAGES if _fences(page.read_text(), "python")], ids=lambda page: str(page.relative_to(REPOSITORY))
 )
 def test_snippets_run(page: Path, known_names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # some write files
+    monkeypatch.chdir(tmp_path)  # some snippets write files
     for snippet in _fences(page.read_text(), "python"):
         exec(compile(snippet, str(page), "exec"), known_names)
     assert isinstance(known_names["model"], keras.Model)

@@ -1,4 +1,4 @@
-"""Whoever types something wrong gets one line that says what was expected, and never a traceback."""
+"""Wrong command-line arguments raise a one-line error that says what was expected, without a traceback."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def _refused_in_one_line(finished: Finished) -> str:
     assert finished.code == 1
     assert finished.out == ""
     assert "Traceback" not in finished.err
-    lines = [line for line in finished.err.splitlines() if "..." not in line]  # a step that began says so
+    lines = [line for line in finished.err.splitlines() if "..." not in line]  # progress of steps
     assert len(lines) == 1, finished.err
     return lines[0]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_lists_what_every_script_has(script: Script, name: str) -> None:
+def test_help_lists_the_flags_of_every_script(script: Script, name: str) -> None:
     shown = script(name, "--help").out
     for flag in ("--accelerator: <cpu|gpu|tpu>", "--strategy: <auto|", "--tpu:", "--seed:", "--workdir:"):
         assert flag in shown
-    reads_data = name != "measure_transfer"  # whose images are in the folders that it is given
+    reads_data = name != "measure_transfer"  # measure_transfer reads images from the given folders
     assert ("--tfds_data_dir:" in shown) == ("--tfds_manual_dir:" in shown) == reads_data
     assert ("--dataset:" in shown) == (name in ("train", "train_adversarially", "attack"))
     for flag in REQUIRED[name]:
@@ -44,7 +44,7 @@ def test_help_lists_what_every_script_has(script: Script, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_stray_arguments_are_refused_with_the_way_out(script: Script, name: str) -> None:
+def test_stray_arguments_are_refused(script: Script, name: str) -> None:
     finished = script(name, *REQUIRED[name], "seed=1", "mnist")
     assert finished.code != 0
     assert (
@@ -54,7 +54,7 @@ def test_stray_arguments_are_refused_with_the_way_out(script: Script, name: str)
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if REQUIRED[name]])
-def test_a_missing_required_flag_is_named(script: Script, name: str) -> None:
+def test_missing_required_flag_is_named(script: Script, name: str) -> None:
     finished = script(name)
     assert finished.code != 0
     assert REQUIRED[name][0].split("=")[0].removeprefix("--") in finished.err
@@ -63,29 +63,29 @@ def test_a_missing_required_flag_is_named(script: Script, name: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["--accelerator=qpu", "--strategy=parallel", "--seed=-1", "--seed=one", "--no_such_flag"])
-def test_a_flag_that_cannot_be_is_refused(script: Script, argument: str) -> None:
+def test_invalid_flag_values_are_refused(script: Script, argument: str) -> None:
     finished = script("reproduce", argument)
     assert finished.code != 0
     assert argument.split("=")[0].lstrip("-") in finished.err
     assert "Traceback" not in finished.err
 
 
-def test_an_unknown_recipe_is_answered_with_the_nearest_one(script: Script) -> None:
+def test_unknown_recipe_error_names_the_nearest_recipe(script: Script) -> None:
     line = _refused_in_one_line(script("reproduce", "--recipe=minst_5k"))
     assert line.startswith("ValueError: unknown recipe 'minst_5k'. Did you mean 'mnist_5k'? Known: ")
 
 
-def test_an_unknown_recipe_ends_a_real_process_with_one_line_and_a_code() -> None:
+def test_unknown_recipe_ends_a_process_with_a_one_line_error_and_exit_code() -> None:
     command = [sys.executable, "-m", "launch.reproduce", "--recipe=minst_5k"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
-    # TensorFlow greets on stderr, whatever its log level.
+    # TensorFlow writes to stderr at every log level.
     ours = [line for line in done.stderr.splitlines() if not line.startswith(("WARNING: All log messages", "I0000"))]
     assert _refused_in_one_line(Finished(done.returncode, done.stdout, "\n".join(ours))).startswith(
         "ValueError: unknown recipe 'minst_5k'"
     )
 
 
-def test_an_unknown_model_is_answered_with_the_nearest_one_before_any_work(script: Script, tmp_path: Path) -> None:
+def test_unknown_model_error_names_the_nearest_model_before_any_step(script: Script, tmp_path: Path) -> None:
     line = _refused_in_one_line(script("train", "--model=FC100-10-100", f"--workdir={tmp_path / 'runs'}"))
     assert line.startswith("ValueError: unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'? Known: FC10(1e-4), ")
     assert "This script trains networks of the zoo. " in line
@@ -95,7 +95,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_one_before_any_work(scrip
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_unknown_data_set_is_answered_with_the_nearest_one(script: Script, tmp_path: Path) -> None:
+def test_unknown_data_set_error_names_the_nearest_data_set(script: Script, tmp_path: Path) -> None:
     finished = script(
         "train", "--model=FC10(1)", "--dataset=mnits", f"--workdir={tmp_path}", f"--tfds_data_dir={tmp_path / 'data'}"
     )
@@ -104,7 +104,7 @@ def test_an_unknown_data_set_is_answered_with_the_nearest_one(script: Script, tm
 
 
 @pytest.mark.parametrize("other", ["--model=AE400-10", "--full_batch"])
-def test_a_spectral_penalty_where_there_are_no_minibatches_is_refused(script: Script, tmp_path: Path, other: str) -> None:
+def test_spectral_penalty_without_minibatches_is_refused(script: Script, tmp_path: Path, other: str) -> None:
     finished = script("train", "--model=FC10(1)", "--spectral_penalty=0.1", other, f"--workdir={tmp_path / 'runs'}")
     line = _refused_in_one_line(finished)
     assert line == (
@@ -134,7 +134,7 @@ def test_a_spectral_penalty_where_there_are_no_minibatches_is_refused(script: Sc
         (["--model=AE400-10"], "ValueError: AE400-10 learns its features without labels, so it cannot be trained on pools. "),
     ],
 )
-def test_pools_that_cannot_be_are_refused_before_any_work(script: Script, tmp_path: Path, flags: list[str], words: str) -> None:
+def test_invalid_pools_are_refused_before_any_step(script: Script, tmp_path: Path, flags: list[str], words: str) -> None:
     line = _refused_in_one_line(script("train_adversarially", "--model=FC100-100-10", *flags, f"--workdir={tmp_path / 'runs'}"))
     assert line.startswith(words)
     assert not (tmp_path / "runs").exists()
@@ -151,7 +151,7 @@ def test_pools_that_cannot_be_are_refused_before_any_work(script: Script, tmp_pa
         ),
     ],
 )
-def test_a_subset_that_cannot_be_is_answered_with_one_that_can(
+def test_invalid_subset_error_suggests_a_valid_subset(
     script: Script, tmp_path: Path, digits_dir: Path, subset: str, words: str
 ) -> None:
     finished = script(
@@ -163,7 +163,7 @@ def test_a_subset_that_cannot_be_is_answered_with_one_that_can(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tpu", [[], ["--tpu=local"]], ids=["unnamed", "local"])
-def test_a_tpu_that_is_not_there_is_told_with_what_was_looked_for(
+def test_missing_tpu_error_says_what_was_searched(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tpu: list[str]
 ) -> None:
     monkeypatch.delenv("TPU_NAME", raising=False)
@@ -178,12 +178,12 @@ def test_a_tpu_that_is_not_there_is_told_with_what_was_looked_for(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tpu_name_for_another_accelerator_is_refused(script: Script) -> None:
+def test_tpu_name_with_another_accelerator_is_refused(script: Script) -> None:
     line = _refused_in_one_line(script("reproduce", "--tpu=my-tpu"))
     assert line == "ValueError: a TPU name ('my-tpu') was given, but the accelerator is 'cpu'. Use --accelerator=tpu."
 
 
-def test_a_gpu_that_is_not_there_is_told_with_the_devices_there_are(script: Script) -> None:
+def test_missing_gpu_error_lists_the_available_devices(script: Script) -> None:
     finished = script("reproduce", "--accelerator=gpu", "--recipe=none")
     if "unknown recipe" in finished.err:
         pytest.skip("this machine has a GPU")
@@ -191,13 +191,13 @@ def test_a_gpu_that_is_not_there_is_told_with_the_devices_there_are(script: Scri
     assert "CPU:0" in finished.err
 
 
-def test_workers_without_a_cluster_are_told_how_to_name_it(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multi_worker_without_a_cluster_error_explains_tf_config(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
     line = _refused_in_one_line(script("reproduce", "--strategy=multi_worker_mirrored"))
     assert "multi_worker_mirrored needs the environment variable TF_CONFIG, which is not set" in line
 
 
-def test_a_folder_for_data_that_cannot_be_made_is_told(script: Script, tmp_path: Path) -> None:
+def test_data_folder_that_cannot_be_created_raises(script: Script, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     folder = tmp_path / "file" / "data"
     finished = script("train", "--model=FC10(1)", f"--tfds_data_dir={folder}", f"--workdir={tmp_path / 'runs'}")
@@ -205,18 +205,20 @@ def test_a_folder_for_data_that_cannot_be_made_is_told(script: Script, tmp_path:
     assert f"cannot write to {folder}, where TFDS stores data sets: Not a directory. Create the folder, or pass another" in line
 
 
-def test_another_training_says_which_one_it_replaces(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+def test_replaced_training_is_logged(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     flags = ("--model=FC10(1)", "--subset=train[:100]", f"--workdir={tmp_path}", f"--tfds_data_dir={digits_dir}")
     assert script("train", *flags, "--num_epochs=1", "--strategy=one_device").code == 0
     finished = script("train", *flags, "--num_epochs=2", "--strategy=one_device")
     assert finished.code == 0
-    told = (
+    message = (
         "[2/2] train_FC10_1  replaces the result of an earlier run (training.num_epochs was 1 and is 2); pass another --workdir"
     )
-    assert told in finished.err
+    assert message in finished.err
 
 
-def test_without_a_network_the_way_to_the_data_is_told(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_internet_access_says_how_to_get_the_data(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_network(*_: object) -> None:
         raise OSError("no name server")
 
@@ -231,7 +233,7 @@ def test_without_a_network_the_way_to_the_data_is_told(script: Script, tmp_path:
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_folder_with_source_files_that_is_not_there_is_told(script: Script, tmp_path: Path) -> None:
+def test_missing_source_folder_raises(script: Script, tmp_path: Path) -> None:
     finished = script(
         "train", "--model=FC10(1)", "--dataset=mnist", f"--tfds_manual_dir={tmp_path / 'mnist'}",
         f"--workdir={tmp_path / 'runs'}", f"--tfds_data_dir={tmp_path}",
@@ -240,13 +242,13 @@ def test_a_folder_with_source_files_that_is_not_there_is_told(script: Script, tm
 
 
 @pytest.mark.parametrize("name", ["attack", "measure_transfer"])
-def test_a_folder_that_no_step_wrote_is_refused(script: Script, tmp_path: Path, name: str) -> None:
+def test_folder_that_is_not_an_artifact_is_refused(script: Script, tmp_path: Path, name: str) -> None:
     given = [flag.replace("nowhere", str(tmp_path / "nowhere")) for flag in REQUIRED[name]]
     line = _refused_in_one_line(script(name, *given, f"--workdir={tmp_path / 'runs'}"))
     assert "nowhere is not an artifact: expected manifest.json in it, found none. Pass a folder that a step wrote." in line
 
 
-def test_a_workdir_that_cannot_be_written_is_told(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+def test_unwritable_workdir_raises(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     (tmp_path / "file").write_text("precious")
     finished = script("train", "--model=FC10(1)", f"--workdir={tmp_path / 'file' / 'runs'}", f"--tfds_data_dir={digits_dir}")
     assert "cannot write to" in _refused_in_one_line(finished)
@@ -254,9 +256,9 @@ def test_a_workdir_that_cannot_be_written_is_told(script: Script, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "file", ["/usr/lib/json.py", REPOSITORY / ".venv/lib/site-packages/keras.py"], ids=["elsewhere", "in .venv"]
+    "file", ["/usr/lib/json.py", REPOSITORY / ".venv/lib/site-packages/keras.py"], ids=["outside", "in .venv"]
 )
-def test_an_error_that_is_not_the_users_keeps_its_traceback(
+def test_internal_errors_keep_their_traceback(
     script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str | Path
 ) -> None:
     code = compile("raise ValueError('a defect below us')", str(file), "exec")

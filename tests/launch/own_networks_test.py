@@ -1,4 +1,4 @@
-"""Networks and images that somebody else made go through the scripts, or the user is told in one line what to do."""
+"""The scripts work with the user's own networks and images, or raise a one-line error that says what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ("bright", "cyan", "dark", "gray")
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module that registers a layer, which no test has imported before."""
+    """The name of a module that registers a layer and that no earlier test has imported."""
     name = f"layers_of_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
@@ -36,11 +36,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def model_file(tmp_path: Path, module: str) -> Path:
-    """Takes 6x7 levels of gray without an axis of channels, and knows `NAMES` by their average level."""
+    """Classifies gray 6x7 images without a channel axis as one of `NAMES` by their mean."""
     layer = __import__(module).Darker()
     model = keras.Sequential([keras.Input((6, 7)), layer, keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")])
-    slopes, offsets = np.array([[9.0, 3.0, -9.0, 0.0]]) / 42, np.array([0.0, 0.5, 0.0, 0.0])
-    model.set_weights([np.repeat(slopes, 42, axis=0), offsets])
+    kernel, offsets = np.array([[9.0, 3.0, -9.0, 0.0]]) / 42, np.array([0.0, 0.5, 0.0, 0.0])
+    model.set_weights([np.repeat(kernel, 42, axis=0), offsets])
     model.save(path := tmp_path / "levels.keras")
     del keras.saving.get_custom_objects()["tests>Darker"]
     del sys.modules[module]
@@ -49,7 +49,7 @@ def model_file(tmp_path: Path, module: str) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures of two of the four classes, in colors whose brightness tells the class."""
+    """Color images of two of the four classes, whose brightness determines the class."""
     random = np.random.default_rng(0)
     for name, level in (("bright", 190), ("dark", 60)):
         for number in range(4):
@@ -70,11 +70,11 @@ def _last_line(finished: Finished) -> str:
     return finished.err.splitlines()[-1]
 
 
-def test_own_layers_gray_images_and_names_of_classes_are_all_understood(
+def test_custom_layers_gray_images_and_class_names_are_supported(
     script: Script, module: str, model_file: Path, folder: Path, tmp_path: Path
 ) -> None:
-    told = (f"--import_module={module}", f"--class_names={','.join(NAMES)}", "--target=cyan")
-    finished = _attack(script, model_file, folder, tmp_path / "runs", *told)
+    flags = (f"--import_module={module}", f"--class_names={','.join(NAMES)}", "--target=cyan")
+    finished = _attack(script, model_file, folder, tmp_path / "runs", *flags)
     assert finished.code == 0, finished.err
     assert finished.out.startswith(
         "levels classifies 8 of 8 (95 % interval: 68 % to 100 %) clean images correctly.\nFound 8 of 8"
@@ -89,13 +89,13 @@ def test_own_layers_gray_images_and_names_of_classes_are_all_understood(
     own = keras.saving.load_model(model_file)
     np.testing.assert_array_equal(np.argmax(own(arrays["distorted"][..., 0]), axis=1), 1)
     assert TrainedModel(tmp_path / "runs" / "model_levels").record().class_names == tuple(NAMES)
-    refused = _attack(script, model_file, folder, tmp_path / "runs", *told[:2], "--target=cyam")
+    refused = _attack(script, model_file, folder, tmp_path / "runs", *flags[:2], "--target=cyam")
     assert "there is no class 'cyam'; expected a name, or a number from 0 to 3. Did you mean 'cyan'? Known: bright, cyan" in (
         _last_line(refused)
     )
 
 
-def test_without_its_module_or_names_a_model_is_refused_with_the_way_out(
+def test_model_without_its_module_or_class_names_is_refused(
     script: Script, module: str, model_file: Path, folder: Path, tmp_path: Path
 ) -> None:
     refused = script("attack", f"--trained_model={model_file}", f"--workdir={tmp_path / 'runs'}")
@@ -119,7 +119,7 @@ def test_without_its_module_or_names_a_model_is_refused_with_the_way_out(
         assert words in _last_line(_attack(script, model_file, folder, tmp_path / "runs", *flags)), flags
 
 
-def test_a_module_that_fails_is_named_with_its_error(script: Script, model_file: Path, folder: Path, tmp_path: Path) -> None:
+def test_failing_module_is_named_with_its_error(script: Script, model_file: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "fails_at_once.py").write_text("import json\njson.loads('{')\n")
     line = _last_line(_attack(script, model_file, folder, tmp_path / "runs", "--import_module=fails_at_once"))
     assert "the module 'fails_at_once' cannot be imported: JSONDecodeError: Expecting property name" in line
@@ -127,15 +127,15 @@ def test_a_module_that_fails_is_named_with_its_error(script: Script, model_file:
 
 @pytest.fixture
 def bytes_model(tmp_path: Path) -> Path:
-    """Tells bright from dark pictures by levels from 0 to 255."""
+    """Classifies images with pixels from 0 to 255 as bright or dark."""
     inputs = keras.Input((9, 9, 3))
-    model = keras.Model(inputs, keras.layers.Dense(2, name="answers")(keras.layers.GlobalAveragePooling2D()(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(inputs)))
     model.set_weights([np.array([[0.03, -0.03]] * 3), np.array([-10.0, 10.0])])
     model.save(path := tmp_path / "bytes.keras")
     return path
 
 
-def test_a_wrong_scale_of_pixels_is_warned_of_and_errors_do_not_enter_the_average(
+def test_wrong_pixel_scale_warns_and_misclassified_images_are_excluded_from_the_mean(
     script: Script, bytes_model: Path, folder: Path, tmp_path: Path
 ) -> None:
     finished = _attack(script, bytes_model, folder, tmp_path / "runs", "--notargeted")
@@ -154,7 +154,7 @@ def test_a_wrong_scale_of_pixels_is_warned_of_and_errors_do_not_enter_the_averag
 
 @pytest.fixture
 def saved(folder: Path, tmp_path: Path) -> Path:
-    """Half of the pictures, every one a little darker, in the size of `bytes_model`."""
+    """Darker versions of half of the images, in the size of `bytes_model`."""
     random = np.random.default_rng(1)
     for name in ("bright", "dark"):
         for number in range(2):
@@ -176,7 +176,7 @@ def test_transfer_of_saved_images_is_measured_between_model_files(
     assert "bytes classifies 4 of 4 (95 % interval: 51 % to 100 %) clean images correctly.\n" in finished.out
     rows = json.loads((tmp_path / "runs" / "transfer.json").read_text())["rows"]
     assert [row["Source model"] for row in rows] == ["Distorted for saved", "Gaussian noise with stddev=0.1"]
-    assert rows[0]["bytes"]["num_events"] == rows[0]["other"]["num_events"] == 2, "the bright ones are dark now"
+    assert rows[0]["bytes"]["num_events"] == rows[0]["other"]["num_events"] == 2, "the bright images were darkened"
     arrays = DistortedImages(tmp_path / "runs" / "images_saved").arrays()
     change = np.sqrt(np.mean((arrays["distorted"] - arrays["images"]) ** 2, axis=(1, 2, 3)))
     np.testing.assert_allclose(arrays["distortion"], change, rtol=1e-5)
@@ -192,7 +192,7 @@ def test_transfer_of_saved_images_is_measured_between_model_files(
     assert "9.png' has 8x9 pixels; the networks take 9x9. Distorted images are not resized" in line
 
 
-def test_networks_of_measure_transfer_are_named_and_differ(script: Script, bytes_model: Path, tmp_path: Path) -> None:
+def test_measure_transfer_requires_distinct_networks(script: Script, bytes_model: Path, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (again := tmp_path / "b" / "bytes.keras").write_bytes(bytes_model.read_bytes())
     for models, words in (

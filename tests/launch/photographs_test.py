@@ -1,4 +1,4 @@
-"""A model file and a folder of photographs go through the scripts as they are, and every mistake is told in one line."""
+"""The scripts attack a model file on a folder of photographs, and raise a one-line error for every mistake."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMAGES_OF_A_COLOR = 4
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve photographs of 14x11 pixels, each of which is a little more red, green or blue."""
+    """Twelve images of 14x11 pixels, each of them slightly red, green or blue."""
     folder, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
     for label, color in enumerate(COLORS):
         place = folder / "test" / color
@@ -41,10 +41,10 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Names the strongest color of 8x8 pixels, which it takes as bytes, blue first, and answers probabilities."""
+    """Predicts probabilities of the strongest color of 8x8 images, whose pixels are bytes in the order BGR."""
     inputs = keras.Input((8, 8, 3), name="colors")
     means = keras.layers.GlobalAveragePooling2D(name="means")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="answers")(means))
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="probabilities")(means))
     model.set_weights([0.3 * np.eye(3, dtype=np.float32)[::-1], np.zeros(3, np.float32)])
     model.save(path := tmp_path_factory.mktemp("model") / "strongest.keras")
     return path
@@ -57,7 +57,7 @@ def _attack(script: Script, model_file: Path, photographs: Path, workdir: Path, 
     )  # fmt: skip
 
 
-def test_a_file_and_a_folder_are_all_that_an_attack_needs(
+def test_attack_needs_only_a_model_file_and_an_image_folder(
     script: Script, model_file: Path, photographs: Path, tmp_path: Path
 ) -> None:
     finished = _attack(script, model_file, photographs, tmp_path, "--target=2", "--only_correct", "--quantization_levels=256")
@@ -76,11 +76,11 @@ def test_a_file_and_a_folder_are_all_that_an_attack_needs(
 
 
 def _strongest(images: np.ndarray) -> np.ndarray:
-    """Returns the color that exceeds its mean over ImageNet most, which `preprocess_input` of resnet50 subtracts."""
+    """Returns the color that most exceeds its ImageNet mean, which `preprocess_input` of resnet50 subtracts."""
     return (255 * images.mean(axis=(1, 2)) - [123.68, 116.779, 103.939]).argmax(axis=1)
 
 
-def test_a_changed_folder_is_attacked_anew(script: Script, model_file: Path, photographs: Path, tmp_path: Path) -> None:
+def test_changed_folder_is_attacked_again(script: Script, model_file: Path, photographs: Path, tmp_path: Path) -> None:
     _attack(script, model_file, photographs, tmp_path)
     assert "reused" in _attack(script, model_file, photographs, tmp_path).err
     first = next((photographs / "test" / COLORS[0]).iterdir())
@@ -90,7 +90,7 @@ def test_a_changed_folder_is_attacked_anew(script: Script, model_file: Path, pho
 
 
 @pytest.mark.slow
-def test_a_network_of_keras_applications_needs_no_code(script: Script, photographs: Path, tmp_path: Path) -> None:
+def test_keras_applications_network_is_attacked_by_name(script: Script, photographs: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join([*COLORS, *map(str, range(997))]))
     arguments = ("--model=keras.applications.MobileNetV2", "--weights=random", f"--dataset={photographs}", "--subset=test")
@@ -115,13 +115,13 @@ def test_a_network_of_keras_applications_needs_no_code(script: Script, photograp
         (["--model=SqueezeNet", "--weights=imagenet"], "no weights of SqueezeNet can be downloaded"),
     ],
 )  # fmt: skip
-def test_a_model_that_is_not_there_is_named(script: Script, tmp_path: Path, flags: list[str], words: str) -> None:
+def test_missing_model_file_is_named(script: Script, tmp_path: Path, flags: list[str], words: str) -> None:
     finished = script("attack", *flags, f"--workdir={tmp_path}")
     assert finished.code == 1
     assert words in finished.err and "Traceback" not in finished.err
 
 
-def test_a_model_is_asked_for_once(script: Script, model_file: Path) -> None:
+def test_attack_requires_exactly_one_model_flag(script: Script, model_file: Path) -> None:
     for flags in ([], ["--trained_model=nowhere", f"--model={model_file}"]):
         finished = script("attack", *flags)
         assert finished.code != 0
@@ -134,7 +134,7 @@ def test_images_of_another_size_are_refused(script: Script, model_file: Path, ph
     assert "takes images [8, 8, 3]; received image_shape (9, 8, 3)" in finished.err
 
 
-def test_a_stray_file_is_named(script: Script, model_file: Path, tmp_path: Path) -> None:
+def test_stray_file_error_names_the_file(script: Script, model_file: Path, tmp_path: Path) -> None:
     place = tmp_path / "photographs" / "test" / "1_red"
     place.mkdir(parents=True)
     (place / "notes.txt").write_text("red")
@@ -143,7 +143,7 @@ def test_a_stray_file_is_named(script: Script, model_file: Path, tmp_path: Path)
     assert "notes.txt' is not an image file" in finished.err and "Remove it." in finished.err
 
 
-def test_a_recipe_for_photographs_says_what_it_needs(script: Script, tmp_path: Path) -> None:
+def test_photograph_recipe_names_its_required_flags(script: Script, tmp_path: Path) -> None:
     finished = script("reproduce", "--recipe=imagenet_ostrich", f"--workdir={tmp_path}")
     assert finished.code == 1
     assert "this study needs a file of weights; received none. Pass --weights=FILE." in finished.err
@@ -180,6 +180,6 @@ def test_two_photographs_become_ostriches(tmp_path: Path) -> None:
     assert "fish" in analyses.attributes and "fire9, max" in page
     free, levels = (DistortedImages(tmp_path / name).arrays() for name in ("attack_SqueezeNet", "attack_SqueezeNet_bytes"))
     assert levels["survives_rounding"].all()
-    assert np.all(free["distortion"] < 0.0065)  # the paper's average for AlexNet
+    assert np.all(free["distortion"] < 0.0065)  # the mean of the paper for AlexNet
     card = dataset_card(str(folder), image_size=(227, 227), shorter_side=256)
     assert set(free["ids"]) <= set(load_examples(card, "validation").ids.numpy())

@@ -1,4 +1,4 @@
-"""Every recipe can be planned before anyone waits for it."""
+"""Every recipe defines valid steps, networks and layers. The steps are not run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _load(name: str) -> Study:
 
 
 def _steps(name: str, folder: Path) -> list[Component]:
-    """Plans a recipe. A photograph and a file of weights lie in the folder; both are empty."""
+    """Returns the steps of a recipe. The folder holds an empty photograph and an empty file of weights."""
     place = folder / "photographs" / "validation" / "n01440764"
     place.mkdir(parents=True)
     for file in (place / "photograph.png", folder / "weights.npz"):
@@ -34,18 +34,18 @@ def _steps(name: str, folder: Path) -> list[Component]:
     return _load(name).steps(workdir=folder / "work", seed=0, facts={}, locations=locations)
 
 
-def test_there_are_recipes() -> None:
+def test_recipes_exist() -> None:
     assert "mnist_5k" in RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_a_study_under_a_text_with_its_command(name: str) -> None:
+def test_recipes_define_a_study_and_document_their_command(name: str) -> None:
     assert isinstance(_load(name), Study)
     assert "python -m launch.reproduce" in pkgutil.resolve_name(f"launch.recipes.{name}").__doc__
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_steps_of_a_recipe_have_distinct_folders_and_come_after_their_inputs(name: str, tmp_path: Path) -> None:
+def test_recipe_steps_have_distinct_folders_and_follow_their_inputs(name: str, tmp_path: Path) -> None:
     steps = _steps(name, tmp_path)
     assert len({step.id for step in steps}) == len(steps)
     done: set[Path] = set()
@@ -56,7 +56,7 @@ def test_the_steps_of_a_recipe_have_distinct_folders_and_come_after_their_inputs
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_network_of_a_recipe_is_in_the_zoo(name: str, tmp_path: Path) -> None:
+def test_recipe_networks_are_in_the_zoo(name: str, tmp_path: Path) -> None:
     models = [step.parameters["model"] for step in _steps(name, tmp_path) if "model" in step.parameters]
     assert models
     for model in models:
@@ -64,7 +64,7 @@ def test_every_network_of_a_recipe_is_in_the_zoo(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_layer_of_a_recipe_is_in_its_network(name: str, tmp_path: Path) -> None:
+def test_recipe_layers_exist_in_their_networks(name: str, tmp_path: Path) -> None:
     steps = {step.output.uri: step for step in _steps(name, tmp_path)}
     for step in (step for step in steps.values() if "layers" in step.parameters):
         (model,) = step.inputs["model"]
@@ -80,7 +80,7 @@ def test_some_recipes_name_layers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if "adversarial" in name])
-def test_every_pool_of_a_recipe_has_its_layer(name: str) -> None:
+def test_recipe_pools_have_valid_layer_names(name: str) -> None:
     (variants,) = (part.variants for part in _load(name).parts if hasattr(part, "variants"))
     pooled = [variant for variant in variants if isinstance(variant.training, AdversarialTraining)]
     assert pooled

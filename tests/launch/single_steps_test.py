@@ -1,4 +1,4 @@
-"""Train, attack, measure: every script reads what the one before it wrote."""
+"""The scripts that run a single step read the artifacts of earlier scripts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _attack(script: Script, workdir: Path, digits_dir: Path, name: str) -> Finis
     )  # fmt: skip
 
 
-def test_train_attack_and_measure_transfer_read_each_others_files(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+def test_scripts_read_the_artifacts_of_earlier_scripts(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     for seed, name in enumerate(("linear", "twin")):
         trained = _train(script, tmp_path, digits_dir, name, f"--seed={seed}")
         assert trained.code == 0, trained.err
@@ -93,7 +93,7 @@ def _analyze(script: Script, workdir: Path, digits_dir: Path, *more: str) -> Fin
     )  # fmt: skip
 
 
-def test_units_of_a_trained_network_are_analyzed_and_shown(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+def test_analyze_units_prints_units_of_a_trained_network(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     assert _train(script, tmp_path, digits_dir, "linear").code == 0
     finished = _analyze(script, tmp_path, digits_dir, "--layers=logits")
     assert finished.code == 0, finished.err
@@ -106,7 +106,7 @@ def test_units_of_a_trained_network_are_analyzed_and_shown(script: Script, tmp_p
     assert _analyze(script, tmp_path, digits_dir, "--layers=logits").err.count("reused") == 4
 
 
-def test_what_cannot_be_analyzed_is_told_in_one_line(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+def test_invalid_analysis_raises_a_one_line_error(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     assert _train(script, tmp_path, digits_dir, "linear").code == 0
     for arguments, message in (
         (("--layers=",), "--layers must name at least one layer; received none."),
@@ -120,7 +120,7 @@ def test_what_cannot_be_analyzed_is_told_in_one_line(script: Script, tmp_path: P
         assert message in finished.err.splitlines()[-1]
 
 
-def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+def test_bound_spectra_prints_certificates_and_attacks(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     assert _train(script, tmp_path, digits_dir, "linear").code == 0
     arguments = (
         f"--trained_model={tmp_path / 'train_linear'}", "--subset=test[:200]", "--strategy=one_device", "--search=fast",
@@ -136,7 +136,7 @@ def test_a_trained_network_is_bounded_and_both_sides_are_shown(script: Script, t
     assert script("bound_spectra", *arguments).err.count("reused") == 5
 
 
-def test_a_network_is_trained_on_pools_and_every_round_is_told(script: Script, tmp_path: Path, digits_dir: Path) -> None:
+def test_train_adversarially_prints_every_round(script: Script, tmp_path: Path, digits_dir: Path) -> None:
     arguments = (
         "--model=FC10(1e-2)", "--name=pooled", "--subset=train[:200]", "--num_epochs=3", "--pool_size=16", "--replaced=0.5",
         "--shares=0.5", "--to_distortion=0.25", "--rounds_per_epoch=1", "--max_evaluations=200", "--strategy=one_device",

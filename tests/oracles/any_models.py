@@ -1,7 +1,7 @@
-"""Small classifiers of every kind that users bring, as a table; every image has at most 108 values.
+"""A table of small classifiers of every kind; images have at most 108 values.
 
-Each builder returns a new classifier. Classes are balanced: over uniform images the mean of each logit is zero, so that a search
-has somewhere to go. What a user computes with a classifier is `scores_of`, `classes_of`: nothing of the library is in them.
+Each builder returns a new classifier. Classes are balanced: the mean of each logit over uniform images is zero, so that other
+classes are close. `Case.scores` and `Case.classes` compute reference results without the library.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Case:
     """One classifier of the table.
 
     Attributes:
-        name: As it is shown by the test.
+        name: The name of the test case.
         build: Returns the classifier.
-        shape: Of an image.
+        shape: The shape of an image.
         bounds: Legal pixel values.
-        threshold: For one output: class 1 is above it.
+        threshold: The threshold of a single output, above which class 1 is predicted.
         features: A hidden layer.
         bounded: True if there is a Lipschitz bound.
         blocked: True if it has no gradient.
-        compiled: True if a compiled program may round otherwise than the classifier; the other programs are run op by op.
+        compiled: True if the attack is compiled and may round differently from the classifier. Others run op by op.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Case:
         return np.random.default_rng(seed).uniform(low, high, size=(number, *self.shape)).astype(np.float32)
 
     def scores(self, classifier: Any, images: Any) -> np.ndarray:
-        """Returns what the classifier itself computes in inference, as float64 `[batch, classes]`."""
+        """Returns the outputs of the classifier in inference as float64 `[batch, classes]`."""
         given = tf.convert_to_tensor(images)
         scores = classifier(given, training=False) if isinstance(classifier, keras.Model) else classifier(given)
         scores = np.asarray(tf.cast(scores, tf.float64))
@@ -62,7 +62,7 @@ class Case:
 
 
 def dense(*after: Any, before: tuple = (), scale: float = 2.0, seed: int = 0, **last: Any) -> keras.Model:
-    """Two dense layers; `last` are options of the second, `before` and `after` are layers around them."""
+    """Returns two dense layers. `last` are options of the second; `before` and `after` are additional layers."""
     hidden, end = layers.Dense(12, "relu", name="hidden"), layers.Dense(NUM_CLASSES, name="logits", **last)
     return balanced([*before, hidden, end, *after], (8,), seed=seed, scale=scale)
 
@@ -70,14 +70,14 @@ def dense(*after: Any, before: tuple = (), scale: float = 2.0, seed: int = 0, **
 def balanced(
     chain: list, shape: tuple[int, ...], *, seed: int = 0, scale: float = 2.0, factor: float = 1.0, brightest: float = 1.0
 ) -> keras.Model:
-    """Returns a Sequential with random weights; the last Dense layer is balanced, whatever its activation function is."""
+    """Returns a Sequential with random weights. The logits of the last Dense layer are balanced before its activation."""
     model = keras.Sequential([keras.Input(shape), *chain])
     end = [layer for layer in chain if isinstance(layer, layers.Dense)][-1]
     activation, end.activation = end.activation, keras.activations.linear
     rng = np.random.default_rng(seed)
     values = rng.uniform(high=brightest, size=(50, *shape)).astype(np.float32)
     for layer in chain[: chain.index(end) + 1]:
-        if not isinstance(layer, layers.Normalization):  # it was adapted
+        if not isinstance(layer, layers.Normalization):  # Normalization layers are adapted
             layer.set_weights([random_weight(weight, rng, scale) for weight in layer.weights])
         values = layer(values)
     kernel, bias = end.get_weights()
@@ -87,7 +87,7 @@ def balanced(
 
 
 def random_weight(weight: Any, rng: np.random.Generator, scale: float) -> np.ndarray:
-    """Draws a weight of variance `scale**2` over the number of inputs; statistics and factors are positive, and seeds stay."""
+    """Draws a weight of variance `scale**2` over the number of inputs. Statistics and factors are positive; seeds are kept."""
     if "int" in weight.dtype:
         return np.asarray(weight)
     if weight.name in ("gamma", "moving_variance"):
@@ -96,7 +96,7 @@ def random_weight(weight: Any, rng: np.random.Generator, scale: float) -> np.nda
 
 
 def under(function: Callable[[Any], Any], *, model: Callable[[], keras.Model] = dense) -> Callable[[], keras.Model]:
-    """Returns a builder of a functional model: `function` of the logits of a model."""
+    """Returns a builder of a functional model that applies `function` to the logits of a model."""
 
     def build() -> keras.Model:
         inner = model()
@@ -106,7 +106,7 @@ def under(function: Callable[[Any], Any], *, model: Callable[[], keras.Model] = 
 
 
 def with_policy(policy: str, *after: str) -> Callable[[], keras.Model]:
-    """Two dense layers under a dtype policy; `after` are dtypes of a softmax at the end."""
+    """Returns two dense layers with a dtype policy. `after` are the dtypes of final softmax layers."""
 
     def build() -> keras.Model:
         options = {"dtype": policy}
@@ -135,7 +135,7 @@ def of_bytes() -> keras.Model:
 
 
 def convolutional(*chain: Any, shape: tuple[int, ...] = (6, 6, 1)) -> Callable[[], keras.Model]:
-    """Returns a builder; layers are copied for each model."""
+    """Returns a builder that copies the layers for each model."""
 
     def build() -> keras.Model:
         copies = [type(layer).from_config(layer.get_config()) for layer in chain]
@@ -178,7 +178,7 @@ def functional(body: Callable[[Any], Any], shape: tuple[int, ...]) -> Callable[[
 
 
 def shared_layers() -> keras.Model:
-    """A new preprocessing in front of the layers of another model, which ends in a softmax."""
+    """Returns a model of a new preprocessing layer and the layers of another model with a softmax."""
     other = dense(activation="softmax")
     return keras.Sequential([keras.Input((8,)), layers.Rescaling(2.0, -0.5), *other.layers])
 
@@ -250,7 +250,7 @@ def scaled(factor: float, *after: Any, **last: Any) -> Callable[[], keras.Model]
 
 
 def saturated() -> keras.Model:
-    """Sigmoids that are 0 or 1 but near a hyperplane through the middle of the images."""
+    """Returns a network of sigmoids that are saturated except near a hyperplane."""
     model = balanced([layers.Dense(12, "sigmoid"), layers.Dense(NUM_CLASSES)], (8,))
     kernel, _ = model.layers[0].get_weights()
     model.layers[0].set_weights([100.0 * kernel, -50.0 * kernel.sum(axis=0)])
@@ -353,7 +353,7 @@ _BLOCKED = tuple(
         Case(
             "one-hot of argmax", lambda: dense(layers.Lambda(lambda logits: tf.one_hot(tf.argmax(logits, axis=1), NUM_CLASSES)))
         ),
-        Case("numpy_function", rounded(in_python), compiled=True),  # without XLA, as strings are
+        Case("numpy_function", rounded(in_python), compiled=True),  # without XLA, like strings
         Case("strings", rounded(by_strings), compiled=True),
         Case("constant", lambda: any_objects.constant(NUM_CLASSES)),
     )

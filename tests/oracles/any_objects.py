@@ -1,4 +1,4 @@
-"""Objects around a Keras model that classify as it does, and objects that are no classifiers."""
+"""Objects that wrap a Keras model and classify like it, and objects that are not classifiers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 class WithTraining(keras.Model):
-    """A subclass whose `call` knows `training`; it would be another network in training."""
+    """A subclass whose `call` takes `training` and computes another result in training."""
 
     def __init__(self, inner: keras.Model):
         super().__init__()
@@ -51,7 +51,7 @@ class SoftmaxInside(keras.Model):
 
 
 class AttributeOfCall(keras.Model):
-    """What it computes depends on a number that is no weight."""
+    """A model that depends on an attribute that is not a weight."""
 
     def __init__(self, inner: keras.Model):
         super().__init__()
@@ -62,7 +62,7 @@ class AttributeOfCall(keras.Model):
 
 
 class Module(tf.Module):
-    """Variables of TensorFlow, no Keras."""
+    """A tf.Module with TensorFlow variables and without Keras."""
 
     def __init__(self, inner: keras.Model):
         super().__init__()
@@ -74,12 +74,12 @@ class Module(tf.Module):
 
 
 def saved_model(inner: keras.Model) -> Any:
-    """The `serve` endpoint of a SavedModel that was loaded again."""
+    """Returns the `serve` endpoint of a reloaded SavedModel."""
     with tempfile.TemporaryDirectory() as folder:
         inner.export(folder, verbose=False)
         loaded = tf.saved_model.load(folder)
     endpoint = loaded.serve
-    endpoint.owner = loaded  # its variables are deleted with it
+    endpoint.owner = loaded  # the variables are deleted with the model
     return endpoint
 
 
@@ -91,7 +91,7 @@ def saved_model_layer(inner: keras.Model, *, in_model: bool) -> Any:
 
 
 def unbuilt_sequential(inner: keras.Model) -> keras.Model:
-    """A Sequential without an Input, called once, as in many tutorials."""
+    """Returns a Sequential without an Input that was called once, as in many tutorials."""
     return keras.Sequential(inner.layers)
 
 
@@ -106,7 +106,7 @@ def training_not_named(model: keras.Model, images: Any) -> Any:
 
 
 def constant(num_classes: int) -> keras.Model:
-    """The same logits for every image, though every layer has weights."""
+    """Returns a network with equal logits for all images, although all layers have weights."""
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(num_classes)])
     kernel, bias = model.layers[1].get_weights()
     model.layers[1].set_weights([np.zeros_like(kernel), np.arange(len(bias), dtype=np.float32)])
@@ -152,7 +152,7 @@ def dict_output(inner: keras.Model) -> keras.Model:
     return keras.Model(inner.inputs, {"logits": inner.outputs[0], "hidden": inner.layers[0].output})
 
 
-NO_CLASSIFIERS: dict[str, Callable[[keras.Model], Any]] = {
+NON_CLASSIFIERS: dict[str, Callable[[keras.Model], Any]] = {
     "NumPy": lambda inner: lambda images: np.asarray(images) @ np.ones((8, 4), np.float32),
     "predict": lambda inner: inner.predict,
     "returns None": lambda inner: lambda images: None,
@@ -171,4 +171,4 @@ NO_CLASSIFIERS: dict[str, Callable[[keras.Model], Any]] = {
     "feature maps": lambda inner: lambda images: tf.reshape(inner(images), [-1, 2, 2]),
     "one row for all": lambda inner: lambda images: tf.reduce_mean(inner(images), axis=0),
 }
-"""Objects that must be refused in our words."""
+"""Objects that must be refused with a clear error."""

@@ -1,4 +1,4 @@
-"""The exact nearest image of a small rectifier network that another class wins, in float64.
+"""The exact nearest image that a small rectifier network classifies as another class, in float64.
 
 Between its kinks the network is linear, so the nearest image of one activation region is a quadratic program. The regions are
 enumerated by branch and bound on the signs of hidden units. A node fixes some signs; linear bounds of the other units give a
@@ -20,8 +20,8 @@ from tests.oracles.polytope_projection import Projection, project_origin
 from tests.oracles.rectifier_network import LinearBounds, RectifierNetwork, UnitRanges, linear_upper_bounds, upper_bounds_in_box
 
 _GAP = 1e-7  # nodes are closed within this share of the nearest perturbation known
-_ROUNDING = 1e-9  # of float64 sums, relative to the logits, and of distances to a kink
-_NUM_CUTS = 4  # programs a node at most; each is tight where the one before ended
+_ROUNDING = 1e-9  # rounding of float64 sums relative to the logits, and of distances to kinks
+_NUM_CUTS = 4  # programs per node at most; each is tight at the solution of the previous one
 
 
 def nearest_of_class(
@@ -35,8 +35,8 @@ def nearest_of_class(
         target: The class to reach.
         lower: The smallest legal pixel value.
         upper: The largest.
-        **options: `nearby`, images of the goal that are known; they save time and do not change the answer. `max_nodes`, how
-            many nodes are bounded at most; where they do not suffice, `floor` is below `length`.
+        **options: `nearby`, known images of the goal, which save time and do not change the result. `max_nodes`, the largest
+            number of nodes that are bounded; if it does not suffice, `floor` is below `length`.
     """
     classes = np.eye(network.num_classes)
     goal = np.delete(classes[target] - classes, target, axis=0)
@@ -46,7 +46,7 @@ def nearest_of_class(
 def nearest_of_other_classes(
     network: RectifierNetwork, image: np.ndarray, label: int, lower: float = 0.0, upper: float = 1.0, **options: Any
 ) -> NearestImage:
-    """Returns the nearest image where another class has a logit at least as large as that of `label`; options as above."""
+    """Returns the nearest image where another class has a logit at least as large as `label`. Options are as above."""
     classes, logits = np.eye(network.num_classes), network.logits(image)
     nearest, floor = NearestImage(np.full(len(image), np.nan), np.inf, np.inf), np.inf
     for rival in sorted(set(range(network.num_classes)) - {label}, key=lambda rival: -logits[rival]):
@@ -58,27 +58,27 @@ def nearest_of_other_classes(
 
 class _Node(NamedTuple):
     signs: tuple[np.ndarray, ...]  # [units] of each hidden layer: 1, -1, or 0 for not fixed
-    ranges: UnitRanges  # of the units in the node, as far as it is worth looking
+    ranges: UnitRanges  # ranges of the units in the node, within the cutoff
 
 
 class _Rows(NamedTuple):
-    """What must not be negative: `rows @ layers[layer]`."""
+    """Expressions that must be nonnegative: `rows @ layers[layer]`."""
 
     rows: np.ndarray
     layer: int
 
 
 class _Search:
-    """Branch and bound over the signs of hidden units, the node with the smallest bound first.
+    """Branch and bound over the signs of hidden units. The node with the smallest bound is processed first.
 
     Args:
         network: The network.
         image: `[n]`.
         goal: `[rivals, classes]`: no entry of `goal @ logits` may be negative.
         box: The smallest and the largest legal pixel value.
-        nearby: Images to begin with.
-        max_nodes: Nodes to bound at most.
-        cutoff: Perturbations that are longer are not looked for.
+        nearby: Initial images.
+        max_nodes: The largest number of nodes that are bounded.
+        cutoff: The largest length of perturbations.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class _Search:
 
     @property
     def enough(self) -> float:
-        """Bounds above this close a node."""
+        """The bound at which a node is closed."""
         return (1.0 - _GAP) * min(self.length, self.cutoff)
 
     def run(self) -> NearestImage:
@@ -131,21 +131,21 @@ class _Search:
         if floor >= self.enough:
             return
         self.descend(image)
-        if self.reached(image):
+        if self.satisfied(image):
             return
         choice = self.unit_to_fix(node, image)
-        if choice is None:  # the program was exact, but for rounding
+        if choice is None:  # the program is exact up to rounding
             self.unresolved = min(self.unresolved, max(floor, known_floor))
         else:
             heapq.heappush(self.queue, (max(floor, known_floor), self.num_nodes, node, choice))
 
-    def reached(self, image: np.ndarray) -> bool:
-        """Returns whether the network itself reaches the goal there, but for rounding."""
+    def satisfied(self, image: np.ndarray) -> bool:
+        """Returns whether the network satisfies the goal at the image, up to rounding."""
         logits = self.network.logits(image)
         return bool(np.all(self.goal @ logits >= -_ROUNDING * (1.0 + np.max(np.abs(logits)))))
 
     def narrowed(self, node: _Node) -> UnitRanges:
-        """Returns what the units can be in the node, in the box and in the ball of what is worth looking for."""
+        """Returns the ranges of the units in the node, in the box, and in the ball of the cutoff."""
         lows, highs = list(node.ranges.lows), list(node.ranges.highs)
         radius = min(self.length, self.cutoff)
         for layer, signs in enumerate(node.signs):
@@ -157,25 +157,25 @@ class _Search:
         return UnitRanges(tuple(lows), tuple(highs))
 
     def demands(self, signs: Sequence[np.ndarray]) -> list[_Rows]:
-        """Returns what must not be negative: the goal, and the units whose sign is fixed, times their sign."""
+        """Returns the expressions that must be nonnegative: the goal, and units with a fixed sign times their sign."""
         fixed = [_Rows(np.diag(part)[part != 0], layer) for layer, part in enumerate(signs)]
         return [_Rows(self.goal, len(self.network.kernels) - 1), *(part for part in fixed if len(part.rows))]
 
     def bounds_of(self, demands: Sequence[_Rows], ranges: UnitRanges, image: np.ndarray | None = None) -> LinearBounds:
-        """Bounds what must not be negative; tight at the image, as far as linear functions are."""
+        """Returns linear bounds of the nonnegative expressions that are as tight as possible at the image."""
         near = None if image is None else self.network.layers(image)
         parts = [linear_upper_bounds(self.network, *part, ranges, near) for part in demands]
         return LinearBounds(*(np.concatenate(side) for side in zip(*(part[:2] for part in parts), strict=True)), {})
 
     def project(self, bounds: LinearBounds) -> Projection:
-        """Returns the nearest image where no bound is negative."""
+        """Returns the nearest image with nonnegative bounds."""
         offsets = -(bounds.normals @ self.image + bounds.constants)
-        lower, upper = (wall - self.image for wall in self.box)
+        lower, upper = (bound - self.image for bound in self.box)
         found = project_origin(bounds.normals, offsets, lower, upper)
         return found._replace(point=self.image + found.point)
 
     def relaxed_minimum(self, node: _Node) -> tuple[float, np.ndarray]:
-        """Returns a lower bound of the lengths in the node, and the image where the relaxed program has its minimum."""
+        """Returns a lower bound of the lengths in the node, and the minimum of the relaxed program."""
         demands = self.demands(node.signs)
         cuts = self.bounds_of(demands, node.ranges)
         found = self.project(cuts)
@@ -193,7 +193,7 @@ class _Search:
         return floor, found.point
 
     def unit_to_fix(self, node: _Node, image: np.ndarray) -> tuple[int, int] | None:
-        """Returns the unstable unit whose bound adds most to demands that are violated at the image, as (layer, unit)."""
+        """Returns (layer, unit) of the unstable unit whose relaxation contributes most to constraints violated at the image."""
         near = self.network.layers(image)
         scores = [np.minimum(-low, high) * 1e-9 for low, high in zip(*node.ranges, strict=True)]
         for rows, layer in self.demands(node.signs):
@@ -211,13 +211,13 @@ class _Search:
         return max(candidates)[1:] if candidates else None
 
     def descend(self, image: np.ndarray) -> None:
-        """Goes from the region of the image to neighbors as long as the nearest image of the region gets nearer."""
+        """Moves to neighboring regions as long as the nearest image of the region becomes nearer."""
         signs = [np.where(units > 0.0, 1, -1) for units in self.network.layers(image)[:-1]]
         while (region := b"".join(part.tobytes() for part in signs)) not in self.visited:
             self.visited.add(region)
             found = self.nearest_of_region(signs)
             length = float(np.linalg.norm(found.point - self.image))
-            if not length < self.enough or not self.reached(found.point):
+            if not length < self.enough or not self.satisfied(found.point):
                 return
             self.nearest, self.length = found.point, length
             neighbors = self.neighbors(signs, found.point)

@@ -1,4 +1,4 @@
-"""The oracle is tested before it is used: against all regions one by one, against grids, and on networks that are linear."""
+"""Tests of the oracle against the enumeration of all regions, against grids, and on linear networks."""
 
 import itertools
 
@@ -19,11 +19,11 @@ from tests.oracles.rectifier_network import (
 )
 
 RTOL_GAP = 1e-6  # nodes are closed within 1e-7
-RTOL_SOLVER = 1e-6  # of the linear oracle
+RTOL_SOLVER = 1e-6  # tolerance of the linear oracle
 
 
 def affine_of_region(network, signs):
-    """Returns the layers as `image @ matrix + offset` in the region where the hidden units have these signs."""
+    """Returns the layers as `image @ matrix + offset` in the region of the given signs of hidden units."""
     matrix, offset, found = np.eye(len(network.kernels[0])), np.zeros(len(network.kernels[0])), []
     for kernel, bias, on in zip(network.kernels, network.biases, [*signs, None]):
         matrix, offset = matrix @ kernel, offset @ kernel + bias
@@ -34,7 +34,7 @@ def affine_of_region(network, signs):
 
 
 def nearest_of_all_regions(network, image, goal):
-    """Solves the program of each of the regions, all combinations of signs."""
+    """Solves the program of every region, that is, of all combinations of signs."""
     sizes, best = [len(bias) for bias in network.biases[:-1]], np.inf
     for choice in itertools.product([False, True], repeat=sum(sizes)):
         signs = np.split(np.array(choice), np.cumsum(sizes)[:-1])
@@ -51,7 +51,7 @@ def goal_of_class(target, num_classes):
 
 
 @pytest.mark.parametrize("sizes", [(3, 6, 3), (4, 4, 3, 3), (3, 2, 2, 2, 4)], ids=str)
-def test_equals_the_best_of_all_regions(sizes):
+def test_result_equals_the_best_of_all_regions(sizes):
     rng, num_moved = np.random.default_rng(0), 0
     for seed in range(4):
         network, image = random_network(sizes, seed), rng.uniform(size=sizes[0])
@@ -68,7 +68,7 @@ def test_equals_the_best_of_all_regions(sizes):
     assert num_moved >= 5
 
 
-def test_its_image_lies_in_the_box_and_in_the_class_at_its_length():
+def test_image_lies_in_the_box_and_class_at_its_length():
     network = random_network((20, 12, 12, 4))
     for image in np.random.default_rng(1).uniform(size=(8, 20)):
         target = int(np.argsort(network.logits(image))[-2])
@@ -80,7 +80,7 @@ def test_its_image_lies_in_the_box_and_in_the_class_at_its_length():
         assert found.length * (1 - RTOL_GAP) <= found.floor <= found.length
 
 
-def test_no_image_of_a_grid_is_nearer_and_one_is_hardly_farther():
+def test_grid_search_finds_no_nearer_image_and_one_at_nearly_the_same_distance():
     axis = np.linspace(0, 1, 401)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     num_moved = 0
@@ -88,8 +88,8 @@ def test_no_image_of_a_grid_is_nearer_and_one_is_hardly_farther():
         network = random_network((2, 8, 8, 3), seed)
         image, classes = np.array([0.3, 0.6]), np.argmax(network.logits(grid), axis=1)
         for target in range(3):
-            found, reached = nearest_of_class(network, image, target), grid[classes == target]
-            nearest = np.min(np.linalg.norm(reached - image, axis=1), initial=np.inf)
+            found, in_class = nearest_of_class(network, image, target), grid[classes == target]
+            nearest = np.min(np.linalg.norm(in_class - image, axis=1), initial=np.inf)
             assert found.floor <= nearest
             num_moved += bool(0.01 < nearest < np.inf)
             assert nearest <= found.length + 0.01 or not np.isfinite(nearest)
@@ -97,7 +97,7 @@ def test_no_image_of_a_grid_is_nearer_and_one_is_hardly_farther():
 
 
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 6)], ids=str)
-def test_equals_the_linear_oracle_where_no_rectifier_bends(hidden):
+def test_result_equals_the_linear_oracle_for_linear_networks(hidden):
     rng = np.random.default_rng(2)
     kernel, bias = rng.normal(size=(6, 4)), rng.normal(size=4)
     always_on = [np.eye(6) for _ in hidden], [np.zeros(6) for _ in hidden]
@@ -112,7 +112,7 @@ def test_equals_the_linear_oracle_where_no_rectifier_bends(hidden):
         assert nearest_of_other_classes(network, image, label).length == pytest.approx(exact, rel=RTOL_SOLVER)
 
 
-def test_equals_the_closed_form_of_two_linear_classes():
+def test_result_equals_the_closed_form_of_two_linear_classes():
     rng = np.random.default_rng(3)
     for _ in range(10):
         linear, image = linear_classifier.random_classifier(rng, 8, 2), rng.uniform(size=8)
@@ -122,7 +122,7 @@ def test_equals_the_closed_form_of_two_linear_classes():
         assert found.length == pytest.approx(linear_classifier.two_class_closed_form(linear, image, target), rel=RTOL_GAP)
 
 
-def test_an_image_to_begin_with_changes_nothing():
+def test_initial_image_does_not_change_the_result():
     network = random_network((10, 8, 8, 3))
     rng = np.random.default_rng(4)
     others = rng.uniform(size=(2000, 10))
@@ -134,7 +134,7 @@ def test_an_image_to_begin_with_changes_nothing():
         assert helped.length == pytest.approx(alone.length, rel=RTOL_GAP)
 
 
-def test_a_class_that_never_wins_is_infinitely_far():
+def test_unreachable_class_has_infinite_distance():
     network = random_network((5, 6, 6, 3))
     network.biases[-1][2] -= 1000.0
     found = nearest_of_class(network, np.full(5, 0.5), 2)
@@ -142,7 +142,7 @@ def test_a_class_that_never_wins_is_infinitely_far():
     assert np.isnan(found.image).all()
 
 
-def test_nodes_that_do_not_suffice_leave_a_floor_below_the_length():
+def test_too_few_nodes_give_a_floor_below_the_length():
     network, image = random_network((10, 10, 10, 4)), np.random.default_rng(0).uniform(size=10)
     target = int(np.argmin(network.logits(image)))
     few, all_nodes = (nearest_of_class(network, image, target, max_nodes=number) for number in (3, 10**6))

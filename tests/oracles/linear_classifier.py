@@ -1,8 +1,8 @@
-"""Exact answers for linear classifiers, in float64: the floor that no attack may beat.
+"""Exact minimum distances for linear classifiers in float64, which no attack can be below.
 
-The nearest image of a class is a quadratic program: least `|r|**2` such that no other class has a larger logit, inside the
-box. Its dual has one unknown for every rival class, and every nonnegative dual vector gives a lower bound: the floor is
-certified even where the solver stops early.
+The nearest image of a class solves a quadratic program: minimize `|r|**2` such that no other class has a larger logit, inside the
+box. Its dual has one variable for every rival class, and every nonnegative dual vector gives a lower bound, so that the floor is
+certified even if the solver stops early.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LinearClassifier(NamedTuple):
 class NearestImage(NamedTuple):
     image: np.ndarray  # [n]
     length: float  # |r| of that image
-    floor: float  # a certified lower bound on |r|: the square root of the dual value; infinite if out of reach
+    floor: float  # a certified lower bound on |r|: the square root of the dual value; infinite if unreachable
 
 
 def random_classifier(rng: np.random.Generator, num_pixels: int, num_classes: int, scale: float = 1.0) -> LinearClassifier:
@@ -41,7 +41,7 @@ def random_classifier(rng: np.random.Generator, num_pixels: int, num_classes: in
 def nearest_of_class(
     classifier: LinearClassifier, image: np.ndarray, target: int, lower: float = 0.0, upper: float = 1.0
 ) -> NearestImage:
-    """Projects `image` onto the part of the box where `target` has the largest logit."""
+    """Projects `image` onto the region of the box where `target` has the largest logit."""
     kernel, bias = classifier.kernel.astype(np.float64), classifier.bias.astype(np.float64)
     image = image.astype(np.float64)
     rivals = [j for j in range(kernel.shape[1]) if j != target]
@@ -67,13 +67,13 @@ def nearest_of_class(
 
 
 def nearest_of_other_classes(classifier: LinearClassifier, image: np.ndarray, label: int, **box: float) -> NearestImage:
-    """The nearest image that is not called `label`: the best over all the other classes."""
+    """Returns the nearest image that is not classified as `label`, the best over all other classes."""
     candidates = [nearest_of_class(classifier, image, j, **box) for j in range(classifier.kernel.shape[1]) if j != label]
     return min(candidates, key=lambda nearest: nearest.floor)
 
 
 def two_class_closed_form(classifier: LinearClassifier, image: np.ndarray, target: int) -> float:
-    """`margin / |w|`, the least `|r|` without a box."""
+    """Returns `margin / |w|`, the minimum of `|r|` without a box."""
     logits = classifier.logits(image)
     margin = logits[1 - target] - logits[target]
     return float(max(0.0, margin) / np.linalg.norm(classifier.kernel[:, 0].astype(np.float64) - classifier.kernel[:, 1]))

@@ -1,4 +1,4 @@
-"""The oracle is tested before it is used."""
+"""Tests of the oracle for linear classifiers."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ WIDE_BOX = {"lower": -1e3, "upper": 1e3}
 RTOL_SOLVER = 1e-6  # float64 L-BFGS-B on the dual
 
 
-def test_equals_the_closed_form_for_two_classes_without_a_box():
+def test_length_equals_the_closed_form_for_two_classes_without_a_box():
     rng = np.random.default_rng(0)
     for _ in range(20):
         classifier, image = random_classifier(rng, 30, 2), rng.uniform(size=30)
@@ -20,7 +20,7 @@ def test_equals_the_closed_form_for_two_classes_without_a_box():
         assert found.length == pytest.approx(two_class_closed_form(classifier, image, target), rel=RTOL_SOLVER)
 
 
-def test_its_image_lies_in_the_box_and_in_the_class_and_its_length_equals_its_lower_bound():
+def test_image_lies_in_the_box_and_class_and_its_length_equals_the_lower_bound():
     rng = np.random.default_rng(1)
     for _ in range(30):
         classifier, image = random_classifier(rng, 40, 5), rng.uniform(size=40).round()
@@ -37,11 +37,11 @@ def test_no_random_feasible_image_is_nearer():
     target = int(np.argmin(classifier.logits(image)))
     floor = nearest_of_class(classifier, image, target).floor
     others = rng.uniform(size=(200_000, 6))
-    reached = classifier.logits(others).argmax(axis=1) == target
-    assert reached.any()
-    assert np.linalg.norm(others[reached] - image, axis=1).min() >= floor
+    in_class = classifier.logits(others).argmax(axis=1) == target
+    assert in_class.any()
+    assert np.linalg.norm(others[in_class] - image, axis=1).min() >= floor
 
 
-def test_a_class_that_the_box_does_not_contain_is_infinitely_far():
+def test_class_without_images_in_the_box_has_infinite_distance():
     classifier = LinearClassifier(np.zeros((4, 2), np.float32), np.array([1.0, 0.0], np.float32))
     assert nearest_of_class(classifier, np.full(4, 0.5), target=1).floor == np.inf

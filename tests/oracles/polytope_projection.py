@@ -1,8 +1,8 @@
-"""The point of a polytope that is nearest to the origin, in float64, and a certified lower bound on its length.
+"""The point of a polytope nearest to the origin, in float64, and a certified lower bound on its length.
 
-Least `|d|**2` such that `normals @ d >= offsets` and `lower <= d <= upper` is a least distance problem, which Lawson and Hanson
-reduce to nonnegative least squares. Every nonnegative dual vector `y` proves `|d| >= offsets @ y / |normals.T @ y|`, so the
-bound holds even where the solver stops early.
+Minimizing `|d|**2` subject to `normals @ d >= offsets` and `lower <= d <= upper` is a least distance problem, which Lawson and
+Hanson reduce to nonnegative least squares. Every nonnegative dual vector `y` proves `|d| >= offsets @ y / |normals.T @ y|`, so the
+bound holds even if the solver stops early.
 
 References:
     Lawson, Hanson, Solving least squares problems, 1974, chapter 23.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.optimize
 
-_SMALLEST = 1e-12  # what is left of the residual, or of a normal, counts as zero below this
+_SMALLEST = 1e-12  # residuals and norms of normals below this count as zero
 
 
 class Projection(NamedTuple):
@@ -39,7 +39,7 @@ def project_origin(normals: np.ndarray, offsets: np.ndarray, lower: np.ndarray, 
     if np.any((sizes <= _SMALLEST) & (sides > _SMALLEST)):
         return _empty(n)
     sizes = np.maximum(sizes, _SMALLEST)
-    unit = max(float(np.max(sides / sizes)), 0.0)  # no point is nearer than the farthest of the half-spaces
+    unit = max(float(np.max(sides / sizes)), 0.0)  # the distance to the farthest half-space is a lower bound
     if unit <= 0.0:
         return Projection(np.zeros(n), 0.0)
     system = np.concatenate([(rows / sizes[:, np.newaxis]).T, (sides / sizes / unit)[np.newaxis]])

@@ -1,4 +1,4 @@
-"""The oracle is tested before it is used."""
+"""Tests of the projection onto polytopes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import scipy.optimize
 
 from tests.oracles.polytope_projection import project_origin
 
-RTOL_SOLVER = 1e-6  # of SciPy's SLSQP, which is the looser of the two
+RTOL_SOLVER = 1e-6  # tolerance of SLSQP in SciPy, the less precise solver
 
 
 def random_polytope(rng, n=5, m=7):
@@ -22,13 +22,13 @@ def test_one_half_space_has_a_closed_form():
     assert found.floor == pytest.approx(2.0, rel=1e-12)
 
 
-def test_the_origin_is_its_own_projection():
+def test_origin_is_its_own_projection():
     found = project_origin(np.array([[1.0, 0.0]]), np.array([-1.0]), np.zeros(2), np.ones(2))
     np.testing.assert_array_equal(found.point, np.zeros(2))
     assert found.floor == 0.0
 
 
-def test_equals_a_general_solver_and_its_floor_equals_its_length():
+def test_result_equals_a_general_solver_and_the_floor_equals_the_length():
     rng, num_found = np.random.default_rng(0), 0
     for _ in range(60):
         normals, offsets, lower, upper = random_polytope(rng)
@@ -49,7 +49,7 @@ def test_equals_a_general_solver_and_its_floor_equals_its_length():
     assert 20 <= num_found <= 55  # both outcomes are common
 
 
-def test_an_empty_polytope_is_infinitely_far():
+def test_empty_polytope_has_infinite_distance():
     apart = np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([0.5, -0.4])
     assert project_origin(*apart, -np.ones(2), np.ones(2)).floor == np.inf
     beyond_the_box = np.array([[1.0, 1.0]]), np.array([2.5])

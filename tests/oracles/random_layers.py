@@ -1,7 +1,7 @@
-"""Layers drawn at random, one a seed, each small enough for the singular values of its matrix.
+"""Random layers, one for each seed, small enough to compute the singular values of their matrices.
 
-Windows, strides, dilations, groups, padding and the order of the axes are drawn; grids are odd or even, and strides need not
-divide them. Every convolution is drawn twice as often as another layer. What TensorFlow cannot compute on a CPU is left out.
+Windows, strides, dilations, groups, padding and the order of the axes are random. Grids are odd or even, and strides need not
+divide them. Convolutions are drawn twice as often as other layers. Layers that TensorFlow cannot compute on a CPU are excluded.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CONVOLUTIONS = (
 )  # fmt: skip
 _POOLINGS = tuple(f"{kind}Pooling{dimensions}D" for kind in ("Average", "Max") for dimensions in (1, 2, 3))
 KINDS = (*_CONVOLUTIONS, *_CONVOLUTIONS, *_POOLINGS, "Dense", "BatchNormalization", "Normalization")
-_GRIDS = {1: (5, 41), 2: (5, 21), 3: (3, 7)}  # the shortest and, less one, the longest axis
+_GRIDS = {1: (5, 41), 2: (5, 21), 3: (3, 7)}  # the shortest and the longest axis plus one
 _CHANNELS_FIRST = ("DepthwiseConv2D", "Conv3D", *_POOLINGS)
 
 
 class RandomLayer(NamedTuple):
-    """A layer that is built, with weights, an offset and an activation function where it has some."""
+    """A built layer with random weights, offset and activation function."""
 
     layer: Any
     input_shape: tuple[int, ...]
@@ -43,7 +43,7 @@ class RandomLayer(NamedTuple):
 
     @property
     def shortest_axis(self) -> int:
-        """Of the finer of its two grids."""
+        """The shortest axis of the finer of the input and output grids."""
         shapes = [self.input_shape, tuple(self.layer.compute_output_shape((1, *self.input_shape)))[1:]]
         return max(min(shape[1:] if self.layer.data_format == "channels_first" else shape[:-1]) for shape in shapes)
 
@@ -65,9 +65,9 @@ def random_layer(seed: int) -> RandomLayer:
 
 
 def true_norm(drawn: RandomLayer) -> float:
-    """Returns the operator norm, from the singular values of the matrix, or from single pixels for the maximum."""
+    """Returns the operator norm, computed from the singular values of the matrix, or from single pixels for max pooling."""
     layer, shape = drawn
-    if drawn.kind.startswith("Max"):  # one pixel rules all the windows that hold it, and no change does more
+    if drawn.kind.startswith("Max"):  # a pixel can determine all windows that contain it, which is the largest possible change
         pixels = np.eye(prod(shape), dtype=np.float32).reshape(-1, *shape)
         return max(float(np.linalg.norm(layer(pixel[np.newaxis]))) for pixel in pixels)
     activation, layer.activation = getattr(layer, "activation", None), keras.activations.linear
@@ -92,7 +92,7 @@ def _with_a_window(kind: str, rng: np.random.Generator) -> tuple[Any, tuple[int,
         channels, more = _channels(kind, channels, rng)
         options |= {"kernel_size": tuple(map(int, window)), "activation": "tanh"} | more
     if "Transpose" in kind:
-        grid = -(-grid // strides)  # of the inputs; drawn was about that of the outputs
+        grid = -(-grid // strides)  # the statistics were drawn for outputs
     shape = (*map(int, grid), channels)
     if kind in _CHANNELS_FIRST and rng.random() < 0.3:
         options["data_format"], shape = "channels_first", (channels, *map(int, grid))
@@ -100,7 +100,7 @@ def _with_a_window(kind: str, rng: np.random.Generator) -> tuple[Any, tuple[int,
 
 
 def _channels(kind: str, channels: int, rng: np.random.Generator) -> tuple[int, dict[str, int]]:
-    """Returns the number of channels and the options of a layer that say how many come out."""
+    """Returns the number of input channels, and the options of a layer that set the number of output channels."""
     if kind.startswith("Depthwise"):
         return channels, {"depth_multiplier": int(rng.integers(1, 3))}
     groups = int(rng.integers(1, 4)) if "Transpose" not in kind else 1
@@ -109,7 +109,7 @@ def _channels(kind: str, channels: int, rng: np.random.Generator) -> tuple[int, 
 
 
 def _drawn(weight: Any, rng: np.random.Generator) -> np.ndarray:
-    """Draws a weight; what is a variance is positive, and what is a count stays."""
+    """Draws a weight. Variances are positive, and counts are kept."""
     if weight.name == "count":
         return np.asarray(weight)
     values = rng.normal(size=weight.shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The random layers: every kind comes up, the same seed draws the same layer, and the true norm is right where it is known."""
+"""Tests of random layers: every kind is drawn, seeds determine layers, and the exact norm is correct in known cases."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from tests.oracles.random_layers import KINDS, RandomLayer, random_layer, true_norm
 
 
-def test_every_kind_is_drawn_and_the_draws_cover_what_tensorflow_offers():
+def test_every_layer_kind_and_option_is_drawn():
     drawn = [random_layer(seed) for seed in range(4 * len(KINDS))]
     assert {one.kind for one in drawn} == set(KINDS)
     convolutions = [one.layer for one in drawn if one.convolves]
@@ -18,14 +18,14 @@ def test_every_kind_is_drawn_and_the_draws_cover_what_tensorflow_offers():
     assert any(one.convolves and one.shortest_axis >= 16 for one in drawn)
 
 
-def test_a_seed_draws_one_layer():
+def test_seed_determines_the_layer():
     for one, other in ((random_layer(1), random_layer(1)), (random_layer(24), random_layer(24))):
         assert one.input_shape == other.input_shape
         for mine, yours in zip(one.layer.get_weights(), other.layer.get_weights(), strict=True):
             np.testing.assert_array_equal(mine, yours)
 
 
-def test_the_true_norm_leaves_out_offset_and_activation_and_counts_windows_of_a_maximum():
+def test_true_norm_excludes_offset_and_activation_and_covers_max_pooling():
     dense = keras.layers.Dense(2, activation="sigmoid", bias_initializer="ones")
     dense.build((None, 2))
     dense.set_weights([np.diag([3.0, -7.0]), np.ones(2)])

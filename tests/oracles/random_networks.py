@@ -11,7 +11,7 @@ layers = keras.layers
 
 
 def network(shape, *chain, seed=0, scale=2.0):
-    """Returns a model with random weights of variance `scale**2 / inputs`, whose logits have the mean 0."""
+    """Returns a model with random weights of variance `scale**2` over the number of inputs, and balanced logits."""
     model = keras.Sequential([keras.Input(shape), *chain])
     rng = np.random.default_rng(seed)
     for layer in model.layers:
@@ -32,7 +32,7 @@ def predictions(model, images):
 
 
 def lengths(model, distortions):
-    """Converts root-mean-square changes to L2 norms."""
+    """Converts root-mean-square distortions to L2 norms."""
     return np.asarray(distortions, np.float64) * sqrt(np.prod(model.inputs[0].shape[1:]))
 
 

@@ -1,4 +1,4 @@
-"""Dense layers with rectifiers between them, and linear bounds of what their layers compute, in float64.
+"""Dense networks with rectifiers, and linear bounds of their layers, in float64.
 
 References:
     Ehlers, Formal verification of piece-wise linear feed-forward neural networks, 2017, for the bounds of a unit. Zhang et al.,
@@ -21,7 +21,7 @@ class RectifierNetwork(NamedTuple):
 
     @classmethod
     def of_model(cls, model: Any) -> RectifierNetwork:
-        """Takes the weights of a Keras model of dense layers, of which all but the last have a rectifier."""
+        """Copies the weights of a Keras model of dense layers, where all layers except the last have a rectifier."""
         weights = [np.asarray(weight, np.float64) for weight in model.get_weights()]
         return cls(tuple(weights[0::2]), tuple(weights[1::2]))
 
@@ -30,7 +30,7 @@ class RectifierNetwork(NamedTuple):
         return len(self.biases[-1])
 
     def layers(self, images: np.ndarray) -> list[np.ndarray]:
-        """Returns what each layer computes before its rectifier; the last entry holds the logits."""
+        """Returns the outputs of each layer before its rectifier. The last entry holds the logits."""
         outputs, values = [], np.asarray(images, np.float64)
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
             outputs.append(values @ kernel + bias)
@@ -42,26 +42,26 @@ class RectifierNetwork(NamedTuple):
 
 
 class UnitRanges(NamedTuple):
-    """The least and the largest value of each unit of each hidden layer, before the rectifier."""
+    """The smallest and the largest value of each unit of each hidden layer before the rectifier."""
 
     lows: tuple[np.ndarray, ...]
     highs: tuple[np.ndarray, ...]
 
     def unstable(self, layer: int) -> np.ndarray:
-        """Returns a bool for each unit of the layer: it can be on either side of its kink."""
+        """Returns for each unit of the layer whether it can be on both sides of its kink."""
         return (self.lows[layer] < 0.0) & (self.highs[layer] > 0.0)
 
 
 class LinearBounds(NamedTuple):
-    """Linear functions of the image, each nowhere below what it bounds: `normals @ image + constants`."""
+    """Linear upper bounds `normals @ image + constants`."""
 
     normals: np.ndarray  # [rows, n]
     constants: np.ndarray  # [rows]
-    gaps: dict[int, np.ndarray]  # for each hidden layer `[rows, units]`: how far a unit's bound is above it, at `near`
+    gaps: dict[int, np.ndarray]  # for each hidden layer `[rows, units]`: the excess of the bound of a unit at `near`
 
 
 def random_network(sizes: Sequence[int], seed: int = 0, scale: float = 2.0) -> RectifierNetwork:
-    """Draws kernels of variance `scale**2` over the number of inputs; logits have mean zero over uniform images."""
+    """Draws kernels of variance `scale**2` over the number of inputs. Logits have mean zero over uniform images."""
     rng = np.random.default_rng(seed)
     kernels = [rng.normal(size=pair, scale=scale / sqrt(pair[0])) for pair in itertools.pairwise(sizes)]
     biases = [rng.normal(size=size, scale=0.3) for size in sizes[1:]]
@@ -98,7 +98,7 @@ def linear_upper_bounds(
 
 
 def upper_bounds_in_box(bounds: LinearBounds, image: np.ndarray, lower: float, upper: float, radius: float) -> np.ndarray:
-    """Returns the largest value of each function in the box, or a bound of it in the ball of the radius around the image."""
+    """Returns the maximum of each function in the box, or an upper bound in the ball of the given radius around the image."""
     normals = bounds.normals
     there = normals @ image + bounds.constants
     in_box = np.maximum(normals * (upper - image), normals * (lower - image)).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Local response normalization written down number by number, and its Jacobian."""
+"""Local response normalization as explicit loops, and its Jacobian."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def normalize(values: np.ndarray, depth: int, bias: float, alpha: float, beta: float) -> np.ndarray:
-    """Returns what becomes of the channels `[channels]` of one place."""
+    """Returns the normalized channels `[channels]` of one position."""
     side, normalized = depth // 2, np.empty_like(values)
     for channel, value in enumerate(values):
         around = values[max(channel - side, 0) : channel + side + 1]
@@ -15,7 +15,7 @@ def normalize(values: np.ndarray, depth: int, bias: float, alpha: float, beta: f
 
 
 def jacobian(values: np.ndarray, depth: int, bias: float, alpha: float, beta: float) -> np.ndarray:
-    """Returns the derivatives `[outputs, inputs]` by all channels of one place."""
+    """Returns the derivatives `[outputs, inputs]` with respect to all channels of one position."""
     places = np.arange(len(values))
     window = np.abs(places[:, np.newaxis] - places) <= depth // 2
     energy = bias + alpha * window @ values**2

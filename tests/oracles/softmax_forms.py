@@ -1,4 +1,4 @@
-"""One classifier in the forms in which people write a softmax at its end, each beside the same network of logits."""
+"""One classifier with its final softmax written in many forms, and the same network without a softmax."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _functional_in_functional() -> Any:
 
 
 def one_softmax_twice(*, logits_only: bool = False) -> Any:
-    """The first use is a gate inside, with a weight of zero behind it, so that the logits are those of the body."""
+    """Uses a softmax layer first as a gate whose result is multiplied by zero, so that the logits are those of the body."""
     inputs, softmax = keras.Input((NUM_PIXELS,)), layers.Softmax()
     hidden, last = _body()
     logits = last(hidden(inputs))
@@ -53,7 +53,7 @@ def one_softmax_twice(*, logits_only: bool = False) -> Any:
 
 
 def _one_dense_twice() -> Any:
-    """A dense softmax layer that another model called first: its first call belongs to the graph of that model."""
+    """Returns a model with a dense softmax layer that another model called first."""
     hidden, last = layers.Dense(8, "sigmoid"), layers.Dense(NUM_CLASSES, "softmax")
     other = keras.Input((8,))
     keras.Model(other, last(other))
@@ -109,7 +109,7 @@ def logits_model() -> Any:
 
 
 def with_equal_weights(model: Any, seed: int = 0) -> Any:
-    """Draws the weights of the two dense layers of a form; those of equal shape are equal for all forms."""
+    """Draws the weights of the two dense layers of a form. Weights of equal shape are equal for all forms."""
     rng = np.random.default_rng(seed)
     drawn = {(NUM_PIXELS, 8): rng.normal(size=(NUM_PIXELS, 8)), (8,): rng.normal(size=8) * 0.3}
     drawn |= {(8, NUM_CLASSES): rng.normal(size=(8, NUM_CLASSES)), (NUM_CLASSES,): rng.normal(size=NUM_CLASSES) * 0.1}

@@ -1,6 +1,6 @@
-"""Three networks for photographs in PyTorch, written from their articles; the last two with the names of torchvision's state dicts.
+"""Three networks for photographs in PyTorch, written from their articles. The last two have the names of torchvision's state dicts.
 
-They take colors that are scaled already, channels first, and answer logits.
+They take preprocessed colors, channels first, and return logits.
 """
 
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def krizhevsky(size: int, num_classes: int) -> nn.Module:
-    """AlexNet with groups and normalization, for images of that many pixels a side; modules are named as our layers."""
+    """Returns AlexNet with groups and normalization for square images. Modules have the names of the Keras layers."""
     places = (((size - 11) // 4 + 1 - 3) // 2 + 1 - 3) // 2 + 1
     places = (places - 3) // 2 + 1
 
@@ -61,7 +61,7 @@ class _Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """SqueezeNet 1.0; the release for Caffe pads its last convolution, torchvision does not."""
+    """SqueezeNet 1.0. The release for Caffe pads its last convolution, and torchvision does not."""
 
     def __init__(self, num_classes: int, final_padding: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The whole study, tiny: four networks on 4,000 digits, eight images each; every file of it is opened and compared."""
+"""A complete small study: four networks on 4,000 digits, eight images each. Every file that it writes is checked."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _steps(workdir: Path, digits_dir: Path, seed: int = 0, study: Study = STUDY)
 
 @pytest.fixture(scope="session")
 def workdir(digits_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished study; nobody alters it."""
+    """The folder of a finished study. Tests do not modify it."""
     folder = tmp_path_factory.mktemp("study")
     run(_steps(folder, digits_dir))
     return folder
@@ -100,7 +100,7 @@ def _attacks(workdir: Path) -> dict[str, Mapping[str, np.ndarray]]:
 
 
 @pytest.mark.slow
-def test_every_step_leaves_one_whole_folder_and_nothing_else(workdir: Path, digits_dir: Path) -> None:
+def test_every_step_leaves_exactly_one_complete_folder(workdir: Path, digits_dir: Path) -> None:
     steps = _steps(workdir, digits_dir)
     assert sorted(path.name for path in workdir.iterdir()) == sorted(step.id for step in steps)
     for step in steps:
@@ -116,7 +116,7 @@ def test_steps_come_after_their_inputs(workdir: Path, digits_dir: Path) -> None:
 
 
 class _References(html.parser.HTMLParser):
-    """Collects everything that a page would fetch or run from elsewhere."""
+    """Collects the external resources that a page loads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class _References(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.num_images += tag == "img"
         addresses = [value or "" for name, value in attrs if name in ("src", "srcset", "href", "data", "action")]
-        # A link that a reader may follow is no part of the page.
+        # Links are not loaded with the page.
         self.found += [address for address in addresses if not address.startswith(("data:", "#")) and tag != "a"]
 
 
@@ -181,7 +181,7 @@ def test_a_table_has_the_rows_and_columns_of_the_paper_in_both_formats(
     assert set(columns) <= set(lines[0])
 
 
-def test_certificates_stand_beside_the_attacks_on_the_same_images(workdir: Path) -> None:
+def test_certificates_are_compared_with_attacks_on_the_same_images(workdir: Path) -> None:
     rows = _table(workdir, "certificates")["rows"]
     assert [row["Model"] for row in rows] == ["FC10(1e-2)", "FC100-100-10"]
     for folder in ("FC10_1e-2", "FC100-100-10"):
@@ -193,7 +193,7 @@ def test_certificates_stand_beside_the_attacks_on_the_same_images(workdir: Path)
     assert len(_table(workdir, "certificates_images")["rows"]) == 2 * NUM_IMAGES
 
 
-def test_the_units_of_a_network_stand_beside_its_controls(workdir: Path) -> None:
+def test_units_are_compared_with_random_weights_and_raw_pixels(workdir: Path) -> None:
     table = _table(workdir, "units")
     assert [row["Feature space"] for row in table["rows"]] == [
         "FC100-100-10, hidden1",
@@ -211,15 +211,15 @@ def test_the_units_of_a_network_stand_beside_its_controls(workdir: Path) -> None
         assert not (line["Verdict"] == "more" and float(line["p more"]) > 0.05)
         assert not (line["Verdict"] == "less" and float(line["p less"]) > 0.05)
     galleries = [path.name for path in (workdir / "report" / "figures").glob("units_*.png")]
-    assert len(galleries) == 4 + 1 + 2, "four measures, the way between the bases, and a gallery for each layer"
+    assert len(galleries) == 4 + 1 + 2, "four measures, the rotations between the bases, and a gallery for each layer"
 
 
-def test_a_network_of_two_parts_of_a_study_is_trained_once(workdir: Path, digits_dir: Path) -> None:
+def test_network_shared_by_two_parts_is_trained_once(workdir: Path, digits_dir: Path) -> None:
     trainers = [step.id for step in _steps(workdir, digits_dir) if step.id.startswith("train_")]
     assert trainers.count("train_FC100-100-10") == 1
 
 
-def test_a_study_of_units_alone_has_a_report(digits_dir: Path, tmp_path: Path) -> None:
+def test_study_with_only_a_unit_part_has_a_report(digits_dir: Path, tmp_path: Path) -> None:
     steps = _steps(tmp_path, digits_dir, study=Study(title="Units alone", data=Dataset("mnist_5k"), parts=(UNITS,)))
     assert [step.id for step in steps] == [
         "subset_train", "train_FC100-100-10", "subset_test", "units_FC100-100-10", "section_units", "report"
@@ -230,7 +230,7 @@ def test_a_study_of_units_alone_has_a_report(digits_dir: Path, tmp_path: Path) -
     assert "Units alone" in page and "single units are more selective" in page and "Table 1" not in page
 
 
-def test_parts_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+def test_contradictory_parts_are_refused(tmp_path: Path) -> None:
     other = dataclasses.replace(NETWORKS[1], training=FullBatchTraining(max_iterations=20))
     parts = (LipschitzBounds(networks=NETWORKS), LipschitzBounds(networks=(other,)))
     with pytest.raises(ValueError, match="two parts of the study have a step 'train_FC100-100-10' with different settings"):
@@ -248,12 +248,12 @@ def test_illustrated_networks_must_be_networks_of_the_part(illustrated: tuple[st
         TransferBetweenModels(networks=NETWORKS, illustrated=illustrated)
 
 
-def test_networks_of_one_name_have_training_curves_named_by_their_subset(workdir: Path) -> None:
+def test_training_curves_of_equal_names_are_distinguished_by_subset(workdir: Path) -> None:
     models = [TrainedModel(workdir / f"train_{name}") for name in ("FC10_1e-2", "FC100-100-10", "FC100-100-10_on_halves")]
     assert list(losses(models)) == ["FC10(1e-2)", "FC100-100-10, train", "FC100-100-10, train[:50%]"]
 
 
-def test_two_sections_with_a_table_of_one_name_are_refused(workdir: Path, digits_dir: Path, tmp_path: Path) -> None:
+def test_two_tables_with_the_same_name_are_refused(workdir: Path, digits_dir: Path, tmp_path: Path) -> None:
     sections = [ReportSection(workdir / "section_units")] * 2
     with pytest.raises(
         ValueError, match="two sections have a file tables/units.csv. Give their tables and figures other names."
@@ -261,7 +261,7 @@ def test_two_sections_with_a_table_of_one_name_are_refused(workdir: Path, digits
         run([Reporter("report", tmp_path, title="Twice", facts={}, sections=sections)])
 
 
-def test_a_change_in_one_section_leaves_the_others_finished(
+def test_changing_one_section_keeps_the_others_finished(
     workdir: Path, digits_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "study"
@@ -273,7 +273,7 @@ def test_a_change_in_one_section_leaves_the_others_finished(
     assert executed == ["section_units"], "the files of the section are the same, so the report is not written again"
 
 
-def test_a_section_depends_on_its_own_file_and_not_on_that_of_another() -> None:
+def test_section_depends_only_on_its_own_file() -> None:
     root = Path(contract.__file__).parent.parent
     files = {path.name for path in source_files(UnitSection.__module__, root) if path.parent.name == "studies"}
     assert "unit_comparison.py" in files
@@ -300,7 +300,7 @@ def test_the_diagonal_is_100_percent_of_the_images_whose_attack_succeeded(
         assert row[network]["num_events"] == DistortedImages(workdir / attack).arrays()["succeeded"].sum() > 0
 
 
-def test_tables_repeat_what_the_attacks_found(workdir: Path) -> None:
+def test_tables_agree_with_the_attacks(workdir: Path) -> None:
     for row in _table(workdir, "table_1")["rows"]:
         arrays = DistortedImages(workdir / f"attack_{folder_name(row['Model'])}").arrays()
         found = arrays["distortion"][arrays["succeeded"] & arrays["correct"]]
@@ -308,12 +308,12 @@ def test_tables_repeat_what_the_attacks_found(workdir: Path) -> None:
         assert row["Av. min. distortion"]["mean"] == pytest.approx(found.mean(dtype=np.float64), rel=1e-9)
 
 
-def test_networks_learned(workdir: Path) -> None:
+def test_networks_have_low_errors(workdir: Path) -> None:
     for row in _table(workdir, "table_1")["rows"]:
-        assert row["Training error"]["rate"] <= row["Test error"]["rate"] < 0.25  # guessing errs on 0.9
+        assert row["Training error"]["rate"] <= row["Test error"]["rate"] < 0.25  # the error of guessing is 0.9
 
 
-def test_the_halves_share_no_example_and_make_the_whole(workdir: Path, digits_dir: Path) -> None:
+def test_halves_are_disjoint_and_complete(workdir: Path, digits_dir: Path) -> None:
     card = dataset_card("mnist_5k", data_dir=str(digits_dir))
     subsets = [json.loads((workdir / f"subset_{name}" / "subset.json").read_text()) for name in ("P1", "P2", "train")]
     first, second, whole = (set(load_examples(card, subset["subset"]).ids.numpy().tolist()) for subset in subsets)
@@ -322,39 +322,39 @@ def test_the_halves_share_no_example_and_make_the_whole(workdir: Path, digits_di
     assert [subset["num_examples"] for subset in subsets] == [len(first), len(second), len(whole)] == [2000, 2000, 4000]
 
 
-def test_networks_of_the_halves_saw_only_their_half(workdir: Path) -> None:
+def test_networks_of_the_halves_are_trained_on_their_half_only(workdir: Path) -> None:
     for row in _table(workdir, "table_3")["rows"]:
         folder = workdir / f"train_{folder_name(row['Model'])}_on_halves"
         manifest, training = TrainedModel(folder).manifest(), TrainedModel(folder).record()
         subset = Subset(workdir / f"subset_{row['Trained on']}")
         assert manifest["inputs"] == {"subset": {subset.uri.name: subset.digest()}}
-        seen = row[f"Error on {row['Trained on']}"]
-        assert [seen["num_events"], seen["num_trials"]] == list(training.train_errors)
+        train_error = row[f"Error on {row['Trained on']}"]
+        assert [train_error["num_events"], train_error["num_trials"]] == list(training.train_errors)
 
 
-def test_every_distorted_image_lies_inside_the_pixel_box_exactly(workdir: Path) -> None:
+def test_distorted_images_lie_exactly_within_the_bounds(workdir: Path) -> None:
     for arrays in _attacks(workdir).values():
         assert arrays["distorted"].shape == arrays["images"].shape == (NUM_IMAGES, 28, 28, 1)
         assert arrays["distorted"].min() >= 0.0
         assert arrays["distorted"].max() <= 1.0
 
 
-def test_what_succeeded_is_what_the_reloaded_network_answers(workdir: Path) -> None:
+def test_succeeded_agrees_with_predictions_of_the_reloaded_network(workdir: Path) -> None:
     for name, arrays in _attacks(workdir).items():
         network = TrainedModel(workdir / name.replace("attack", "train")).load()
-        answers = predict(network, arrays["distorted"]).numpy()
-        np.testing.assert_array_equal(answers == arrays["targets"], arrays["succeeded"])
+        predictions = predict(network, arrays["distorted"]).numpy()
+        np.testing.assert_array_equal(predictions == arrays["targets"], arrays["succeeded"])
         assert not (arrays["targets"] == arrays["labels"]).any()
 
 
-def test_distortion_is_that_of_the_saved_images_and_missing_where_the_attack_failed(workdir: Path) -> None:
+def test_distortion_matches_the_saved_images_and_is_nan_for_failures(workdir: Path) -> None:
     for arrays in _attacks(workdir).values():
         change = np.sqrt(np.mean((arrays["distorted"] - arrays["images"]).astype(np.float64) ** 2, axis=(1, 2, 3)))
         expected = np.where(arrays["succeeded"], change, np.nan)
         np.testing.assert_allclose(arrays["distortion"], expected, rtol=1e-5)  # a float32 mean over 784 pixels
 
 
-def test_attacked_images_are_those_that_their_ids_name(workdir: Path, digits_dir: Path) -> None:
+def test_attacked_images_match_their_ids(workdir: Path, digits_dir: Path) -> None:
     card = dataset_card("mnist_5k", data_dir=str(digits_dir))
     for name, subset in (("attack_FC100-100-10", "train"), ("attack_FC100-100-10_on_halves", "test")):
         examples, arrays = load_examples(card, subset), DistortedImages(workdir / name).arrays()
@@ -371,11 +371,11 @@ def test_all_networks_of_one_table_are_attacked_on_the_same_images_and_targets(w
             np.testing.assert_array_equal(attacks[first][name], attacks[second][name])
 
 
-def test_amplified_images_keep_at_most_the_distortion_asked_for(workdir: Path) -> None:
+def test_amplified_images_have_at_most_the_requested_distortion(workdir: Path) -> None:
     rows = TransferRates(workdir / "transfer_between_halves").record().changed
     amplified = [row.mean_distortion for row in rows if row.kind == "amplified"]
     assert len(amplified) == 2
-    assert all(0.09 < distortion <= 0.1 * (1 + 1e-6) for distortion in amplified)  # clipping to the box takes the rest
+    assert all(0.09 < distortion <= 0.1 * (1 + 1e-6) for distortion in amplified)  # clipping to the bounds reduces it
 
 
 def _count_executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -391,7 +391,7 @@ def test_a_second_run_executes_nothing(workdir: Path, digits_dir: Path, monkeypa
     assert executed == []
 
 
-def test_a_lost_step_alone_is_done_again(
+def test_only_a_deleted_step_is_executed_again(
     workdir: Path, digits_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "study"
@@ -399,7 +399,7 @@ def test_a_lost_step_alone_is_done_again(
     shutil.rmtree(copy / "attack_FC10_1e-2")
     executed = _count_executions(monkeypatch)
     run(_steps(copy, digits_dir))
-    # Its images come out the same to the byte, so that nothing that was made of them is stale.
+    # The repeated attack writes identical bytes, so that the steps that depend on it are not stale.
     assert executed == ["attack_FC10_1e-2"]
     assert _files(copy / "report" / "tables") == _files(workdir / "report" / "tables")
 
@@ -409,9 +409,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_tables_in_another_workdir_byte_for_byte(
-    workdir: Path, digits_dir: Path, tmp_path: Path
-) -> None:
+def test_same_seed_gives_identical_tables_in_another_workdir(workdir: Path, digits_dir: Path, tmp_path: Path) -> None:
     run(_steps(tmp_path, digits_dir))
     assert _files(tmp_path / "report" / "tables") == _files(workdir / "report" / "tables")
     for name, arrays in _attacks(tmp_path).items():
@@ -428,7 +426,7 @@ def test_another_seed_gives_other_tables(workdir: Path, digits_dir: Path, tmp_pa
 
 
 @pytest.mark.parametrize("num_found", [0, 1])
-def test_a_study_whose_attacks_found_next_to_nothing_still_gets_its_report(
+def test_study_with_almost_no_successful_attacks_has_a_report(
     workdir: Path, digits_dir: Path, tmp_path: Path, num_found: int
 ) -> None:
     copy = tmp_path / "study"
@@ -456,13 +454,13 @@ def _forget_successes(attack: DistortedImages, *, keep: int) -> None:
     attack.write_json("manifest.json", manifest)
 
 
-def test_every_folder_of_a_network_has_its_own_name() -> None:
+def test_folder_names_of_networks_are_distinct() -> None:
     names = [network.name for network in (*NETWORKS, ON_SECOND)]
     assert [folder_name(name) for name in names] == ["FC10_1e-2", "FC100-100-10", "FC100-100-10_prime"]
     assert folder_name("../a b/c") == ".._a_b_c"
 
 
-def test_an_artifact_of_the_study_is_refused_after_one_flipped_bit(workdir: Path, digits_dir: Path, tmp_path: Path) -> None:
+def test_artifact_with_a_flipped_bit_is_refused(workdir: Path, digits_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(workdir / "train_FC10_1e-2", tmp_path / "model")
     path = tmp_path / "model" / "model.keras"
     content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The section about photographs: counts, names of classes, and attacks that all failed."""
+"""The report section about photographs, with successful attacks and with attacks that all failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _attack(
 ) -> DistortedImages:
     folder.mkdir()
     images = np.random.default_rng(0).random((len(found), 6, 5, 3)).astype(np.float32)
-    reached = np.array(found)
+    succeeded = np.array(found)
     artifact = DistortedImages(folder)
     artifact.write_arrays(
         {
@@ -30,8 +30,8 @@ def _attack(
             "labels": np.zeros(len(found), np.int32),
             "ids": np.array([f"validation/0/yellow_bus_{row}.jpg".encode() for row in range(len(found))]),
             "targets": np.ones(len(found), np.int32),
-            "distortion": np.where(reached, np.float32(size), np.nan),
-            "succeeded": reached,
+            "distortion": np.where(succeeded, np.float32(size), np.nan),
+            "succeeded": succeeded,
             "survives_rounding": np.array(survives),
         }
     )

@@ -1,4 +1,4 @@
-"""Two training variants of a linear network, two seeds, eight images each: planned, run and reported."""
+"""A comparison of two training variants of a linear network with two seeds and eight images: its steps, run and report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMPARISON = TrainingComparison(
     ),
     num_seeds=2,
     trained_on="train[:200]",
-    # The search is that of tests/components/studies/study_test.py, so that both share its program.
+    # tests/components/studies/study_test.py has the same search, so that both use one compiled program.
     attack=AttackSettings(num_images=NUM_IMAGES, batch_size=NUM_IMAGES, search=SZEGEDY_LBFGS),
 )
 NAMES = [f"{variant}_seed{seed}" for seed in (3, 4) for variant in ("weight_decay", "pools")]
@@ -47,13 +47,13 @@ def _steps(workdir: Path, digits_dir: Path, comparison: TrainingComparison = COM
 
 @pytest.fixture(scope="module")
 def workdir(digits_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished study; nobody alters it."""
+    """The folder of a finished study. Tests do not modify it."""
     folder = tmp_path_factory.mktemp("variants")
     run(_steps(folder, digits_dir))
     return folder
 
 
-def test_every_seed_and_variant_has_its_steps_under_readable_names(tmp_path: Path, digits_dir: Path) -> None:
+def test_every_seed_and_variant_has_steps_with_readable_names(tmp_path: Path, digits_dir: Path) -> None:
     steps = _steps(tmp_path, digits_dir)
     assert {step.id for step in steps} == {
         "subset_variants_train", "subset_variants_test",
@@ -70,7 +70,7 @@ def test_every_seed_and_variant_has_its_steps_under_readable_names(tmp_path: Pat
     assert {step.parameters["seed"] for step in steps if step.id.endswith("_seed4") and "seed" in step.parameters} == {4}
 
 
-def test_without_robustness_there_are_errors_alone(tmp_path: Path, digits_dir: Path) -> None:
+def test_comparison_without_robustness_reports_only_errors(tmp_path: Path, digits_dir: Path) -> None:
     comparison = dataclasses.replace(COMPARISON, attack=None, num_seeds=1)
     ids = {step.id for step in _steps(tmp_path, digits_dir, comparison)}
     assert ids == {
@@ -98,8 +98,8 @@ def test_recorded_errors_are_those_of_the_reloaded_network(workdir: Path, digits
     examples = load_examples(dataset_card("mnist_5k", data_dir=str(digits_dir)), "test")
     rates = TransferRates(workdir / "errors_of_variants_seed3").record()
     for variant, name in (("weight decay", NAMES[0]), ("pools", NAMES[1])):
-        answers = predict(TrainedModel(workdir / f"train_{name}").load(), examples.images).numpy()
-        wrong = np.flatnonzero(answers != examples.labels.numpy()).tolist()
+        predictions = predict(TrainedModel(workdir / f"train_{name}").load(), examples.images).numpy()
+        wrong = np.flatnonzero(predictions != examples.labels.numpy()).tolist()
         assert rates.wrong["test"][variant] == tuple(wrong)
         assert rates.errors["test"][variant] == (len(wrong), 1000)
 

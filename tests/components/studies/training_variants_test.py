@@ -1,4 +1,4 @@
-"""Tables, figures and sentences about training variants, from made-up numbers: better and worse, few and many variants."""
+"""Tables, figures and sentences about training variants, computed from given numbers."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_lead_about_many_variants_names_the_best_and_says_that_it_was_chosen() -
     assert "b " not in lead
 
 
-def test_published_numbers_stand_beside_the_variants_of_the_paper() -> None:
+def test_table_shows_published_numbers_for_variants_of_the_paper() -> None:
     variants = TrainingVariants(
         "test", {name: [_network(name, 0, {1})] for name in ("FC100-100-10", "FC100-100-10 pools", "mine")}
     )

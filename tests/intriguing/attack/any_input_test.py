@@ -1,6 +1,6 @@
-"""Whatever is passed for images, classes and bounds: a right answer, or an error in our words.
+"""For any images, classes and bounds, minimize_distortion returns exact results or raises a clear error.
 
-A thousand calls on one linear model, whose answers have a closed form.
+Hypothesis draws a thousand calls on one linear model, for which the minimum distortion is known.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from intriguing.attack import minimize_distortion
+from tests.oracles.clear_errors import assert_clear_error
 from tests.oracles.linear_classifier import LinearClassifier, nearest_of_class, nearest_of_other_classes
-from tests.oracles.our_words import assert_in_our_words
 
 NUM_PIXELS, NUM_CLASSES = 4, 3
 SEARCH = "fast"
@@ -39,7 +39,7 @@ SHAPES = {  # of images, from the flat pixels of a batch
     "one more axis": lambda pixels: pixels[..., np.newaxis],
     "scalar": lambda pixels: pixels.sum(),
 }
-PIXELS = ("inside", "walls", "one wall", "an ulp outside", "outside", "NaN", "infinite")
+PIXELS = ("inside", "at the bounds", "one at a bound", "an ulp outside", "outside", "NaN", "infinite")
 LEGAL_PIXELS = PIXELS[:4]
 LEGAL_BOUNDS = (None, (0.0, 1.0), (0, 255))  # each pair but the first compiles two programs
 ILLEGAL_BOUNDS = ((1.0, 0.0), (0.5, 0.5), (0.0, float("nan")), (0.0,), (0, 1, 2), 1.0, "01", ("a", "b"), (None, 1.0))
@@ -60,9 +60,9 @@ GOALS = ("labels", "targets", "both", "neither")
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call; the fields name what is passed."""
+    """A call of minimize_distortion. The fields describe its arguments."""
 
-    number: int = 3  # the only one that is drawn but for 0: every other compiles a program
+    number: int = 3  # only 3 and 0 are drawn, because every other number compiles a program
     seed: int = 0
     dtype: str = "float32"
     shape: str = "batch"
@@ -75,7 +75,7 @@ class Call:
 
     @property
     def legal(self) -> bool:
-        """True if there is only one way to understand the call."""
+        """True if the call is unambiguous and must return results."""
         return (
             self.number > 0 and self.dtype in FLOATING[:3] and self.shape == "batch" and self.pixels in LEGAL_PIXELS
             and self.bounds in LEGAL_BOUNDS and self.classes in LEGAL_CLASSES and self.goal in GOALS[:2] and not self.swapped
@@ -83,7 +83,7 @@ class Call:
 
     @property
     def understandable(self) -> bool:
-        """True if an answer may be given, where an error in our words may be given, too."""
+        """True if the call may return results or raise a clear error."""
         return (
             self.number > 0 and self.dtype in DTYPES[:7] and self.shape in self.possible_shapes
             and self.pixels in LEGAL_PIXELS and self.bounds in LEGAL_BOUNDS
@@ -100,13 +100,13 @@ class Call:
         return (0.0, 1.0) if self.bounds is None or self.bounds not in LEGAL_BOUNDS else self.bounds
 
     def flat_images(self) -> np.ndarray:
-        """Returns the pixels `[number, 4]` as they are in their dtype, as float64."""
+        """Returns the pixels `[number, 4]` in float32, before the cast to `dtype`."""
         rng = np.random.default_rng(self.seed)
         low, high = np.float32(self.box)
         pixels = rng.uniform(low, high, size=(self.number, NUM_PIXELS)).astype(np.float32)
-        if self.pixels == "walls":
+        if self.pixels == "at the bounds":
             pixels = np.where(pixels > (low + high) / 2, high, low)
-        elif self.pixels == "one wall":
+        elif self.pixels == "one at a bound":
             pixels[:, 0] = high
         elif self.number and self.pixels != "inside":
             wrong = {
@@ -170,7 +170,7 @@ CALLS = st.builds(lambda call, changes: dataclasses.replace(call, **dict(changes
 @functools.cache
 def linear():
     kernel = np.random.default_rng(3).normal(size=(NUM_PIXELS, NUM_CLASSES)).astype(np.float32)
-    kernel -= kernel.mean(axis=0)  # all classes occur, whatever the range of pixels is
+    kernel -= kernel.mean(axis=0)  # all classes occur for every range of pixels
     return LinearClassifier(kernel, np.array([0.1, -0.1, 0.05], np.float32))  # no ties at the corners
 
 
@@ -197,20 +197,20 @@ def floor_of(pixels, dtype, goal, chosen, box):
 @example(Call(dtype="uint8", bounds=(0, 255)))
 @example(Call(classes="one-hot int", goal="targets"))
 @example(Call(number=1, classes="scalar", shape="single image"))
-def test_a_right_answer_or_an_error_in_our_words(call):
+def test_calls_return_exact_results_or_raise_a_clear_error(call):
     images, options = call.arguments()
     try:
         found = minimize_distortion(model(), images, search=SEARCH, **options)
     except (ValueError, TypeError) as error:
-        assert_in_our_words(error)
+        assert_clear_error(error)
         assert not call.legal, f"refused: {error}"
         return
-    assert call.understandable, "an answer was given where there is none"
-    assert_right(call, found)
+    assert call.understandable, "an invalid call returned results"
+    assert_matches_the_model_and_the_floor(call, found)
 
 
-def assert_right(call, found):
-    """Compares with what the model computes and with the exact floor, image by image."""
+def assert_matches_the_model_and_the_floor(call, found):
+    """Compares each image with the predictions of the model and with the exact floor."""
     distorted = found.distorted.numpy().reshape(-1, NUM_PIXELS)
     clean = np.asarray(tf.cast(tf.reshape(call.images(), [-1, NUM_PIXELS]), tf.float32))
     predicted = np.argmax(model()(distorted), axis=1)
@@ -221,9 +221,9 @@ def assert_right(call, found):
         chosen = int(classes[0]) if call.classes == "scalar" else int(chosen)
         image = np.clip(clean[row], low, high)
         floor = floor_of(image.tobytes(), image.dtype.str, call.goal, chosen, (float(low), float(high)))
-        reached = (predicted[row] == chosen) == (call.goal == "targets")
-        assert bool(found.succeeded[row]) == reached == np.isfinite(floor)
-        if reached:
+        succeeded = (predicted[row] == chosen) == (call.goal == "targets")
+        assert bool(found.succeeded[row]) == succeeded == np.isfinite(floor)
+        if succeeded:
             length = np.linalg.norm(distorted[row].astype(np.float64) - image)
             slack = ATOL_ROUNDING * float(high - low)
             assert float(found.distortion[row]) * np.sqrt(NUM_PIXELS) == pytest.approx(length, rel=RTOL_ROUNDING, abs=slack)

@@ -1,4 +1,4 @@
-"""Every kind of classifier that users bring: what the attack reports is what their own object computes."""
+"""For every kind of classifier, the reported results agree with what the classifier computes."""
 
 import functools
 import warnings
@@ -15,10 +15,10 @@ from intriguing.models import features_at
 from intriguing.pixels import PixelBox
 from tests.intriguing.attack.op_by_op import op_by_op
 from tests.oracles.any_models import CASES, dense
-from tests.oracles.any_objects import NO_CLASSIFIERS, with_nan
-from tests.oracles.our_words import assert_in_our_words
+from tests.oracles.any_objects import NON_CLASSIFIERS, with_nan
+from tests.oracles.clear_errors import assert_clear_error
 
-# The cheapest: two linear steps, then two along the boundary. What a result says about the classifier does not depend on it.
+# A cheap search: two linear steps, then two along the boundary. The checks hold for every search.
 SEARCH = DistortionSearch(
     boundary_search=BoundarySearch(
         num_starts=1, long_steps=1, short_steps=1, restart=False, num_candidates=1, num_rivals=1, num_constraints=1,
@@ -28,8 +28,8 @@ SEARCH = DistortionSearch(
 )  # fmt: skip
 RTOL_DISTORTION = 1e-5  # float32 means of float32 pixels
 RTOL_BOUND = 1e-5
-FOUND_OF_4 = 3  # classes are balanced, so that other classes lie close by; the cheapest search may miss one
-AT_ONE_LOOK = 100  # evaluations: a search without a gradient must not spend its budget
+FOUND_OF_4 = 3  # classes are balanced, so that other classes are close; the cheap search may miss one
+MAX_WITHOUT_GRADIENT = 100  # evaluations: a search without a gradient must not spend its budget
 
 everywhere = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -42,50 +42,50 @@ def classifier_of(case):
 
 @functools.cache
 def attack_of(case, goal):
-    """Returns the results and the classes that were given."""
+    """Returns the results and the classes that were passed."""
     classifier, images = classifier_of(case), case.images()
     own = case.classes(classifier, images)
     num_classes = case.scores(classifier, images).shape[1]
     classes = own if goal == "labels" else (own + 1) % num_classes
     with warnings.catch_warnings(), op_by_op(not case.compiled):
-        warnings.simplefilter("ignore")  # that probabilities have lost their information; others test that
+        warnings.simplefilter("ignore")  # the warning about saturated probabilities has its own test
         found = minimize_distortion(classifier, images, bounds=case.bounds, search=SEARCH, **{goal: classes})
     return found, classes
 
 
 @pytest.mark.parametrize("goal", ["labels", "targets"])
 @everywhere
-def test_success_is_what_the_users_object_computes(case, goal):
+def test_succeeded_agrees_with_the_classifier(case, goal):
     found, classes = attack_of(case, goal)
     distorted = found.distorted.numpy()
     again = case.classes(classifier_of(case), distorted)
-    reached = again == classes if goal == "targets" else again != classes
-    np.testing.assert_array_equal(found.succeeded, reached)
+    succeeded = again == classes if goal == "targets" else again != classes
+    np.testing.assert_array_equal(found.succeeded, succeeded)
     assert np.all(distorted >= case.bounds[0]) and np.all(distorted <= np.float32(case.bounds[1]))
     assert distorted.shape == (4, *case.shape)
     rms = np.sqrt(np.mean((distorted.astype(np.float64) - case.images()).reshape(4, -1) ** 2, axis=1))
-    np.testing.assert_allclose(found.distortion, np.where(reached, rms, np.nan), rtol=RTOL_DISTORTION)
+    np.testing.assert_allclose(found.distortion, np.where(succeeded, rms, np.nan), rtol=RTOL_DISTORTION)
     if case.blocked:
-        assert set(found.status.numpy()[~reached]) <= {SearchStatus.NO_GRADIENT, SearchStatus.CONSTANT_LOGITS}
-        assert np.all(found.num_evaluations.numpy()[~reached] <= AT_ONE_LOOK)
+        assert set(found.status.numpy()[~succeeded]) <= {SearchStatus.NO_GRADIENT, SearchStatus.CONSTANT_LOGITS}
+        assert np.all(found.num_evaluations.numpy()[~succeeded] <= MAX_WITHOUT_GRADIENT)
     elif goal == "labels":
-        assert reached.sum() >= FOUND_OF_4
+        assert succeeded.sum() >= FOUND_OF_4
 
 
 @everywhere
-def test_predictions_are_those_of_the_users_object(case):
+def test_predictions_agree_with_the_classifier(case):
     classifier, images = classifier_of(case), case.images(number=9, seed=1)
     np.testing.assert_array_equal(predict(classifier, images), case.classes(classifier, images))
 
 
 @everywhere
-def test_distorted_images_are_predicted_as_the_users_object_does(case):
+def test_predictions_of_distorted_images_agree_with_the_classifier(case):
     distorted = attack_of(case, "labels")[0].distorted
     np.testing.assert_array_equal(predict(classifier_of(case), distorted), case.classes(classifier_of(case), distorted))
 
 
 def outputs_of_layer(model, name, images):
-    """A layer that was taken from another model keeps the output that it had there; so layers are called one by one."""
+    """Returns the output of a layer. Layers are called in order, because a reused layer keeps its output in another model."""
     if not isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.get_layer(name).output)(images, training=False)
     values = tf.convert_to_tensor(images)
@@ -97,14 +97,14 @@ def outputs_of_layer(model, name, images):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.features], ids=lambda case: case.name)
-def test_features_are_those_of_the_layer(case):
+def test_features_equal_the_outputs_of_the_layer(case):
     model, images = classifier_of(case), case.images()
     expected = outputs_of_layer(model, case.features, images)
     np.testing.assert_allclose(features_at(model, case.features)(images, training=False), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.bounded], ids=lambda case: case.name)
-def test_no_logits_change_faster_than_the_lipschitz_bound(case):
+def test_logits_change_at_most_by_the_lipschitz_bound(case):
     model, images = classifier_of(case), case.images(number=64)
     upper = float(lipschitz_bound(model).upper)
     step = 1e-3 * (case.bounds[1] - case.bounds[0]) * np.random.default_rng(1).normal(size=images.shape).astype(np.float32)
@@ -116,26 +116,26 @@ def test_no_logits_change_faster_than_the_lipschitz_bound(case):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.bounded], ids=lambda case: case.name)
-def test_no_certificate_is_above_its_attack(case):
+def test_certificates_do_not_exceed_attacks(case):
     found, labels = attack_of(case, "labels")
     certified = certified_distortion(
         classifier_of(case), case.images(), labels, bounds=PixelBox(*case.bounds)
     ).distortion.numpy()
-    reached = found.succeeded.numpy()
-    assert np.all(certified[reached] <= found.distortion.numpy()[reached] * (1 + RTOL_DISTORTION))
+    succeeded = found.succeeded.numpy()
+    assert np.all(certified[succeeded] <= found.distortion.numpy()[succeeded] * (1 + RTOL_DISTORTION))
 
 
 @pytest.mark.parametrize("goal", ["labels", "targets"])
-@pytest.mark.parametrize("name", NO_CLASSIFIERS)
-def test_what_is_no_classifier_is_refused_in_our_words(name, goal):
-    classifier = NO_CLASSIFIERS[name](dense())
+@pytest.mark.parametrize("name", NON_CLASSIFIERS)
+def test_objects_that_are_not_classifiers_raise_a_clear_error(name, goal):
+    classifier = NON_CLASSIFIERS[name](dense())
     with pytest.raises((ValueError, TypeError)) as raised, op_by_op():
         minimize_distortion(classifier, CASES[0].images(), search=SEARCH, **{goal: np.zeros(4, np.int32)})
-    assert_in_our_words(raised.value)
+    assert_clear_error(raised.value)
 
 
 @pytest.mark.parametrize("goal", ["labels", "targets"])
-def test_a_nan_of_one_class_is_no_success(goal):
+def test_nan_score_of_one_class_is_not_a_success(goal):
     model, images = with_nan(dense(), everywhere=False), CASES[0].images()
     classes = np.zeros(4, np.int32) if goal == "labels" else np.ones(4, np.int32)
     try:
@@ -148,7 +148,7 @@ def test_a_nan_of_one_class_is_no_success(goal):
         assert set(found.status.numpy()) == {SearchStatus.NOT_FINITE}
 
 
-def test_images_on_the_walls_of_decimal_bounds_are_accepted():
+def test_images_at_decimal_bounds_are_accepted():
     images = np.array([[0.0, 0.1, 0.1, 0.0, 0.05, 0.1, 0.0, 0.1]], np.float32)
     model = dense()
     with op_by_op():

@@ -1,4 +1,4 @@
-"""Batches of any size share a few compiled programs, and an image does not depend on the size of its batch."""
+"""Batches of any size share a few compiled programs, and the result for an image does not depend on the size of its batch."""
 
 import keras
 import numpy as np
@@ -46,7 +46,7 @@ def test_every_batch_size_gives_the_result_of_one_large_batch(network, images, w
         np.testing.assert_array_equal(part.num_evaluations, whole.num_evaluations.numpy()[rows])
 
 
-def test_many_batch_sizes_are_compiled_for_a_few(network, images, whole):
+def test_many_batch_sizes_share_a_few_compiled_programs(network, images, whole):
     for size in SIZES:
         attacked(network, images[:size])
     architecture, _ = split_weights(network, images.shape[1:])

@@ -18,10 +18,10 @@ from tests.oracles.linear_classifier import nearest_of_class, random_classifier,
 BOX = PixelBox()
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 50, 6, 16
 BUDGET = 300
-RTOL_MEAN = 5e-4  # the boundary is crossed by what rounding could take back; the search stops at 2e-4 of the distance
+RTOL_MEAN = 5e-4  # images lie beyond the boundary by the rounding error; the search stops at 2e-4 of the distance
 RTOL_WORST = 5e-3
 RTOL_FLOOR = 1e-4  # float32 logits against a floor in float64
-RTOL_BATCH = 2e-3  # rounding may decide whether a run has converged, which is believed within 2e-4 of the distance
+RTOL_BATCH = 2e-3  # rounding may decide whether a run has converged, within 2e-4 of the distance
 SHORT_SEARCH = BoundarySearch(num_starts=2)
 
 
@@ -46,7 +46,7 @@ def searched(classifier, problem, *, settings=SHORT_SEARCH, num_slots=16):
 
 @functools.cache
 def compiled(settings, num_slots):
-    """As the attack does; eagerly the same takes minutes."""
+    """Compiles the search like the attack. Without compilation it takes minutes."""
 
     @tf.function(jit_compile=True, autograph=False)
     def program(kernel, bias, problem):
@@ -59,7 +59,7 @@ def compiled(settings, num_slots):
 
 
 def cost_of_a_step(num_rivals):
-    """A gradient for each margin, and eight forward passes at half."""
+    """The cost of a step: a gradient for each margin, and eight forward passes that count half."""
     return num_rivals + 4
 
 
@@ -77,24 +77,24 @@ def test_ends_at_the_exact_floor_of_a_linear_classifier(digits):
     assert ratios.min() >= 1.0 - RTOL_FLOOR
 
 
-def test_reaches_the_closed_form_where_there_are_two_classes_and_no_bound_is_near():
+def test_reaches_the_closed_form_for_two_classes_away_from_the_bounds():
     classifier, problem = linear_problem(2)
     gray = 0.5 + 0.02 * (problem.clean - 0.5)
-    # The margin at the center of the box is made small, so that no pixel has far to go.
+    # The margin at the center of the box is small, so that all changes of pixels are small.
     bias = classifier.bias - classifier.logits(np.full(NUM_PIXELS, 0.5)).astype(np.float32)
     classifier = classifier._replace(bias=bias)
     wanted = tf.argmin(classifier(gray), axis=1, output_type=tf.int32)
     rivals = ~objective.accepted_classes(wanted, 2, targeted=True)
     found = searched(classifier, problem._replace(clean=gray, start=gray, wanted=wanted, rivals=rivals))
     optimum = [two_class_closed_form(classifier, image, int(k)) for image, k in zip(gray.numpy(), wanted, strict=True)]
-    # A length of 0.02 in logits of size one: the margin that success requires beyond rounding is a good part of it.
-    slope = np.linalg.norm(classifier.kernel[:, 0] - classifier.kernel[:, 1])
-    beyond = 2.0 * problem.scale.resolution(classifier(problem.clean)).numpy() / slope
+    # With a length of 0.02 and logits of order one, the margin that success requires is not negligible.
+    gradient_norm = np.linalg.norm(classifier.kernel[:, 0] - classifier.kernel[:, 1])
+    beyond = 2.0 * problem.scale.resolution(classifier(problem.clean)).numpy() / gradient_norm
     assert np.all(found.length.numpy() >= np.multiply(1.0 - RTOL_FLOOR, optimum))
     assert np.all(found.length.numpy() <= np.multiply(1.0 + RTOL_WORST, optimum) + beyond)
 
 
-def test_never_leaves_the_box_and_reports_what_it_returns():
+def test_positions_stay_within_bounds_and_lengths_match_them():
     classifier, problem = linear_problem(digits=True)
     found = searched(classifier, problem)
     assert bool(tf.reduce_all(BOX.contains(found.position)))
@@ -108,7 +108,7 @@ def test_all_runs_converge_within_the_budget_on_a_linear_classifier():
     assert int(tf.reduce_max(found.num_evaluations)) < BUDGET
 
 
-def test_runs_that_agree_end_the_search_and_a_linear_classifier_has_one_minimum():
+def test_search_of_a_linear_classifier_ends_when_runs_agree():
     classifier, problem = linear_problem()
     spared = searched(classifier, problem, settings=BoundarySearch(num_starts=6, num_agreeing=2))
     all_six = searched(classifier, problem, settings=BoundarySearch(num_starts=6, num_agreeing=6))
@@ -119,24 +119,24 @@ def test_runs_that_agree_end_the_search_and_a_linear_classifier_has_one_minimum(
 
 def test_every_row_keeps_to_its_own_budget():
     step = cost_of_a_step(SHORT_SEARCH.num_rivals)
-    budgets = np.arange(NUM_IMAGES) * 4  # some of them not a whole number of steps
+    budgets = np.arange(NUM_IMAGES) * 4  # some are not multiples of the cost of a step
     found = searched(*linear_problem(budget=budgets), num_slots=5)
     spent = found.num_evaluations.numpy()
     assert np.all(spent <= budgets)
     assert np.all(spent % step == 0)
     unfinished = ~found.converged.numpy()
-    assert np.all(spent[unfinished] + step > budgets[unfinished])  # and makes use of it
+    assert np.all(spent[unfinished] + step > budgets[unfinished])  # the budget is used up
 
 
 @pytest.mark.parametrize("budget", [0, 6])
-def test_a_budget_below_the_price_of_a_step_finds_nothing_and_spends_nothing(budget):
+def test_budget_below_the_cost_of_a_step_is_not_spent(budget):
     found = searched(*linear_problem(budget=budget))
     assert np.all(np.isposinf(found.length))
     assert not found.converged.numpy().any()
     np.testing.assert_array_equal(found.num_evaluations, 0)
 
 
-def test_a_class_that_the_box_does_not_contain_is_infinitely_far():
+def test_class_without_images_in_the_box_has_infinite_distance():
     classifier, problem = linear_problem()
     wanted = tf.zeros([NUM_IMAGES], tf.int32)
     rivals = ~objective.accepted_classes(wanted, NUM_CLASSES, targeted=True)
@@ -170,34 +170,34 @@ def test_settings_refuse_a_number_below_one(setting):
         BoundarySearch(**{setting: 0})
 
 
-def test_settings_refuse_to_remember_fewer_constraints_than_a_step_adds():
+def test_settings_refuse_fewer_constraints_than_a_step_adds():
     with pytest.raises(ValueError, match="num_constraints must be at least num_rivals, 3; received 2"):
         BoundarySearch(num_constraints=2)
 
 
 @pytest.mark.parametrize("setting", ["noise", "tolerance"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_settings_refuse_what_is_not_positive(setting, value):
+def test_settings_refuse_numbers_that_are_not_positive(setting, value):
     with pytest.raises(ValueError, match=f"{setting} must be positive; received {value}"):
         BoundarySearch(**{setting: value})
 
 
-def test_without_restart_a_search_that_succeeded_ends_with_its_steps():
+def test_successful_search_without_restart_ends_after_its_steps():
     classifier, problem = linear_problem()
     steps = {"num_starts": 1, "long_steps": 3, "short_steps": 2, "scales": (0.0, 1.0, 3.0), "tolerance": 1e-9}
-    cost = 3 + 2  # a gradient for each rival, and three forward passes at half, rounded up
+    cost = 3 + 2  # a gradient for each rival, and three forward passes that count half, rounded up
     found = searched(classifier, problem, settings=BoundarySearch(restart=False, **steps))
-    anew = searched(classifier, problem, settings=BoundarySearch(**steps))
+    restarted = searched(classifier, problem, settings=BoundarySearch(**steps))
     ended = np.isfinite(found.length.numpy())
     assert ended.any()
     assert found.num_evaluations.numpy()[ended].max() <= BUDGET // 2
     np.testing.assert_array_equal(found.num_evaluations.numpy() % cost, 0)
-    restless = ~anew.converged.numpy()
-    assert restless.any()
-    assert anew.num_evaluations.numpy()[restless].min() > BUDGET - cost
-    assert np.all(anew.length <= found.length + 1e-6)
+    unconverged = ~restarted.converged.numpy()
+    assert unconverged.any()
+    assert restarted.num_evaluations.numpy()[unconverged].min() > BUDGET - cost
+    assert np.all(restarted.length <= found.length + 1e-6)
 
 
-def test_scales_out_of_order_are_refused():
+def test_unordered_scales_are_refused():
     with pytest.raises(ValueError, match=r"scales must hold at least one number, in increasing order; received \(1.0, 0.0\)."):
         BoundarySearch(scales=(1.0, 0.0))

@@ -1,4 +1,4 @@
-"""A model that was changed since the last call is attacked as it is now."""
+"""The attack uses the current state of a model that was changed after an earlier call."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ layers = keras.layers
 
 
 def attacked(classifier, images=IMAGES, *, compiled=False):
-    """Attacks the classes that the classifier predicts now, and checks each success on the classifier."""
+    """Attacks the currently predicted classes, and checks every success with the classifier."""
     labels = np.argmax(classifier(images), axis=1)
     np.testing.assert_array_equal(predict(classifier, images), labels)
     with op_by_op(not compiled):
@@ -25,30 +25,30 @@ def attacked(classifier, images=IMAGES, *, compiled=False):
     return found
 
 
-def assert_attacked_as_a_copy(model, copy):
-    """A model that was changed and a new one with the same weights give the same answer."""
+def assert_attack_equals_that_of_a_copy(model, copy):
+    """Asserts that a changed model and a new model with the same weights have the same distortions."""
     np.testing.assert_allclose(attacked(model).distortion, attacked(copy).distortion, rtol=1e-5)
 
 
-def test_another_last_layer():
+def test_replaced_last_layer_is_used():
     model, other = dense(), dense(seed=5)
     attacked(model)
     model.pop()
     model.add(other.layers[-1])
     copy = keras.Sequential([keras.Input((8,)), *(type(layer).from_config(layer.get_config()) for layer in model.layers)])
     copy.set_weights(model.get_weights())
-    assert_attacked_as_a_copy(model, copy)
+    assert_attack_equals_that_of_a_copy(model, copy)
 
 
-def test_another_activation_function():
+def test_replaced_activation_function_is_used():
     model, copy = dense(), dense()
     attacked(model)
     model.layers[0].activation = keras.activations.tanh
     copy.layers[0].activation = keras.activations.tanh
-    assert_attacked_as_a_copy(model, copy)
+    assert_attack_equals_that_of_a_copy(model, copy)
 
 
-def test_an_attribute_that_call_reads():
+def test_changed_attribute_of_call_is_used():
     model = AttributeOfCall(dense())
     before = attacked(model)
     model.sign = -1.0
@@ -56,7 +56,7 @@ def test_an_attribute_that_call_reads():
     assert not np.allclose(before.distortion, after.distortion, equal_nan=True)
 
 
-def test_a_normalization_that_was_adapted_again():
+def test_readapted_normalization_is_used():
     model = with_normalization()
     before = attacked(model)
     model.layers[0].adapt(np.random.default_rng(3).uniform(size=(64, 8)).astype(np.float32))
@@ -64,11 +64,11 @@ def test_a_normalization_that_was_adapted_again():
     assert not np.allclose(before.distortion, after.distortion, equal_nan=True)
 
 
-def test_other_weights():
+def test_changed_weights_are_used():
     model, copy = dense(), dense(seed=3)
     attacked(model)
     model.set_weights(copy.get_weights())
-    assert_attacked_as_a_copy(model, copy)
+    assert_attack_equals_that_of_a_copy(model, copy)
 
 
 def two_layers_of_one_shape(seed=0):
@@ -76,7 +76,7 @@ def two_layers_of_one_shape(seed=0):
 
 
 @pytest.mark.parametrize("frozen", [(1,), (0, 1), (0, 1, 2)], ids=str)
-def test_layers_that_were_frozen_and_other_batch_sizes(frozen):
+def test_frozen_layers_are_used_with_other_batch_sizes(frozen):
     model, untouched = two_layers_of_one_shape(), two_layers_of_one_shape(seed=1)
     attacked(model)
     for index in frozen:
@@ -86,7 +86,7 @@ def test_layers_that_were_frozen_and_other_batch_sizes(frozen):
     assert [layer.trainable for layer in model.layers] == [index not in frozen for index in range(3)]
 
 
-def test_a_layer_frozen_and_another_unfrozen():
+def test_exchanged_frozen_layers_are_used():
     model, untouched = two_layers_of_one_shape(), two_layers_of_one_shape(seed=1)
     model.layers[0].trainable = False
     attacked(model, compiled=True)
@@ -96,7 +96,7 @@ def test_a_layer_frozen_and_another_unfrozen():
     assert [layer.trainable for layer in model.layers] == [True, False, True]
 
 
-def test_a_function_whose_network_is_bound_to_another():
+def test_function_with_a_rebound_network_uses_the_new_one():
     networks = {"net": dense()}
 
     def classifier(images):
@@ -108,14 +108,14 @@ def test_a_function_whose_network_is_bound_to_another():
     np.testing.assert_allclose(found.distortion, attacked(networks["net"]).distortion, rtol=1e-5)
 
 
-def test_a_new_lambda_at_each_call():
+def test_new_lambda_at_each_call_gives_the_same_results():
     model = dense()
     distortions = [attacked(lambda images: model(images), compiled=True).distortion for _ in range(3)]
     np.testing.assert_array_equal(distortions[0], distortions[1])
     np.testing.assert_array_equal(distortions[0], distortions[2])
 
 
-def test_an_attack_leaves_an_unbuilt_model_free_to_take_other_batches():
+def test_attack_does_not_fix_the_batch_size_of_an_unbuilt_model():
     model = keras.Sequential([layers.Dense(6, "relu"), layers.Dense(4)])
     with op_by_op():
         minimize_distortion(model, IMAGES[:1], labels=[0], search="training")

@@ -1,4 +1,4 @@
-"""Images that a gradient does not find are found, and what cannot be said is not said."""
+"""The search without gradients finds images where the gradient vanishes, and failures have a status or raise."""
 
 import warnings
 
@@ -15,7 +15,7 @@ from tests.intriguing.attack.op_by_op import op_by_op
 
 layers = keras.layers
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 12, 3, 8
-ONE_LOOK = 1 + COST
+ONE_CHECK = 1 + COST
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def images():
 
 
 def attack(classifier, images, **goal):
-    with op_by_op():  # as compiled, and cheaper for so many networks
+    with op_by_op():  # same results as compiled programs, and cheaper for many networks
         return minimize_distortion(classifier, images, **goal)
 
 
@@ -44,7 +44,7 @@ def with_gradient_blocked(block):
     return lambda images: model(block(images))
 
 
-def test_a_start_is_of_an_accepted_class_and_little_behind_the_boundary(images):
+def test_starts_have_an_accepted_class_and_lie_just_beyond_the_boundary(images):
     model = network()
     labels = predicted(model, images)
     accepted = objective.accepted_classes(labels, NUM_CLASSES, targeted=False)
@@ -69,31 +69,31 @@ def test_a_start_is_of_an_accepted_class_and_little_behind_the_boundary(images):
     ],
     ids=["round", "floor", "cast", "stop_gradient"],
 )
-def test_a_network_that_blocks_its_gradient_has_a_status_that_says_so_after_one_look(block, images):
+def test_blocked_gradient_has_status_no_gradient(block, images):
     classifier = with_gradient_blocked(block)
     labels = predicted(classifier, images)
     found = attack(classifier, images, labels=labels, search="fast")
     assert found.status.numpy().tolist() == [SearchStatus.NO_GRADIENT] * NUM_IMAGES
-    # A success without gradients is one all the same, and is what the classifier itself predicts.
+    # Successes without gradients count, and agree with the predictions of the classifier.
     np.testing.assert_array_equal(found.succeeded, predicted(classifier, found.distorted) != labels)
     assert found.succeeded.numpy().all()
 
 
-def test_a_constant_classifier_has_a_status_that_says_so_after_one_look(images):
+def test_constant_classifier_fails_after_one_check(images):
     found = attack(
         lambda images: tf.zeros([tf.shape(images)[0], 1]) * images[:, :1] + [[1.0, 2.0, 3.0]], images, labels=2, search="fast"
     )
     assert not found.succeeded.numpy().any()
     assert found.status.numpy().tolist() == [SearchStatus.NO_GRADIENT] * NUM_IMAGES
-    assert found.num_evaluations.numpy().max() <= ONE_LOOK
+    assert found.num_evaluations.numpy().max() <= ONE_CHECK
 
 
 @pytest.mark.parametrize(("activation", "scale"), [("sigmoid", 1000.0), ("relu", 100.0)])
-def test_a_saturated_or_overconfident_network_is_no_safer(activation, scale, images):
+def test_saturated_and_overconfident_networks_are_attacked(activation, scale, images):
     model = network(scale=scale, activation=activation)
     labels = predicted(model, images)
     targets = (labels + 1) % NUM_CLASSES
-    reachable = np.isin(targets, labels)  # straight lines to these images reach the target
+    reachable = np.isin(targets, labels)  # straight lines to images of the target class succeed
     found = minimize_distortion(model, images, targets=targets, search="fast")
     assert found.succeeded.numpy()[reachable].all() and reachable.any()
     np.testing.assert_array_equal(found.succeeded, predicted(model, found.distorted) == targets)
@@ -101,7 +101,7 @@ def test_a_saturated_or_overconfident_network_is_no_safer(activation, scale, ima
 
 
 @pytest.mark.parametrize("everything", [True, False])
-def test_a_network_that_returns_nan_is_refused(images, everything):
+def test_network_that_returns_nan_is_refused(images, everything):
     model = network()
     weights = model.get_weights()
     if everything:
@@ -113,7 +113,7 @@ def test_a_network_that_returns_nan_is_refused(images, everything):
         attack(model, images, labels=np.zeros(NUM_IMAGES, int), search="fast")
 
 
-def test_an_image_for_which_the_network_returns_nan_has_a_status_of_its_own(images):
+def test_image_with_nan_outputs_has_status_not_finite(images):
     model = network()
 
     def classifier(images):
@@ -127,7 +127,7 @@ def test_an_image_for_which_the_network_returns_nan_has_a_status_of_its_own(imag
     assert found.succeeded.numpy()[np.arange(NUM_IMAGES) != 3].all()
 
 
-def test_a_classifier_that_draws_random_numbers_is_an_error_that_says_so(images):
+def test_random_classifier_is_refused(images):
     generator = tf.random.Generator.from_seed(0)
     model = network()
 
@@ -142,7 +142,7 @@ def test_a_classifier_that_draws_random_numbers_is_an_error_that_says_so(images)
 
 
 @pytest.mark.slow
-def test_probabilities_that_cannot_be_cut_are_taken_by_their_logarithm_with_a_warning(images):
+def test_probabilities_without_a_removable_softmax_use_their_logarithm_with_a_warning(images):
     one, two = network(), network(scale=0.5)
 
     def ensemble(images):

@@ -1,4 +1,4 @@
-"""A search among images of a few levels: what it finds are such images, wrong ones, and no nearer than is possible."""
+"""The search among quantized images finds misclassified images on the levels, close to the minimum by enumeration."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from intriguing.pixels import PixelBox
 
 NUM_LEVELS = 4
 SEARCH = dataclasses.replace(QUICK_SEARCH, quantization_levels=NUM_LEVELS)
-RTOL_LEVELS = 0.15  # of one step of one of six pixels: the rounding of a line is not always the nearest point of a grid
+RTOL_LEVELS = 0.15  # one step of one of six pixels: rounding a point does not always give the nearest point of a grid
 
 
 @pytest.fixture(scope="module")
 def problem() -> tuple[np.ndarray, np.ndarray]:
-    """Images of six pixels on four levels, and the normal of a boundary."""
+    """Images of six pixels on four levels, and the normal of a decision boundary."""
     random = np.random.default_rng(0)
     return random.integers(0, NUM_LEVELS, [32, 6]) / np.float32(NUM_LEVELS - 1), random.normal(size=6).astype(np.float32)
 
 
 def _nearest_by_enumeration(images: np.ndarray, normal: np.ndarray, offset: float) -> np.ndarray:
-    """Looks at all 4096 images: the root-mean-square distance of the nearest on the other side."""
+    """Returns the RMS distance to the nearest of all 4096 images on the other side of the boundary."""
     every = np.array(list(itertools.product(range(NUM_LEVELS), repeat=6))) / (NUM_LEVELS - 1)
     distances = np.sqrt(np.mean((images[:, np.newaxis] - every) ** 2, axis=2))
     other_side = (images @ normal + offset > 0)[:, np.newaxis] != (every @ normal + offset > 0)
@@ -50,7 +50,7 @@ def test_finds_images_of_levels_nearly_as_near_as_enumeration(problem: tuple[np.
     assert found.mean() <= (1 + RTOL_LEVELS) * least.mean()
 
 
-def test_what_is_found_survives_a_png_file() -> None:
+def test_distorted_images_stay_misclassified_after_a_png_round_trip() -> None:
     random = np.random.default_rng(1)
     images = random.integers(0, 256, [8, 5, 4, 3]).astype(np.float32) / 255
     weights = tf.constant(random.normal(size=[60, 3]).astype(np.float32))
@@ -69,7 +69,7 @@ def test_what_is_found_survives_a_png_file() -> None:
     assert np.all(tf.argmax(logits(again), axis=1).numpy() != labels)
 
 
-def test_levels_are_evenly_spaced_from_bound_to_bound() -> None:
+def test_levels_are_evenly_spaced_between_the_bounds() -> None:
     rounded = PixelBox(-1.0, 1.0).to_levels(tf.constant([[-1.0, -0.76, -0.3, 0.1, 0.26, 1.0]]), 5)
     np.testing.assert_allclose(rounded, [[-1.0, -1.0, -0.5, 0.0, 0.5, 1.0]], atol=1e-7)
 
@@ -90,6 +90,6 @@ def test_levels_without_a_boundary_search_or_a_bounded_box_are_refused(settings:
         DistortionSearch(**settings)
 
 
-def test_large_images_have_a_search_of_their_own() -> None:
+def test_large_images_have_their_own_default_search() -> None:
     assert default_search(28 * 28) == DistortionSearch()
     assert default_search(224 * 224 * 3) == PHOTOGRAPH_SEARCH

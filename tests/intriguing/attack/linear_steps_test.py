@@ -14,7 +14,7 @@ UNBOUNDED = PixelBox(-np.inf, np.inf)
 NUM_PIXELS, NUM_IMAGES = 40, 8
 OVERSHOOT = 1.02
 RTOL = 1e-4  # float32
-ATOL = 3e-5  # steps aim at what rounding could not take back
+ATOL = 3e-5  # steps aim beyond the rounding error
 LONGEST = 0.01 * np.sqrt(NUM_PIXELS)
 
 
@@ -54,11 +54,11 @@ def test_one_step_crosses_the_boundary_of_two_linear_classes():
     assert np.all(length >= exact)
     np.testing.assert_allclose(length, OVERSHOOT * exact, rtol=5e-3)
     np.testing.assert_allclose(found.distance, length, rtol=RTOL)
-    np.testing.assert_array_equal(found.num_evaluations, 2)  # the step, and the look that ends it
+    np.testing.assert_array_equal(found.num_evaluations, 2)  # the step, and the evaluation that ends the search
     assert wins(logits, found.position, given).all()
 
 
-def test_the_distances_order_classes_as_the_exact_ones():
+def test_estimated_distances_match_the_exact_distances_of_classes():
     kernel, logits, given, label = linear(6)
     others = [np.array([k for k in range(6) if k != own]) for own in label]
     rows = [(image, k) for image in range(NUM_IMAGES) for k in others[image]]
@@ -75,7 +75,7 @@ def test_the_distances_order_classes_as_the_exact_ones():
     np.testing.assert_allclose(found.distance, OVERSHOOT * exact, rtol=RTOL, atol=ATOL)
 
 
-def test_no_step_is_longer_than_a_hundredth_of_the_box():
+def test_steps_are_at_most_a_hundredth_of_the_box():
     _, logits, given, _ = linear(2, budget=1)
     found = stepped(logits, given, box=BOX)
     length = np.linalg.norm(found.position - given.clean, axis=1)
@@ -83,7 +83,7 @@ def test_no_step_is_longer_than_a_hundredth_of_the_box():
     assert beyond.numpy().any()
     np.testing.assert_allclose(length[beyond], LONGEST, rtol=RTOL)
     assert np.all(length <= LONGEST * (1.0 + RTOL))
-    # The estimate does not depend on where the step ended.
+    # The estimated distance does not depend on the length of the step.
     np.testing.assert_allclose(found.distance, stepped(logits, given).distance, rtol=RTOL)
 
 
@@ -95,7 +95,7 @@ def test_several_bounded_steps_reach_the_boundary_inside_the_box():
     assert np.max(found.num_evaluations) > 3
 
 
-def test_a_row_without_a_gradient_stays_and_is_infinitely_far():
+def test_row_without_a_gradient_stays_and_has_infinite_distance():
     _, _, given, _ = linear(2)
     constant = lambda images: tf.tile([[1.0, 0.0]], [images.shape[0], 1]) + 0.0 * images[:, :2]  # noqa: E731
     found = stepped(constant, given._replace(wanted=tf.ones([NUM_IMAGES], tf.int32)))
@@ -104,7 +104,7 @@ def test_a_row_without_a_gradient_stays_and_is_infinitely_far():
     np.testing.assert_array_equal(found.num_evaluations, 1)
 
 
-def test_a_start_where_the_wanted_class_wins_is_kept():
+def test_start_that_has_the_wanted_class_is_kept():
     _, logits, given, _ = linear(3)
     start = stepped(logits, given).position
     found = stepped(logits, given._replace(start=start))
@@ -116,18 +116,18 @@ def test_steps_grow_until_they_cross_a_kink():
     """The margin increases by a tenth of what its gradient predicts, at every point."""
 
     @tf.custom_gradient
-    def promising(margin):
+    def with_large_gradient(margin):
         return margin, lambda upstream: 10.0 * upstream
 
     def logits(images):
-        margin = promising(images[:, :1] - 0.9)
+        margin = with_large_gradient(images[:, :1] - 0.9)
         return tf.concat([tf.zeros_like(margin), margin], axis=1)
 
     clean = tf.fill([1, NUM_PIXELS], 0.5)
     given = problem(logits, clean, [1], budget=60)
     found = stepped(logits, given, num_slots=1)
     assert wins(logits, found.position, given).all()
-    assert found.num_evaluations.numpy()[0] < 30  # steps of one share of what is left would take 60
+    assert found.num_evaluations.numpy()[0] < 30  # steps that do not grow would take 60
 
 
 @pytest.mark.parametrize("budget", [0, 1, 3])
@@ -148,18 +148,18 @@ def test_a_row_ignores_the_number_of_slots_and_its_batch(num_slots):
     np.testing.assert_allclose(alone.position[0], whole.position[2], atol=1e-6)
 
 
-def test_among_levels_the_network_is_evaluated_at_levels_only():
-    seen = []
+def test_network_is_evaluated_only_at_quantized_images():
+    evaluated = []
     _, logits, given, _ = linear(3, budget=60)
     levels = 16
     clean = BOX.to_levels(given.clean, levels)
     given = given._replace(clean=clean, start=clean)
 
     def recorded(images):
-        seen.append(images.numpy())
+        evaluated.append(images.numpy())
         return logits(images)
 
     found = stepped(recorded, given, box=BOX, quantization_levels=levels)
-    scaled = (levels - 1) * np.concatenate(seen)
+    scaled = (levels - 1) * np.concatenate(evaluated)
     np.testing.assert_allclose(scaled, np.round(scaled), atol=1e-4)
     assert wins(logits, BOX.to_levels(found.position, levels), given).all()

@@ -1,4 +1,4 @@
-"""The attack against exact floors, its properties, and what it says to bad input."""
+"""minimize_distortion against exact minima, its properties, and its errors for invalid input."""
 
 import dataclasses
 
@@ -34,13 +34,13 @@ from tests.oracles.linear_classifier import (
 )
 
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 100, 10, 48
-NEVER_ANSWERED = 5  # by the network of these tests, whatever the image
-MEAN_ABOVE_FLOOR, MOST_ABOVE_FLOOR = 1.0005, 1.005  # the bars: what is left is the margin that rounding asks for
+NEVER_PREDICTED = 5  # the network of these tests never predicts this class
+MEAN_ABOVE_FLOOR, MOST_ABOVE_FLOOR = 1.0005, 1.005  # the margin that success requires because of rounding
 RTOL_ROUNDING = 1e-4  # the floor is float64, the image float32
-ATOL_ROUNDING = 1e-4  # a margin of 2e-4 logits, which float32 may need, is this far for kernels of length 4
-RTOL_BATCH = 1e-4  # a product of matrices rounds otherwise in a batch of one
-RTOL_OF_SCALE = 0.01  # with logits of another size L-BFGS ends elsewhere, and some runs begin in another basin
-RTOL_BALANCE = 0.2  # at the boundary the loss of ten classes also pulls where no constraint binds
+ATOL_ROUNDING = 1e-4  # the length of a margin of 2e-4 logits for kernels of norm 4
+RTOL_BATCH = 1e-4  # matrix products round differently in a batch of one
+RTOL_OF_SCALE = 0.01  # with other logits L-BFGS ends at another point, and some runs start in another basin
+RTOL_BALANCE = 0.2  # at the boundary the loss also has a gradient from classes whose constraints are inactive
 
 
 def assert_at_the_floor(found, floor, num_pixels=NUM_PIXELS):
@@ -54,14 +54,14 @@ def assert_at_the_floor(found, floor, num_pixels=NUM_PIXELS):
 
 
 def digits_like(seed=0, num_images=NUM_IMAGES):
-    """Mostly black and white images, where the box matters."""
+    """Returns mostly black and white images, for which the bounds are active."""
     rng = np.random.default_rng(seed)
     return np.clip(rng.normal(0.3, 0.8, size=(num_images, NUM_PIXELS)), 0, 1).astype(np.float32)
 
 
 def wrong_targets(classifier, images):
-    answers = classifier.logits(images).argmax(axis=1)
-    return (answers + 1 + np.arange(len(images)) % (NUM_CLASSES - 1)) % NUM_CLASSES, answers
+    predictions = classifier.logits(images).argmax(axis=1)
+    return (predictions + 1 + np.arange(len(images)) % (NUM_CLASSES - 1)) % NUM_CLASSES, predictions
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def digits(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["FC10(1e-4)", "FC10(1)"])
-def test_every_real_digit_is_at_the_floor(digits, name):
+def test_real_digits_end_at_the_exact_floor(digits, name):
     model = build(name)
     fit_full_batch(model, digits.images, digits.labels, settings=FullBatchTraining(max_iterations=100))
     images, labels = digits.images[:64], digits.labels[:64]
@@ -111,7 +111,7 @@ def test_every_real_digit_is_at_the_floor(digits, name):
     assert_at_the_floor(found, floor, flat.shape[1])
 
 
-def test_cross_entropy_alone_is_the_papers_method_and_stops_farther_out(linear):
+def test_szegedy_lbfgs_ends_farther_away_than_the_default(linear):
     images = digits_like()
     targets, _ = wrong_targets(linear, images)
     default = minimize_distortion(linear, images, targets=targets)
@@ -122,7 +122,7 @@ def test_cross_entropy_alone_is_the_papers_method_and_stops_farther_out(linear):
 
 
 @pytest.mark.parametrize("search", [QUICK_SEARCH, THOROUGH_SEARCH], ids=["quick", "thorough"])
-def test_the_other_searches_end_at_the_floor_too(linear, search):
+def test_quick_and_thorough_searches_end_at_the_exact_floor(linear, search):
     images = digits_like(num_images=8)
     targets, _ = wrong_targets(linear, images)
     found = minimize_distortion(linear, images, targets=targets, search=search)
@@ -131,12 +131,12 @@ def test_the_other_searches_end_at_the_floor_too(linear, search):
     assert ratio.min() >= 1.0 - RTOL_ROUNDING and ratio.max() <= MOST_ABOVE_FLOOR
 
 
-def test_settings_refuse_a_budget_that_buys_nothing():
+def test_settings_refuse_a_budget_below_the_minimum():
     with pytest.raises(ValueError, match=r"max_evaluations must be at least 20; received 3"):
         DistortionSearch(max_evaluations=3)
 
 
-def test_leaving_a_label_goes_to_the_nearest_other_class(linear):
+def test_untargeted_attack_reaches_the_nearest_other_class(linear):
     images = digits_like()
     _, labels = wrong_targets(linear, images)
     found = minimize_distortion(linear, images, labels=labels)
@@ -149,43 +149,45 @@ def test_leaving_a_label_goes_to_the_nearest_other_class(linear):
 @pytest.fixture(scope="module")
 def network():
     network = fully_connected((20, 20, NUM_CLASSES), weight_decay=(0.0, 0.0, 0.0), image_shape=(NUM_PIXELS,), seed=1)
-    network.set_weights([6.0 * weight for weight in network.get_weights()])  # as drawn, no image changes the answer
+    network.set_weights(
+        [6.0 * weight for weight in network.get_weights()]
+    )  # with smaller weights all images have the same prediction
     return network
 
 
 @pytest.fixture(scope="module")
 def attacked(network):
     images = digits_like(seed=5, num_images=16)
-    answers = network(images).numpy().argmax(axis=1)
-    targets = np.where(np.arange(16) % 4, (answers + 1) % NUM_CLASSES, NEVER_ANSWERED)
+    predictions = network(images).numpy().argmax(axis=1)
+    targets = np.where(np.arange(16) % 4, (predictions + 1) % NUM_CLASSES, NEVER_PREDICTED)
     found = minimize_distortion(network, images, targets=targets)
-    np.testing.assert_array_equal(found.succeeded, targets != NEVER_ANSWERED)  # what is told of either is told of something
+    np.testing.assert_array_equal(found.succeeded, targets != NEVER_PREDICTED)  # successes and failures both occur
     return images, targets, found
 
 
-def test_never_leaves_the_pixel_box_and_measures_what_it_returns(attacked):
+def test_images_stay_within_bounds_and_distortion_matches_them(attacked):
     images, _, found = attacked
     assert bool(tf.reduce_all(PixelBox().contains(found.distorted)))
-    reached = found.succeeded.numpy()
+    succeeded = found.succeeded.numpy()
     np.testing.assert_allclose(
-        found.distortion.numpy()[reached], distortion(images, found.distorted).numpy()[reached], rtol=1e-6
+        found.distortion.numpy()[succeeded], distortion(images, found.distorted).numpy()[succeeded], rtol=1e-6
     )
 
 
-def test_succeeded_is_what_the_model_itself_answers(network, attacked):
+def test_succeeded_agrees_with_the_predictions_of_the_model(network, attacked):
     _, targets, found = attacked
-    answers = network(found.distorted).numpy().argmax(axis=1)
-    np.testing.assert_array_equal((answers == targets), found.succeeded.numpy())
+    predictions = network(found.distorted).numpy().argmax(axis=1)
+    np.testing.assert_array_equal((predictions == targets), found.succeeded.numpy())
 
 
-def test_failures_are_clean_images_with_nan(attacked):
+def test_failed_rows_hold_the_clean_image_and_nan(attacked):
     images, _, found = attacked
     failed = ~found.succeeded.numpy()
     np.testing.assert_array_equal(found.distorted.numpy()[failed], images[failed])
     assert np.isnan(found.distortion.numpy()[failed]).all() and np.isnan(found.c.numpy()[failed]).all()
 
 
-def test_a_target_out_of_reach_is_data_not_an_error(network, attacked):
+def test_unreachable_target_is_reported_by_status(network, attacked):
     images, _, _ = attacked
     unreachable = keras.models.clone_model(network)
     unreachable.set_weights([np.zeros(weight.shape, np.float32) for weight in network.weights])
@@ -198,7 +200,7 @@ def test_a_target_out_of_reach_is_data_not_an_error(network, attacked):
         assert found.status.numpy().tolist() == [status] * len(images)
 
 
-def test_a_network_of_tiny_logits_is_attacked_as_well(network, attacked):
+def test_tiny_logits_give_the_same_distortion(network, attacked):
     images, targets, found = attacked
     tiny = keras.models.clone_model(network)
     tiny.set_weights(network.get_weights())
@@ -209,12 +211,14 @@ def test_a_network_of_tiny_logits_is_attacked_as_well(network, attacked):
     np.testing.assert_allclose(np.nanmean(again.distortion), np.nanmean(found.distortion), rtol=RTOL_OF_SCALE)
 
 
-def test_an_image_that_is_there_already_is_not_moved(linear):
+def test_initially_adversarial_images_are_not_changed(linear):
     images = digits_like()
     found = minimize_distortion(linear, images, targets=linear.logits(images).argmax(axis=1))
     np.testing.assert_array_equal(found.distorted, images)
     assert found.distortion.numpy().tolist() == [0.0] * NUM_IMAGES
-    assert np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [1] * NUM_IMAGES  # the first look
+    assert (
+        np.isinf(found.c.numpy()).all() and found.num_evaluations.numpy().tolist() == [1] * NUM_IMAGES
+    )  # only the check of the clean image
     assert found.status.numpy().tolist() == [SearchStatus.INITIALLY_ADVERSARIAL] * NUM_IMAGES
 
 
@@ -226,16 +230,19 @@ def test_a_batch_equals_its_images_one_by_one(network, attacked):
         np.testing.assert_allclose(alone.distortion[0], together.distortion[row], rtol=RTOL_BATCH)
 
 
-def test_the_largest_c_of_the_papers_search_succeeds_and_a_larger_one_fails(linear):
+def test_szegedy_lbfgs_returns_the_largest_successful_c(linear):
     images = digits_like()
     targets, _ = wrong_targets(linear, images)
     found = minimize_distortion(linear, images, targets=targets, search=SZEGEDY_LBFGS)
     assert found.status.numpy().tolist() == [SearchStatus.CONVERGED] * NUM_IMAGES
     for image, target, weight in list(zip(images, targets, found.c.numpy(), strict=True))[:8]:
-        assert answers_at(linear, image, 0.97 * weight)[target] and not answers_at(linear, image, 1.03 * weight)[target]
+        assert (
+            targets_reached_at(linear, image, 0.97 * weight)[target]
+            and not targets_reached_at(linear, image, 1.03 * weight)[target]
+        )
 
 
-def test_c_of_the_default_search_is_that_of_the_balance_of_closeness_and_loss():
+def test_default_search_returns_the_c_that_balances_distortion_and_loss():
     classifier = random_classifier(np.random.default_rng(0), NUM_PIXELS, 2, scale=0.3)
     images = digits_like(num_images=8)
     targets = classifier.logits(images).argmin(axis=1)
@@ -255,10 +262,10 @@ def test_c_of_the_default_search_is_that_of_the_balance_of_closeness_and_loss():
         pytest.param(SZEGEDY_LBFGS, 150, "labels", id="paper, 150, labels"),
     ],
 )
-def test_no_image_spends_more_than_its_budget(network, search, budget, goal):
+def test_evaluations_stay_within_the_budget(network, search, budget, goal):
     images = digits_like(seed=5, num_images=8)
-    answers = network(images).numpy().argmax(axis=1)
-    classes = {"labels": answers, "targets": (answers + 1) % NUM_CLASSES}[goal]
+    predictions = network(images).numpy().argmax(axis=1)
+    classes = {"labels": predictions, "targets": (predictions + 1) % NUM_CLASSES}[goal]
     found = minimize_distortion(network, images, search=dataclasses.replace(search, max_evaluations=budget), **{goal: classes})
     assert found.num_evaluations.numpy().max() <= budget
     assert not (found.status.numpy() == SearchStatus.CONVERGED).all() or budget == 150
@@ -268,12 +275,12 @@ def test_every_status_has_a_sentence():
     assert len({status.sentence for status in SearchStatus}) == len(SearchStatus)
 
 
-def test_a_warm_start_from_the_answer_is_at_least_as_near(network, attacked):
+def test_warm_start_from_the_result_is_at_least_as_near(network, attacked):
     images, targets, found = attacked
     short = DistortionSearch(boundary_search=BoundarySearch(num_starts=1))
     again = minimize_distortion(network, images, targets=targets, init=found.distorted, search=short)
-    reached = found.succeeded.numpy()
-    assert (again.distortion.numpy()[reached] <= found.distortion.numpy()[reached] * (1.0 + RTOL_BATCH)).all()
+    succeeded = found.succeeded.numpy()
+    assert (again.distortion.numpy()[succeeded] <= found.distortion.numpy()[succeeded] * (1.0 + RTOL_BATCH)).all()
 
 
 @pytest.mark.parametrize(
@@ -283,25 +290,25 @@ def test_a_warm_start_from_the_answer_is_at_least_as_near(network, attacked):
         (np.full((2, NUM_PIXELS), np.inf, np.float32), "init must be finite numbers"),
     ],
 )
-def test_a_bad_init_is_refused(linear, init, message):
+def test_invalid_init_is_refused(linear, init, message):
     with pytest.raises(ValueError, match=message):
         minimize_distortion(linear, digits_like(num_images=2), labels=np.zeros(2, int), init=init)
 
 
-def answers_at(classifier, image, c):
-    """For every target, whether minimizing at a fixed c reaches it, by SciPy."""
+def targets_reached_at(classifier, image, c):
+    """Returns for every target whether SciPy's minimum at a fixed c is classified as it."""
     import scipy.optimize
 
     from tests.intriguing.optimize.box_lbfgs_test import exact_objective
 
-    reached = []
+    succeeded = []
     for target in range(NUM_CLASSES):
         best = scipy.optimize.minimize(
             exact_objective(classifier, image.astype(np.float64), target, c), image, jac=True, bounds=[(0, 1)] * len(image),
             method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 3000, "maxfun": 6000},
         )  # fmt: skip
-        reached.append(classifier.logits(best.x).argmax() == target)
-    return reached
+        succeeded.append(classifier.logits(best.x).argmax() == target)
+    return succeeded
 
 
 def test_a_second_call_with_other_weights_does_not_compile_again(network, attacked):
@@ -322,12 +329,12 @@ def traces_of(model, images):
 
 
 @pytest.mark.parametrize("search", [5, {"name": "fast"}, DistortionSearch])
-def test_a_search_of_another_type_is_told(network, search):
+def test_search_of_another_type_raises(network, search):
     with pytest.raises(TypeError, match="search must be a DistortionSearch or the name of one, 'default', .*; received"):
         minimize_distortion(network, np.zeros((1, NUM_PIXELS), np.float32), labels=0, search=search)
 
 
-def test_probabilities_are_cut_before_the_softmax(network, attacked):
+def test_softmax_at_the_end_is_removed(network, attacked):
     images, targets, plain = attacked
     with_softmax = keras.Sequential([network, keras.layers.Softmax()])
     with_softmax.build((None, NUM_PIXELS))
@@ -350,7 +357,7 @@ def test_probabilities_are_cut_before_the_softmax(network, attacked):
         (np.zeros((0, NUM_PIXELS), np.float32), r"images must hold at least one image; received shape \[0, 100\]"),
     ],
 )
-def test_bad_images_are_named(linear, images, message):
+def test_invalid_images_are_refused(linear, images, message):
     with pytest.raises(ValueError, match=message):
         minimize_distortion(linear, images, labels=np.zeros(2, np.int32))
 
@@ -381,12 +388,12 @@ def test_exactly_one_goal_must_be_given(linear, goal, given):
         (np.array([0.0, 1.0]), TypeError, "labels must be integers; received float64"),
     ],
 )
-def test_bad_labels_are_named(linear, classes, error, message):
+def test_invalid_labels_are_refused(linear, classes, error, message):
     with pytest.raises(error, match=message):
         minimize_distortion(linear, digits_like(num_images=2), labels=classes)
 
 
-def test_a_classifier_of_another_shape_is_named():
+def test_classifier_with_another_output_shape_is_refused():
     with pytest.raises(
         ValueError, match=r"classifier must map images \[batch, 100\] to logits \[batch, classes\].*received \[batch, 100, 1\]"
     ):
@@ -397,6 +404,6 @@ def test_the_convolutional_network_can_be_attacked():
     model = build("ConvNet")
     images = np.random.default_rng(0).uniform(size=(4, 28, 28, 1)).astype(np.float32)
     found = minimize_distortion(model, images, labels=model(images).numpy().argmax(axis=1))
-    answers = model(found.distorted).numpy().argmax(axis=1)
+    predictions = model(found.distorted).numpy().argmax(axis=1)
     assert found.succeeded.numpy().all()
-    assert (answers != model(images).numpy().argmax(axis=1)).all()
+    assert (predictions != model(images).numpy().argmax(axis=1)).all()

@@ -20,7 +20,7 @@ def problem():
     return classifier, rng.uniform(size=(5, 12)).astype(np.float32), rng.integers(4, size=5).astype(np.int32)
 
 
-def test_the_loss_of_a_target_is_its_cross_entropy(problem):
+def test_loss_of_a_target_is_its_cross_entropy(problem):
     classifier, images, targets = problem
     logits = classifier(images)
     accepted = objective.accepted_classes(targets, 4, targeted=True)
@@ -28,7 +28,7 @@ def test_the_loss_of_a_target_is_its_cross_entropy(problem):
     np.testing.assert_allclose(objective.loss(logits, accepted), expected, rtol=1e-5)
 
 
-def test_the_loss_of_a_label_is_the_surprise_at_any_other_class(problem):
+def test_loss_of_a_label_is_the_cross_entropy_of_all_other_classes(problem):
     classifier, images, labels = problem
     logits = classifier(images)
     accepted = objective.accepted_classes(labels, 4, targeted=False)
@@ -36,7 +36,7 @@ def test_the_loss_of_a_label_is_the_surprise_at_any_other_class(problem):
     np.testing.assert_allclose(objective.loss(logits, accepted), -tf.math.log(1 - probability), rtol=1e-4)
 
 
-def test_the_gradient_is_the_numerical_one(problem):
+def test_gradient_equals_finite_differences(problem):
     classifier, images, targets = problem
     accepted = objective.accepted_classes(targets, 4, targeted=True)
     function = objective.penalty_objective(classifier, tf.constant(images), accepted, tf.fill([5], 0.7))
@@ -58,7 +58,7 @@ def test_success_must_exceed_rounding():
     ]
 
 
-def test_what_counts_as_success_is_the_target_alone_or_all_but_the_label():
+def test_accepted_classes_are_the_target_or_all_but_the_label():
     classes = tf.constant([0, 2])
     assert objective.accepted_classes(classes, 3, targeted=True).numpy().tolist() == [
         [True, False, False],
@@ -69,7 +69,7 @@ def test_what_counts_as_success_is_the_target_alone_or_all_but_the_label():
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
 @pytest.mark.parametrize(("rounding", "share"), [(FLOAT32, 1e-5), (2.0**-11, 2.0**-10), (2.0**-8, 2.0**-7)])
-def test_the_resolution_is_a_share_of_the_largest_logit_in_any_unit_and_precision(unit, rounding, share):
+def test_resolution_is_relative_to_the_largest_logit_at_any_scale_and_precision(unit, rounding, share):
     clean = tf.constant([[unit, -99.0 * unit], [9.0 * unit, 3.0 * unit]])
     scale = objective.scale_of_gaps(clean, objective.accepted_classes(tf.constant([1, 1]), 2, targeted=True), rounding)
     for logits, largest in ((clean, [99.0, 9.0]), (0.0 * clean, [99.0, 9.0]), (2.0 * clean, [198.0, 18.0])):
@@ -94,47 +94,49 @@ def test_a_masked_class_changes_neither_scale_nor_resolution(mask):
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
-def test_the_gap_of_every_clean_image_is_the_same_after_scaling(unit):
+def test_scaled_logits_of_clean_images_have_equal_gaps(unit):
     logits = unit * tf.constant([[5.0, 1.0, 0.0], [0.2, 0.3, 0.1], [1.0, 2.0, 3.0]])
     accepted = objective.accepted_classes(tf.constant([1, 0, 2]), 3, targeted=True)
     scaled = objective.scale_of_gaps(logits, accepted, FLOAT32).apply(logits)
     np.testing.assert_allclose(tf.abs(objective.shortfall(scaled, accepted)), objective.GAP, rtol=1e-5)
 
 
-def test_a_gap_that_is_a_small_share_of_the_spread_is_not_enlarged_beyond_bounds():
+def test_scaling_of_small_gaps_is_limited():
     logits = tf.constant([[1.0, 1.0 - 1e-6, 0.0]])
     scale = objective.scale_of_gaps(logits, objective.accepted_classes(tf.constant([1]), 3, targeted=True), FLOAT32)
     np.testing.assert_allclose(scale.factor, objective.GAP / objective.LEAST_GAP, rtol=1e-5)
 
 
-def test_equal_logits_keep_their_scale():
+def test_equal_logits_are_not_scaled():
     logits = tf.fill([2, 3], 7.0)
     scale = objective.scale_of_gaps(logits, objective.accepted_classes(tf.constant([0, 1]), 3, targeted=False), FLOAT32)
     assert scale.factor.numpy().tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(("largest", "power"), [(3e4, 1.0), (1e-3, 1.0), (9e-4, 1024.0), (4e-11, 1024.0**3), (0.0, 1.0)])
-def test_tiny_logits_are_multiplied_by_a_power_of_two_and_others_by_one(largest, power):
+def test_only_tiny_logits_are_scaled_by_a_power_of_two(largest, power):
     logits = tf.constant([[0.0, -largest], [0.1 * largest, 0.0], [1.0, 0.0]])
     factor = objective.scale_against_tiny(logits, FLOAT32).factor.numpy()
-    assert factor[0] == power and factor[2] == 1.0  # an image does not depend on its batch
+    assert factor[0] == power and factor[2] == 1.0  # the factor of an image does not depend on its batch
 
 
-def test_a_gradient_that_is_not_a_number_becomes_zero():
+def test_nan_gradients_become_zero():
     function = objective.loss_objective(lambda x: tf.sqrt(x), objective.accepted_classes(tf.constant([1]), 2, targeted=True))
     assert function(tf.constant([[0.0, 1.0]]))[1].numpy()[0, 0] == 0.0
 
 
-def test_the_margin_is_the_wanted_logit_less_the_best_of_its_rivals():
+def test_margin_is_the_wanted_logit_minus_the_largest_rival():
     logits = tf.constant([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
-    rivals = tf.constant([[False, True, True], [True, False, True], [False, True, False]])  # not every class need be one
+    rivals = tf.constant(
+        [[False, True, True], [True, False, True], [False, True, False]]
+    )  # rivals may be some of the other classes
     wanted = tf.constant([0, 1, 2])
     np.testing.assert_allclose(objective.margin(logits, wanted, rivals), [1.0, -2.0, 1.0])
     stacked = objective.margin(tf.stack([logits, -logits]), wanted, rivals)
     np.testing.assert_allclose(stacked, [[1.0, -2.0, 1.0], [-2.0, 1.0, -1.0]])
 
 
-def test_the_smooth_margin_is_below_the_margin_by_the_rivals_that_share_in_it_and_sharp_in_the_limit():
+def test_smooth_margin_is_a_lower_bound_that_converges_to_the_margin():
     logits = tf.constant([[3.0, 2.0, 2.0], [3.0, 5.0, -1.0]])
     wanted, rivals = tf.constant([0, 2]), tf.constant([[False, True, True], [True, True, False]])
     smooth = objective.smooth_margin(logits, wanted, rivals, tf.constant([0.5, 2.0]))
@@ -143,7 +145,7 @@ def test_the_smooth_margin_is_below_the_margin_by_the_rivals_that_share_in_it_an
     np.testing.assert_allclose(sharp, objective.margin(logits, wanted, rivals), atol=1e-3)
 
 
-def test_the_margin_of_a_target_is_what_it_falls_short_turned_round(problem):
+def test_margin_of_a_target_is_the_negative_shortfall(problem):
     classifier, images, targets = problem
     logits = classifier(images)
     accepted = objective.accepted_classes(targets, 4, targeted=True)
@@ -151,7 +153,7 @@ def test_the_margin_of_a_target_is_what_it_falls_short_turned_round(problem):
 
 
 @pytest.mark.parametrize("num_rivals", [1, 2, 3])
-def test_margins_of_a_linear_classifier_grow_along_differences_of_its_kernel(problem, num_rivals):
+def test_margin_gradients_of_a_linear_classifier_are_kernel_differences(problem, num_rivals):
     classifier, images, targets = problem
     rivals = ~objective.accepted_classes(targets, 4, targeted=True)
     found = objective.linearize_margins(classifier, tf.constant(images), wanted=targets, rivals=rivals, num_rivals=num_rivals)
@@ -165,7 +167,7 @@ def test_margins_of_a_linear_classifier_grow_along_differences_of_its_kernel(pro
         np.testing.assert_allclose(found.gradients[row], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_of_margins_are_the_numerical_ones_where_logits_curve(problem):
+def test_margin_gradients_of_nonlinear_logits_equal_finite_differences(problem):
     classifier, images, targets = problem
     rivals = ~objective.accepted_classes(targets, 4, targeted=True)
 
@@ -181,11 +183,11 @@ def test_gradients_of_margins_are_the_numerical_ones_where_logits_curve(problem)
         ours = tf.gather(logits, targets, batch_dims=1)[:, tf.newaxis]
         return (ours - tf.gather(logits, found.rivals, batch_dims=1)).numpy()
 
-    slopes = np.einsum("rkn,rn->rk", found.gradients, step)
-    np.testing.assert_allclose((margins_at(images + step) - margins_at(images - step)) / 2, slopes, atol=ATOL_DIFFERENCE)
+    predicted = np.einsum("rkn,rn->rk", found.gradients, step)
+    np.testing.assert_allclose((margins_at(images + step) - margins_at(images - step)) / 2, predicted, atol=ATOL_DIFFERENCE)
 
 
-def test_a_classifier_that_ignores_its_image_has_margins_that_grow_nowhere():
+def test_constant_classifier_has_zero_margin_gradients():
     constant = tf.constant([[1.0, 2.0, 4.0]] * 2)
     rivals = tf.constant([[True, True, False]] * 2)
     found = objective.linearize_margins(

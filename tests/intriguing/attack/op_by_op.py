@@ -1,4 +1,4 @@
-"""Runs programs without tracing them, for tests of many networks: to trace a search takes far longer than one attack."""
+"""Runs programs without tracing, for tests of many networks, because tracing a search takes longer than an attack."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Success is decided by the classifier itself."""
+"""The outputs of the classifier decide success."""
 
 import functools
 
@@ -17,12 +17,12 @@ def architecture_of(classifier, size=3):
     return split_weights(classifier, (size,))[0]
 
 
-def test_the_lead_is_that_of_the_best_accepted_class_over_the_best_other_one():
+def test_lead_is_the_best_accepted_score_minus_the_best_other_score():
     scores = tf.constant([[1.0, 3.0, 2.0], [1.0, 0.5, 0.75]])
     np.testing.assert_allclose(own_evaluation.lead(scores, ACCEPTED), [1.0, -0.25])
 
 
-def test_the_lead_is_not_a_number_where_a_score_is_not_one():
+def test_lead_is_nan_if_a_score_is_not_finite():
     scores = tf.constant([[1.0, np.nan, 2.0], [np.inf, 0.5, 0.75]])
     assert np.isnan(own_evaluation.lead(scores, ACCEPTED)).all()
 
@@ -39,7 +39,7 @@ def test_probabilities_lie_in_the_unit_interval_and_sum_to_one(outputs, expected
     assert own_evaluation.are_probabilities(tf.constant(outputs), architecture_of(lambda images: 2.0 * images)) is expected
 
 
-def test_one_output_is_a_probability_if_its_operations_show_it_or_do_not_tell_and_it_lies_in_the_unit_interval():
+def test_single_output_is_classified_as_probability_by_operations_then_by_values():
     outputs = tf.constant([[0.3], [0.9]])
     plain = architecture_of(lambda images: images[:, :1])
     sigmoid = architecture_of(lambda images: tf.sigmoid(images[:, :1]))
@@ -56,7 +56,7 @@ def test_one_output_names_the_second_of_two_classes(probabilities, expected):
     assert tf.argmax(scores, axis=1).numpy().tolist() == expected
 
 
-def test_outputs_are_those_of_the_classifier_whatever_the_number_of_images(monkeypatch):
+def test_outputs_computed_in_parts_equal_those_of_the_classifier(monkeypatch):
     monkeypatch.setattr(own_evaluation, "_MOST_ROWS", 4)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), keras.layers.Dropout(0.5)])
     images = tf.random.stateless_uniform([10, 3], seed=[0, 0])
@@ -86,7 +86,7 @@ class DropsUnits(keras.Model):
 
 NOISE = {
     "one percent": lambda model: lambda images: model(images) + 1e-2 * tf.random.normal([tf.shape(images)[0], 4]),
-    "less than success must exceed": lambda model: lambda images: model(images) + 1e-6 * tf.random.normal([4]),
+    "below the margin of success": lambda model: lambda images: model(images) + 1e-6 * tf.random.normal([4]),
     "generator": lambda model: functools.partial(_with_generator, model, tf.random.Generator.from_seed(0)),
     "NumPy": lambda model: lambda images: model(images) + 1e-3 * np.random.default_rng().normal(size=4).astype(np.float32),
     "dropout": lambda model: DropsUnits(),
@@ -111,13 +111,13 @@ def _counting(model, counter, images):
 
 
 @pytest.mark.parametrize("name", NOISE)
-def test_random_numbers_are_found_however_small_they_are(name):
+def test_small_random_numbers_are_detected(name):
     images = tf.random.stateless_uniform([5, 3], seed=[0, 0])
     with pytest.raises(RuntimeError, match="two calls on the first 2 images differ.*random numbers"):
         check_repeatable(NOISE[name](network()), images)
 
 
-def test_rows_that_influence_each_other_are_found():
+def test_dependence_between_rows_is_detected():
     model, images = network(), tf.random.stateless_uniform([5, 3], seed=[0, 0])
     with pytest.raises(RuntimeError, match="a call without the others differs by up to .* Its rows influence each other"):
         check_repeatable(lambda batch: model(batch) - tf.reduce_mean(model(batch), axis=0), images)
@@ -129,7 +129,7 @@ def test_a_network_is_repeatable_in_every_precision(policy, size):
     check_repeatable(network(policy, size), tf.random.stateless_uniform([40, size], seed=[0, 0]))
 
 
-def test_noise_that_is_the_same_in_every_call_or_does_not_count_is_allowed():
+def test_deterministic_noise_and_noise_without_effect_are_allowed():
     model, images = network(), tf.random.stateless_uniform([5, 3], seed=[0, 0])
     check_repeatable(lambda batch: model(batch) + tf.random.stateless_normal([4], seed=[1, 2]), images)
     check_repeatable(lambda batch: model(batch) + 0.0 * tf.random.normal([4]), images)
@@ -143,7 +143,7 @@ def test_a_masked_class_does_not_hide_noise():
         check_repeatable(lambda batch: model(batch) + mask + np.float32(0.01 * np.random.default_rng().normal()), images)
 
 
-def test_a_perturbation_is_made_longer_until_the_classifier_agrees_and_others_are_left():
+def test_only_contradicted_perturbations_are_lengthened():
     images = tf.zeros([3, 2])
     distorted = tf.constant([[0.5, 0.0], [0.5, 0.0], [0.0, 0.1]])
     longer, contradicted = own_evaluation.lengthened(

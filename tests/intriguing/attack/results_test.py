@@ -1,4 +1,4 @@
-"""The result of a search: its fields agree with each other, and it prints what a reader asks first."""
+"""The fields of DistortionResults agree with each other, and print(results) summarizes them."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ def results(model):
     return minimize_distortion(model, IMAGES, labels=np.argmax(model(IMAGES), axis=1), search="fast")
 
 
-def test_perturbation_distortion_and_l2_are_those_of_the_distorted_images(results):
+def test_perturbation_distortion_and_l2_match_the_distorted_images(results):
     np.testing.assert_array_equal(results.perturbation, results.distorted.numpy() - IMAGES)
     np.testing.assert_allclose(results.distortion, distortion(IMAGES, results.distorted), atol=ATOL)
     np.testing.assert_allclose(results.l2, np.linalg.norm(results.perturbation, axis=1), atol=ATOL)
     assert np.all(results.succeeded)
 
 
-def test_arrays_are_those_of_the_tensors(results):
+def test_to_numpy_returns_the_values_of_the_tensors(results):
     arrays = results.to_numpy()
     assert type(arrays) is DistortionResults
     for array, tensor in zip(arrays, results, strict=True):
@@ -68,14 +68,14 @@ def test_every_status_has_a_sentence_of_its_own():
     assert len({status.sentence for status in SearchStatus}) == len(SearchStatus)
 
 
-def test_quantization_levels_are_an_argument(model):
+def test_quantization_levels_argument_overrides_the_search(model):
     images = np.round(IMAGES * 15) / 15
     found = minimize_distortion(model, images, labels=np.argmax(model(images), axis=1), search="fast", quantization_levels=16)
     assert np.all(found.succeeded)
     np.testing.assert_allclose(found.distorted * 15, np.round(found.distorted * 15), atol=1e-5)
 
 
-def test_max_evaluations_are_an_argument(model):
+def test_max_evaluations_argument_overrides_the_search(model):
     found = minimize_distortion(model, IMAGES, labels=np.argmax(model(IMAGES), axis=1), search="fast", max_evaluations=30)
     assert np.max(found.num_evaluations) <= 30
 
@@ -99,6 +99,6 @@ def test_bad_arguments_are_refused_before_the_classifier_is_called(arguments, er
         minimize_distortion(classifier, IMAGES, labels=np.zeros(5, int), **arguments)
 
 
-def test_the_main_call_and_the_version_are_at_the_top_level():
+def test_top_level_exports_minimize_distortion_and_version():
     assert intriguing.minimize_distortion is minimize_distortion
     assert intriguing.__version__.split(".")[:2] == ["0", "2"]

@@ -1,4 +1,4 @@
-"""The seed of the attack: what it changes, what it does not change, and that it compiles nothing again."""
+"""The seed of the attack determines its random draws, and all seeds share one compiled program."""
 
 import keras
 import numpy as np
@@ -63,7 +63,7 @@ def test_a_search_with_one_start_does_not_depend_on_the_seed(model, images):
 
 
 def contrast_classifier(images):
-    """Classifies by the variance of the pixels, and blocks the gradient: noise alone is of class 1, no constant image is."""
+    """Predicts class 1 if the variance of the pixels is large, and has no gradient. Noise is of class 1, constant images are not."""
     contrast = tf.math.reduce_variance(tf.stop_gradient(images), axis=1, keepdims=True)
     return tf.concat([tf.zeros_like(contrast), 50.0 * (contrast - 0.02)], axis=1)
 

@@ -1,4 +1,4 @@
-"""The smooth descent against exact floors: how near it ends, what it spends, and what it says of levels."""
+"""The smooth descent against exact minima, its budget, and its search among quantized images."""
 
 import dataclasses
 
@@ -15,8 +15,8 @@ from intriguing.pixels import PixelBox
 from tests.oracles.linear_classifier import nearest_of_class, random_classifier
 
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES, NUM_SLOTS = 60, 8, 12, 5
-BEYOND = 1.02  # as far as it aims behind the boundary
-MOST_LOOKS = 24  # for the boundary in the end, a forward pass each: half an evaluation
+BEYOND = 1.02  # the descent aims this far beyond the boundary
+MAX_CHECKS = 24  # forward passes for the final bisection; each counts half an evaluation
 LEVELS_BEYOND = 1.05  # of 60 pixels on 16 levels
 
 
@@ -46,7 +46,7 @@ def descend(classifier, problem, **options):
     return tf.nest.map_structure(lambda tensor: tensor.numpy(), program())
 
 
-def assert_reached(classifier, problem, point):
+def assert_adversarial(classifier, problem, point):
     assert np.isfinite(point.length).all() and not point.converged.any()
     assert point.position.min() >= 0.0 and point.position.max() <= 1.0
     np.testing.assert_array_equal(classifier.logits(point.position).argmax(axis=1), problem.wanted)
@@ -59,20 +59,20 @@ def floors(classifier, problem):
     )
 
 
-def test_it_ends_little_behind_the_exact_floor_of_a_linear_network_in_the_box(linear):
+def test_descent_ends_close_to_the_exact_floor_of_a_linear_network(linear):
     problem = problem_of(linear)
     point = descend(linear, problem)
-    assert_reached(linear, problem, point)
+    assert_adversarial(linear, problem, point)
     assert (point.length >= (1 - 1e-4) * floors(linear, problem)).all()
     assert point.length.mean() <= BEYOND * floors(linear, problem).mean()
     least = SmoothDescent().num_steps
-    assert (least < point.num_evaluations).all() and (point.num_evaluations <= least + MOST_LOOKS // 2).all()
+    assert (least < point.num_evaluations).all() and (point.num_evaluations <= least + MAX_CHECKS // 2).all()
 
 
-def test_among_levels_it_ends_at_images_of_levels_little_farther_out(linear):
+def test_quantized_descent_ends_at_levels_close_to_the_exact_floor(linear):
     problem = problem_of(linear)
     point = descend(linear, problem, quantization_levels=16)
-    assert_reached(linear, problem, point)
+    assert_adversarial(linear, problem, point)
     np.testing.assert_allclose(15 * point.position, np.round(15 * point.position), atol=1e-4)
     assert point.length.mean() <= LEVELS_BEYOND * floors(linear, problem).mean()
 
@@ -84,11 +84,11 @@ def test_no_row_spends_more_than_its_budget(linear, budget, quantization_levels)
     point = descend(linear, problem, quantization_levels=quantization_levels)
     assert point.num_evaluations.max() <= budget
     found = np.isfinite(point.length)
-    assert not found.any() if budget < 2 else found.any()  # with one look, at the clean image
+    assert not found.any() if budget < 2 else found.any()  # one evaluation only checks the clean image
     np.testing.assert_array_equal(linear.logits(point.position[found]).argmax(axis=1), problem.wanted.numpy()[found])
 
 
-def test_a_class_out_of_reach_is_not_found(linear):
+def test_unreachable_class_is_not_found(linear):
     hopeless = linear._replace(kernel=0 * linear.kernel)
     problem = problem_of(hopeless)
     for quantization_levels in (None, 16):
@@ -116,7 +116,7 @@ def test_a_row_does_not_depend_on_the_others(linear, quantization_levels):
 
 
 @pytest.mark.parametrize("goal", ["targets", "labels"])
-def test_a_search_with_it_is_nearer_than_its_descent_and_keeps_its_budget(linear, goal):
+def test_photograph_search_reaches_the_floor_within_its_budget(linear, goal):
     problem = problem_of(linear)
     classes = problem.wanted if goal == "targets" else linear.logits(problem.clean.numpy()).argmax(axis=1)
     search = dataclasses.replace(PHOTOGRAPH_SEARCH, max_evaluations=150)
@@ -139,7 +139,7 @@ def test_a_search_with_it_is_nearer_than_its_descent_and_keeps_its_budget(linear
         ({"smoothing": (1.0, 0.0)}, r"smoothing must be two positive numbers, the first and the last; received \(1.0, 0.0\)"),
     ],
 )
-def test_settings_that_make_no_descent_are_refused(settings, message):
+def test_invalid_descent_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         SmoothDescent(**settings)
 

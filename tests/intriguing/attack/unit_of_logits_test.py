@@ -1,4 +1,4 @@
-"""Results do not depend on the unit of the logits: label smoothing, temperature and young networks change nothing."""
+"""Results do not depend on the scale of the logits, such as that of label smoothing, temperature or little training."""
 
 import functools
 
@@ -13,8 +13,8 @@ from tests.oracles.linear_classifier import LinearClassifier, nearest_of_class, 
 
 NUM_PIXELS, NUM_CLASSES, NUM_IMAGES = 40, 10, 24
 UNITS = [1e-6, 1e-3, 0.1, 50.0, 1e6]
-MEAN_CHANGE, MOST_CHANGE = 0.01, 0.05  # the bars: rounding may lead some searches into another basin
-MEAN_ABOVE_FLOOR = 1.0005  # the bar; it contains the margin that rounding needs
+MEAN_CHANGE, MOST_CHANGE = 0.01, 0.05  # rounding may move some searches to another basin
+MEAN_ABOVE_FLOOR = 1.0005  # includes the margin that success requires because of rounding
 RTOL_ROUNDING = 1e-4  # the floor is float64, the image float32
 
 
@@ -48,7 +48,7 @@ def found(unit, goal):
 
 @pytest.mark.parametrize("goal", ["labels", "targets"])
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_network_is_attacked_alike_in_any_unit_of_its_logits(unit, goal):
+def test_attack_does_not_depend_on_the_scale_of_the_logits(unit, goal):
     reference, again = found(1.0, goal), found(unit, goal)
     assert reference.succeeded.numpy().all() and again.succeeded.numpy().all()
     ratio = again.distortion.numpy() / reference.distortion.numpy()
@@ -56,9 +56,9 @@ def test_a_network_is_attacked_alike_in_any_unit_of_its_logits(unit, goal):
 
 
 @pytest.mark.parametrize("unit", [1.0, *UNITS])
-def test_leaving_a_label_is_no_farther_than_reaching_the_runner_up(unit):
-    left, reached = found(unit, "labels").distortion.numpy(), found(unit, "targets").distortion.numpy()
-    assert np.max(left / reached) <= 1.0 + MOST_CHANGE
+def test_untargeted_attack_is_at_most_as_far_as_the_runner_up(unit):
+    untargeted, targeted = found(unit, "labels").distortion.numpy(), found(unit, "targets").distortion.numpy()
+    assert np.max(untargeted / targeted) <= 1.0 + MOST_CHANGE
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def linear_model():
 
 @pytest.mark.parametrize("goal", ["labels", "targets"])
 @pytest.mark.parametrize("unit", [1.0, *UNITS])
-def test_a_linear_network_is_attacked_at_its_exact_floor_in_any_unit_of_its_logits(unit, goal):
+def test_linear_network_is_at_its_exact_floor_at_any_scale_of_the_logits(unit, goal):
     classifier, classes, floor = floors(goal)
     scaled = LinearClassifier(np.float32(unit * classifier.kernel), np.float32(unit * classifier.bias))
     linear_model().set_weights(list(scaled))
@@ -88,8 +88,8 @@ def test_a_linear_network_is_attacked_at_its_exact_floor_in_any_unit_of_its_logi
     assert np.all(lengths >= (1.0 - RTOL_ROUNDING) * floor)
 
 
-def test_an_image_of_equal_logits_does_not_disturb_its_batch():
-    """A black image of a network without biases has no class at all, and every direction leads to one."""
+def test_image_with_equal_logits_does_not_affect_its_batch():
+    """A black image has equal logits in a network without biases, and a change in any direction gives it a class."""
     model = keras.Sequential([keras.Input((NUM_PIXELS,)), keras.layers.Dense(NUM_CLASSES, use_bias=False)])
     kernel = np.random.default_rng(3).normal(size=(NUM_PIXELS, NUM_CLASSES)).astype(np.float32)
     model.set_weights([kernel - kernel.mean(axis=1, keepdims=True)])

@@ -1,4 +1,4 @@
-"""The catalog returns a correct card, or an error that says what to do."""
+"""The catalog returns a correct card or raises an error that says what to do."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_prepares_only_once_and_keeps_stdout_clean(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out == ""
 
 
-def test_a_card_without_its_files_says_how_to_get_them(tmp_path: Path) -> None:
+def test_missing_files_error_says_how_to_get_them(tmp_path: Path) -> None:
     card = dataset_card("tiny_pictures", data_dir=str(tmp_path))
     shutil.rmtree(tmp_path / "tiny_pictures")
     with pytest.raises(FileNotFoundError, match=r"found no data\. Call dataset_card\('tiny_pictures'\) again"):
         card.builder()
 
 
-def test_offers_the_nearest_name_for_an_unknown_data_set() -> None:
+def test_unknown_data_set_error_names_the_nearest_one() -> None:
     with pytest.raises(ValueError, match=r"unknown data set 'mnits'\. Did you mean 'mnist'\?"):
         dataset_card("mnits")
 
@@ -81,7 +81,7 @@ def test_refuses_images_without_a_fixed_shape(tmp_path: Path) -> None:
     assert not _files_in(tmp_path)
 
 
-def test_images_of_any_size_are_brought_to_one(tmp_path: Path) -> None:
+def test_images_of_any_size_are_resized_to_one(tmp_path: Path) -> None:
     card = dataset_card("ragged_pictures", data_dir=str(tmp_path), image_size=(3, 4), shorter_side=5)
     assert (card.image_shape, card.resizing) == ((3, 4, 3), ImageResizing(height=3, width=4, shorter_side=5))
     assert (card.folder, card.split_sizes["train"]) == (None, 4)
@@ -93,24 +93,24 @@ def test_images_of_any_size_are_brought_to_one(tmp_path: Path) -> None:
     assert sorted(drawn.ids.numpy()) == sorted(examples.ids.numpy()[1:])
 
 
-def test_images_of_one_size_can_be_brought_to_another(tiny: DatasetCard) -> None:
+def test_images_of_one_size_can_be_resized(tiny: DatasetCard) -> None:
     card = dataset_card("tiny_pictures", data_dir=tiny.data_dir, image_size=(1, 4))
     assert card.image_shape == (1, 4, 1) and card.split_sizes == tiny.split_sizes
     np.testing.assert_array_equal(load_examples(card, "train").images[:, 0, :1], load_examples(tiny, "train").images[:, 0, :1])
 
 
 @pytest.mark.parametrize("image_size", [224, (224,), (224, 224, 3), "224"])
-def test_a_size_that_is_not_height_and_width_is_refused(tmp_path: Path, image_size: object) -> None:
+def test_size_that_is_not_height_and_width_is_refused(tmp_path: Path, image_size: object) -> None:
     with pytest.raises(ValueError, match=r"image_size must be \(height, width\); received .*224.*such as \(224, 224\)"):
         dataset_card("mnist", data_dir=str(tmp_path), image_size=image_size)
 
 
-def test_a_shorter_side_without_a_size_to_cut_out_is_refused(tmp_path: Path) -> None:
+def test_shorter_side_without_an_image_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shorter_side requires image_size; received 256. Pass image_size, too"):
         dataset_card("mnist", data_dir=str(tmp_path), shorter_side=256)
 
 
-def test_a_machine_without_network_is_told_what_was_looked_for(tmp_path: Path, no_network: None) -> None:
+def test_error_without_internet_access_lists_the_expected_files(tmp_path: Path, no_network: None) -> None:
     with pytest.raises(
         ConnectionError, match="could not download mnist: expected t10k-images.*train-labels.*manual_dir.*mnist_5k"
     ):
@@ -118,11 +118,11 @@ def test_a_machine_without_network_is_told_what_was_looked_for(tmp_path: Path, n
     assert not _files_in(tmp_path)
 
 
-def test_a_download_that_breaks_off_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_download_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_off(*args: object, **kwargs: object) -> None:
         raise requests.exceptions.ConnectionError("the line went dead")
 
-    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy"})  # skips the look-up of hosts
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: {"https": "http://proxy"})  # avoids name resolution
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", break_off)
     with pytest.raises(ConnectionError, match="could not download mnist: .*the line went dead.*Pass manual_dir"):
         dataset_card("mnist", data_dir=str(tmp_path))
@@ -130,7 +130,7 @@ def test_a_download_that_breaks_off_leaves_nothing_behind(tmp_path: Path, monkey
     assert not list(tmp_path.glob("downloads_*"))
 
 
-def test_a_failed_preparation_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_preparation_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder_cls = tfds.builder_cls("tiny_pictures")
 
     def fail(*args: object) -> None:
@@ -144,7 +144,7 @@ def test_a_failed_preparation_can_be_tried_again(tmp_path: Path, monkeypatch: py
     assert dataset_card("tiny_pictures", data_dir=str(tmp_path)).split_sizes["train"] == 13
 
 
-def test_a_manual_dir_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_missing_manual_dir_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="manual_dir '.*nowhere' does not exist; expected a folder with t10k-images"):
         dataset_card("mnist", data_dir=str(tmp_path), manual_dir=str(tmp_path / "nowhere"))
 
@@ -156,7 +156,7 @@ def test_files_missing_from_a_manual_dir_are_listed(tmp_path: Path) -> None:
     assert [name in str(caught.value) for name in MNIST_FILES] == [True, False, True, True]
 
 
-def test_a_corrupted_manual_file_is_named_and_nothing_stays_behind(tmp_path: Path) -> None:
+def test_corrupted_manual_file_is_named_and_leaves_no_files(tmp_path: Path) -> None:
     manual_dir, data_dir = tmp_path / "manual", tmp_path / "data"
     manual_dir.mkdir()
     for name in MNIST_FILES:
@@ -167,7 +167,7 @@ def test_a_corrupted_manual_file_is_named_and_nothing_stays_behind(tmp_path: Pat
     assert not list(data_dir.glob("downloads_*"))
 
 
-def test_missing_mlxtend_is_answered_with_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_mlxtend_error_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "mlxtend" else find_spec(name, *rest))
     with pytest.raises(ModuleNotFoundError, match=r"pip install intriguing\[embedded\]"):

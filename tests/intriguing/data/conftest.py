@@ -1,4 +1,4 @@
-"""Data sets prepared once per session, and small ones made on the spot."""
+"""Data sets that are prepared once per session, and builders of small ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from intriguing.data import DatasetCard, dataset_card
 
 
 class TinyPictures(tfds.core.GeneratorBasedBuilder):
-    """Thirteen 2x2 pictures; picture i has the constant gray value i and the label i mod 3."""
+    """Thirteen 2x2 images. Image i has the constant gray value i and the label i mod 3."""
 
     VERSION = tfds.core.Version("1.0.0")
     IMAGE_SHAPE: tuple[int | None, int | None, int] = (2, 2, 1)
@@ -31,7 +31,7 @@ class TinyPictures(tfds.core.GeneratorBasedBuilder):
 
 
 class RaggedPictures(TinyPictures):
-    """Pictures of no fixed shape; picture i is i + 1 pixels high."""
+    """Images without a fixed shape. Image i is i + 1 pixels high."""
 
     VERSION = tfds.core.Version("1.0.0")
     IMAGE_SHAPE = (None, None, 3)

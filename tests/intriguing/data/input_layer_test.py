@@ -1,4 +1,4 @@
-"""The input layer returns exact pixels and fixed shapes; random numbers depend on the seed alone."""
+"""The input layer returns exact pixels and fixed shapes, and its random numbers depend only on the seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _first_grays(dataset: tf.data.Dataset, num_batches: int) -> list[list[int]]:
     return [_grays(images) for images, _ in itertools.islice(dataset, num_batches)]
 
 
-def test_loads_what_tfds_reads_with_the_same_ids(tiny: DatasetCard) -> None:
+def test_loads_the_examples_and_ids_of_tfds(tiny: DatasetCard) -> None:
     read_config = tfds.ReadConfig(add_tfds_id=True)
     expected = list(tiny.builder().as_dataset(split="train[2:9]+validation", read_config=read_config).as_numpy_iterator())
     examples = load_examples(tiny, "train[2:9]+validation")
@@ -30,13 +30,13 @@ def test_loads_what_tfds_reads_with_the_same_ids(tiny: DatasetCard) -> None:
     assert (examples.images.dtype, examples.labels.dtype, examples.ids.dtype) == (tf.float32, tf.int32, tf.string)
 
 
-def test_a_slice_is_the_same_rows_of_the_whole(mnist_5k: DatasetCard) -> None:
+def test_slice_has_the_same_rows_as_the_whole(mnist_5k: DatasetCard) -> None:
     whole, part = load_examples(mnist_5k, "train"), load_examples(mnist_5k, "train[1000:1500]")
     np.testing.assert_array_equal(part.images, whole.images[1000:1500])
     np.testing.assert_array_equal(part.ids, whole.ids[1000:1500])
 
 
-def test_pixels_are_bytes_over_255_exactly(mnist_5k: DatasetCard) -> None:
+def test_pixels_are_exactly_bytes_divided_by_255(mnist_5k: DatasetCard) -> None:
     images = load_examples(mnist_5k, "test").images.numpy()
     levels = (np.arange(256) / np.float32(255)).astype(np.float32)
     assert np.isin(images, levels).all()
@@ -56,7 +56,7 @@ def test_a_sample_keeps_image_label_and_id_together(tiny: DatasetCard) -> None:
     np.testing.assert_array_equal(sample.labels, tf.gather(whole.labels, rows))
 
 
-def test_the_same_seed_draws_the_same_images_and_another_seed_others(mnist_5k: DatasetCard) -> None:
+def test_sample_depends_on_the_seed(mnist_5k: DatasetCard) -> None:
     first, again, other = (
         sample_examples(mnist_5k, "test", num_images=20, seed=seed).ids.numpy().tolist() for seed in (3, 3, 4)
     )
@@ -77,7 +77,7 @@ def test_random_targets_are_every_wrong_class_equally_often_and_never_the_label(
     assert abs(np.delete(counts, 3) - 1000).max() < 150  # five standard deviations of a count of 1000 among 9000
 
 
-def test_random_targets_depend_on_the_seed_alone() -> None:
+def test_random_targets_depend_only_on_the_seed() -> None:
     labels = tf.range(100) % 10
     targets = random_targets(labels, 10, seed=1)
     assert targets.dtype == tf.int32
@@ -86,12 +86,12 @@ def test_random_targets_depend_on_the_seed_alone() -> None:
     assert not tf.reduce_any(targets == labels)
 
 
-def test_one_class_leaves_no_wrong_target() -> None:
+def test_random_targets_require_two_classes() -> None:
     with pytest.raises(ValueError, match="num_classes must be at least 2.*received 1"):
         random_targets(tf.zeros([2], tf.int32), 1, seed=0)
 
 
-def test_an_ordered_pass_fills_the_last_batch_up_with_black(tiny: DatasetCard) -> None:
+def test_ordered_batches_pad_the_last_batch_with_zeros(tiny: DatasetCard) -> None:
     dataset = batches(tiny, "train", batch_size=5)
     assert dataset.element_spec == (tf.TensorSpec([5, 2, 2, 1], tf.float32), tf.TensorSpec([5], tf.int32))
     served = list(dataset)
@@ -103,7 +103,7 @@ def test_an_ordered_pass_fills_the_last_batch_up_with_black(tiny: DatasetCard) -
     assert (labels.numpy()[:3] >= 0).all()
 
 
-def test_an_ordered_pass_that_fits_has_no_padding(tiny: DatasetCard) -> None:
+def test_ordered_batches_have_no_padding_if_the_size_divides(tiny: DatasetCard) -> None:
     labels = np.concatenate([labels for _, labels in batches(tiny, "train", batch_size=13)])
     np.testing.assert_array_equal(labels, load_examples(tiny, "train").labels)
 
@@ -115,14 +115,14 @@ def test_shuffled_batches_have_fixed_shapes_and_never_end(tiny: DatasetCard) -> 
     assert len(served) == 30
 
 
-def test_every_epoch_is_a_new_order_without_repetition(tiny: DatasetCard) -> None:
+def test_every_epoch_is_a_new_permutation(tiny: DatasetCard) -> None:
     served = _first_grays(batches(tiny, "train", batch_size=4, shuffle_seed=0), 9)
     epochs = [list(itertools.chain(*served[start : start + 3])) for start in (0, 3, 6)]
     assert all(len(set(epoch)) == 12 for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_the_order_depends_on_the_seed_alone(tiny: DatasetCard) -> None:
+def test_order_depends_only_on_the_seed(tiny: DatasetCard) -> None:
     dataset = batches(tiny, "train", batch_size=4, shuffle_seed=5)
     assert _first_grays(dataset, 7) == _first_grays(dataset, 7)
     assert _first_grays(dataset, 7) == _first_grays(batches(tiny, "train", batch_size=4, shuffle_seed=5), 7)
@@ -135,7 +135,7 @@ def test_shuffled_images_keep_their_labels(tiny: DatasetCard) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [0, -3, 14])
-def test_a_batch_larger_than_the_subset_or_empty_is_refused(tiny: DatasetCard, batch_size: int) -> None:
+def test_empty_batch_or_batch_larger_than_the_subset_is_refused(tiny: DatasetCard, batch_size: int) -> None:
     with pytest.raises(ValueError, match=f"batch_size must be from 1 to 13.*received {batch_size}"):
         batches(tiny, "train", batch_size=batch_size)
 

@@ -1,4 +1,4 @@
-"""Folders of small pictures, written on the spot."""
+"""Writes folders of small images."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ LABELS = {"ant": 0, "cat": 1, "dog": 2}
 
 
 def gray_of(name: str) -> int:
-    """Returns the level of gray that tells the pictures of `FILES` apart."""
+    """Returns the gray level of a file, which differs for all `FILES`."""
     return 20 * list(FILES).index(name) + 10
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> Path:
-    """Writes uint8 `[height, width, channels]` in the format that the name asks for."""
+    """Writes uint8 `[height, width, channels]` in the format of the file extension."""
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix.lower()
-    if suffix in (".gif", ".bmp"):  # TensorFlow does not write them
+    if suffix in (".gif", ".bmp"):  # TensorFlow cannot write this format
         content = _gif(pixels) if suffix == ".gif" else _bmp(pixels)
     else:
         content = (tf.io.encode_png if suffix == ".png" else tf.io.encode_jpeg)(pixels).numpy()
@@ -41,7 +41,7 @@ def write_picture(path: Path, pixels: np.ndarray) -> Path:
 
 
 def write_pictures(folder: Path) -> Path:
-    """Writes `FILES`, each of one level of gray, and things that begin with a dot."""
+    """Writes `FILES`, each with one gray level, and hidden files."""
     for name, size in FILES.items():
         write_picture(folder / name, np.full((*size, 3), gray_of(name), np.uint8))
     for name in (".DS_Store", "train/.cache/cat/a.png", "train/cat/.a.png"):
@@ -51,7 +51,7 @@ def write_pictures(folder: Path) -> Path:
 
 
 def truncate(path: Path) -> Path:
-    """Cuts a file off in the middle."""
+    """Removes the second half of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     return path
@@ -63,8 +63,8 @@ def _bmp(pixels: np.ndarray) -> bytes:
     return _bmp_header(width, height, 24, 54, sum(map(len, rows))) + b"".join(rows)
 
 
-def bmp_with_a_table_of_colors() -> bytes:
-    """Returns a BMP file whose pixels are numbers of colors, which follow the header."""
+def bmp_with_a_palette() -> bytes:
+    """Returns a BMP file whose pixels are indices into a palette after the header."""
     table, rows = b"\0\0\xff\0" * 256, b"\7\7\0\0" * 2
     return _bmp_header(2, 2, 8, 54 + len(table), len(rows)) + table + rows
 

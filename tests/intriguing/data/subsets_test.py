@@ -1,4 +1,4 @@
-"""Subsets share no example, as the ids that TFDS gives to examples show."""
+"""Disjoint subsets share no example, which is checked by the example ids of TFDS."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_halves_of_a_slice_stay_inside_the_slice() -> None:
     assert disjoint_halves(MNIST, "train[10%:20%]") == ("train[6000:9000]", "train[9000:12000]")
 
 
-def test_halves_share_no_example_and_miss_none(tiny: DatasetCard) -> None:
+def test_halves_are_disjoint_and_complete(tiny: DatasetCard) -> None:
     first, second = (_tfds_ids(tiny, half) for half in disjoint_halves(tiny, "train"))
     assert not first & second
     assert first | second == _tfds_ids(tiny, "train")
@@ -66,25 +66,25 @@ def test_counts_shared_examples_as_the_ids_do(tiny: DatasetCard, first: str, sec
     assert num_shared_examples(tiny, first, second) == len(_tfds_ids(tiny, first) & _tfds_ids(tiny, second))
 
 
-def test_overlapping_subsets_are_refused_with_the_way_out() -> None:
+def test_overlapping_subsets_error_says_what_to_do() -> None:
     overlap = "subsets 'train[:50%]' and 'train[40%:]' of mnist share 6000 examples; expected none."
     message = f"{overlap} Use disjoint_halves(card, 'train')."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_disjoint(MNIST, "train[:50%]", "train[40%:]")
 
 
-def test_three_overlapping_subsets_are_sent_to_disjoint_subsets() -> None:
+def test_overlap_error_of_three_subsets_suggests_disjoint_subsets() -> None:
     with pytest.raises(ValueError, match=r"share 1000 examples; .* Use disjoint_subsets\(card, 'test', 3\)\."):
         check_disjoint(MNIST, "train", "test", "test[:1000]")
 
 
-def test_an_unknown_split_is_answered_with_the_nearest() -> None:
+def test_unknown_split_error_names_the_nearest_split() -> None:
     with pytest.raises(ValueError, match=r"unknown split of mnist 'trian'\. Did you mean 'train'\? Known: train, test"):
         num_examples(MNIST, "trian[:10]")
 
 
 @pytest.mark.parametrize("subset", ["", "train[5", "train[a:b]", "train[:150%]", "train[:70000]", "train+"])
-def test_an_expression_that_cannot_be_read_is_quoted(subset: str) -> None:
+def test_invalid_subset_expression_is_quoted(subset: str) -> None:
     with pytest.raises(
         ValueError, match=f"subset {re.escape(repr(subset))} of mnist cannot be read.*'train': 60000.*TFDS says"
     ):
@@ -103,7 +103,7 @@ def test_slices_by_shard_are_refused() -> None:
 
 
 @pytest.mark.parametrize("num_subsets", [0, -1, 14])
-def test_more_subsets_than_examples_or_none_at_all_are_refused(tiny: DatasetCard, num_subsets: int) -> None:
+def test_zero_subsets_or_more_subsets_than_examples_are_refused(tiny: DatasetCard, num_subsets: int) -> None:
     with pytest.raises(ValueError, match=f"num_subsets must be from 1 to 13.*received {num_subsets}"):
         disjoint_subsets(tiny, "train", num_subsets)
 

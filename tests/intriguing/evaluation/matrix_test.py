@@ -50,7 +50,7 @@ def brightened(images: np.ndarray) -> np.ndarray:
     return images + np.float32([[0.2], [0.4], [0.0], [0.0]])
 
 
-def test_counts_errors_on_all_images_and_on_those_that_were_correct(images: np.ndarray, brightened: np.ndarray) -> None:
+def test_counts_errors_on_all_and_on_correctly_classified_images(images: np.ndarray, brightened: np.ndarray) -> None:
     matrix = transfer_matrix(MODELS, {"low": (images, brightened)}, LABELS, noise=())
     assert len(matrix.rows) == 1
     rates = matrix.rows[0].rates
@@ -79,13 +79,13 @@ def test_agrees_with_transfer_rates_for_every_kind_of_images(images: np.ndarray,
             assert row.rates[name] == expected
 
 
-def test_distortions_are_those_of_the_images(images: np.ndarray, brightened: np.ndarray) -> None:
+def test_mean_distortions_match_the_images(images: np.ndarray, brightened: np.ndarray) -> None:
     row = transfer_matrix(MODELS, {"low": (images, brightened)}, LABELS, noise=()).rows[0]
     assert row.mean_distortion == pytest.approx(0.15, rel=1e-5)
     assert row.std_distortion == pytest.approx(np.std([0.2, 0.4, 0.0, 0.0], ddof=1), rel=1e-5)
 
 
-def test_failed_images_are_left_out_and_noise_covers_all(images: np.ndarray, brightened: np.ndarray) -> None:
+def test_attacks_exclude_failed_images_and_noise_includes_all(images: np.ndarray, brightened: np.ndarray) -> None:
     results = Results(brightened, [0.2, 0.4, math.nan, math.nan], [True, True, False, False])
     distorted, noisy = transfer_matrix(MODELS, {"low": results}, LABELS, images=images).rows
     assert (distorted.num_images, noisy.num_images) == (2, NUM_IMAGES)
@@ -94,7 +94,7 @@ def test_failed_images_are_left_out_and_noise_covers_all(images: np.ndarray, bri
     assert distorted.predictions["low"].shape == (2,)
 
 
-def test_an_attack_without_success_has_a_row_without_images(images: np.ndarray) -> None:
+def test_attack_without_success_has_a_row_with_zero_images(images: np.ndarray) -> None:
     results = Results(images, np.full(NUM_IMAGES, np.nan), np.zeros(NUM_IMAGES, bool))
     matrix = transfer_matrix(MODELS, {"low": results}, LABELS, images=images, noise=(), amplify_to=(0.1,))
     for row in matrix.rows:
@@ -103,7 +103,7 @@ def test_an_attack_without_success_has_a_row_without_images(images: np.ndarray) 
     assert " - " in str(matrix)
 
 
-def test_results_of_an_attack_are_taken_as_they_are() -> None:
+def test_attack_results_are_accepted_directly() -> None:
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     pixels = np.random.default_rng(0).uniform(size=(5, 6)).astype(np.float32)
     labels = np.asarray(model(pixels)).argmax(axis=1)
@@ -121,30 +121,30 @@ def test_each_attack_may_have_images_and_labels_of_its_own(images: np.ndarray, b
     assert (first.num_images, second.num_images, noisy.num_images) == (4, 2, 4)
 
 
-def test_noise_alone_needs_no_attack(images: np.ndarray) -> None:
+def test_noise_requires_no_attack(images: np.ndarray) -> None:
     rows = transfer_matrix(MODELS, {}, LABELS, images=images, noise=(0.1, 0.3)).rows
     assert [(row.kind, row.amount) for row in rows] == [("noise", 0.1), ("noise", 0.3)]
     assert transfer_matrix(MODELS, {}).rows == ()
 
 
-def test_the_seed_is_that_of_the_noise(images: np.ndarray) -> None:
+def test_seed_determines_the_noise(images: np.ndarray) -> None:
     first, again, other = (transfer_matrix(MODELS, {}, LABELS, images=images, seed=seed).rows[0] for seed in (0, 0, 1))
     assert first.mean_distortion == again.mean_distortion != other.mean_distortion
 
 
-def test_images_stay_within_other_bounds(images: np.ndarray) -> None:
+def test_images_stay_within_given_bounds(images: np.ndarray) -> None:
     models = {"bytes": threshold_classifier(128.0)}
     row = transfer_matrix(models, {}, LABELS, images=255.0 * images, bounds=(0.0, 255.0), noise=(2000.0,)).rows[0]
     assert 0.0 < row.mean_distortion <= 255.0
 
 
-def test_every_row_is_reported_when_it_is_complete(images: np.ndarray, brightened: np.ndarray) -> None:
+def test_every_completed_row_is_reported(images: np.ndarray, brightened: np.ndarray) -> None:
     seen: list[Any] = []
     matrix = transfer_matrix(MODELS, {"low": (images, brightened)}, LABELS, amplify_to=(0.1,), on_row=seen.append)
     assert all(one is other for one, other in zip(seen, matrix.rows, strict=True))
 
 
-def test_records_hold_a_row_for_each_evaluated_model(images: np.ndarray, brightened: np.ndarray) -> None:
+def test_records_have_a_row_for_each_evaluated_model(images: np.ndarray, brightened: np.ndarray) -> None:
     first, second = transfer_matrix(MODELS, {"low": (images, brightened)}, LABELS, noise=()).to_rows()
     assert (first["evaluated_model"], second["evaluated_model"]) == ("low", "high")
     assert first["source_model"] == "low" and first["kind"] == "distorted" and first["amount"] is None
@@ -153,7 +153,7 @@ def test_records_hold_a_row_for_each_evaluated_model(images: np.ndarray, brighte
     assert (first["num_images_on_correct"], first["num_errors_on_correct"]) == (3, 1)
 
 
-def test_the_text_is_two_aligned_tables(images: np.ndarray, brightened: np.ndarray) -> None:
+def test_text_has_two_aligned_tables(images: np.ndarray, brightened: np.ndarray) -> None:
     text = str(transfer_matrix(MODELS, {"low": (images, brightened)}, LABELS, noise=(0.1,)))
     tables = [part.splitlines() for part in text.split("\n\n")]
     assert [lines[0] for lines in tables] == [

@@ -1,4 +1,4 @@
-"""Claims about what a classifier answers."""
+"""Tests of predictions and error rates."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from intriguing.evaluation.predictions import predict
 from intriguing.models.networks.zoo import build
-from tests.oracles.our_words import assert_in_our_words
+from tests.oracles.clear_errors import assert_clear_error
 
 
 @pytest.fixture(scope="module")
@@ -18,26 +18,26 @@ def images():
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 23, 1000])
-def test_agrees_with_the_model_for_numbers_that_are_no_multiple_of_the_batch(images, batch_size):
+def test_predictions_agree_with_the_model_for_partial_batches(images, batch_size):
     model = build("FC100-100-10")
-    answers = predict(model, images, batch_size=batch_size)
-    assert answers.dtype == tf.int32
-    np.testing.assert_array_equal(answers, np.argmax(model(images), axis=1))
+    predictions = predict(model, images, batch_size=batch_size)
+    assert predictions.dtype == tf.int32
+    np.testing.assert_array_equal(predictions, np.argmax(model(images), axis=1))
 
 
-def test_answers_for_a_callable(images):
+def test_predicts_for_a_callable(images):
     def brightness(pictures):
         return tf.reshape(pictures, [-1, 784])[:, :3]
 
     np.testing.assert_array_equal(predict(brightness, images, batch_size=5), np.argmax(brightness(images), axis=1))
 
 
-def test_a_softmax_at_the_end_does_not_change_the_answers(images):
+def test_softmax_at_the_end_does_not_change_the_predictions(images):
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
     np.testing.assert_array_equal(predict(model, images), np.argmax(model(images), axis=1))
 
 
-def test_images_are_checked_as_by_the_attack(images):
+def test_images_are_validated_like_in_the_attack(images):
     model, array = build("FC10(1)"), images.numpy()
     expected = predict(model, images)
     np.testing.assert_array_equal(predict(model, array.tolist()), expected)
@@ -57,12 +57,12 @@ def test_images_are_checked_as_by_the_attack(images):
     ]:
         with pytest.raises(error, match=words) as raised:
             predict(model, wrong)
-        assert_in_our_words(raised.value)
+        assert_clear_error(raised.value)
     with pytest.raises(ValueError, match="batch_size must be a positive integer; received 0"):
         predict(model, images, batch_size=0)
 
 
-def test_an_image_whose_outputs_are_nan_has_no_class(images):
+def test_image_with_nan_outputs_is_predicted_as_minus_one(images):
     def classifier(pictures):
         pixels = tf.reshape(pictures, [-1, 784])[:, :3]
         return tf.where(pixels[:, :1] > 0.5, float("nan"), pixels)
@@ -76,7 +76,7 @@ def test_an_image_whose_outputs_are_nan_has_no_class(images):
 
 
 @pytest.mark.parametrize(("offset", "threshold"), [(0.0, 0.5), (-0.3, 0.0)])
-def test_one_output_that_cannot_be_followed_is_a_probability_where_all_values_are(images, offset, threshold):
+def test_opaque_single_output_is_a_probability_if_all_values_are(images, offset, threshold):
     classifier = tf.function(lambda pictures: tf.reshape(pictures, [-1, 784])[:, :1] + offset)
     expected = classifier(images).numpy()[:, 0] > threshold
     with (
@@ -87,7 +87,7 @@ def test_one_output_that_cannot_be_followed_is_a_probability_where_all_values_ar
         np.testing.assert_array_equal(predict(classifier, images, batch_size=10), expected.astype(int))
 
 
-def test_answers_anew_after_training(images):
+def test_predictions_change_after_training(images):
     model = build("FC10(1)")
     predict(model, images)
     bias = model.get_layer("logits").bias

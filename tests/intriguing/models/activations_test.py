@@ -1,4 +1,4 @@
-"""Claims about the feature map phi."""
+"""Tests of features_at, the feature map phi of the paper."""
 
 import keras
 import numpy as np
@@ -14,35 +14,35 @@ def images():
     return tf.random.stateless_uniform([3, 28, 28, 1], seed=[0, 0])
 
 
-def test_agrees_with_the_layers_applied_by_hand(images):
+def test_features_equal_the_outputs_of_the_layers(images):
     model = build("FC100-100-10")
     kernel, bias = model.get_layer("hidden1").get_weights()
     expected = 1 / (1 + np.exp(-(images.numpy().reshape(3, -1) @ kernel + bias)))
     np.testing.assert_allclose(activations_at(model, "hidden1")(images), expected, rtol=1e-4)  # float32 sums of 784 terms
 
 
-def test_shares_the_weights_so_that_training_shows(images):
+def test_feature_model_shares_weights_with_the_model(images):
     model = build("FC10(1)")
     logits = activations_at(model, "logits")
     model.get_layer("logits").bias.assign_add(tf.ones(10))
     np.testing.assert_array_equal(logits(images), model(images))
 
 
-def test_offers_the_nearest_layer():
+def test_unknown_layer_error_names_the_nearest_layer():
     with pytest.raises(
         ValueError, match="unknown layer 'hiden2'. Did you mean 'hidden2'\\? Known: pixels, hidden1, hidden2, logits."
     ):
         activations_at(build("FC100-100-10"), "hiden2")
 
 
-def test_cuts_functional_models_too(images):
+def test_functional_models_are_supported(images):
     inputs = keras.Input((28, 28, 1))
     hidden = keras.layers.Flatten(name="flat")(inputs)
     model = keras.Model(inputs, keras.layers.Dense(2)(hidden))
     np.testing.assert_array_equal(activations_at(model, "flat")(images), tf.reshape(images, [3, 784]))
 
 
-def test_before_its_activation_a_layer_is_linear_and_shares_its_weights(images):
+def test_features_before_activation_are_linear_and_share_weights(images):
     model = build("FC100-100-10")
     before = activations_at(model, "hidden1", before_activation=True)
     after = activations_at(model, "hidden1")
@@ -52,7 +52,7 @@ def test_before_its_activation_a_layer_is_linear_and_shares_its_weights(images):
     assert model.get_layer("hidden1").activation is keras.activations.sigmoid
 
 
-def test_before_a_layer_that_is_an_activation_is_its_input(images):
+def test_features_before_an_activation_layer_are_its_input(images):
     inputs = keras.Input((28, 28, 1))
     linear = keras.layers.Conv2D(2, 3, name="conv")(inputs)
     model = keras.Model(inputs, keras.layers.ReLU(name="rectified")(linear))
@@ -61,12 +61,12 @@ def test_before_a_layer_that_is_an_activation_is_its_input(images):
     assert np.min(before(images)) < 0.0
 
 
-def test_there_is_nothing_before_a_linear_layer():
+def test_linear_layer_has_no_features_before_activation():
     with pytest.raises(ValueError, match="layer 'logits' has none. Omit before_activation"):
         activations_at(build("FC10(1)"), "logits", before_activation=True)
 
 
-def test_a_subclassed_model_cannot_be_cut():
+def test_subclassed_model_is_not_supported():
     class Subclassed(keras.Model):
         def call(self, inputs):
             return inputs
@@ -79,21 +79,21 @@ def test_a_subclassed_model_cannot_be_cut():
 
 
 @pytest.mark.parametrize(("pooling", "reduce"), [("max", np.max), ("mean", np.mean)])
-def test_pooling_leaves_one_feature_a_channel(images, pooling, reduce):
+def test_pooling_gives_one_feature_per_channel(images, pooling, reduce):
     model = build("ConvNet")
     maps = activations_at(model, "conv1")(images).numpy()
     features = features_at(model, "conv1", pooling=pooling)(images)
     np.testing.assert_allclose(features, reduce(maps, axis=(1, 2)), rtol=1e-5)
 
 
-def test_flattening_keeps_every_place(images):
+def test_flattening_keeps_all_positions(images):
     model = build("ConvNet")
     maps = activations_at(model, "pool1")(images).numpy()
     np.testing.assert_array_equal(features_at(model, "pool1", pooling="flatten")(images), maps.reshape(3, -1))
 
 
 @pytest.mark.parametrize("layer_name", ["padded", "rectified"])
-def test_channels_may_come_first(layer_name):
+def test_channels_first_is_supported(layer_name):
     inputs = keras.Input((2, 5, 5))
     padded = keras.layers.ZeroPadding2D(data_format="channels_first", name="padded")(inputs)
     model = keras.Model(inputs, keras.layers.ReLU(name="rectified")(padded))
@@ -102,7 +102,7 @@ def test_channels_may_come_first(layer_name):
     np.testing.assert_array_equal(features(images), np.max(images, axis=(2, 3)))
 
 
-def test_a_layer_of_plain_features_needs_no_pooling(images):
+def test_layer_without_spatial_axes_needs_no_pooling(images):
     model = build("FC100-100-10")
     for pooling in (None, "flatten", "max"):
         np.testing.assert_array_equal(
@@ -115,7 +115,7 @@ def test_spatial_axes_without_a_pooling_are_refused():
         features_at(build("ConvNet"), "conv1")
 
 
-def test_offers_the_nearest_pooling():
+def test_unknown_pooling_error_names_the_nearest_pooling():
     with pytest.raises(ValueError, match="unknown pooling 'maxx'. Did you mean 'max'"):
         features_at(build("ConvNet"), "conv1", pooling="maxx")
 
@@ -134,7 +134,7 @@ def colors():
 
 
 @pytest.mark.parametrize("layer_name", ["backbone/conv2", "conv2"])
-def test_features_of_a_layer_in_a_nested_model_are_those_of_the_nested_model(layer_name, colors):
+def test_features_of_a_nested_layer_equal_those_of_the_nested_model(layer_name, colors):
     inner = backbone()
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(2.0), inner, keras.layers.Flatten()])
     expected = np.max(inner(2.0 * colors), axis=(1, 2))
@@ -145,13 +145,13 @@ def test_features_of_a_layer_in_a_nested_model_are_those_of_the_nested_model(lay
     np.testing.assert_allclose(features(colors), np.max(inner(2.0 * colors), axis=(1, 2)), rtol=1e-6)
 
 
-def test_before_the_activation_of_a_layer_in_a_nested_model_it_is_linear(colors):
+def test_features_before_activation_of_a_nested_layer_are_linear(colors):
     model = keras.Sequential([keras.Input((8, 8, 3)), backbone(), keras.layers.Flatten()])
     before = activations_at(model, "backbone/conv2", before_activation=True)
     np.testing.assert_allclose(tf.sigmoid(before(colors)), activations_at(model, "conv2")(colors), rtol=1e-5)
 
 
-def test_a_layer_taken_from_another_model_is_that_of_this_one(colors):
+def test_reused_layer_has_the_features_of_this_model(colors):
     inner = backbone()
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(2.0), *inner.layers])
     for before_activation in (False, True):
@@ -161,32 +161,32 @@ def test_a_layer_taken_from_another_model_is_that_of_this_one(colors):
         assert np.max(np.abs(found - activations_at(inner, "conv2", before_activation=before_activation)(colors))) > 0.01
 
 
-def test_a_sequential_model_that_was_changed_has_its_present_layers(colors):
+def test_changed_sequential_model_uses_its_current_layers(colors):
     model = backbone()
     model.pop()
     model.add(keras.layers.Conv2D(2, 3, name="other"))
     np.testing.assert_array_equal(activations_at(model, "other")(colors), model(colors))
 
 
-def test_a_layer_that_is_used_twice_is_refused():
+def test_layer_that_is_used_twice_is_refused():
     inputs = keras.Input((4,))
     layer = keras.layers.Dense(4, activation="relu", name="hidden")
     with pytest.raises(ValueError, match="the layer 'hidden' gives 2 tensors; expected one. Name a layer that is used once"):
         activations_at(keras.Model(inputs, layer(layer(inputs))), "hidden")
 
 
-def test_a_model_that_is_not_built_is_refused_until_it_is(colors):
+def test_model_that_is_not_built_is_refused(colors):
     model = keras.Sequential([keras.layers.Conv2D(2, 3, name="conv"), keras.layers.Flatten()], name="mine")
     with pytest.raises(
         ValueError, match="the model 'mine' must be built, .* Begin it with a keras.Input, or call it on a batch"
     ):
         activations_at(model, "conv")
     model(colors)
-    more = tf.concat([colors, colors], axis=0)  # other batch sizes than the one by which the model was built
+    more = tf.concat([colors, colors], axis=0)  # batch sizes other than the one that built the model
     np.testing.assert_array_equal(activations_at(model, "conv")(more), model.layers[0](more))
 
 
-def test_a_single_unit_is_one_feature(images):
+def test_single_unit_has_one_feature(images):
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(1, name="unit")])
     np.testing.assert_array_equal(features_at(model, "unit")(images), model(images))
 
@@ -203,7 +203,7 @@ def test_a_single_unit_is_one_feature(images):
     ],
     ids=["dense", "conv", "separable", "einsum", "half", "frozen"],
 )
-def test_the_layer_of_the_caller_is_left_alone_while_it_is_computed_without_its_activation(layer, colors):
+def test_features_before_activation_do_not_modify_the_layer(layer, colors):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Rescaling(3.0, -1.0), layer(), keras.layers.Flatten()])
     own = model.get_layer("cut")
     plain, assigned = own.activation, []
@@ -215,7 +215,7 @@ def test_the_layer_of_the_caller_is_left_alone_while_it_is_computed_without_its_
 
     before = activations_at(model, "cut", before_activation=True)
     own.__class__ = Watching
-    for seed in range(2):  # the second weights are later changes
+    for seed in range(2):  # the second set of weights is assigned later
         own.set_weights([np.random.default_rng(seed).normal(size=weight.shape) for weight in own.get_weights()])
         found, expected = plain(before(colors)), activations_at(model, "cut")(colors)
         np.testing.assert_allclose(*(tf.cast(values, tf.float32) for values in (found, expected)), rtol=1e-2, atol=1e-3)
@@ -233,7 +233,7 @@ class Residual(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("layer", [Residual, lambda name: keras.layers.GRU(3, name=name)], ids=["own", "gate"])
-def test_a_layer_whose_activation_is_not_the_last_thing_it_computes_is_refused(layer):
+def test_layer_with_an_intermediate_activation_is_refused(layer):
     model = keras.Sequential([keras.Input((5, 2)), layer(name="cut"), keras.layers.Flatten()])
     with pytest.raises(
         ValueError, match="the layer 'cut', a (Residual|GRU), cannot be computed without its activation function"
@@ -241,7 +241,7 @@ def test_a_layer_whose_activation_is_not_the_last_thing_it_computes_is_refused(l
         activations_at(model, "cut", before_activation=True)
 
 
-def test_flattening_maps_of_unknown_size_is_refused_and_pooling_them_is_not(colors):
+def test_maps_of_unknown_size_can_be_pooled_but_not_flattened(colors):
     model = keras.Sequential(
         [keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3, name="conv"), keras.layers.GlobalMaxPooling2D()]
     )

@@ -1,4 +1,4 @@
-"""Real weights and photographs come from outside, or the test is skipped."""
+"""Fixtures for real weights and photographs. Tests are skipped if their environment variables are not set."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def squeezenet_file() -> Path:
 
 @pytest.fixture(scope="session")
 def photograph_files() -> list[Path]:
-    """One photograph of each class of ImageNet, in the order of the classes."""
+    """One photograph of each ImageNet class, in the order of the classes."""
     folder = os.environ.get("INTRIGUING_IMAGENET_SAMPLE_DIR")
     if not folder:
         pytest.skip("INTRIGUING_IMAGENET_SAMPLE_DIR is unset; point it at the folder above validation/<wnid>/*.jpg")

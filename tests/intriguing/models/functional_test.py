@@ -1,4 +1,4 @@
-"""Claims about any classifier as a pure function of weights and images."""
+"""Tests of classifiers as pure functions of weights and images."""
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ def architecture_of(model, shape=SHAPE):
     return split_weights(model, shape)[0]
 
 
-def test_the_function_and_the_weights_together_are_the_model(images):
+def test_function_and_weights_compute_the_model(images):
     model = small()
     architecture, weights = split_weights(model, SHAPE)
     assert architecture.num_classes == 3
@@ -41,12 +41,12 @@ def test_the_function_and_the_weights_together_are_the_model(images):
     np.testing.assert_array_equal(architecture.apply(weights, images), model(images))
 
 
-def test_the_function_depends_on_the_weights_it_is_given(images):
+def test_function_depends_on_the_given_weights(images):
     first, second = small(seed=1), small(seed=2)
     np.testing.assert_array_equal(architecture_of(first).apply(split_weights(second, SHAPE)[1], images), second(images))
 
 
-def test_networks_that_compute_alike_are_equal_whatever_their_weights_names_and_decay():
+def test_equal_computations_are_equal_for_any_weights_names_and_decay():
     reference = architecture_of(small(seed=0, name="one"))
     renamed = keras.Sequential(
         [keras.Input(SHAPE), layers.Flatten(), layers.Dense(6, "sigmoid"), layers.Dense(3)], name="other"
@@ -57,7 +57,7 @@ def test_networks_that_compute_alike_are_equal_whatever_their_weights_names_and_
         assert hash(architecture_of(model)) == hash(reference)
 
 
-def test_equal_architectures_of_the_zoo_meet_in_one_key_of_a_dictionary():
+def test_equal_zoo_architectures_are_one_dictionary_key():
     shape = (28, 28, 1)
     assert len({architecture_of(build(name, seed=seed), shape) for name in ("FC10(1e-4)", "FC10(1)") for seed in (0, 1)}) == 1
 
@@ -77,7 +77,7 @@ def test_networks_that_compute_differently_are_not_equal(other):
     assert architecture_of(keras.Sequential([keras.Input(SHAPE), *other])) != architecture_of(small())
 
 
-def test_constants_of_layers_count_as_part_of_the_computation():
+def test_layer_constants_are_part_of_the_computation():
     dimmed, dark = (
         keras.Sequential([keras.Input(SHAPE), layers.Rescaling(scale), layers.Flatten(), layers.Dense(3)])
         for scale in (0.5, 0.1)
@@ -121,7 +121,7 @@ def softmax_inside_a_nested_model():
         softmax_inside_a_nested_model,
     ],
 )
-def test_a_softmax_at_the_end_is_cut_and_only_a_constant_per_row_is_lost(build_model, images):
+def test_removed_softmax_gives_logits_up_to_a_constant_per_row(build_model, images):
     assert_log_probabilities_but_for_a_constant(build_model(), images)
 
 
@@ -136,7 +136,7 @@ def assert_log_probabilities_but_for_a_constant(model, images):
     np.testing.assert_allclose(difference, np.broadcast_to(difference[:, :1], (5, 3)), atol=ATOL_CONSTANT)
 
 
-def test_cutting_leaves_the_model_itself_as_it_is(images):
+def test_removing_the_softmax_does_not_modify_the_model(images):
     model = softmax_in_the_dense_layer()
     before = model(images).numpy()
     logits_of(model, images)
@@ -149,16 +149,16 @@ def test_a_nested_functional_model_works(images):
     np.testing.assert_array_equal(logits_of(model, images), model(images))
 
 
-def test_statistics_of_batch_normalization_travel_as_weights(images):
+def test_batch_normalization_statistics_are_weights(images):
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.BatchNormalization(), layers.Dense(3)])
     before = logits_of(model, images)
     model.layers[1].moving_mean.assign(tf.ones(16))
     after = logits_of(model, images)
     assert np.any(before != after)
-    np.testing.assert_allclose(after, model(images, training=False), atol=1e-6)  # fused or not, a rounding apart
+    np.testing.assert_allclose(after, model(images, training=False), atol=1e-6)  # fused operations round differently
 
 
-def test_weights_are_read_anew_after_training(images):
+def test_weights_are_read_again_after_training(images):
     model = small()
     before = logits_of(model, images)
     batches = tf.data.Dataset.from_tensors((images, tf.zeros(5, tf.int32))).repeat()
@@ -179,17 +179,17 @@ class Subclassed(keras.Model):
         return self.last(self.flatten(images))
 
 
-def test_a_subclassed_model_works_even_before_its_first_call(images):
+def test_subclassed_model_works_before_its_first_call(images):
     model = Subclassed()
     np.testing.assert_array_equal(logits_of(model, images), model(images))
 
 
-def test_a_softmax_of_a_subclassed_model_is_cut(images):
+def test_softmax_of_a_subclassed_model_is_removed(images):
     assert_log_probabilities_but_for_a_constant(Subclassed("softmax"), images)
 
 
 class Hidden:
-    """A callable that keeps a variable to itself."""
+    """A callable with a hidden variable."""
 
     def __init__(self, seed):
         self.kernel = tf.Variable(tf.random.stateless_normal([16, 3], seed=[seed, 0]))
@@ -198,7 +198,7 @@ class Hidden:
         return tf.reshape(images, [-1, 16]) @ self.kernel
 
 
-def test_a_callable_with_a_hidden_variable_works_and_follows_it(images):
+def test_callable_with_a_hidden_variable_uses_its_current_value(images):
     classifier = Hidden(0)
     np.testing.assert_allclose(logits_of(classifier, images), classifier(images))
     before = logits_of(classifier, images)
@@ -206,7 +206,7 @@ def test_a_callable_with_a_hidden_variable_works_and_follows_it(images):
     np.testing.assert_allclose(logits_of(classifier, images), 2.0 * before)
 
 
-def test_two_callables_with_hidden_variables_are_never_taken_for_each_other():
+def test_callables_with_hidden_variables_are_never_equal():
     assert architecture_of(Hidden(0)) != architecture_of(Hidden(1))
 
 
@@ -218,7 +218,7 @@ def test_two_callables_with_hidden_variables_are_never_taken_for_each_other():
         (lambda images: tf.zeros([1, 3]), r"received \[1, 3\]"),
     ],
 )
-def test_an_output_that_is_not_one_row_of_logits_per_image_is_refused(classifier, received):
+def test_output_without_one_row_of_logits_per_image_is_refused(classifier, received):
     words = r"classifier must map images \[batch, 4, 4, 1\] to logits \[batch, classes\], one row for each image; " + received
     with pytest.raises(ValueError, match=words):
         split_weights(classifier, SHAPE)
@@ -231,7 +231,7 @@ def test_several_outputs_are_refused():
         split_weights(keras.Model(inputs, [layers.Dense(3)(flat), layers.Dense(3)(flat)]), SHAPE)
 
 
-def test_a_class_instead_of_logits_is_refused():
+def test_class_output_instead_of_logits_is_refused():
     with pytest.raises(
         ValueError, match="must return floating-point logits; received int64. Pass the network without its argmax"
     ):
@@ -239,19 +239,19 @@ def test_a_class_instead_of_logits_is_refused():
 
 
 @pytest.mark.parametrize("classifier", [lambda images: np.asarray(images)[:, 0, 0], lambda images: small().predict(images)])
-def test_a_classifier_that_leaves_tensorflow_is_refused(classifier):
+def test_classifier_that_leaves_tensorflow_is_refused(classifier):
     with pytest.raises(
         TypeError, match="must compute with TensorFlow operations.* Pass the Keras model itself, not model.predict"
     ):
         split_weights(classifier, SHAPE)
 
 
-def test_images_of_another_shape_are_refused_in_the_words_of_the_layer():
+def test_images_of_another_shape_raise_the_error_of_the_layer():
     with pytest.raises(ValueError, match=r"does not accept images of shape \[5\]. .* It reports: "):
         split_weights(small(), (5,))
 
 
-def test_what_cannot_be_called_is_refused():
+def test_objects_that_are_not_callable_are_refused():
     with pytest.raises(
         TypeError, match="classifier must be a Keras model or a callable from images to logits; received 'FC10'"
     ):
@@ -259,12 +259,12 @@ def test_what_cannot_be_called_is_refused():
 
 
 @pytest.mark.parametrize(("name", "convolves"), [("ConvNet", True), ("FC10(1)", False), ("FC100-100-10", False)])
-def test_an_architecture_tells_whether_it_convolves(name, convolves):
+def test_architecture_reports_convolutions(name, convolves):
     model = build(name)
     assert architecture_of(model, model.input_shape[1:]).convolves is convolves
 
 
-def test_a_convolution_is_found_inside_a_nested_model_and_inside_a_plain_callable():
+def test_convolutions_are_found_in_nested_models_and_callables():
     inner = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)])
     inputs = keras.Input(SHAPE)
     kernel = tf.ones([4, 4, 1, 3])

@@ -1,4 +1,4 @@
-"""The private names of Keras exist and mean what this library takes them to mean."""
+"""The private names of Keras exist and behave as the library expects."""
 
 import keras
 import numpy as np
@@ -20,14 +20,14 @@ class Block(layers.Layer):
         return self.others["list"][0](self.first(inputs))
 
 
-def test_layers_are_found_wherever_they_are_nested():
+def test_nested_layers_are_found():
     inner = keras.Sequential([keras.Input((5, 3)), layers.TimeDistributed(layers.Dense(3, name="wrapped"))], name="inner")
     model = keras.Sequential([keras.Input((5, 3)), layers.Dense(3, name="outermost"), Block(), inner], name="model")
     names = {layer.name for layer in all_layers(model)}
     assert {"model", "outermost", "attribute", "in_a_list", "inner", "wrapped"} <= names
 
 
-def test_a_layer_that_is_called_twice_is_found_once():
+def test_layer_that_is_called_twice_is_found_once():
     inputs, shared = keras.Input((3,)), layers.Dense(3)
     found = all_layers(keras.Model(inputs, shared(shared(inputs))))
     assert found.count(shared) == 1

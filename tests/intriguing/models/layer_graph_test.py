@@ -1,4 +1,4 @@
-"""The flat graph computes what the model computes, finds the softmax in every form, and leaves the model as it was."""
+"""The layer graph computes the outputs of the model, recognizes a softmax in every form, and does not modify the model."""
 
 import keras
 import numpy as np
@@ -8,13 +8,13 @@ import tensorflow as tf
 from intriguing.models.layer_graph import ends_in_softmax, layer_graph, logits_of, operation_kind
 from tests.oracles.softmax_forms import FORMS, NUM_PIXELS, logits_model, with_equal_weights
 
-RTOL = 1e-5  # of the same sums in single precision
+RTOL = 1e-5  # the same sums in single precision
 layers = keras.layers
 IMAGES = np.random.default_rng(0).uniform(size=(3, NUM_PIXELS)).astype(np.float32)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_logits_of_every_form_are_those_of_the_network_without_softmax(form):
+def test_logits_of_every_softmax_form_equal_those_of_the_network_without_softmax(form):
     model = with_equal_weights(FORMS[form]())
     assert ends_in_softmax(model)
     logits = logits_of(model)
@@ -30,7 +30,7 @@ class Halving(keras.Layer):
 
 
 class OwnSoftmax(keras.layers.Dense):
-    """A layer whose activation function is not the last thing it does."""
+    """A layer that computes more after its activation function."""
 
     def call(self, inputs):
         return -super().call(inputs)
@@ -41,7 +41,7 @@ def with_two_units(ending):
     return keras.Model(inputs, ending(layers.Dense(2)(inputs)))
 
 
-NO_PROBABILITIES = {
+WITHOUT_FINAL_SOFTMAX = {
     "logits": lambda: with_two_units(lambda logits: logits),
     "a sigmoid": lambda: with_two_units(layers.Activation("sigmoid")),
     "an own layer": lambda: with_two_units(OwnSoftmax(2, activation="softmax")),
@@ -56,12 +56,12 @@ NO_PROBABILITIES = {
 }
 
 
-@pytest.mark.parametrize("form", NO_PROBABILITIES)
-def test_what_does_not_end_in_a_softmax_over_the_classes_is_not_said_to(form):
-    assert not ends_in_softmax(NO_PROBABILITIES[form]())
+@pytest.mark.parametrize("form", WITHOUT_FINAL_SOFTMAX)
+def test_models_without_a_final_softmax_over_classes_are_recognized(form):
+    assert not ends_in_softmax(WITHOUT_FINAL_SOFTMAX[form]())
 
 
-def test_what_has_no_graph_does_not_end_in_a_softmax():
+def test_models_without_a_layer_graph_do_not_end_in_a_softmax():
     class Subclassed(keras.Model):
         def call(self, inputs):
             return tf.nn.softmax(inputs)
@@ -76,14 +76,14 @@ def test_what_has_no_graph_does_not_end_in_a_softmax():
         assert not ends_in_softmax(model)
 
 
-def test_the_logarithm_of_a_softmax_is_left_out_of_the_logits():
+def test_final_log_softmax_is_removed_from_the_logits():
     model = with_two_units(keras.ops.log_softmax)
     logits = logits_of(model)
     assert logits.ending == "log_softmax"
     np.testing.assert_allclose(logits.graph(np.ones((1, 3))), model.layers[1](np.ones((1, 3))), rtol=RTOL)
 
 
-def test_a_model_with_its_own_call_is_not_taken_apart():
+def test_model_with_its_own_call_is_one_operation():
     class Negated(keras.Model):
         def call(self, inputs):
             return -super().call(inputs)
@@ -97,7 +97,7 @@ def test_a_model_with_its_own_call_is_not_taken_apart():
 
 
 def every_kind():
-    """A network with what the graph must follow: shared models, sizes that are known outside only, constants, a merge."""
+    """Returns a network with a shared backbone of open input size, constants, and a merge."""
     backbone = keras.Sequential(
         [keras.Input((None, None, 2)), layers.Conv2D(3, 3, activation="relu"), layers.BatchNormalization()]
     )
@@ -107,7 +107,7 @@ def every_kind():
     return keras.Model(inputs, layers.Dense(4)(layers.Flatten()(merged)))
 
 
-def test_a_graph_computes_what_the_model_computes_in_inference():
+def test_graph_computes_the_outputs_of_the_model_in_inference():
     model = every_kind()
     images = np.random.default_rng(1).normal(size=(2, 6, 5, 2)).astype(np.float32)
     graph = layer_graph(model)
@@ -116,7 +116,7 @@ def test_a_graph_computes_what_the_model_computes_in_inference():
     assert sum(type(step.operation) is layers.Conv2D for step in graph.steps) == 2
 
 
-def test_following_a_model_leaves_it_and_the_names_of_layers_alone():
+def test_building_the_graph_does_not_modify_the_model_or_layer_names():
     model = with_equal_weights(FORMS["one Dense twice"]())
     keras.backend.clear_session()
     calls = [len(layer._inbound_nodes) for layer in model.layers]
@@ -125,7 +125,7 @@ def test_following_a_model_leaves_it_and_the_names_of_layers_alone():
     assert layers.Dense(1).name == "dense" and layers.Add().name == "add" and keras.Input((1,)).name.startswith("keras_tensor")
 
 
-def test_a_deep_network_is_followed():
+def test_deep_network_has_a_layer_graph():
     inputs = keras.Input((2,))
     values = inputs
     for _ in range(700):
@@ -133,8 +133,8 @@ def test_a_deep_network_is_followed():
     assert len(layer_graph(keras.Model(inputs, values)).steps) == 700
 
 
-def test_the_operations_of_keras_are_known_by_name():
-    """Keras does not export their classes; a name that changes is found here, and is refused by the library until then."""
+def test_keras_operations_have_the_expected_names():
+    """Keras does not export these classes. If a name changes, this test fails and the library refuses the operation."""
     inputs = keras.Input((3,))
     made = {
         "Add": inputs + 1.0, "Subtract": inputs - 1.0, "Multiply": inputs * 2.0, "TrueDivide": inputs / 2.0,
@@ -148,7 +148,7 @@ def test_the_operations_of_keras_are_known_by_name():
     assert operation_kind(layers.Add()) is None
 
 
-def test_a_model_that_cannot_be_followed_is_told():
+def test_model_without_a_layer_graph_raises():
     inputs = [keras.Input((3,)), keras.Input((3,))]
     with pytest.raises(ValueError, match="received a model whose graph has 2 inputs and 1 outputs"):
         layer_graph(keras.Model(inputs, layers.Add()(inputs)))

@@ -1,4 +1,4 @@
-"""Claims about cutting a network in two: the parts make up the whole, the range holds, and what cannot be cut is told."""
+"""A network that is cut at a layer is the composition of its parts, ranges are valid, and invalid cuts raise."""
 
 from math import inf
 
@@ -20,7 +20,7 @@ def sequential(*chain, shape=SHAPE):
 
 
 def wide(model, number=64, seed=0):
-    """Images far outside of any box, so that activations go wherever they can."""
+    """Returns images with large values, so that activations cover their range."""
     return np.random.default_rng(seed).normal(size=(number, *model.inputs[0].shape[1:]), scale=20.0).astype(np.float32)
 
 
@@ -33,7 +33,7 @@ def convolutional():
 
 
 @pytest.mark.parametrize("layer_name", [IMAGES, "conv", "norm", "pool", "flat", "drop", "hidden"])
-def test_what_lies_above_of_what_lies_below_is_the_model(layer_name):
+def test_composition_of_both_parts_is_the_model(layer_name):
     model = convolutional()
     images = wide(model, 5)
     cut = cut_at(model, layer_name)
@@ -43,14 +43,14 @@ def test_what_lies_above_of_what_lies_below_is_the_model(layer_name):
         np.testing.assert_array_equal(activations, keras.Model(model.inputs[0], model.get_layer(layer_name).output)(images))
 
 
-def test_the_cut_at_the_images_leaves_them_alone_and_keeps_their_box():
+def test_cut_at_the_images_is_the_identity_and_keeps_their_bounds():
     model = convolutional()
     cut = cut_at(model, IMAGES, pixel_box=PixelBox(-3.0, 7.0))
     assert cut.above is model and cut.values == PixelBox(-3.0, 7.0)
     np.testing.assert_array_equal(cut.below(wide(model)), wide(model))
 
 
-def test_the_parts_share_their_weights_with_the_whole():
+def test_parts_share_the_weights_of_the_model():
     model = convolutional()
     cut = cut_at(model, "hidden")
     parts = {id(variable) for part in (cut.below, cut.above) for variable in part.variables}
@@ -58,7 +58,7 @@ def test_the_parts_share_their_weights_with_the_whole():
     assert {id(variable) for variable in cut.above.variables} == {id(v) for v in model.get_layer("logits").variables}
 
 
-def test_cuts_again_and_at_layers_above_and_below_an_earlier_cut():
+def test_model_can_be_cut_repeatedly_at_other_layers():
     model = convolutional()
     images = wide(model, 5)
     for layer_name in ("hidden", "conv", "flat", "hidden"):
@@ -66,7 +66,7 @@ def test_cuts_again_and_at_layers_above_and_below_an_earlier_cut():
         np.testing.assert_allclose(cut.above(cut.below(images)), model(images), rtol=RTOL_ROUNDING)
 
 
-def test_cuts_the_part_above_once_more():
+def test_upper_part_can_be_cut_again():
     model = convolutional()
     upper = cut_at(cut_at(model, "conv").above, "hidden")
     activations = cut_at(model, "conv").below(wide(model, 5))
@@ -88,17 +88,17 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("as_layer", [False, True], ids=["in a dense layer", "as a layer"])
-def test_the_range_of_every_activation_of_keras_holds_and_is_reached(as_layer):
+def test_ranges_of_all_keras_activations_are_valid_and_tight(as_layer):
     assert len(known_activations()) > 20
     for name in known_activations():
-        if name in ("threshold",):  # wants arguments
+        if name in ("threshold",):  # requires arguments
             continue
         chain = [layers.Dense(8), layers.Activation(name, name="cut")] if as_layer else [layers.Dense(8, name, name="cut")]
         cut = cut_at(sequential(*chain, layers.Dense(3), shape=(4,)), "cut")
         assert cut.values == EXPECTED.get(name, FREE), name
         values = np.concatenate([cut.below(scale * wide(cut.below, 200)) for scale in (0.1, 1.0)])
         assert np.nanmin(values) >= cut.values.lower and np.nanmax(values) <= cut.values.upper, name
-        # A bound that is far from all values would be no range. Exponentials grow out of float32.
+        # Finite bounds must be close to the extreme values. Exponentials overflow in float32.
         for bound, end in ((cut.values.lower, np.nanmin(values)), (cut.values.upper, np.nanmax(values))):
             assert not np.isfinite(bound) or abs(bound - end) < 0.05, name
 
@@ -122,8 +122,8 @@ def ending_in(chain):
 
 @pytest.mark.parametrize("movers", MOVERS)
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
-def test_the_range_passes_through_layers_that_move_drop_or_average_values(movers, shift):
-    # Sigmoids of which all are close to one end: a padding with zeros would show at the other.
+def test_range_is_kept_by_layers_that_move_drop_or_average_values(movers, shift):
+    # All values are close to one end of the range, so that padding with zeros would be detected.
     conv = layers.Conv2D(2, 1, activation="tanh", bias_initializer=keras.initializers.Constant(30.0 * shift))
     model = sequential(conv, *ending_in(MOVERS[movers]), layers.Flatten(), layers.Dense(2))
     cut = cut_at(model, "cut")
@@ -134,7 +134,7 @@ def test_the_range_passes_through_layers_that_move_drop_or_average_values(movers
 
 
 @pytest.mark.parametrize("movers", MOVERS)
-def test_below_all_activations_the_range_is_the_pixel_box(movers):
+def test_range_before_all_activations_is_the_pixel_box(movers):
     box = PixelBox(2.0, 3.0)
     model = sequential(*ending_in(MOVERS[movers]), layers.Flatten(), layers.Dense(2))
     cut = cut_at(model, "cut", pixel_box=box)
@@ -172,17 +172,17 @@ class Residual(layers.Layer):
         return inputs - self.activation(inputs)
 
 
-def test_the_activation_of_a_layer_that_keras_does_not_know_tells_nothing():
+def test_activation_attribute_of_a_custom_layer_gives_no_range():
     cut = cut_at(sequential(Residual(name="cut"), layers.Dense(2), shape=(4,)), "cut")
     assert cut.values == FREE
 
 
-def test_a_gate_multiplies_the_activation_so_that_its_range_is_not_known():
+def test_gated_layer_has_no_known_range():
     gate = layers.GRU(3, activation="softplus", recurrent_activation="linear", name="cut")
     assert cut_at(sequential(gate, layers.Dense(2), shape=(5, 2)), "cut").values == FREE
 
 
-def test_the_outputs_of_a_nested_model_have_the_range_of_its_last_layer():
+def test_outputs_of_a_nested_model_have_the_range_of_its_last_layer():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="sigmoid")], name="inner")
     model = sequential(inner, layers.Dense(2), shape=(4,))
     cut = cut_at(model, "inner")
@@ -190,7 +190,7 @@ def test_the_outputs_of_a_nested_model_have_the_range_of_its_last_layer():
     np.testing.assert_allclose(cut.above(cut.below(wide(model))), model(wide(model)), rtol=RTOL_ROUNDING)
 
 
-def test_a_layer_that_another_model_uses_first_is_cut_in_this_one():
+def test_layer_shared_with_another_model_is_cut_in_this_model():
     hidden = layers.Dense(4, activation="sigmoid", name="hidden")
     sequential(hidden, layers.Dense(3), shape=(4,))
     model = sequential(layers.Rescaling(0.1), hidden, layers.Dropout(0.1, name="drop"), layers.Dense(2), shape=(4,))
@@ -244,12 +244,12 @@ def states(images):
     ],
     ids=["around", "twice", "states", "two outputs", "two inputs"],
 )
-def test_what_cannot_be_cut_is_told(connect, num_inputs, message):
+def test_invalid_cuts_raise(connect, num_inputs, message):
     with pytest.raises(ValueError, match=message):
         cut_at(functional(connect, num_inputs), "hidden")
 
 
-def test_a_path_that_meets_below_the_layer_does_no_harm():
+def test_branches_that_merge_before_the_layer_are_allowed():
     def meeting(images):
         joined = layers.Add()([layers.Dense(4, activation="tanh")(images), images])
         return layers.Dense(2)(layers.Activation("sigmoid", name="hidden")(joined))
@@ -260,12 +260,12 @@ def test_a_path_that_meets_below_the_layer_does_no_harm():
     assert cut.values == PixelBox(0.0, 1.0)
 
 
-def test_offers_the_nearest_layer_and_the_images():
+def test_unknown_layer_error_lists_layers_and_images():
     with pytest.raises(ValueError, match="unknown layer 'hiden'. Did you mean 'hidden'\\? Known: images, conv, norm"):
         cut_at(convolutional(), "hiden")
 
 
-def test_above_the_last_layer_lies_nothing():
+def test_cut_at_the_last_layer_is_refused():
     with pytest.raises(ValueError, match="'logits' is the last layer of the model '.*'. Name a layer below it."):
         cut_at(convolutional(), "logits")
 
@@ -288,7 +288,7 @@ class Subclassed(keras.Model):
         ),
     ],
 )
-def test_a_model_without_known_wiring_cannot_be_cut(model, message):
+def test_subclassed_or_unbuilt_model_cannot_be_cut(model, message):
     with pytest.raises(ValueError, match=message):
         cut_at(model, "hidden")
 
@@ -304,7 +304,7 @@ def backbone():
 
 
 def transferred():
-    """As in the guide to transfer learning: a frozen network in inference mode, called as a layer of a new one."""
+    """Returns a model as in the Keras guide to transfer learning: a frozen network in inference mode, called as a layer."""
     inputs = keras.Input(SHAPE)
     maps = backbone()(layers.Rescaling(0.1)(inputs), training=False)
     head = keras.Sequential([layers.Dense(6, activation="tanh", name="hidden"), layers.Dense(3, name="logits")], name="head")
@@ -319,20 +319,20 @@ def transferred():
         ("head/hidden", PixelBox(-1.0, 1.0)),
     ],
 )  # fmt: skip
-def test_nested_models_are_cut_at_the_layers_inside_them(layer_name, values):
+def test_nested_models_are_cut_at_their_layers(layer_name, values):
     model = transferred()
     rng = np.random.default_rng(0)
     model.set_weights([rng.uniform(0.2, 1.0, weight.shape) for weight in model.get_weights()])
     cut = cut_at(model, layer_name)
     assert cut.values == values
-    for training in (False, True):  # the statistics of the frozen part stay
+    for training in (False, True):  # the frozen part keeps its statistics
         outputs = cut.above(cut.below(wide(model), training=training), training=training)
         np.testing.assert_allclose(outputs, model(wide(model), training=training), rtol=RTOL_ROUNDING, atol=1e-6)
     parts = {id(variable) for part in (cut.below, cut.above) for variable in part.variables}
     assert parts == {id(variable) for variable in model.variables}
 
 
-def test_a_part_above_a_nested_layer_is_cut_once_more():
+def test_upper_part_of_a_nested_cut_can_be_cut_again():
     model = transferred()
     upper = cut_at(cut_at(model, "backbone/conv1").above, "hidden")
     activations = cut_at(model, "backbone/conv1").below(wide(model, 5))
@@ -340,7 +340,7 @@ def test_a_part_above_a_nested_layer_is_cut_once_more():
     assert upper.values == PixelBox(-1.0, 1.0)
 
 
-def test_the_box_of_the_images_passes_into_a_nested_model():
+def test_pixel_box_is_passed_into_nested_models():
     inner = keras.Sequential([layers.MaxPooling2D(2, name="pool"), layers.Flatten(), layers.Dense(2)], name="inner")
     model = sequential(layers.Dropout(0.1), inner)
     assert cut_at(model, "inner/pool", pixel_box=PixelBox(-3.0, 7.0)).values == PixelBox(-3.0, 7.0)
@@ -379,12 +379,12 @@ def twin(images):
         ),
     ],
 )
-def test_layers_of_nested_models_that_cannot_be_cut_are_told(model, layer_name, message):
+def test_invalid_cuts_in_nested_models_raise(model, layer_name, message):
     with pytest.raises(ValueError, match=message):
         cut_at(model(), layer_name)
 
 
-def test_a_bare_name_of_several_nested_models_is_not_guessed():
+def test_ambiguous_layer_name_of_nested_models_is_refused():
     parts = [keras.Sequential([layers.Dense(4, name="hidden"), layers.Dense(4)], name=name) for name in ("one", "other")]
     with pytest.raises(
         ValueError, match="several nested models have a layer 'hidden'.*its path: 'one/hidden', 'other/hidden'."

@@ -1,4 +1,4 @@
-"""Claims about layers whose initializers, regularizers, constraints and activations are callables that Keras cannot write down."""
+"""Tests of layers with initializers, regularizers, constraints or activations that Keras cannot serialize."""
 
 import keras
 import numpy as np
@@ -50,7 +50,7 @@ def with_weights_of(model, other):
 
 
 @pytest.mark.parametrize("functions", FUNCTIONS)
-def test_certificates_and_features_are_those_of_the_same_layers_without_callables(functions):
+def test_callables_in_layers_do_not_change_certificates_and_features(functions):
     model = classifier(named(functions))
     plain = with_weights_of(classifier({}), model)
     images = np.random.default_rng(0).uniform(size=(4, 6)).astype(np.float32)
@@ -73,7 +73,7 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("functions", FUNCTIONS)
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
-def test_norms_are_those_of_the_same_layers_without_callables(kind, functions):
+def test_callables_in_layers_do_not_change_norms(kind, functions):
     layer_class, weight, options = CONVOLUTIONS[kind]
     layer, plain = layer_class(**options, **named(functions, weight)), layer_class(**options)
     for each in (layer, plain):
@@ -82,13 +82,13 @@ def test_norms_are_those_of_the_same_layers_without_callables(kind, functions):
     np.testing.assert_allclose(operator_norm(layer, (5, 5, 2)), operator_norm(plain, (5, 5, 2)), rtol=RTOL)
 
 
-def test_a_layer_that_is_not_built_is_told_so():
+def test_layer_that_is_not_built_is_refused():
     with pytest.raises(ValueError, match="a Dense, is not built"):
         operator_norm(layers.Dense(3, **named("objects")), (6,))
 
 
 @pytest.mark.parametrize("last", ["softmax", layers.Softmax()], ids=["name", "layer"])
-def test_a_layer_without_activation_shares_weights_and_leaves_the_layer_alone(last):
+def test_layer_without_activation_shares_weights_and_does_not_modify_the_layer(last):
     model = classifier({"activity_regularizer": lambda outputs: keras.ops.sum(outputs)}, last)
     layer, images = model.layers[-1], np.ones((2, 6), np.float32)
     before = {name: value for name, value in vars(layer).items() if name != "_called"}
@@ -103,7 +103,7 @@ def test_a_layer_without_activation_shares_weights_and_leaves_the_layer_alone(la
     assert layer.losses == []
 
 
-def test_a_configuration_for_inference_names_no_function_of_training():
+def test_inference_config_has_no_training_functions():
     layer = classifier(named("functions")).get_layer("hidden")
     config = inference_config(layer)
     assert config["kernel_regularizer"] is config["kernel_constraint"] is None and config["activation"] == "linear"

@@ -1,4 +1,4 @@
-"""Models load from files and from `keras.applications`; errors say what is wrong, and no code of a file is run."""
+"""Models are loaded from files and from `keras.applications` with clear errors, and code in files is never run."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def _linear() -> keras.Model:
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_whole_file_is_loaded(tmp_path: Path, suffix: str) -> None:
+def test_complete_file_is_loaded(tmp_path: Path, suffix: str) -> None:
     model, images = _linear(), np.ones((2, 4, 4, 3), np.float32)
     loaded = load_model(_saved(model, tmp_path / f"model{suffix}"))
     np.testing.assert_array_equal(loaded(images), model(images))
 
 
-def test_a_file_without_preprocessing_is_the_stored_model(tmp_path: Path) -> None:
+def test_file_without_preprocessing_is_the_stored_model(tmp_path: Path) -> None:
     loaded = load_model(_saved(_linear(), tmp_path / "model.keras"))
     assert [type(layer).__name__ for layer in loaded.layers] == ["InputLayer", "Flatten", "Dense"]
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(255.0, -3.0), ((1.0, 2.0, 3.0), (0.1, 0.2, 0.3))])
 @pytest.mark.parametrize("channel_order", ["RGB", "BGR"])
-def test_preprocessing_is_a_part_of_the_loaded_model(
+def test_preprocessing_is_part_of_the_loaded_model(
     tmp_path: Path, scale: float | tuple[float, ...], offset: float | tuple[float, ...], channel_order: str
 ) -> None:
     model, images = _linear(), np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
@@ -49,14 +49,14 @@ def test_preprocessing_is_a_part_of_the_loaded_model(
     np.testing.assert_allclose(loaded(images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_preprocessing_function_is_a_part_of_the_loaded_model(tmp_path: Path) -> None:
+def test_preprocessing_function_is_part_of_the_loaded_model(tmp_path: Path) -> None:
     model, images = _linear(), np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
     preprocess_input = keras.applications.mobilenet_v2.preprocess_input
     loaded = load_model(_saved(model, tmp_path / "model.keras"), preprocess_input=preprocess_input)
     np.testing.assert_allclose(loaded(images), model(preprocess_input(255.0 * images)), rtol=1e-4, atol=1e-5)
 
 
-def test_an_open_image_size_is_given_when_a_model_is_loaded(tmp_path: Path) -> None:
+def test_open_image_size_is_set_by_image_shape(tmp_path: Path) -> None:
     inputs = keras.Input((None, None, 3))
     path = _saved(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)), tmp_path / "model.keras")
     assert load_model(path, scale=2.0, image_shape=(8, 9, 3)).input_shape == (None, 8, 9, 3)
@@ -65,7 +65,7 @@ def test_an_open_image_size_is_given_when_a_model_is_loaded(tmp_path: Path) -> N
         load_model(path, scale=2.0)
 
 
-def test_preprocessing_is_checked_before_the_file_is_read(tmp_path: Path) -> None:
+def test_invalid_preprocessing_raises_before_the_file_is_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="scale must not be zero"):
         load_model(tmp_path / "missing.keras", scale=0.0)
 
@@ -99,7 +99,7 @@ def _with_old_layers() -> keras.Model:
     )  # fmt: skip
 
 
-def test_layers_of_keras_2_are_read_and_are_those_of_keras(tmp_path: Path) -> None:
+def test_keras_2_layers_are_loaded_as_keras_3_layers(tmp_path: Path) -> None:
     model, images = _with_old_layers(), np.random.default_rng(0).random((2, 6, 6, 3)).astype(np.float32)
     loaded = load_model(_in_words_of_keras_2(_saved(model, tmp_path / "model.h5"), KERAS_2))
     np.testing.assert_array_equal(loaded(images, training=False), model(images, training=False))
@@ -108,13 +108,13 @@ def test_layers_of_keras_2_are_read_and_are_those_of_keras(tmp_path: Path) -> No
     np.testing.assert_array_equal(again(images, training=False), model(images, training=False))
 
 
-def test_a_setting_of_keras_2_that_keras_3_cannot_have_is_named(tmp_path: Path) -> None:
+def test_unsupported_keras_2_setting_is_named(tmp_path: Path) -> None:
     path = _in_words_of_keras_2(_saved(_with_old_layers(), tmp_path / "model.h5"), {"DepthwiseConv2D": {"groups": 3}})
     with pytest.raises(ValueError, match="has groups=3, which a DepthwiseConv2D of Keras 3 does not support; expected 1"):
         load_model(path)
 
 
-def test_operations_of_keras_2_are_named_with_the_way_out(tmp_path: Path) -> None:
+def test_keras_2_operations_error_says_what_to_do(tmp_path: Path) -> None:
     path = _saved(_linear(), tmp_path / "model.h5")
     with h5py.File(path, mode="r+") as file:
         file.attrs["model_config"] = file.attrs["model_config"].replace("Flatten", "TFOpLambda")
@@ -122,14 +122,14 @@ def test_operations_of_keras_2_are_named_with_the_way_out(tmp_path: Path) -> Non
         load_model(path)
 
 
-def test_the_last_line_of_what_keras_says_is_shown(tmp_path: Path) -> None:
+def test_error_shows_the_last_line_of_the_keras_error(tmp_path: Path) -> None:
     path = _in_words_of_keras_2(_saved(_linear(), tmp_path / "model.h5"), {"Dense": {"colour": "red"}})
     with pytest.raises(ValueError, match="as a model: Unrecognized keyword arguments passed to Dense: {'colour': 'red'}$"):
         load_model(path)
 
 
 @pytest.mark.parametrize("content", [b"<html>Please log in</html>", b""])
-def test_a_web_page_is_no_model(tmp_path: Path, content: bytes) -> None:
+def test_web_page_is_not_a_model(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(content)
     with pytest.raises(
@@ -139,7 +139,7 @@ def test_a_web_page_is_no_model(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_truncated_file_is_no_model(tmp_path: Path, suffix: str) -> None:
+def test_truncated_file_is_not_a_model(tmp_path: Path, suffix: str) -> None:
     path = _saved(_linear(), tmp_path / f"model{suffix}")
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(
@@ -148,7 +148,7 @@ def test_a_truncated_file_is_no_model(tmp_path: Path, suffix: str) -> None:
         load_model(path)
 
 
-def test_another_zip_file_is_no_model(tmp_path: Path) -> None:
+def test_other_zip_file_is_not_a_model(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", a=np.ones(3))
     (tmp_path / "arrays.npz").rename(tmp_path / "model.keras")
     with pytest.raises(ValueError, match="cannot be loaded: Keras cannot read it as a model: "):
@@ -164,22 +164,22 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, suffix: str) -> None:
 
 
 class Doubling(keras.layers.Layer):
-    """Not registered."""
+    """A layer that is not registered."""
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         return 2 * inputs
 
 
-def test_a_layer_that_is_not_known_here_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unregistered_layer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = keras.Input((4,))
     path = _saved(keras.Model(inputs, Doubling()(inputs)), tmp_path / "model.keras")
-    # As in a process that never saw the class: Keras finds it by its module otherwise.
+    # As in a process without the class. Otherwise Keras finds it by its module.
     monkeypatch.delattr("tests.intriguing.models.loading_test.Doubling")
     with pytest.raises(ValueError, match="the layer 'Doubling' is not a layer of Keras. .* --import_module=mine in a script"):
         load_model(path)
 
 
-def test_a_missing_file_says_so(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no model file"):
         load_model(tmp_path / "model.keras")
 
@@ -195,21 +195,21 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
         ("folder/saved_model.pb", "It is a part of a TensorFlow SavedModel. Save the Keras model"),
     ],
 )
-def test_another_kind_of_file_is_named_with_the_way_out(tmp_path: Path, name: str, words: str) -> None:
+def test_unsupported_file_type_error_says_what_to_do(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(ValueError, match=words):
         load_model(tmp_path / name)
 
 
-def test_weights_alone_are_no_model(tmp_path: Path) -> None:
+def test_weights_file_is_not_a_model(tmp_path: Path) -> None:
     _linear().save_weights(tmp_path / "model.weights.h5")
     (tmp_path / "model.weights.h5").rename(tmp_path / "model.h5")
     with pytest.raises(ValueError, match="it holds weights without a network. Build the network in Python"):
         load_model(tmp_path / "model.h5")
 
 
-def test_a_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_folder_error_says_what_to_do(tmp_path: Path) -> None:
     for file, words in (
         (None, "is a folder; expected a model file"),
         ("manifest.json", "is a folder that a pipeline step wrote; expected a model file. Pass it as --trained_model"),
@@ -221,7 +221,7 @@ def test_a_folder_is_named_with_the_way_out(tmp_path: Path) -> None:
             load_model(tmp_path)
 
 
-def test_an_unknown_network_is_an_error_with_the_nearest_name() -> None:
+def test_unknown_application_error_names_the_nearest_name() -> None:
     assert "MobileNetV2" in application_names()
     with pytest.raises(ValueError, match="Did you mean 'MobileNetV2'"):
         load_application("MobilNetV2", weights=None)
@@ -243,7 +243,7 @@ def test_an_unknown_network_is_an_error_with_the_nearest_name() -> None:
     ],
     ids=["unreachable", "of another network"],
 )
-def test_unavailable_weights_are_an_error_of_one_line(
+def test_unavailable_weights_raise_a_one_line_error(
     monkeypatch: pytest.MonkeyPatch, message_of_keras: str, kind: type[Exception], words: str
 ) -> None:
     def constructor(weights: str) -> keras.Model:
@@ -255,7 +255,7 @@ def test_unavailable_weights_are_an_error_of_one_line(
         load_application("MobileNetV2")
 
 
-def test_an_application_takes_pixels_and_contains_its_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_application_contains_its_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
     network = _linear()
 
     def constructor(weights: str | None) -> keras.Model:
@@ -270,7 +270,7 @@ def test_an_application_takes_pixels_and_contains_its_preprocessing(monkeypatch:
 
 
 @pytest.mark.slow
-def test_a_real_application_predicts_as_keras_does() -> None:
+def test_application_predictions_equal_those_of_keras() -> None:
     keras.utils.set_random_seed(0)
     network = keras.applications.MobileNetV2(weights=None)
     keras.utils.set_random_seed(0)

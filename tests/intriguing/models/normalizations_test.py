@@ -1,4 +1,4 @@
-"""Both layers number by number, saved and reloaded, compiled, and differentiated twice."""
+"""Both normalization layers equal their formulas, and are saved, reloaded, compiled and differentiated twice."""
 
 import keras
 import numpy as np
@@ -18,33 +18,33 @@ def values(shape, seed=0):
 
 @pytest.mark.parametrize("shape", [(2, 6), (2, 5, 6), (2, 4, 3, 6), (2, 2, 3, 2, 6), (3, 2, 2, 1)])
 @pytest.mark.parametrize("settings", [(5, 2.0, 1e-4, 0.75), (3, 1.0, 0.7, 0.5), (1, 0.5, 2.0, 1.0), (9, 2.0, 0.0, 2.0)])
-def test_local_response_normalization_is_that_of_krizhevsky(shape, settings):
+def test_local_response_normalization_equals_the_formula_of_krizhevsky(shape, settings):
     inputs = values(shape)
     expected = [normalize(place.astype(np.float64), *settings) for place in inputs.reshape(-1, shape[-1])]
     outputs = LocalResponseNormalization(*settings)(inputs)
     np.testing.assert_allclose(outputs, np.reshape(expected, shape), rtol=RTOL_FLOAT32)
 
 
-def test_local_response_normalization_is_that_of_tensorflow_where_there_is_one():
+def test_local_response_normalization_equals_that_of_tensorflow():
     inputs = values((2, 4, 3, 6))
     expected = tf.nn.local_response_normalization(inputs, depth_radius=2, bias=2.0, alpha=0.3, beta=0.75)
     np.testing.assert_allclose(LocalResponseNormalization(5, 2.0, 0.3, 0.75)(inputs), expected, rtol=RTOL_FLOAT32)
 
 
-def test_its_defaults_are_those_of_the_article():
+def test_defaults_equal_those_of_the_article():
     layer = LocalResponseNormalization()
     assert (layer.depth, layer.bias, layer.alpha, layer.beta) == (5, 2.0, 1e-4, 0.75)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 0.8, 1.0])
-def test_contrast_normalization_divides_each_image_by_a_power_of_its_own_energy(exponent):
+def test_contrast_normalization_divides_by_a_power_of_the_energy_of_the_image(exponent):
     inputs = values((3, 4, 5, 2)) * np.array([0.0, 1.0, 30.0], np.float32)[:, np.newaxis, np.newaxis, np.newaxis]
     expected = [image / (0.3 + np.sum(image.astype(np.float64) ** 2)) ** exponent for image in inputs]
     np.testing.assert_allclose(ContrastNormalization(0.3, exponent)(inputs), expected, rtol=RTOL_FLOAT32)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_a_network_with_such_a_layer_is_saved_and_reloaded(layer, tmp_path):
+def test_network_with_a_normalization_is_saved_and_reloaded(layer, tmp_path):
     model = keras.Sequential([keras.Input((4, 4, 3)), type(layer).from_config(layer.get_config())])
     model.save(tmp_path / "model.keras")
     reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
@@ -54,7 +54,7 @@ def test_a_network_with_such_a_layer_is_saved_and_reloaded(layer, tmp_path):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_such_a_layer_is_compiled_and_differentiated_twice(layer):
+def test_normalizations_are_compiled_and_differentiated_twice(layer):
     def curvature(inputs):
         with tf.GradientTape() as outer:
             outer.watch(inputs)
@@ -82,7 +82,7 @@ def test_such_a_layer_is_compiled_and_differentiated_twice(layer):
         ({"beta": -0.5}, "alpha and beta must be at least zero; received 0.0001 and -0.5."),
     ],
 )
-def test_a_window_without_a_middle_and_numbers_out_of_range_are_refused(arguments, message):
+def test_even_windows_and_numbers_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         LocalResponseNormalization(**arguments)
 
@@ -95,6 +95,6 @@ def test_a_window_without_a_middle_and_numbers_out_of_range_are_refused(argument
         ((0.3, -0.1), r"exponent must lie in \[0, 1\]; received -0.1."),
     ],
 )
-def test_an_energy_that_may_be_zero_and_an_exponent_out_of_range_are_refused(arguments, message):
+def test_zero_energy_offset_and_exponents_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ContrastNormalization(*arguments)

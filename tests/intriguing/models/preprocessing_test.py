@@ -1,4 +1,4 @@
-"""A model with its preprocessing takes pixels: the same outputs, exact gradients, and the layer names of the model."""
+"""A model with preprocessing takes pixels and has the same outputs, exact gradients, and the layer names of the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CAFFE_SCALING = PixelScaling(scale=(255.0,), offset=(-123.68, -116.779, -103.939
 
 
 def _branching_network(*, softmax: bool = True) -> keras.Model:
-    """Two branches, a layer used twice, a model inside, and statistics: whatever copying could get wrong."""
+    """Returns a network with branches, a reused layer, a nested model and batch statistics, which are difficult to copy."""
     images = keras.Input((6, 5, 3), name="images")
     shared = keras.layers.Conv2D(4, 3, padding="same", activation="tanh", name="shared")
     once = shared(images)
@@ -26,7 +26,7 @@ def _branching_network(*, softmax: bool = True) -> keras.Model:
     twice = shared(keras.layers.BatchNormalization(name="norm")(inner(once)))
     merged = keras.layers.Concatenate(name="both")([once, twice])
     flat = keras.layers.Flatten(name="flat")(merged)
-    outputs = keras.layers.Dense(7, activation="softmax" if softmax else None, name="answers")(flat)
+    outputs = keras.layers.Dense(7, activation="softmax" if softmax else None, name="probabilities")(flat)
     model = keras.Model(images, outputs, name="branching")
     model.get_layer("norm").set_weights([np.full(3, value, np.float32) for value in (1.1, 0.2, 0.3, 0.9)])
     return model
@@ -66,7 +66,7 @@ def test_the_given_model_is_not_changed(images: np.ndarray) -> None:
     wrapped = with_preprocessing(model, **CAFFE)
     wrapped.set_weights([np.zeros_like(value) for value in wrapped.get_weights()])
     np.testing.assert_array_equal(model(images), before)
-    assert len(model.layers) == num_layers and model.get_layer("answers").output is model.outputs[0]
+    assert len(model.layers) == num_layers and model.get_layer("probabilities").output is model.outputs[0]
 
 
 def test_a_saved_model_with_preprocessing_loads_in_safe_mode(images: np.ndarray, tmp_path) -> None:
@@ -124,7 +124,7 @@ def test_an_open_image_size_requires_image_shape() -> None:
         with_preprocessing(model)
 
 
-def test_another_size_is_refused() -> None:
+def test_image_shape_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"takes images \[6, 5, 3\]; received image_shape \(7, 5, 3\). Resize the images."):
         with_preprocessing(_branching_network(), image_shape=(7, 5, 3))
 
@@ -167,12 +167,12 @@ def test_a_scaling_for_other_channels_is_refused() -> None:
 
 
 @pytest.mark.parametrize("scale", ["bright", {"red": 1.0}])
-def test_a_scale_that_is_no_number_is_refused(scale: object) -> None:
+def test_scale_that_is_not_a_number_is_refused(scale: object) -> None:
     with pytest.raises(TypeError, match="scale must be one number, or one for each channel; received"):
         with_preprocessing(_branching_network(), scale=scale)
 
 
-def test_a_preprocessing_function_is_one_of_the_ways_to_give_a_scaling(images: np.ndarray) -> None:
+def test_preprocessing_function_equals_its_scale_and_offset(images: np.ndarray) -> None:
     model, preprocess_input = _branching_network(), keras.applications.resnet.preprocess_input
     by_function = with_preprocessing(model, preprocess_input=preprocess_input)
     expected = model(preprocess_input(255.0 * images))
@@ -181,14 +181,14 @@ def test_a_preprocessing_function_is_one_of_the_ways_to_give_a_scaling(images: n
     np.testing.assert_array_equal(by_function(images), by_offset(images))
 
 
-def test_preprocessing_that_does_more_than_scale_is_refused() -> None:
+def test_nonlinear_preprocessing_is_refused() -> None:
     with pytest.raises(ValueError, match="preprocess_input must scale and shift each color"):
         with_preprocessing(_branching_network(), preprocess_input=lambda colors: colors**2 / 255.0)
 
 
 @keras.saving.register_keras_serializable(package="tests")
 class FixedProjection(keras.layers.Layer):
-    """Draws a constant in `build`, which neither its configuration nor its weights hold."""
+    """Draws a constant in `build` that is not part of its configuration or its weights."""
 
     def build(self, input_shape):
         self.matrix = keras.ops.convert_to_tensor(np.random.default_rng().normal(size=(input_shape[-1], 4)), "float32")
@@ -251,7 +251,7 @@ def test_layers_of_the_model_keep_their_names(name: str, images: np.ndarray) -> 
     assert found.get_layer(name).__class__ is keras.layers.Flatten
 
 
-def test_preprocessing_can_be_put_before_preprocessing(images: np.ndarray) -> None:
+def test_preprocessing_can_be_composed(images: np.ndarray) -> None:
     model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
     twice = with_preprocessing(with_preprocessing(model, scale=2.0), scale=0.5, offset=0.25)
     np.testing.assert_allclose(twice(images), model(images + 0.5), atol=1e-5)

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: the same logits as PyTorch from the same weights, and every file that is not what it should be."""
+"""Pretrained weights give the logits of PyTorch, and invalid weight files are refused."""
 
 import hashlib
 import sys
@@ -20,14 +20,16 @@ from intriguing.models import (
     squeezenet_torchvision,
 )
 
-RTOL_LOGITS = 1e-4  # of the largest logit: float32 sums in another order; a kernel turned wrongly is off by its whole size
+RTOL_LOGITS = (
+    1e-4  # relative to the largest logit: float32 sums in another order; a wrongly transposed kernel gives errors of order one
+)
 PAGE = b"\n<!DOCTYPE html><html><body>Please log in.</body></html>"
 SMALL = {"conv": "trunk.0", "logits": "trunk.3"}  # and their names in a state dict
 SAME_NAMES = {layer: layer for layer in ONE_WEIRD_TRICK_IN_TORCHVISION}
 
 
 def small_network(channels=4, num_classes=3, seed=0):
-    """A convolution in two groups, on a grid that is not square, flattened."""
+    """Returns a network of a grouped convolution on a grid that is not square, followed by a dense layer."""
     return keras.Sequential(
         [
             keras.Input((5, 4, 2)),
@@ -51,7 +53,7 @@ def arrays_of(model):
 
 
 def write_arrays(path, **changes):
-    """Writes the arrays of the small network, some replaced, some (None) left out."""
+    """Writes the arrays of the small network with replacements. None omits an array."""
     arrays = {**arrays_of(small_network()), **changes}
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
@@ -64,7 +66,7 @@ def digest_of(path):
 # --- plain arrays
 
 
-def test_what_was_saved_is_loaded_and_the_digest_is_that_of_the_file(tmp_path):
+def test_saved_arrays_are_loaded_and_the_digest_is_that_of_the_file(tmp_path):
     model, other = small_network(), small_network()
     save_arrays(model, tmp_path / "small.npz")
     load_arrays(other, tmp_path / "small.npz", sha256=digest_of(tmp_path / "small.npz").upper())
@@ -74,7 +76,7 @@ def test_what_was_saved_is_loaded_and_the_digest_is_that_of_the_file(tmp_path):
         assert sorted(file) == ["conv/bias", "conv/kernel", "logits/bias", "logits/kernel"]
 
 
-def test_a_first_layer_that_takes_blue_first_is_turned_around(tmp_path):
+def test_bgr_kernel_of_the_first_layer_is_reversed(tmp_path):
     model, other = colored_network(), colored_network(seed=1)
     save_arrays(model, tmp_path / "bgr.npz")
     load_arrays(other, tmp_path / "bgr.npz", channel_order="BGR")
@@ -82,7 +84,7 @@ def test_a_first_layer_that_takes_blue_first_is_turned_around(tmp_path):
     np.testing.assert_allclose(other(images), model(images[..., ::-1]), rtol=1e-5, atol=1e-6)
 
 
-def test_half_precision_is_widened(tmp_path):
+def test_half_precision_arrays_become_float32(tmp_path):
     halves = {name: array.astype(np.float16) for name, array in arrays_of(small_network()).items()}
     model = small_network()
     load_arrays(model, write_arrays(tmp_path / "half.npz", **halves))
@@ -122,7 +124,7 @@ def test_half_precision_is_widened(tmp_path):
         ({"conv/bias": np.array([None])}, ValueError, "must be an .npz file of plain arrays; .*Object arrays cannot be loaded"),
     ],
 )
-def test_other_names_shapes_and_numbers_are_refused_and_leave_the_network_as_it_was(tmp_path, changes, error, message):
+def test_invalid_arrays_are_refused_and_do_not_modify_the_network(tmp_path, changes, error, message):
     model = small_network()
     before = model.get_weights()
     with pytest.raises(error, match=message):
@@ -143,26 +145,26 @@ def test_other_names_shapes_and_numbers_are_refused_and_leave_the_network_as_it_
         (b"\x80\x02}q\x00.", "must be an .npz file of plain arrays; .* a file that requires code to be run is refused."),
     ],
 )
-def test_what_is_no_file_of_arrays_is_refused(tmp_path, content, message):
+def test_other_file_types_are_refused(tmp_path, content, message):
     (tmp_path / "small.npz").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_arrays(small_network(), tmp_path / "small.npz")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_truncated_file_of_arrays_is_refused(tmp_path, share):
+def test_truncated_array_file_is_refused(tmp_path, share):
     path = write_arrays(tmp_path / "small.npz")
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(ValueError, match=r"its \d+ bytes cannot be read as such .* Download it again if it is truncated"):
         load_arrays(small_network(), path)
 
 
-def test_a_file_that_is_not_there_is_asked_for(tmp_path):
+def test_missing_weight_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file of weights .*. Download it, or correct the path."):
         load_arrays(small_network(), tmp_path / "absent.npz")
 
 
-def test_the_digest_is_compared_before_anything_is_loaded(tmp_path, monkeypatch):
+def test_digest_is_checked_before_weights_are_loaded(tmp_path, monkeypatch):
     path = write_arrays(tmp_path / "small.npz")
     monkeypatch.setattr(np, "load", lambda *arguments, **options: pytest.fail("it was loaded"))
     with pytest.raises(
@@ -172,12 +174,12 @@ def test_the_digest_is_compared_before_anything_is_loaded(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("sha256", ["d138235c", "z" * 64, ""])
-def test_a_digest_that_is_none_is_refused(tmp_path, sha256):
+def test_invalid_digest_is_refused(tmp_path, sha256):
     with pytest.raises(ValueError, match="sha256 must be 64 hexadecimal digits; received"):
         load_arrays(small_network(), write_arrays(tmp_path / "small.npz"), sha256=sha256)
 
 
-def test_colors_are_turned_only_where_there_are_three(tmp_path):
+def test_channel_order_requires_three_colors(tmp_path):
     path = write_arrays(tmp_path / "small.npz")
     with pytest.raises(
         ValueError, match=r"'BGR' requires a convolution of three colors as the first layer; 'conv/kernel' has the sh"
@@ -225,8 +227,8 @@ def test_each_alexnet_refuses_the_weights_of_the_other(tmp_path):
 # --- state dicts of PyTorch
 
 
-def test_without_pytorch_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # an import finds nothing
+def test_missing_pytorch_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import fails
     (tmp_path / "small.pth").write_bytes(b"PK\x03\x04")
     with pytest.raises(
         ModuleNotFoundError, match=r"must be read by PyTorch, which is not installed. Run `pip install intriguing\[pe"
@@ -246,7 +248,7 @@ def small_in_torch(torch):
 
 
 def randomized(torch, module):
-    """Gives every layer weights that pass on what they get at its strength, and offsets that count."""
+    """Gives every layer random weights that keep the scale of activations, and offsets of similar size."""
     torch.manual_seed(0)
     for parameter in module.parameters():
         if parameter.dim() > 1:
@@ -262,7 +264,7 @@ def logits_in_torch(torch, module, images):
 
 
 NETWORKS = {
-    # Our constructor, theirs and its arguments, the names, the shape of an image, and where the colors of one are.
+    # the Keras constructor, the PyTorch constructor and its arguments, the names, the image shape, and the order of the channels
     "Krizhevsky": (alexnet, "krizhevsky", (227, 5), SAME_NAMES, (227, 227, 3)),
     "Krizhevsky, small images": (alexnet, "krizhevsky", (99, 5), SAME_NAMES, (99, 99, 3)),
     "one weird trick": (alexnet_one_weird_trick, "OneWeirdTrick", (1000,), ONE_WEIRD_TRICK_IN_TORCHVISION, (224, 224, 3)),
@@ -273,7 +275,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_answers_as_pytorch_does_with_the_same_weights(torch, network, tmp_path):
+def test_logits_equal_those_of_pytorch_with_the_same_weights(torch, network, tmp_path):
     from tests.oracles import torch_networks
 
     constructor, theirs, arguments, names, image_shape = NETWORKS[network]
@@ -293,7 +295,7 @@ def test_answers_as_pytorch_does_with_the_same_weights(torch, network, tmp_path)
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
-def test_either_format_of_pytorch_and_any_precision_is_read(torch, small_in_torch, legacy, precision, tmp_path):
+def test_both_pytorch_formats_and_all_precisions_are_read(torch, small_in_torch, legacy, precision, tmp_path):
     module = small_in_torch.to(getattr(torch, precision))
     torch.save(module.state_dict(), tmp_path / "small.pth", _use_new_zipfile_serialization=not legacy)
     model = small_network()
@@ -304,7 +306,7 @@ def test_either_format_of_pytorch_and_any_precision_is_read(torch, small_in_torc
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_kernels_of_every_rank_are_turned(torch, rank, tmp_path):
+def test_kernels_of_every_rank_are_transposed(torch, rank, tmp_path):
     window, size = (2, 3, 4)[:rank], (4, 5, 6)[:rank]
     convolution = [keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D][rank - 1]
     model = keras.Sequential([keras.Input((*size, 2)), convolution(3, window, name="conv"), keras.layers.Flatten()])
@@ -350,7 +352,7 @@ def test_a_truncated_state_dict_is_refused(torch, small_in_torch, legacy, share,
         load_state_dict(small_network(), tmp_path / "small.pth", names=SMALL)
 
 
-def test_a_web_page_another_digest_and_what_is_no_state_dict_are_refused(torch, small_in_torch, tmp_path):
+def test_files_that_are_not_the_expected_state_dict_are_refused(torch, small_in_torch, tmp_path):
     path = tmp_path / "small.pth"
     path.write_bytes(PAGE)
     with pytest.raises(ValueError, match="must be a file of weights; received a web page"):
@@ -370,26 +372,26 @@ def test_a_web_page_another_digest_and_what_is_no_state_dict_are_refused(torch, 
 
 
 class RunsCode:
-    """Pickles as a call of a function."""
+    """Is pickled as a function call."""
 
     def __reduce__(self):
         return pytest.fail, ("code of the file was run",)
 
 
-def test_nothing_in_a_state_dict_is_run(torch, tmp_path):
+def test_code_in_a_state_dict_is_never_run(torch, tmp_path):
     torch.save({"trunk.0.weight": RunsCode()}, tmp_path / "small.pth")
     with pytest.raises(ValueError, match="a file that requires code to be run is refused"):
         load_state_dict(small_network(), tmp_path / "small.pth", names=SMALL)
 
 
-def test_names_must_be_those_of_the_layers():
+def test_state_dict_names_must_match_the_layers():
     with pytest.raises(ValueError, match="names must be different for all layers; received trunk.0, trunk.0. Correct them."):
         load_state_dict(small_network(), "small.pth", names={"conv": "trunk.0", "logits": "trunk.0"})
     with pytest.raises(ValueError, match="each layer of 'small' with weights; missing: logits; unknown: fc6"):
         load_state_dict(small_network(), "small.pth", names={"conv": "trunk.0", "fc6": "trunk.3"})
 
 
-def test_layers_that_cannot_be_turned_are_refused():
+def test_layers_without_a_pytorch_equivalent_are_refused():
     model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="norm")])
     with pytest.raises(
         ValueError, match="can be loaded into convolutional and dense layers only; 'norm' is a BatchNormalization. Convert its"

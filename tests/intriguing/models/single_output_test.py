@@ -1,4 +1,4 @@
-"""One output decides between two classes as its operations show, not as its values happen to lie."""
+"""The operations of a single output, not its values, determine its threshold between two classes."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from intriguing.models.functional import split_weights
-from tests.oracles.our_words import assert_in_our_words
+from tests.oracles.clear_errors import assert_clear_error
 
 layers, ops = keras.layers, keras.ops
 SIZE, NUM_IMAGES = 6, 200
@@ -34,7 +34,7 @@ class Scaled(layers.Layer):
         return self.factor * values
 
 
-HEADS = {  # the output, its threshold, and whether there is something to cut
+HEADS = {  # the output, its threshold, and whether a sigmoid can be removed
     "sigmoid": (sigmoid, PROBABILITY, True),
     "average": (lambda x: layers.Average()([sigmoid(x), sigmoid(x)]), PROBABILITY, False),
     "mean of a stack": (lambda x: ops.mean(ops.stack([sigmoid(x), sigmoid(x)]), axis=0), PROBABILITY, False),
@@ -86,14 +86,14 @@ def images():
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_the_operations_show_where_class_1_begins(name):
+def test_operations_determine_the_decision_threshold(name):
     architecture, _ = split_weights(model_of(name), (SIZE,))
     assert (architecture.threshold, architecture.cuts) == HEADS[name][1:]
     assert architecture.num_classes == 2 and architecture.num_outputs == 1
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if HEADS[name][1] is not None])
-def test_the_scores_name_the_class_that_the_output_names(name):
+def test_scores_predict_the_class_of_the_output(name):
     model = model_of(name)
     architecture, weights = split_weights(model, (SIZE,))
     scores, outputs = architecture.apply(weights, images()), model(images(), training=False)
@@ -103,7 +103,7 @@ def test_the_scores_name_the_class_that_the_output_names(name):
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if HEADS[name][2]])
-def test_scores_before_a_cut_do_not_saturate(name):
+def test_scores_without_the_sigmoid_do_not_saturate(name):
     model = model_of(name)
     for weight in model.weights:
         weight.assign(100.0 * weight)
@@ -115,13 +115,13 @@ def test_scores_before_a_cut_do_not_saturate(name):
     assert np.all(np.any(np.asarray(tape.gradient(logits, points)) != 0.0, axis=1))
 
 
-def test_an_image_itself_is_a_logit_and_a_function_that_is_called_does_not_tell():
+def test_plain_input_is_a_logit_and_opaque_function_is_undetermined():
     assert split_weights(lambda images: images[:, :1], (SIZE,))[0].threshold == LOGIT
     assert split_weights(tf.function(lambda images: tf.sigmoid(images[:, :1])), (SIZE,))[0].threshold is None
 
 
-def test_a_number_that_is_a_variable_does_not_tell_either_way_of_tracing():
-    """The weights of a model become arguments when it is traced again."""
+def test_output_with_a_variable_factor_is_undetermined():
+    """The result is the same when the model is traced again with its weights as arguments."""
     model = model_of("trained factor")
     for _ in range(2):
         assert split_weights(model, (SIZE,))[0].threshold is None
@@ -129,11 +129,11 @@ def test_a_number_that_is_a_variable_does_not_tell_either_way_of_tracing():
 
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
-def test_a_softmax_of_one_unit_is_refused(average):
+def test_softmax_of_one_unit_is_refused(average):
     inputs = keras.Input((SIZE,))
     outputs = [layers.Dense(1, activation="softmax")(inputs) for _ in range(2)]
     model = keras.Model(inputs, layers.Average()(outputs) if average else outputs[0])
     with pytest.raises(ValueError, match="A softmax of one unit is constant: use activation='sigmoid', or two units") as raised:
         split_weights(model, (SIZE,))
-    assert_in_our_words(raised.value)
-    assert split_weights(model, (SIZE,), scores="outputs")[0].num_classes == 1  # as features they may be so
+    assert_clear_error(raised.value)
+    assert split_weights(model, (SIZE,), scores="outputs")[0].num_classes == 1  # features may have a softmax of one unit

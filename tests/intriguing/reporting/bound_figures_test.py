@@ -1,4 +1,4 @@
-"""Both sides of the nearest error, drawn for whatever they can be."""
+"""Figures of certified and attack distortions for all possible values."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ def test_draws_any_number_of_images(num_images):
     assert min(png_shape(certified_versus_attack(attacked / 3, attacked / 9, attacked, title="Two sides"))) > TEST_DPI
 
 
-@pytest.mark.parametrize("attacked", [[np.nan, np.nan], [0.0, 0.1]], ids=["none found", "wrong from the start"])
-def test_draws_images_without_one_of_the_sides(attacked):
+@pytest.mark.parametrize("attacked", [[np.nan, np.nan], [0.0, 0.1]], ids=["no success", "initially misclassified"])
+def test_draws_images_without_attack_or_certificate(attacked):
     assert min(png_shape(certified_versus_attack([0.0, 0.0], [0.0, 0.0], attacked, title="No sides"))) > TEST_DPI
 
 
-def test_images_stand_in_the_order_of_the_attack_and_each_side_is_named():
+def test_images_are_sorted_by_attack_and_both_series_are_labeled():
     figure = certified_versus_attack([0.01, 0.02], [0.001, 0.002], [0.09, 0.04], title="Two sides")
     assert {"found by the attack", "certified", "certified by the product of norms", "Two sides"} <= texts(figure)
     found, certain, product = (line.get_ydata() for line in figure.axes[0].lines[:3])

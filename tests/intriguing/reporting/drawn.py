@@ -1,4 +1,4 @@
-"""A figure as it is drawn, for the tests of figures and galleries."""
+"""Renders figures for the tests of figures and galleries."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Claims about charts: they draw whatever an experiment can yield, without a warning, and say what is wrong otherwise."""
+"""Charts draw all possible results without warnings, and invalid input raises."""
 
 import matplotlib.colors
 import numpy as np
@@ -23,7 +23,7 @@ def test_the_same_figure_gives_the_same_bytes():
     assert len({to_png(training_curves({"FC10": [1.0, 0.5]}, title="Loss"), dpi=TEST_DPI) for _ in range(2)}) == 1
 
 
-def test_leaves_no_figure_in_the_global_state_of_pyplot():
+def test_figures_are_not_kept_by_pyplot():
     before = pyplot.get_fignums()
     training_curves({"FC10": [1.0, 0.5]}, title="Loss")
     assert pyplot.get_fignums() == before
@@ -35,7 +35,7 @@ def test_heat_map_draws_any_number_of_models(num_rows, num_columns):
     assert min(png_shape(transfer_heat_map(rates, _names(num_rows), _names(num_columns), title="Transfer"))) > TEST_DPI
 
 
-def test_heat_map_shows_our_number_and_the_papers():
+def test_heat_map_shows_measured_and_published_numbers():
     figure = transfer_heat_map([[0.293, np.nan]], ["a"], ["b", "c"], title="T", published=[[0.289, np.nan]])
     assert {"29.3", "(28.9)", "\N{EN DASH}"} <= texts(figure)
 
@@ -58,13 +58,13 @@ def _luminance(color):
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def test_heat_map_scale_falls_steadily_in_lightness():
+def test_heat_map_scale_is_monotone_in_lightness():
     figure = transfer_heat_map(np.linspace(0, 1, 12)[None], ["a"], _names(12), title="T")
     lightness = [_luminance(patch.get_facecolor()) for patch in figure.axes[0].patches]
     assert np.all(np.diff(lightness) < 0)
 
 
-def test_heat_map_names_a_wrong_shape():
+def test_heat_map_error_names_the_wrong_shape():
     with pytest.raises(ValueError, match=r"rates must have one row and column per name, \(2, 2\), .* received \(2, 3\)"):
         transfer_heat_map(np.ones((2, 3)), _names(2), _names(2), title="T")
 
@@ -76,13 +76,13 @@ def test_distributions_draw_any_number_of_models(num):
     assert png_shape(distortion_distributions(distortions, title="D", published={"FC0": 0.06, "unknown": 0.1}))
 
 
-def test_distributions_draw_models_that_were_never_fooled():
+def test_distributions_draw_models_without_successful_attacks():
     figure = distortion_distributions({"a": [np.nan, np.nan], "b": [], "c": [0.1, np.nan]}, title="D")
     assert {"target not reached", "1 of 2"} <= texts(figure)
     assert png_shape(distortion_distributions({"a": [np.nan]}, title="D"))
 
 
-def test_distributions_need_a_model():
+def test_distributions_require_a_model():
     with pytest.raises(ValueError, match="at least one model"):
         distortion_distributions({}, title="D")
 
@@ -95,16 +95,16 @@ def test_curves_draw_any_number_of_models_in_distinct_styles(num):
 
 
 @pytest.mark.parametrize("losses", [[], [0.5], [np.nan, np.nan], [0.0, -1.0], [1.0, np.nan, 0.0, np.inf, 0.1], [1.0] * 5])
-def test_curves_draw_whatever_training_gave(losses):
+def test_curves_draw_any_losses(losses):
     assert png_shape(training_curves({"FC10": losses}, title="C"))
 
 
-def test_curves_need_a_history():
+def test_curves_require_a_history():
     with pytest.raises(ValueError, match="at least one model"):
         training_curves({}, title="C")
 
 
-def test_dollar_signs_are_no_mathematics():
+def test_dollar_signs_are_drawn_literally():
     name = r"$\frac$"
     figures = [
         transfer_heat_map([[0.5]], [name], [name], title=name),

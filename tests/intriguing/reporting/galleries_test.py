@@ -1,4 +1,4 @@
-"""Claims about galleries: they draw whatever images an attack can yield, and say what is wrong otherwise."""
+"""Galleries draw all possible results of an attack, and invalid input raises."""
 
 import numpy as np
 import pytest
@@ -16,26 +16,26 @@ def _images(num=3, size=8, channels=1):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("num", [1, 10, 13])
 def test_gallery_draws_gray_and_color(num, channels):
-    images, distorted, labels, answers = _images(num, channels=channels)
-    assert png_shape(adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G", num_images=20))
+    images, distorted, labels, predictions = _images(num, channels=channels)
+    assert png_shape(adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G", num_images=20))
 
 
-def test_gallery_shows_no_more_than_asked():
-    images, distorted, labels, answers = _images(9)
-    figure = adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G", num_images=4)
+def test_gallery_shows_at_most_the_requested_number():
+    images, distorted, labels, predictions = _images(9)
+    figure = adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G", num_images=4)
     assert "3 → 4" in texts(figure) and "4 → 5" not in texts(figure)
 
 
-def test_gallery_tells_the_distortion_and_the_magnification():
+def test_gallery_shows_the_distortion_and_the_magnification():
     images = np.full((1, 4, 4, 3), 0.5)
     figure = adversarial_gallery(images, images + 0.05, labels=["bus"], answers=["ostrich"], title="G")
     assert {"0.050", "difference\n\N{MULTIPLICATION SIGN} 10", "bus", "bus → ostrich"} <= texts(figure)
 
 
 def test_gallery_scale_is_symmetric_and_common():
-    images, distorted, labels, answers = _images(2)
+    images, distorted, labels, predictions = _images(2)
     distorted[1] = images[1] - 0.3
-    figure = adversarial_gallery(images, distorted, labels=labels, answers=answers, title="G")
+    figure = adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G")
     limits = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.images[0].get_cmap().name == "RdBu_r"}
     (common,) = limits
     assert common == pytest.approx((-0.3, 0.3))
@@ -46,12 +46,12 @@ def test_gallery_draws_unchanged_images():
     assert png_shape(adversarial_gallery(images, images, labels=labels, answers=labels, title="G"))
 
 
-def test_gallery_names_what_is_wrong():
-    images, distorted, labels, answers = _images(2)
+def test_gallery_errors_name_the_invalid_argument():
+    images, distorted, labels, predictions = _images(2)
     with pytest.raises(ValueError, match="Add a channel axis"):
-        adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, answers=answers, title="G")
+        adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, answers=predictions, title="G")
     with pytest.raises(ValueError, match="equally many"):
-        adversarial_gallery(images, distorted, labels=labels[:1], answers=answers, title="G")
+        adversarial_gallery(images, distorted, labels=labels[:1], answers=predictions, title="G")
     with pytest.raises(ValueError, match="at least one"):
         adversarial_gallery(images[:0], distorted[:0], labels=[], answers=[], title="G")
 
@@ -59,9 +59,9 @@ def test_gallery_names_what_is_wrong():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("num", [1, 7, 40])
 def test_noise_panel_draws_pairs(num, channels):
-    images, _, labels, answers = _images(num, channels=channels)
+    images, _, labels, predictions = _images(num, channels=channels)
     noisy = images + np.random.default_rng(1).normal(size=images.shape)
-    assert png_shape(noise_panel(images, noisy, labels=labels, answers=answers, title="N", accuracy=0.51))
+    assert png_shape(noise_panel(images, noisy, labels=labels, answers=predictions, title="N", accuracy=0.51))
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_noise_panel_draws_pairs(num, channels):
         (Proportion(0, 0), "images: \N{EN DASH}"),
     ],
 )
-def test_noise_panel_tells_the_accuracy(accuracy, words):
-    images, noisy, labels, answers = _images(2)
-    figure = noise_panel(images, noisy, labels=labels, answers=answers, title="N", accuracy=accuracy)
+def test_noise_panel_shows_the_accuracy(accuracy, words):
+    images, noisy, labels, predictions = _images(2)
+    figure = noise_panel(images, noisy, labels=labels, answers=predictions, title="N", accuracy=accuracy)
     assert any(text.endswith(words) for text in texts(figure))
 
 
-def test_dollar_signs_are_no_mathematics():
+def test_dollar_signs_are_drawn_literally():
     name = r"$\frac$"
     images, distorted, _, _ = _images(1)
     figures = [

@@ -1,4 +1,4 @@
-"""Claims about the page: complete in itself, readable by machines and people, deaf to hostile names."""
+"""The page is self-contained and accessible, and escapes hostile names."""
 
 from html.parser import HTMLParser
 
@@ -66,7 +66,7 @@ def _page(png, name="FC100-100-10"):
     )
 
 
-def test_requests_nothing_from_anywhere(png):
+def test_page_loads_no_external_resources(png):
     page = _parsed(_page(png))
     for _, attributes in page.elements:
         assert attributes.get("href", "#").startswith("#")
@@ -78,19 +78,19 @@ def test_requests_nothing_from_anywhere(png):
     assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
-def test_a_hostile_name_is_inert(png):
+def test_hostile_names_are_escaped(png):
     html = _page(png, HOSTILE)
     page = _parsed(html)
     assert not page.all("script") and HOSTILE not in html
     assert HOSTILE in "".join(page.text)
 
 
-def test_a_hostile_attribute_does_not_break_out(png):
+def test_hostile_attributes_are_escaped(png):
     page = _parsed(_page(png, '" onload="alert(1)'))
     assert not any("onload" in attributes for _, attributes in page.elements)
 
 
-def test_every_picture_has_words_and_a_size(png):
+def test_figures_have_alternative_text_and_a_size(png):
     (image,) = _parsed(_page(png)).all("img")
     assert image["alt"] == 'A "FC100-100-10" figure'
     assert int(image["width"]) > 0 and int(image["height"]) > 0
@@ -115,7 +115,7 @@ def test_unknown_rates_show_a_dash_and_no_interval(png):
     assert 'title="0 of 0">\N{EN DASH}</td>' in _page(png).replace("\n", "")
 
 
-def test_contents_lead_to_every_section(png):
+def test_contents_link_to_every_section(png):
     page = _parsed(_page(png))
     targets = [link["href"].removeprefix("#") for link in page.all("a")]
     identifiers = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -123,14 +123,14 @@ def test_contents_lead_to_every_section(png):
     assert set(targets) <= set(identifiers) and len(set(identifiers)) == len(identifiers)
 
 
-def test_declares_language_viewport_and_both_color_schemes(png):
+def test_page_declares_language_viewport_and_color_schemes(png):
     page, html = _parsed(_page(png)), _page(png)
     assert page.all("html") == [{"lang": "en"}]
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
     assert "prefers-color-scheme: dark" in html and "@media print" in html
 
 
-def test_an_empty_report_is_a_page():
+def test_empty_report_is_a_page():
     page = _parsed(render_page(title="T", lead="L", sections=[], facts={}))
     assert not page.all("section") and "L" in page.text
 

@@ -1,4 +1,4 @@
-"""Claims about the paper's printed numbers."""
+"""Tests of the published numbers of the paper."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from intriguing.reporting.published import PUBLISHED, published_matrix, published_rows
 
 
-def test_has_every_row_and_column_of_the_paper():
+def test_published_tables_have_every_row_and_column():
     shapes = {name: (len(rows), {len(row) for row in rows.values()}) for name, rows in PUBLISHED.items()}
     assert shapes == {
         "table_1": (6, {3}),
@@ -35,7 +35,7 @@ def test_has_every_row_and_column_of_the_paper():
         ("table_4", "Gaussian noise with stddev=0.06", "FC100-100-10'", 0.024),
     ],
 )
-def test_repeats_a_printed_cell(table, row, column, number):
+def test_published_cells_match_the_paper(table, row, column, number):
     assert PUBLISHED[table][row][column] == number
 
 
@@ -49,12 +49,12 @@ def _rows(number):
     return PUBLISHED[f"table_{number}"].items()
 
 
-def test_cannot_be_changed():
+def test_published_tables_are_immutable():
     with pytest.raises(TypeError):
         PUBLISHED["table_1"]["FC10(1)"]["Test error"] = 0.0
 
 
-def test_rows_follow_our_order_and_columns():
+def test_rows_follow_the_requested_order_and_columns():
     rows = published_rows("table_1", ["FC10(1)", "ours alone", "FC10(1e-4)"], ["Model", "Test error"])
     assert rows == ({"Test error": 0.2}, {}, {"Test error": 0.074})
     assert published_rows("table_1", ["FC10(1)"])[0] == PUBLISHED["table_1"]["FC10(1)"]
@@ -66,7 +66,7 @@ def test_matrix_is_nan_where_the_paper_prints_nothing():
     assert published_matrix("table_2", [], ["AE400-10"]).shape == (0, 1)
 
 
-def test_names_the_tables_it_knows():
+def test_unknown_table_error_lists_the_known_tables():
     with pytest.raises(
         ValueError, match=r"unknown table 'table_9'. Known: table_1, table_2, table_3, table_4, variant_errors."
     ):

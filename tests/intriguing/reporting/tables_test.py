@@ -1,4 +1,4 @@
-"""Claims about tables and the two files in which they are written."""
+"""Tests of tables and of their CSV and JSON files."""
 
 import csv
 import io
@@ -64,13 +64,13 @@ def test_csv_leaves_unknown_numbers_empty(table):
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\n=1"])
-def test_csv_disarms_formulas(formula):
+def test_csv_escapes_formulas(formula):
     (row,) = _read_csv(to_csv(_one_cell(formula)))
     assert row["Name"].startswith("'")
     assert row["Name"].endswith(formula.strip())
 
 
-def test_csv_disarms_formulas_in_headings_but_keeps_negative_numbers():
+def test_csv_escapes_formulas_in_headings_but_keeps_negative_numbers():
     table = Table(name="t", title="T", columns=("=A1", "Change"), rows=({"=A1": "x", "Change": -0.5},))
     assert _read_csv(to_csv(table)) == [{"'=A1": "x", "Change": "-0.5"}]
 
@@ -111,7 +111,7 @@ def test_infinity_is_null_in_json():
     assert json.loads(to_json(_one_cell(math.inf)), parse_constant=_refuse)["rows"] == [{"Name": None}]
 
 
-def test_no_trials_are_no_rate():
+def test_zero_trials_have_no_rate():
     assert _read_csv(to_csv(_one_cell(Proportion(0, 0)))) == [{"Name": "", "Name lower": "", "Name upper": "", "Name n": "0"}]
 
 
@@ -137,26 +137,26 @@ def test_no_trials_are_no_rate():
         ("name", "name"),
     ],
 )
-def test_cells_are_written_for_the_eye(cell, text):
+def test_cells_are_formatted_for_reading(cell, text):
     assert format_cell(cell) == text
 
 
-def test_mean_ignores_images_without_an_answer():
+def test_mean_ignores_non_finite_numbers():
     assert Mean.of([0.05, math.nan, 0.07, math.inf]) == pytest.approx((0.06, math.sqrt(2e-4), 2))
 
 
-def test_mean_of_nothing_is_unknown():
+def test_mean_without_numbers_is_unknown():
     assert math.isnan(Mean.of([]).mean) and math.isnan(Mean.of([math.nan]).std) and Mean.of([math.nan]).num == 0
     assert Mean.of([0.5]).mean == 0.5 and math.isnan(Mean.of([0.5]).std)
 
 
-def test_an_empty_table_still_has_its_headings():
+def test_empty_table_has_its_headings():
     table = Table(name="t", title="T", columns=("Model", "Error"), rows=())
     assert to_csv(table) == "Model,Error\n"
 
 
 @pytest.mark.parametrize("row", [{"Model": "a"}, {"Model": "a", "Error": 1, "More": 2}])
-def test_rows_must_have_just_the_columns(row):
+def test_rows_must_have_exactly_the_columns(row):
     with pytest.raises(ValueError, match="row 0 of t must have the columns"):
         Table(name="t", title="T", columns=("Model", "Error"), rows=(row,))
 
@@ -179,19 +179,19 @@ def test_published_numbers_must_fit_the_rows_and_columns():
         Table(name="t", title="T", columns=("A",), rows=({"A": 1},), published=({"B": 1.0},))
 
 
-def test_columns_must_stay_distinct_in_the_file():
+def test_columns_must_be_distinct_in_the_file():
     with pytest.raises(ValueError, match="repeated: \\['A'\\]"):
         Table(name="t", title="T", columns=("A", "A"), rows=())
     with pytest.raises(ValueError, match="repeated: \\['A n'\\]"):
         Table(name="t", title="T", columns=("A", "A n"), rows=({"A": Proportion(1, 2), "A n": 2},))
 
 
-def test_there_must_be_a_column():
+def test_table_requires_a_column():
     with pytest.raises(ValueError, match="at least one column"):
         Table(name="t", title="T", columns=(), rows=())
 
 
-def test_writes_both_files_and_nothing_else(table, tmp_path):
+def test_exactly_two_files_are_written(table, tmp_path):
     paths = write_table(table, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["table_1.csv", "table_1.json"]
     assert sorted(os.listdir(tmp_path / "new" / "folder")) == ["table_1.csv", "table_1.json"]
@@ -199,7 +199,7 @@ def test_writes_both_files_and_nothing_else(table, tmp_path):
     assert paths[1].read_bytes().decode() == to_json(table)
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "table.csv"
     write_whole(path, "old")
 
@@ -213,7 +213,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_averages_over_seeds_keep_their_interval_in_every_format():
-    row = {"Arm": "a", "Error": MeanRate(0.0163, 0.0151, 0.0175, 3), "Distance": Estimate(0.062, 0.058, 0.066, 3)}
+    row = {"Training variant": "a", "Error": MeanRate(0.0163, 0.0151, 0.0175, 3), "Distance": Estimate(0.062, 0.058, 0.066, 3)}
     table = Table(name="variants", title="Training variants.", columns=tuple(row), rows=(row,))
     assert table.is_rate("Error") and not table.is_rate("Distance")
     line = next(csv.DictReader(io.StringIO(to_csv(table))))

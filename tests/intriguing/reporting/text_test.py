@@ -1,4 +1,4 @@
-"""Tables in a terminal are aligned and complete, and show the numbers of the paper below those of this library."""
+"""Tables in a terminal are aligned and complete, and show the published numbers below the measured ones."""
 
 import math
 
@@ -33,7 +33,7 @@ def _one_cell(value):
     return Table(name="table", title="T", columns=("Name",), rows=({"Name": value},))
 
 
-def test_text_of_the_transfer_table_fits_a_terminal_uncut():
+def test_transfer_table_fits_a_terminal_without_truncation():
     text = to_text(_transfer_table(), width=120)
     assert max(map(len, text.splitlines())) <= 120
     assert text.count("28.9 %") == 9 * 8
@@ -59,7 +59,7 @@ def test_a_wide_table_is_split_into_groups_of_columns():
     assert text.count("Source model") > 1
 
 
-def test_text_aligns_digits_under_digits():
+def test_digits_are_aligned():
     lines = to_text(_table()).splitlines()
     ours = next(line for line in lines if "28.9 %" in line)
     paper = lines[lines.index(ours) + 1]
@@ -90,5 +90,5 @@ def test_a_proportion_without_trials_is_written_as_a_dash():
     assert "\N{EN DASH}" in to_text(_one_cell(Proportion(0, 0)))
 
 
-def test_an_empty_table_still_has_its_headings():
+def test_empty_table_has_its_headings():
     assert "Model" in to_text(Table(name="t", title="T", columns=("Model", "Error"), rows=()))

@@ -1,4 +1,4 @@
-"""Errors of seeds and rounds of pools, drawn for whatever they can be."""
+"""Figures of errors by seed and of pool rounds for all possible values."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tests.intriguing.reporting.drawn import TEST_DPI, png_shape, texts
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
-def test_draws_any_number_of_seeds_and_names_every_way_to_train(num_seeds):
+def test_draws_any_number_of_seeds_and_labels_every_training_variant(num_seeds):
     figure = seed_dots({"a $b$": [0.016] * num_seeds, "c": [0.013] * num_seeds}, title="Errors", published={"c": 0.012})
     assert {"a $b$", "c", "our mean", "the paper", "Errors"} <= texts(figure)
     assert min(png_shape(figure)) > TEST_DPI
@@ -32,12 +32,12 @@ def test_draws_rounds_with_gaps_and_one_legend(num_trainings):
     assert min(png_shape(figure)) > TEST_DPI
 
 
-def test_a_training_of_one_round_is_drawn():
+def test_training_with_one_round_is_drawn():
     curves = RoundCurves([2], {"clean images": [0.5], "images": [float("nan")]}, {"images": [float("nan")]})
     assert min(png_shape(round_curves([curves], title="Rounds"))) > TEST_DPI
 
 
 @pytest.mark.parametrize("draw", [lambda: seed_dots({}, title="t"), lambda: round_curves([], title="t")])
-def test_nothing_to_draw_is_refused(draw):
+def test_empty_input_is_refused(draw):
     with pytest.raises(ValueError, match="must hold at least one"):
         draw()

@@ -1,4 +1,4 @@
-"""Claims about the figures of units and directions: what they show is what was given, and they say what is wrong otherwise."""
+"""Figures of units and directions show the given values, and invalid input raises."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def _mean_lines(figure):
 
 
 def _inside(figure):
-    """Returns whether every written word lies on the figure."""
+    """Returns whether all text lies inside the figure."""
     figure.canvas.draw()
     sheet, bare = figure.bbox, [axes for axes in figure.axes if not axes.axison]
     undrawn = [label for axes in bare for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
@@ -67,18 +67,18 @@ def test_galleries_draw_gray_and_color_and_uneven_sides(num_natural, num_random,
     assert len(_strips(figure)) == num_natural + num_random
 
 
-def test_each_side_is_headed_and_each_row_named_and_captioned():
+def test_sides_have_headings_and_rows_have_names_and_captions():
     figure = direction_galleries([_row("unit 17")], [_row("random direction 3", caption="4 of 10 are '8'")], title="Layer 1")
     headings = {"Natural basis: single units", "Random basis: random directions"}
     assert headings | {"Layer 1", "unit 17", "9 of 10 are '3'", "random direction 3", "4 of 10 are '8'"} <= texts(figure)
 
 
-def test_a_side_without_rows_is_left_out():
+def test_side_without_rows_is_omitted():
     figure = direction_galleries([], [_row("random direction 3")], title="G")
     assert "Natural basis: single units" not in texts(figure)
 
 
-def test_natural_units_stand_left_of_random_directions():
+def test_natural_units_are_left_of_random_directions():
     figure = direction_galleries([_row("unit 17")], [_row("random direction 3")], title="G")
     figure.canvas.draw()
     left, right = (axes.get_position() for axes in figure.axes if axes.images)
@@ -86,7 +86,7 @@ def test_natural_units_stand_left_of_random_directions():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_strip_holds_the_images_in_order_with_white_gaps_between(channels):
+def test_strips_show_images_in_order_with_white_gaps(channels):
     row = _row("unit 17", num=4, channels=channels)
     (strip,) = _strips(direction_galleries([row], [], title="G"))
     pixels = strip.reshape(8, -1, channels)
@@ -101,15 +101,15 @@ def test_strokes_are_white_on_black():
     assert picture.get_cmap()(picture.norm([0.0, 1.0]))[:, :3].tolist() == [[0, 0, 0], [1, 1, 1]]
 
 
-def test_no_row_shows_more_images_than_asked():
+def test_rows_show_at_most_the_requested_number_of_images():
     rows = [_row("unit 17", num=12), _row("unit 18", num=2)]
     long, short = _strips(direction_galleries(rows, [], title="G", images_per_row=3))
     np.testing.assert_allclose(long[:, 18:26], rows[0].images[2, ..., 0], rtol=1e-6)
     assert long.shape == short.shape == (8, 3 * 8 + 2)
-    assert np.all(short[:, 17:] == 1.0), "the place of a missing image stays white"
+    assert np.all(short[:, 17:] == 1.0), "the position of a missing image is white"
 
 
-def test_long_captions_are_cut_before_they_reach_the_neighbor():
+def test_long_captions_are_truncated_before_the_next_row():
     figure = direction_galleries([_row("unit 17", caption="purity " * 40)], [_row("random direction 3")], title="G")
     figure.canvas.draw()
     (caption,) = (text for axes in figure.axes for text in axes.texts if text.get_text().startswith("purity"))
@@ -118,27 +118,27 @@ def test_long_captions_are_cut_before_they_reach_the_neighbor():
     assert caption.get_window_extent().x1 < right.get_window_extent().x0
 
 
-def test_galleries_need_a_row():
+def test_galleries_require_a_row():
     with pytest.raises(
         ValueError, match=r"natural and random must hold at least one row together; received none\. Rank images"
     ):
         direction_galleries([], [], title="G")
 
 
-def test_galleries_need_an_image_in_every_row():
+def test_gallery_rows_require_an_image():
     with pytest.raises(ValueError, match=r"'unit 18' needs at least one image; received \(0, 8, 8, 1\)\."):
         direction_galleries([_row("unit 17")], [_row("unit 18", num=0)], title="G")
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 8, 2), (8, 8)])
-def test_galleries_name_a_wrong_shape(shape):
+def test_galleries_error_names_the_wrong_shape(shape):
     with pytest.raises(
         ValueError, match=r"'unit 17' needs images \[n, height, width, 1 or 3\]; received \(.*Add a channel axis"
     ):
         direction_galleries([GalleryRow("unit 17", np.ones(shape), "")], [], title="G")
 
 
-def test_galleries_name_pixels_outside_the_box():
+def test_galleries_error_names_pixels_outside_the_bounds():
     images = np.array([0.0, 255.0]).reshape(1, 1, 2, 1)
     with pytest.raises(
         ValueError, match=r"'unit 17' needs images in \[0\.0, 1\.0\]; received 0\.00 to 255\.00\. Call PixelBox"
@@ -157,14 +157,14 @@ def test_galleries_show_at_least_one_image_per_row():
 
 
 @pytest.mark.parametrize("num", [1, 20])
-def test_effects_draw_any_number_of_rows_and_grow_with_them(num):
+def test_effect_figure_grows_with_the_number_of_rows(num):
     figure = _effects(num)
     assert min(png_shape(figure)) > TEST_DPI
     assert len(_dots(figure)) == num
     assert _effects(num + 1).get_figheight() > figure.get_figheight()
 
 
-def test_effects_stand_where_their_numbers_are_in_the_order_of_their_names():
+def test_effects_are_drawn_at_their_values_in_order():
     figure = effect_sizes(["a", "b"], [1.5, -0.25], [1, -1], [2, 0.5], significant=[True, False], title="E")
     axes = figure.axes[0]
     segments = [line.get_xydata().tolist() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] != 0]
@@ -181,14 +181,14 @@ def test_dots_are_filled_only_where_significant():
     assert {"significant", "not significant"} <= texts(figure)
 
 
-def test_zero_is_marked_and_always_in_view():
+def test_zero_is_marked_and_always_visible():
     figure = _effects(effects=[5, 6, 7], lower=[4, 5, 6], upper=[6, 7, 8])
     low, high = figure.axes[0].get_xlim()
     assert low < 0 and high > 8
     assert any(list(line.get_xdata()) == [0, 0] for line in figure.axes[0].lines)
 
 
-def test_the_axis_tells_the_direction_and_the_unit():
+def test_axis_label_names_direction_and_unit():
     label = _effects().axes[0].get_xlabel()
     assert label == "natural basis more selective than random →\n(standard deviations of random directions)"
 
@@ -205,25 +205,25 @@ def test_effects_without_an_interval_show_their_dot():
     assert list(_dots(figure)) == [1.0] and "+1.00" in texts(figure)
 
 
-def test_groups_differ_in_color_and_in_shape_and_are_explained():
+def test_groups_differ_in_color_and_marker_and_have_a_legend():
     groups = ["trained", "random weights", "pixels", "trained"]
     figure = _effects(4, groups=groups)
-    looks = [(color, marker) for color, _, marker in _dots(figure).values()]
-    assert looks[0] == looks[3] and len({color for color, _ in looks}) == len({marker for _, marker in looks}) == 3
+    styles = [(color, marker) for color, _, marker in _dots(figure).values()]
+    assert styles[0] == styles[3] and len({color for color, _ in styles}) == len({marker for _, marker in styles}) == 3
     assert set(groups) <= {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
 
 
 @pytest.mark.parametrize("num_groups", [0, 1, 3, 6])
-def test_the_legend_lies_between_title_and_rows(num_groups):
+def test_legend_is_between_title_and_rows(num_groups):
     groups = [f"group {row % num_groups}" for row in range(6)] if num_groups else None
     figure = _effects(6, groups=groups)
     figure.canvas.draw()
     legend = figure.axes[0].get_legend().get_window_extent()
     assert figure.axes[0].get_window_extent().y1 <= legend.y0 + 1  # a pixel of rounding
-    assert legend.y1 <= figure._suptitle.get_window_extent().y0 + 4  # its frame is empty at the rim
+    assert legend.y1 <= figure._suptitle.get_window_extent().y0 + 4  # the frame of the legend has a margin
 
 
-def test_effects_need_a_number_for_every_name():
+def test_effects_require_a_number_for_every_name():
     words = r"there must be at least one name and an entry for each of 3 names; received .*'lower': \(2,\)"
     with pytest.raises(ValueError, match=words):
         _effects(lower=[0, 1])
@@ -235,7 +235,7 @@ def test_effects_need_a_number_for_every_name():
         effect_sizes([], [], [], [], significant=[], title="E")
 
 
-def test_effects_name_an_interval_that_is_upside_down():
+def test_reversed_interval_error_names_the_row():
     with pytest.raises(ValueError, match=r"lower must not exceed upper; received the contrary for FC10, layer 1\."):
         _effects(lower=[-2, 3, 1], upper=[2, 2, 3])
 
@@ -266,12 +266,12 @@ def test_curves_run_from_natural_to_random_and_name_their_measure():
     assert {"0\nnatural", "1\nrandom", "hidden_1"} <= texts(figure)
 
 
-def test_points_are_joined_in_the_order_of_their_turn():
+def test_points_are_connected_in_the_order_of_alpha():
     figure = rotation_curves({"hidden_1": Curve(*(values[::-1] for values in _curve()))}, measure="m", title="C")
     np.testing.assert_allclose(_mean_lines(figure)[0].get_xydata().T, _curve()[:2])
 
 
-def test_the_band_spans_lower_to_upper():
+def test_band_spans_lower_to_upper():
     figure = rotation_curves({"hidden_1": _curve(0.9, 0.3)}, measure="m", title="C")
     (band,) = figure.axes[0].collections
     heights = band.get_paths()[0].vertices[:, 1]
@@ -279,7 +279,7 @@ def test_the_band_spans_lower_to_upper():
     assert band.get_alpha() < 0.2
 
 
-def test_each_name_stands_beside_a_sample_of_its_own_line():
+def test_curve_names_are_next_to_a_sample_of_their_line():
     curves = {"low": _curve(end=0.2), "high": _curve(end=0.8), "middle": _curve(end=0.5)}
     figure = rotation_curves(curves, measure="m", title="C")
     names = {text.get_position()[1]: text.get_text() for text in figure.axes[0].texts}
@@ -304,14 +304,14 @@ def test_curves_draw_gaps_and_layers_without_a_number():
     assert png_shape(rotation_curves({"empty": empty}, measure="m", title="C"))
 
 
-def test_curves_need_a_layer():
+def test_curves_require_a_layer():
     with pytest.raises(
         ValueError, match=r"curves must hold at least one layer; received none\. Measure a turned basis first\."
     ):
         rotation_curves({}, measure="m", title="C")
 
 
-def test_curves_name_the_layer_whose_lengths_disagree():
+def test_length_mismatch_error_names_the_layer():
     words = r"curve 'hidden_1' must have equally many points throughout, and at least one; received .*'lower': \(4,\)"
     with pytest.raises(ValueError, match=words):
         rotation_curves({"hidden_1": _curve()._replace(lower=np.zeros(4))}, measure="m", title="C")
@@ -330,11 +330,11 @@ def test_curves_name_the_layer_whose_lengths_disagree():
         ([1.0, 1.0], [0.9, 1.0]),
     ],
 )
-def test_heights_move_apart_no_further_than_they_must(heights, expected):
+def test_labels_are_separated_by_the_minimum_distance(heights, expected):
     assert _moved_apart(np.array(heights), 0.1) == pytest.approx(expected)
 
 
-# All of them
+# All figures
 
 
 def _one_of_each(name="FC10", title="T"):
@@ -345,18 +345,18 @@ def _one_of_each(name="FC10", title="T"):
     ]
 
 
-def test_dollar_signs_are_no_mathematics():
+def test_dollar_signs_are_drawn_literally():
     assert all(png_shape(figure) for figure in _one_of_each(r"$\frac$", r"$\frac$"))
 
 
 def test_long_names_and_titles_stay_on_the_figure():
     figures = _one_of_each(
-        "FC100-100-10, hidden layer 2, random weights", "A title that says a great deal about its figure " * 4
+        "FC100-100-10, hidden layer 2, random weights", "A long title that describes its figure in detail " * 4
     )
     assert [_inside(figure) for figure in figures] == [True, True, True]
 
 
-def test_leaves_no_figure_in_the_global_state_of_pyplot():
+def test_figures_are_not_kept_by_pyplot():
     before = pyplot.get_fignums()
     _one_of_each()
     assert pyplot.get_fignums() == before

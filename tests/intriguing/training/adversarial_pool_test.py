@@ -1,4 +1,4 @@
-"""Claims about the examples of a layer, at distances that are known, and about the pool that keeps them."""
+"""Tests of adversarial activations of a layer at known distances, and of the pool that stores them."""
 
 import dataclasses
 
@@ -26,13 +26,13 @@ from tests.intriguing.training.tiny_pools import ROWS, SEARCH, SHAPE, attack_wit
 from tests.oracles.linear_classifier import LinearClassifier, nearest_of_other_classes
 
 RTOL_ROUNDING = 1e-5  # the bound of the oracle is float64, the search float32
-ATOL_DIRECTION = 1e-5  # float32 in the length of a perturbation
+ATOL_DIRECTION = 1e-5  # rounding of the length of a perturbation in float32
 RTOL_SEARCH = 0.02  # the tolerance of the quick search, with a small budget
 
 
 @pytest.fixture(scope="module")
 def steep():
-    """A network whose part above `hidden1` is linear, and images some of which it gets wrong."""
+    """A network that is linear above `hidden1`, with images of which some are misclassified."""
     model = network(seed=3)
     model.set_weights([6.0 * weight for weight in model.get_weights()])
     hidden = cut_at(model, "hidden1").below(examples(200)[0])
@@ -51,7 +51,7 @@ def found(steep):
     }
 
 
-def test_adversarial_activations_lie_at_the_least_distance_within_the_range_of_the_layer(steep, found):
+def test_adversarial_activations_are_at_the_exact_minimum_within_the_range(steep, found):
     cut, images, labels = steep
     upper = LinearClassifier(*cut.above.get_weights())
     clean = np.asarray(cut.below(images))
@@ -68,14 +68,14 @@ def test_adversarial_activations_lie_at_the_least_distance_within_the_range_of_t
     np.testing.assert_array_equal(made.labels, labels)
 
 
-def test_what_is_misclassified_already_stays_where_it_is(steep, found):
+def test_initially_misclassified_activations_are_not_changed(steep, found):
     clean = steep[0].below(steep[1])
     for made in found.values():
         assert made.succeeded[0] and made.least_distortion[0] == 0.0
         np.testing.assert_array_equal(made.activations[0], clean[0])
 
 
-def test_every_example_is_moved_to_the_distortion_asked_for_and_then_clipped(steep, found):
+def test_examples_are_scaled_to_the_requested_distortion_and_clipped(steep, found):
     clean = np.asarray(steep[0].below(steep[1]))
     nearest = found[None]
     step = np.asarray(nearest.activations, np.float64) - clean
@@ -90,16 +90,16 @@ def test_every_example_is_moved_to_the_distortion_asked_for_and_then_clipped(ste
     assert np.any(np.asarray(found[1e4].activations) == 0.0) or np.any(np.asarray(found[1e4].activations) == 1.0)
 
 
-def test_images_outside_the_pixel_box_are_told_and_not_clipped(steep):
+def test_images_outside_the_bounds_are_refused(steep):
     with pytest.raises(ValueError, match="images must lie within bounds .0.0, 1.0.; received values from"):
         distort_activations(steep[0], 255.0 * steep[1], steep[2], search=SEARCH)
 
 
-def test_the_range_of_the_layer_takes_the_place_of_the_pixel_box(monkeypatch):
-    seen = []
+def test_range_of_the_layer_replaces_the_pixel_box(monkeypatch):
+    calls = []
 
     def attack(classifier, images, *, labels, search):
-        seen.append((search, np.min(images)))
+        calls.append((search, np.min(images)))
         return attack_without_search(classifier, images, labels=labels, search=search)
 
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack)
@@ -110,12 +110,12 @@ def test_the_range_of_the_layer_takes_the_place_of_the_pixel_box(monkeypatch):
     search = dataclasses.replace(SEARCH, pixel_box=PixelBox(-2.0, 2.0))
     for layer in ("hidden1", IMAGES):
         distort_activations(cut_at(model, layer, pixel_box=search.pixel_box), *examples(4), search=search)
-    assert [box for (box, _) in [(s.pixel_box, low) for s, low in seen]] == [PixelBox(0.0, np.inf), PixelBox(-2.0, 2.0)]
-    assert all(dataclasses.replace(s, pixel_box=SEARCH.pixel_box) == SEARCH for s, _ in seen)
+    assert [box for (box, _) in [(s.pixel_box, low) for s, low in calls]] == [PixelBox(0.0, np.inf), PixelBox(-2.0, 2.0)]
+    assert all(dataclasses.replace(s, pixel_box=SEARCH.pixel_box) == SEARCH for s, _ in calls)
 
 
 @pytest.mark.parametrize(("num_rows", "size"), [(8, 8), (10, 4), (3, 3), (9, 2)])
-def test_chunks_have_one_shape_and_name_every_row_once(num_rows, size):
+def test_chunks_have_one_shape_and_cover_every_row_once(num_rows, size):
     new = []
     for rows, num_new in in_chunks(num_rows, size):
         assert rows.shape == (size,)
@@ -123,8 +123,8 @@ def test_chunks_have_one_shape_and_name_every_row_once(num_rows, size):
     assert new == list(range(num_rows))
 
 
-def test_examples_are_made_in_calls_of_one_shape_and_told_as_they_come(monkeypatch):
-    shapes, told = [], []
+def test_examples_are_made_in_chunks_of_one_shape_and_progress_is_reported(monkeypatch):
+    shapes, progress = [], []
 
     def attack(classifier, images, **options):
         shapes.append(images.shape[0])
@@ -134,8 +134,8 @@ def test_examples_are_made_in_calls_of_one_shape_and_told_as_they_come(monkeypat
     pool = LayerPool(layer=IMAGES, size=20, replaced=0.5)
     images, labels = examples(12)
     cut = cut_at(network(), IMAGES)
-    made = make_examples(cut, pool, images, labels, search=SEARCH, attack_batch_size=4, report=told.append)
-    assert shapes == [4, 4, 4] and told == [4, 8, 10]
+    made = make_examples(cut, pool, images, labels, search=SEARCH, attack_batch_size=4, report=progress.append)
+    assert shapes == [4, 4, 4] and progress == [4, 8, 10]
     np.testing.assert_array_equal(made.labels, labels[:10])
     assert all(part.shape[0] == 10 for part in made)
 
@@ -167,7 +167,7 @@ def contents(pool):
     ("num_old", "num_new", "replaced"),
     [(0, 4, 0), (0, 10, 0), (5, 5, 0), (8, 6, 4), (10, 3, 3), (10, 10, 10), (10, 0, 0), (0, 0, 0), (4, 14, 4)],
 )
-def test_new_examples_fill_free_places_and_then_take_just_as_many_old_ones(num_old, num_new, replaced):
+def test_new_examples_fill_free_rows_and_then_replace_old_ones(num_old, num_new, replaced):
     old, new = list(range(1, 1 + num_old)), list(range(101, 101 + num_new))
     pool = renew(pool_of(old, 10), made_of(new), seed=(1, 2))
     held = contents(pool)
@@ -175,21 +175,23 @@ def test_new_examples_fill_free_places_and_then_take_just_as_many_old_ones(num_o
     assert len(held) == int(pool.count) == min(10, num_old + num_new)
     assert len(kept) == num_old - replaced
     assert sorted(label for label in held if label > 100) == new[:10]
-    assert all(held[place] == old[place] for place in range(num_old) if held[place] < 100)  # the others do not move
+    assert all(
+        held[place] == old[place] for place in range(num_old) if held[place] < 100
+    )  # the remaining examples keep their rows
     assert pool.activations.shape == (10, 3) and pool.labels.shape == (10,)
 
 
-def test_which_old_ones_go_depends_on_the_seed_alone_and_everyone_may_go():
+def test_replaced_rows_are_uniform_and_depend_only_on_the_seed():
     pool, gone = pool_of(list(range(1, 11)), 10), []
     for number in range(30):
         held = contents(renew(pool, made_of([101, 102]), seed=(1, number)))
         assert held == contents(renew(pool, made_of([101, 102]), seed=(1, number)))
         gone += [label for label in range(1, 11) if label not in held]
     assert len(gone) == 60 and set(gone) == set(range(1, 11))
-    assert max(np.bincount(gone)) <= 18  # 6 expected; more than that is a place that is preferred
+    assert max(np.bincount(gone)) <= 18  # 6 are expected; larger counts mean that some rows are preferred
 
 
-def test_an_example_that_failed_never_enters():
+def test_failed_examples_never_enter_the_pool():
     rng = np.random.default_rng(0)
     pool, allowed = pool_of([], 10), set()
     for number in range(12):
@@ -200,24 +202,24 @@ def test_an_example_that_failed_never_enters():
         assert set(held) <= allowed and len(set(held)) == len(held) == min(10, len(allowed))
 
 
-def test_the_mean_distortion_is_that_of_the_examples_that_were_found():
+def test_mean_distortion_excludes_failed_examples():
     assert mean_distortion(made_of([2, 100, 4], np.array([True, False, True]))) == 3.0
     assert np.isnan(mean_distortion(made_of([2, 4], np.array([False, False]))))
 
 
-def test_an_empty_pool_has_the_shape_that_it_keeps():
+def test_empty_pool_has_its_final_shape():
     pool = empty_pool(cut_at(network(), "hidden1"), LayerPool(layer="hidden1", size=6))
     assert pool.activations.shape == (6, 4) and pool.labels.shape == (6,) and pool.count == 0
 
 
-def test_a_pool_that_teaches_nothing_is_refused():
+def test_pool_above_all_trainable_layers_is_refused():
     softmax = keras.Sequential([keras.Input(SHAPE), *network().layers, keras.layers.Softmax()])
     with pytest.raises(ValueError, match="a layer above the pool at 'logits' must have trainable weights"):
         check_trainable_above(cut_at(softmax, "logits"), LayerPool(layer="logits"), softmax)
 
 
 @pytest.mark.parametrize(("size", "replaced", "num_replaced"), [(20, 0.25, 5), (10, 1.0, 10), (3, 0.01, 1), (1, 0.5, 1)])
-def test_every_round_makes_a_share_of_the_size_and_at_least_one(size, replaced, num_replaced):
+def test_every_round_replaces_at_least_one_example(size, replaced, num_replaced):
     assert LayerPool(size=size, replaced=replaced).num_replaced == num_replaced
 
 
@@ -230,6 +232,6 @@ def test_every_round_makes_a_share_of_the_size_and_at_least_one(size, replaced, 
         ({"to_distortion": float("nan")}, "to_distortion must be positive"),
     ],
 )  # fmt: skip
-def test_settings_check_themselves(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         LayerPool(**settings)

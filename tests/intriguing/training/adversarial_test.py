@@ -1,4 +1,4 @@
-"""Claims about training against pools: what happens in which round, that a killed run loses nothing, and that it helps."""
+"""Tests of adversarial training: its rounds, its checkpoints, and its errors."""
 
 import dataclasses
 
@@ -36,15 +36,15 @@ def settings(num_epochs=4, rounds_per_epoch=1, pools=POOLS, averaging=0.0, **opt
 
 @pytest.fixture
 def without_search(monkeypatch):
-    """Replaces the attack, which takes long to compile, where something else is the subject; returns what it was asked."""
-    asked = []
+    """Replaces the attack, which takes long to compile. Returns the arguments of its calls."""
+    calls = []
 
     def attack(classifier, images, *, labels, search):
-        asked.append((np.asarray(images), np.asarray(labels), classifier.get_weights()))
+        calls.append((np.asarray(images), np.asarray(labels), classifier.get_weights()))
         return attack_without_search(classifier, images, labels=labels, search=search)
 
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack)
-    return asked
+    return calls
 
 
 def fit(model, chosen=None, num_classes=2, **options):
@@ -52,26 +52,26 @@ def fit(model, chosen=None, num_classes=2, **options):
     return fit_adversarially(model, data, steps_per_epoch=STEPS, settings=chosen or settings(), **options)
 
 
-def test_the_record_tells_every_round_and_the_pools_are_empty_in_the_first(without_search):
-    told, rounds = [], []
-    record = fit(network(), settings(2, 3), report=lambda *remark: told.append(remark), on_round=rounds.append)
+def test_record_has_every_round_and_pools_are_empty_in_the_first(without_search):
+    reports, rounds = [], []
+    record = fit(network(), settings(2, 3), report=lambda *remark: reports.append(remark), on_round=rounds.append)
     assert record.rounds == tuple(rounds) and len(record.losses) == settings(2, 3).num_rounds == 6
-    assert [each.num_steps for each in rounds] == [1, 2, 4, 5, 6, 8]  # four batches make three rounds
+    assert [each.num_steps for each in rounds] == [1, 2, 4, 5, 6, 8]  # four batches are divided into three rounds
     assert [each.num_epochs for each in rounds] == [0.25, 0.5, 1.0, 1.25, 1.5, 2.0]
     first, *others = rounds
     assert set(first.pool_losses.values()) == {0.0} and first.num_tried == first.num_found == first.least_distortions == {}
     for each in others:
         assert each.num_tried == {"hidden1": 6, IMAGES: 4}
-        assert each.num_found == {"hidden1": 3, IMAGES: 2}  # in chunks of 4, of which 2 succeed; the last one holds 2
+        assert each.num_found == {"hidden1": 3, IMAGES: 2}  # 2 of each chunk of 4 succeed; the last chunk has 2 rows
         assert all(value > 0.0 for value in [*each.pool_losses.values(), *each.least_distortions.values(), each.clean_loss])
-    assert told[:5] == [
+    assert reports[:5] == [
         (1, 6, f"epoch 0.2, loss {record.losses[0]:.4g}"),
         (1, 6, "attacking hidden1, 4 of 6"), (1, 6, "attacking hidden1, 6 of 6"), (1, 6, "attacking images, 4 of 4"),
         (2, 6, f"epoch 0.5, loss {record.losses[1]:.4g}"),
     ]  # fmt: skip
 
 
-def test_every_attack_takes_the_next_images_with_their_labels(without_search):
+def test_every_attack_uses_the_next_images_and_labels(without_search):
     images, labels = examples(64)
     model = network()
     fit(model, settings(4, 1))
@@ -82,25 +82,27 @@ def test_every_attack_takes_the_next_images_with_their_labels(without_search):
         np.testing.assert_array_equal(classes, labels[16 * number : 16 * number + 4])
 
 
-def test_the_attack_meets_the_weights_that_are_trained_and_not_their_average(without_search):
+def test_attack_uses_the_trained_weights_not_their_average(without_search):
     models = [network(), network()]
     for model, averaging in zip(models, (0.0, 0.9), strict=True):
         fit(model, settings(3, averaging=averaging))
     calls = len(without_search) // 2
     for (*_, weights), (*_, others) in zip(without_search[:calls], without_search[calls:], strict=True):
         np.testing.assert_array_equal(weights[0], others[0])
-    assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])  # what is returned is the average
+    assert np.any(models[0].get_weights()[0] != models[1].get_weights()[0])  # the returned weights are the average
 
 
-def test_in_the_first_round_training_is_plain_but_for_the_weight_of_the_regularizers(without_search):
+def test_first_round_is_plain_training(without_search):
     model, plain = network(), network()
     fit(model, settings(1))
     fit_minibatches(plain, endless(examples(64), 16), steps_per_epoch=STEPS, settings=settings(1).minibatches)
     for weight, other in zip(model.get_weights(), plain.get_weights(), strict=True):
-        np.testing.assert_allclose(weight, other, atol=0.01)  # Adam minds a factor only where a gradient nearly vanishes
+        np.testing.assert_allclose(
+            weight, other, atol=0.01
+        )  # a factor of the gradient changes Adam only if the gradient is nearly zero
 
 
-def test_nothing_is_traced_again_between_rounds(without_search, monkeypatch):
+def test_rounds_do_not_trace_again(without_search, monkeypatch):
     traces = []
     plain = adversarial.training_step
 
@@ -133,19 +135,19 @@ def uninterrupted(without_search):
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
-def test_killed_after_a_round_and_resumed_it_ends_with_the_same_weights_and_record(rounds, uninterrupted, tmp_path):
+def test_training_resumed_after_a_round_has_the_same_weights_and_record(rounds, uninterrupted, tmp_path):
     whole, record = uninterrupted
-    seen, again = [], []
+    finished, again = [], []
 
     def kill(each):
-        seen.append(each)
-        if len(seen) == rounds:
+        finished.append(each)
+        if len(finished) == rounds:
             raise KilledError
 
     options = {"num_classes": 3, "seed": 4, "checkpoint": tmp_path / "checkpoint"}
     with pytest.raises(KilledError):
         fit(build_dropping(), settings(2, 2), on_round=kill, **options)
-    model = dropping_network(seed=9)  # other weights and seeds, all of which the checkpoint brings
+    model = dropping_network(seed=9)  # other weights and seeds, which the checkpoint replaces
     resumed = fit(model, settings(2, 2), on_round=again.append, **options)
     np.testing.assert_allclose(resumed.losses, record.losses, atol=ATOL_RESUMED)
     assert len(resumed.rounds) == len(record.rounds) == 4 and tuple(again) == resumed.rounds
@@ -153,12 +155,12 @@ def test_killed_after_a_round_and_resumed_it_ends_with_the_same_weights_and_reco
         assert (one.num_steps, one.num_found, one.num_tried) == (other.num_steps, other.num_found, other.num_tried)
         assert one.pool_losses == pytest.approx(other.pool_losses, abs=ATOL_RESUMED)
         assert one.least_distortions == pytest.approx(other.least_distortions, abs=ATOL_RESUMED)
-    assert len(model.variables) == len(whole.variables) == 12  # two seeds among them
+    assert len(model.variables) == len(whole.variables) == 12  # including two seeds
     for variable, expected in zip(model.variables, whole.variables, strict=True):
         np.testing.assert_allclose(variable, expected, atol=ATOL_RESUMED, err_msg=variable.path)
 
 
-def test_killed_within_a_round_it_goes_on_from_the_round_before(without_search, tmp_path):
+def test_training_killed_within_a_round_resumes_from_the_previous_round(without_search, tmp_path):
     def kill(done, total, remark):
         if done == 2 and remark.startswith("attacking images"):
             raise KilledError
@@ -177,7 +179,7 @@ def test_killed_within_a_round_it_goes_on_from_the_round_before(without_search, 
     [{"seed": 1}, {"chosen": settings(8)}, {"chosen": settings(pools=POOLS[:1])}, {"model": lambda: dropping_network()}],
     ids=["seed", "epochs", "pools", "model"],
 )
-def test_a_checkpoint_of_another_training_is_refused(change, without_search, tmp_path):
+def test_checkpoint_of_another_training_is_refused(change, without_search, tmp_path):
     path = tmp_path / "checkpoint"
     fit(network(), settings(1, pools=POOLS[:1]) if "chosen" not in change else settings(1), checkpoint=path)
     options = {"chosen": settings(1, pools=POOLS[:1]), **change}
@@ -188,7 +190,7 @@ def test_a_checkpoint_of_another_training_is_refused(change, without_search, tmp
         fit(model, checkpoint=path, **options)
 
 
-def test_a_truncated_checkpoint_is_told_and_the_model_keeps_its_weights(without_search, tmp_path):
+def test_truncated_checkpoint_is_refused_and_the_model_keeps_its_weights(without_search, tmp_path):
     path = tmp_path / "checkpoint"
     fit(network(), settings(1), checkpoint=path)
     path.write_bytes(path.read_bytes()[:-50])
@@ -200,7 +202,7 @@ def test_a_truncated_checkpoint_is_told_and_the_model_keeps_its_weights(without_
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_a_model_that_ends_in_a_softmax_is_trained_as_its_logits_are(without_search):
+def test_model_with_a_final_softmax_is_trained_like_its_logits(without_search):
     model = network()
     lower, upper = network().layers[-2:]
     softmax = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), lower, upper, keras.layers.Softmax()])
@@ -213,7 +215,7 @@ def test_a_model_that_ends_in_a_softmax_is_trained_as_its_logits_are(without_sea
 @pytest.mark.parametrize(
     ("size", "replaced", "tried"), [(2, 0.5, 1), (40, 1.0, 40)], ids=["smaller than a batch", "more than a batch"]
 )
-def test_a_pool_may_be_smaller_than_a_batch_and_want_more_than_one(size, replaced, tried, without_search):
+def test_pools_may_be_smaller_or_larger_than_a_batch(size, replaced, tried, without_search):
     record = fit(network(), settings(2, pools=(LayerPool(size=size, replaced=replaced, share=0.5),)))
     assert record.rounds[1].num_tried == {IMAGES: tried} and np.isfinite(record.losses).all()
     images = examples(64)[0]
@@ -221,7 +223,7 @@ def test_a_pool_may_be_smaller_than_a_batch_and_want_more_than_one(size, replace
     np.testing.assert_array_equal(attacked[:tried], images[:tried])
 
 
-def test_where_no_example_is_found_there_is_no_distortion_and_no_loss(monkeypatch):
+def test_failed_attacks_give_no_distortion_and_zero_pool_loss(monkeypatch):
     def fail(classifier, images, **options):
         found = attack_without_search(classifier, images, **options)
         return found._replace(succeeded=tf.zeros_like(found.succeeded), distortion=float("nan") * found.distortion)
@@ -232,7 +234,7 @@ def test_where_no_example_is_found_there_is_no_distortion_and_no_loss(monkeypatc
     assert set(last.num_found.values()) == {0}
 
 
-def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(two_replicas):
+def test_batch_size_not_divisible_by_the_replicas_is_refused(two_replicas):
     odd = dataclasses.replace(settings(), minibatches=MinibatchTraining(num_epochs=1, batch_size=15))
     with (
         two_replicas.scope(),
@@ -255,12 +257,12 @@ def test_a_batch_that_does_not_divide_among_the_replicas_is_refused(two_replicas
         ({"pools": (LayerPool(share=1.0),)}, "must sum to less than 1"),
     ],
 )
-def test_settings_check_themselves(options, message):
+def test_invalid_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         AdversarialTraining(**options)
 
 
-def test_an_epoch_of_less_batches_than_rounds_is_refused():
+def test_fewer_batches_than_rounds_are_refused():
     with pytest.raises(
         ValueError, match="steps_per_epoch must be at least rounds_per_epoch, 5; received 4. Lower rounds_per_epoch or the"
     ):
@@ -279,7 +281,7 @@ def test_an_epoch_of_less_batches_than_rounds_is_refused():
     ],
     ids=["one-hot", "float", "range", "shape", "bounds", "bytes"],
 )
-def test_batches_that_do_not_fit_are_told_before_training(change, error, message):
+def test_invalid_batches_raise_before_training(change, error, message):
     with pytest.raises(error, match=message):
         fit_adversarially(network(), endless(change(*examples(64)), 16), steps_per_epoch=STEPS, settings=settings())
 
@@ -293,7 +295,7 @@ def test_batches_that_do_not_fit_are_told_before_training(change, error, message
     ],
     ids=["softmax of its own", "one output"],
 )  # fmt: skip
-def test_a_model_whose_loss_is_not_known_is_told(last, message):
+def test_model_without_a_known_loss_is_refused(last, message):
     hidden = keras.layers.Dense(4, "sigmoid", name="hidden1")
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), hidden, *last])
     images, labels = examples(64)
@@ -301,7 +303,7 @@ def test_a_model_whose_loss_is_not_known_is_told(last, message):
         fit_adversarially(model, endless((images, 0 * labels), 16), steps_per_epoch=STEPS, settings=settings())
 
 
-def test_half_precision_trains_against_pools(without_search):
+def test_half_precision_models_are_trained(without_search):
     losses = []
     for policy in ("float32", "mixed_bfloat16"):
         hidden, last = keras.layers.Dense(4, "sigmoid", name="hidden1", dtype=policy), keras.layers.Dense(2, dtype=policy)
@@ -318,7 +320,7 @@ def freezing(model, layer="hidden1"):
     return freeze
 
 
-def test_trainable_that_changes_between_two_rounds_is_told(without_search):
+def test_changing_trainable_between_rounds_raises(without_search):
     model = network()
     with pytest.raises(
         ValueError,
@@ -327,7 +329,7 @@ def test_trainable_that_changes_between_two_rounds_is_told(without_search):
         fit(model, on_round=freezing(model))
 
 
-def test_trainable_that_changes_in_the_last_round_leaves_every_weight_in_its_place(without_search):
+def test_changing_trainable_in_the_last_round_keeps_all_weights(without_search):
     models = network(), network()
     fit(models[0], settings(1))
     fit(models[1], settings(1), on_round=freezing(models[1]))
@@ -335,7 +337,7 @@ def test_trainable_that_changes_in_the_last_round_leaves_every_weight_in_its_pla
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_checkpoint_of_a_training_of_other_weights_is_refused(without_search, tmp_path):
+def test_checkpoint_with_other_trainable_weights_is_refused(without_search, tmp_path):
     path, model = tmp_path / "checkpoint.npz", network()
     fit(model, checkpoint=path)
     model.get_layer("hidden1").trainable = False
@@ -343,7 +345,7 @@ def test_a_checkpoint_of_a_training_of_other_weights_is_refused(without_search, 
         fit(model, settings(pools=POOLS), checkpoint=path)
 
 
-def test_a_label_of_a_later_batch_that_is_no_class_is_told(without_search):
+def test_invalid_label_in_a_later_batch_raises(without_search):
     images, labels = examples(64)
     labels[40] = 2
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Claims about the checkpoint: it gives back what it was given, it is whole or not there, and a wrong one is told."""
+"""Checkpoints are restored exactly and written atomically, and invalid checkpoints are refused."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ TENSORS = {
 }  # fmt: skip
 
 
-def test_gives_back_what_it_was_given_to_the_last_bit_and_in_its_type(tmp_path):
+def test_checkpoint_restores_exact_values_and_types(tmp_path):
     save_checkpoint(tmp_path / "new" / "file.npz", TENSORS, identity="mine")
     loaded = load_checkpoint(tmp_path / "new" / "file.npz", identity="mine")
     assert set(loaded) == set(TENSORS)
@@ -22,11 +22,11 @@ def test_gives_back_what_it_was_given_to_the_last_bit_and_in_its_type(tmp_path):
         np.testing.assert_array_equal(loaded[name], value)
 
 
-def test_where_there_is_none_there_is_nothing_to_load(tmp_path):
+def test_missing_checkpoint_loads_as_none(tmp_path):
     assert load_checkpoint(tmp_path / "file", identity="mine") is None
 
 
-def test_a_newer_one_takes_the_place_of_the_older(tmp_path):
+def test_new_checkpoint_replaces_the_old_one(tmp_path):
     for value in (1, 2):
         save_checkpoint(tmp_path / "file", {"value": tf.constant(value)}, identity="mine")
     assert load_checkpoint(tmp_path / "file", identity="mine")["value"] == 2
@@ -38,7 +38,7 @@ class FullDiskError(OSError):
 
 
 @pytest.mark.parametrize("fails", ["while writing", "before renaming"])
-def test_when_writing_fails_the_older_one_stays(fails, tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_checkpoint(fails, tmp_path, monkeypatch):
     path = tmp_path / "file"
     save_checkpoint(path, {"value": tf.constant(1)}, identity="mine")
     written = path.read_bytes()
@@ -55,11 +55,11 @@ def test_when_writing_fails_the_older_one_stays(fails, tmp_path, monkeypatch):
         with pytest.raises(FullDiskError):
             save_checkpoint(path, {"value": tf.constant(2)}, identity="mine")
     assert path.read_bytes() == written
-    save_checkpoint(path, {"value": tf.constant(3)}, identity="mine")  # what was left half does not stand in the way
+    save_checkpoint(path, {"value": tf.constant(3)}, identity="mine")  # the incomplete file does not block a new checkpoint
     assert load_checkpoint(path, identity="mine")["value"] == 3
 
 
-def test_one_of_another_training_is_told(tmp_path):
+def test_checkpoint_with_another_identity_is_refused(tmp_path):
     save_checkpoint(tmp_path / "file", TENSORS, identity="mine")
     with pytest.raises(
         ValueError, match="received one of a training with other settings, another model or another seed. Delete it"
@@ -95,7 +95,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_no_checkpoint_is_told(kind, tmp_path):
+def test_invalid_checkpoint_files_are_refused(kind, tmp_path):
     (tmp_path / "file").write_bytes(BROKEN[kind](tmp_path))
     with pytest.raises(ValueError, match="file must be a checkpoint; it cannot be read: .*Delete it to start again"):
         load_checkpoint(tmp_path / "file", identity="mine")

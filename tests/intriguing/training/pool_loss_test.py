@@ -1,4 +1,4 @@
-"""Claims about the loss of a mixed minibatch: what it adds up to, whom it teaches, and what is drawn."""
+"""Tests of the loss of a mixed minibatch: its value, the weights that it trains, and its random draws."""
 
 import keras
 import numpy as np
@@ -31,23 +31,23 @@ def hidden_examples(number, width=4, seed=5, num_classes=2):
 
 
 def by_hand(model, images, hidden):
-    """Cross-entropies and decay in float64, of images `[n, 2, 2, 1]` and of activations under the last layer."""
+    """Returns cross-entropies and weight decay in float64, for images `[n, 2, 2, 1]` and for inputs of the last layer."""
     lower, lower_bias, upper, upper_bias = (weight.astype(np.float64) for weight in model.get_weights())
 
-    def surprise(activations, labels):
+    def cross_entropy_of(activations, labels):
         logits = activations.astype(np.float64) @ upper + upper_bias
         return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
 
     def activations(pictures):
         return 1 / (1 + np.exp(-(pictures.reshape(len(pictures), -1).astype(np.float64) @ lower + lower_bias)))
 
-    of_images = [surprise(activations(np.asarray(pictures)), np.asarray(labels)) for pictures, labels in images]
-    of_hidden = [surprise(np.asarray(values), np.asarray(labels)) for values, labels in hidden]
+    of_images = [cross_entropy_of(activations(np.asarray(pictures)), np.asarray(labels)) for pictures, labels in images]
+    of_hidden = [cross_entropy_of(np.asarray(values), np.asarray(labels)) for values, labels in hidden]
     return of_images, of_hidden, 0.15 * (np.sum(lower**2) + np.sum(upper**2))
 
 
 @pytest.mark.parametrize("filled", [(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)])
-def test_shares_weigh_the_losses_regularizers_count_once_and_an_empty_pool_weighs_nothing(filled):
+def test_loss_weighs_shares_counts_regularizers_once_and_ignores_empty_pools(filled):
     model = network(decay=0.3)
     clean, distorted, hidden = examples(10), examples(6, seed=1), hidden_examples(7)
     drawn = [(*hidden, tf.constant(filled[0])), (*distorted, tf.constant(filled[1]))]
@@ -59,7 +59,7 @@ def test_shares_weigh_the_losses_regularizers_count_once_and_an_empty_pool_weigh
     )
 
 
-def test_a_model_that_ends_in_a_softmax_has_the_loss_of_its_logits():
+def test_model_with_a_final_softmax_has_the_loss_of_its_logits():
     model = network()
     softmax = keras.Sequential([keras.Input(SHAPE), *model.layers, keras.layers.Softmax()])
     drawn = [(*hidden_examples(7), tf.constant(1.0)), (*examples(6, seed=1), tf.constant(1.0))]
@@ -79,7 +79,7 @@ def gradients(model, pools, weigh):
     return dict(zip([variable.path.split("/", 1)[1] for variable in model.trainable_variables], found, strict=True))
 
 
-def test_examples_of_a_layer_move_the_weights_above_it_and_not_those_below():
+def test_pool_examples_train_only_the_layers_above():
     model = dropping_network()
     moved = gradients(model, (LayerPool(layer="hidden2", share=0.3),), lambda values: values[2])
     for name, gradient in moved.items():
@@ -88,13 +88,13 @@ def test_examples_of_a_layer_move_the_weights_above_it_and_not_those_below():
     assert len(moved) == 8
 
 
-def test_clean_images_move_all_weights():
+def test_clean_images_train_all_weights():
     moved = gradients(dropping_network(), (LayerPool(layer="hidden2", share=0.3),), lambda values: values[1])
-    # Under batch normalization a constant has no effect, but dropout lies between: so every weight has one.
+    # Dropout before batch normalization gives every weight a gradient. Otherwise a constant would have no effect.
     assert all(np.any(gradient != 0.0) for gradient in moved.values())
 
 
-def test_statistics_are_those_of_clean_images():
+def test_batch_statistics_use_only_clean_images():
     model = dropping_network()
     pools = (LayerPool(layer="hidden1", share=0.3), LayerPool(layer=IMAGES, share=0.3))
     clean, far = examples(10, num_classes=3), tf.fill([9, *SHAPE], 50.0)
@@ -114,25 +114,25 @@ def pool_of(count, size=10):
 
 
 @pytest.mark.parametrize("count", [1, 4, 10])
-def test_draws_come_from_filled_rows_alone_and_from_all_of_them(count):
+def test_draws_use_all_filled_rows_and_no_others(count):
     activations, labels, filled = draw(pool_of(count), 300, [3, 4])
     assert filled == 1.0
     assert set(np.asarray(labels)) == set(range(100, 100 + count))
     np.testing.assert_array_equal(activations[:, 0], tf.cast(labels - 100, tf.float32))
 
 
-def test_an_empty_pool_gives_rows_that_do_not_count():
+def test_draws_from_an_empty_pool_have_zero_weight():
     activations, _, filled = draw(pool_of(0), 5, [3, 4])
     assert filled == 0.0 and activations.shape == (5, 4)
 
 
-def test_draws_depend_on_the_seed_alone():
+def test_draws_depend_only_on_the_seed():
     labels = [draw(pool_of(10), 50, seed)[1] for seed in ([3, 4], [3, 4], [3, 5], [4, 4])]
     np.testing.assert_array_equal(labels[0], labels[1])
     assert np.any(labels[0] != labels[2]) and np.any(labels[0] != labels[3])
 
 
-def test_two_replicas_draw_the_two_halves_of_what_one_draws(two_replicas):
+def test_two_replicas_draw_the_halves_of_a_single_draw(two_replicas):
     pool = pool_of(10)
     alone = draw(pool, 50, [3, 4])[1]
     drawn = tf.function(lambda: two_replicas.run(lambda: draw(pool, 25, [3, 4])[1]))()

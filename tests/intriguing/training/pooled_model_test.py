@@ -1,4 +1,4 @@
-"""Claims about the model that carries its pools through `fit`: its loss, its memory, and what it leaves alone."""
+"""Tests of PooledModel in `fit`: its loss, its saved state, its random draws, and its errors."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ POOLS = (LayerPool(layer="hidden1", size=8, replaced=0.5, share=0.25), LayerPool
 
 @pytest.fixture(autouse=True)
 def without_search(monkeypatch):
-    """Replaces the attack, which takes long to compile; the subject is what becomes of its examples."""
+    """Replaces the attack, which takes long to compile."""
     monkeypatch.setattr(adversarial_pool, "minimize_distortion", attack_without_search)
 
 
@@ -36,13 +36,13 @@ def fit(pooled, data, epochs=3, callbacks=(), rounds_per_epoch=1, **options):
     ).history
 
 
-def surprise(logits, labels):
+def cross_entropy_of(logits, labels):
     logits = np.asarray(logits, np.float64)
     return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
 
 
 def put(pooled, index, activations, label):
-    """Fills a pool with copies of one example, so that it does not matter which is drawn."""
+    """Fills a pool with copies of one example, so that all draws are equal."""
     size = pooled.pools[index].size
     for variable, value in zip(
         pooled._pool_weights[index], (np.tile(activations, [size, *[1] * (activations.ndim - 1)]), np.full(size, label), size),
@@ -53,14 +53,14 @@ def put(pooled, index, activations, label):
 
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("ends_in", ["logits", "softmax"])
-def test_the_loss_is_that_of_the_shares_with_regularizers_once_and_so_are_the_metrics(jit_compile, ends_in):
+def test_loss_and_metrics_weigh_shares_and_count_regularizers_once(jit_compile, ends_in):
     model = network(decay=0.3)
     network_of = model if ends_in == "logits" else keras.Sequential([keras.Input(SHAPE), *model.layers, keras.layers.Softmax()])
     pooled = pooled_of(network_of, jit_compile, keras.optimizers.SGD(0.0))
     (images, labels), far = examples(16), examples(1, seed=8)[0]
     hidden = np.array([[0.1, 0.9, 0.4, 0.7]], np.float32)
-    clean = surprise(model(images), labels)
-    losses = [surprise(model.get_layer("logits")(hidden), [0]), surprise(model(far), [1])]
+    clean = cross_entropy_of(model(images), labels)
+    losses = [cross_entropy_of(model.get_layer("logits")(hidden), [0]), cross_entropy_of(model(far), [1])]
     decay = 0.15 * sum(np.sum(layer.get_weights()[0].astype(np.float64) ** 2) for layer in model.layers[1:])
     empty = fit(pooled, (images, labels), epochs=1)
     np.testing.assert_allclose(empty["loss"], 0.5 * clean + decay, rtol=RTOL_ROUNDING)
@@ -77,7 +77,7 @@ def test_the_loss_is_that_of_the_shares_with_regularizers_once_and_so_are_the_me
 
 
 def deep(frozen):
-    """Returns a network of equally large layers, one of which may be frozen: a wrong position fits in shape."""
+    """Returns a network of layers of equal shape, so that wrong positions of weights are not detected by their shapes."""
     keras.utils.set_random_seed(0)
     hidden = [keras.layers.Dense(4, "sigmoid", name=name) for name in ("hidden1", "hidden2")]
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), *hidden, keras.layers.Dense(4, name="logits")])
@@ -89,9 +89,7 @@ def deep(frozen):
 @pytest.mark.parametrize("pool_at", ["hidden1", "hidden2"])
 @pytest.mark.parametrize(("before", "after"), [("hidden1", None), (None, "hidden1"), ("hidden2", None), (None, "hidden2")])
 @pytest.mark.parametrize("compiled_first", [False, True])
-def test_trainable_may_change_before_training_and_the_loss_of_a_pool_is_that_of_the_layers_above_it(
-    pool_at, before, after, compiled_first
-):
+def test_pool_loss_uses_the_layers_above_after_trainable_changed_before_training(pool_at, before, after, compiled_first):
     model, (images, labels) = deep(before), examples(16, num_classes=4)
     pooled = PooledModel(model, pools=(LayerPool(layer=pool_at, size=8, share=0.5),), search=SEARCH)
     if compiled_first:
@@ -104,12 +102,12 @@ def test_trainable_may_change_before_training_and_the_loss_of_a_pool_is_that_of_
     put(pooled, 0, held, 2)
     history = pooled.fit(images, labels, verbose=0).history
     above = held if pool_at == "hidden2" else model.get_layer("hidden2")(held)
-    expected = surprise(model.get_layer("logits")(above), [2])
+    expected = cross_entropy_of(model.get_layer("logits")(above), [2])
     np.testing.assert_allclose(history[f"{pool_at}_pool_loss"], expected, rtol=RTOL_ROUNDING)
 
 
 @pytest.mark.parametrize("layer", ["hidden1", "hidden2"])
-def test_after_trainable_changed_between_two_fits_the_model_must_be_compiled_again(layer):
+def test_changing_trainable_between_fits_requires_compile(layer):
     model, data = deep(None), examples(16, num_classes=4)
     pooled = PooledModel(model, pools=(LayerPool(layer="hidden1", size=8, share=0.5),), search=SEARCH)
     pooled.compile("sgd", jit_compile=False)
@@ -125,7 +123,7 @@ def test_after_trainable_changed_between_two_fits_the_model_must_be_compiled_aga
     np.testing.assert_array_equal(before[0], model.get_layer(layer).get_weights()[0])
 
 
-def test_a_pool_above_which_everything_was_frozen_is_refused():
+def test_pool_with_only_frozen_layers_above_is_refused():
     model, data = deep(None), examples(16, num_classes=4)
     pooled = PooledModel(model, pools=(LayerPool(layer="hidden2", size=8),), search=SEARCH)
     pooled.compile("sgd")
@@ -137,7 +135,7 @@ def test_a_pool_above_which_everything_was_frozen_is_refused():
         pooled.fit(*data, callbacks=[RenewPools(*data, rounds_per_epoch=1)], verbose=0)
 
 
-def test_the_classifier_is_trained_in_place_and_traced_once_with_a_last_batch_that_is_smaller(monkeypatch):
+def test_classifier_is_trained_in_place_and_traced_once_with_a_partial_batch(monkeypatch):
     traces, model = [], network()
     plain = PooledModel.compute_loss
 
@@ -154,7 +152,7 @@ def test_the_classifier_is_trained_in_place_and_traced_once_with_a_last_batch_th
     assert pooled.pool(0).count == 0
     history = fit(pooled, examples(40), epochs=4)
     assert len(traces) == first > 0
-    assert pooled.pool(0).count == pooled.pool(1).count == 6  # three rounds of 2 out of 4, of 2 out of 3
+    assert pooled.pool(0).count == pooled.pool(1).count == 6  # three rounds, each with 2 successes out of 4 or 3
     assert history["hidden1_pool_loss"][0] == 0.0 < min(history["hidden1_pool_loss"][1:])
 
 
@@ -168,7 +166,7 @@ class Kill(keras.callbacks.Callback):
             raise KilledError
 
 
-def test_killed_and_continued_by_keras_it_has_the_same_pools_and_weights(tmp_path):
+def test_backup_and_restore_resumes_with_the_same_pools_and_weights(tmp_path):
     data = examples(32)
     whole = pooled_of(network())
     fit(whole, data, epochs=4)
@@ -184,16 +182,16 @@ def test_killed_and_continued_by_keras_it_has_the_same_pools_and_weights(tmp_pat
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 2])
-def test_the_rounds_of_an_epoch_begin_where_its_batches_are_divided_and_are_numbered_on(steps_per_execution, monkeypatch):
+def test_rounds_divide_each_epoch_evenly_and_are_numbered_consecutively(steps_per_execution, monkeypatch):
     numbers = []
-    monkeypatch.setattr(PooledModel, "renew", lambda self, *data, number, **options: numbers.append((number, self.seen)))
+    monkeypatch.setattr(PooledModel, "renew", lambda self, *data, number, **options: numbers.append((number, self.num_steps)))
 
     class Count(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            self.model.seen = 0
+            self.model.num_steps = 0
 
         def on_train_batch_end(self, batch, logs=None):
-            self.model.seen = batch + 1
+            self.model.num_steps = batch + 1
 
     pooled = pooled_of(network(), steps_per_execution=steps_per_execution)
     fit(pooled, examples(128), epochs=2, callbacks=[Count()], rounds_per_epoch=3)  # eight batches: 2, 3 and 3
@@ -201,22 +199,22 @@ def test_the_rounds_of_an_epoch_begin_where_its_batches_are_divided_and_are_numb
     assert numbers == [(1, first), (2, third), (3, 0), (4, first), (5, third)]
 
 
-@pytest.mark.parametrize(("steps_per_epoch", "told"), [(None, "an unknown number of"), (3, "3")])
-def test_less_steps_than_rounds_are_told_before_training(steps_per_epoch, told):
+@pytest.mark.parametrize(("steps_per_epoch", "number"), [(None, "an unknown number of"), (3, "3")])
+def test_fewer_steps_than_rounds_raise_before_training(steps_per_epoch, number):
     images, labels = examples(16)
     pooled, epochs = pooled_of(network()), 1 if steps_per_epoch is None else 2
 
     def batches():
         yield from [(images, labels)] * 6
 
-    with pytest.raises(ValueError, match=f"at least rounds_per_epoch=4 steps; received {told} steps. Pass steps_per_epoch"):
+    with pytest.raises(ValueError, match=f"at least rounds_per_epoch=4 steps; received {number} steps. Pass steps_per_epoch"):
         pooled.fit(
             batches(), steps_per_epoch=steps_per_epoch, epochs=epochs, shuffle=False, verbose=0,
             callbacks=[RenewPools(images, labels, rounds_per_epoch=4)],
         )  # fmt: skip
 
 
-def test_saved_weights_bring_the_pools(tmp_path):
+def test_saved_weights_include_the_pools(tmp_path):
     pooled, other = pooled_of(network()), pooled_of(network(seed=5))
     fit(pooled, examples(32))
     other.optimizer.build(other.trainable_variables)
@@ -228,7 +226,7 @@ def test_saved_weights_bring_the_pools(tmp_path):
     assert other.pool(0).count > 0
 
 
-def test_draws_depend_on_the_seed_and_on_the_step_alone():
+def test_draws_depend_only_on_seed_and_step():
     weights = []
     for _ in range(2):
         model = network()
@@ -238,7 +236,7 @@ def test_draws_depend_on_the_seed_and_on_the_step_alone():
         np.testing.assert_array_equal(one, other)
 
 
-def test_two_devices_have_the_loss_of_one(two_replicas):
+def test_loss_on_two_devices_equals_that_on_one(two_replicas):
     histories, data = [], examples(32)
     for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), two_replicas):
         with strategy.scope():
@@ -251,7 +249,7 @@ def test_two_devices_have_the_loss_of_one(two_replicas):
         np.testing.assert_allclose(weight, other, atol=1e-5)
 
 
-def test_only_what_belongs_to_the_classifier_is_trained_or_counted_as_a_layer():
+def test_only_the_classifier_is_trainable_and_listed_as_a_layer():
     model = network(decay=0.3)
     pooled = pooled_of(model)
     assert [variable.path for variable in pooled.trainable_variables] == [v.path for v in model.trainable_variables]
@@ -259,21 +257,21 @@ def test_only_what_belongs_to_the_classifier_is_trained_or_counted_as_a_layer():
     assert len(pooled.non_trainable_variables) == 6
 
 
-def test_progress_is_told_unless_fit_is_silent(capsys):
+def test_progress_is_printed_unless_fit_is_silent(capsys):
     data = examples(32)
     pooled = pooled_of(network())
     fit(pooled, data, epochs=2)
     assert capsys.readouterr().out == ""
     pooled.fit(*data, epochs=2, callbacks=[RenewPools(*data, rounds_per_epoch=1)], verbose=2)
-    told = capsys.readouterr().out
-    assert "4/4" in told and "hidden1 example" in told and "images example" in told
+    printed = capsys.readouterr().out
+    assert "4/4" in printed and "hidden1 example" in printed and "images example" in printed
 
 
 class Subclassed(keras.Model):
     pass
 
 
-def test_a_search_can_be_named_and_pools_may_be_a_list():
+def test_search_may_be_a_name_and_pools_a_list():
     by_default, named = PooledModel(network(), pools=POOLS), PooledModel(network(), pools=list(POOLS), search="fast")
     assert by_default.search == search_named("training")
     assert named.search == search_named("fast") and named.pools == tuple(POOLS)
@@ -306,7 +304,7 @@ WRONG_LABELS = {
 
 
 @pytest.mark.parametrize(("labels", "error", "message"), WRONG_LABELS.values(), ids=WRONG_LABELS)
-def test_labels_that_are_no_classes_of_the_images_are_told_before_training(labels, error, message):
+def test_invalid_labels_raise_before_training(labels, error, message):
     images, right = examples(16)
     with pytest.raises(error, match=message):
         pooled_of(network()).fit(images, right, callbacks=[RenewPools(images, labels)], verbose=0)
@@ -315,7 +313,7 @@ def test_labels_that_are_no_classes_of_the_images_are_told_before_training(label
 
 
 class Damage(keras.callbacks.Callback):
-    """Gives a layer other weights in the middle of training."""
+    """Replaces the weights of a layer during training."""
 
     def __init__(self, layer, value):
         super().__init__()
@@ -329,7 +327,7 @@ class Damage(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("damaged", ["hidden1", "logits"])
 @pytest.mark.parametrize("when", ["before", "while"])
-def test_weights_that_are_no_numbers_are_named_and_images_are_not_blamed(when, damaged):
+def test_nan_weights_are_named_instead_of_images(when, damaged):
     data, pooled = examples(64), pooled_of(network())
     if when == "before":
         pooled.classifier.get_layer(damaged).kernel.assign(np.full(pooled.classifier.get_layer(damaged).kernel.shape, np.nan))
@@ -340,7 +338,7 @@ def test_weights_that_are_no_numbers_are_named_and_images_are_not_blamed(when, d
         fit(pooled, data, callbacks=callbacks, epochs=2)
 
 
-def test_activations_that_overflow_are_told_and_images_are_not_blamed():
+def test_overflowing_activations_are_named_instead_of_images():
     keras.utils.set_random_seed(0)
     head = [keras.layers.Dense(4, name="wide"), keras.layers.Dense(4, name="hidden2"), keras.layers.Dense(2, name="logits")]
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), *head])
@@ -354,7 +352,7 @@ def test_activations_that_overflow_are_told_and_images_are_not_blamed():
 
 
 @pytest.mark.parametrize("labels", ["one-hot", "float"])
-def test_labels_of_a_data_set_that_are_no_classes_are_told_in_its_first_step(labels):
+def test_invalid_labels_of_a_dataset_raise_in_the_first_step(labels):
     images, right = examples(16)
     wrong, error, message = WRONG_LABELS[labels]
     batches = tf.data.Dataset.from_tensor_slices((images, wrong.astype(np.float32))).batch(8)
@@ -364,7 +362,7 @@ def test_labels_of_a_data_set_that_are_no_classes_are_told_in_its_first_step(lab
 
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("wrong", [-1, 2])
-def test_a_label_of_a_later_batch_that_is_no_class_is_told_before_that_batch_is_trained_on(wrong, jit_compile):
+def test_invalid_label_in_a_later_batch_raises_before_its_step(wrong, jit_compile):
     images, labels = examples(32)
     labels[20] = wrong
     batches = tf.data.Dataset.from_tensor_slices((images, labels, np.ones(32, np.float32))).batch(8)
@@ -382,7 +380,7 @@ def test_a_label_of_a_later_batch_that_is_no_class_is_told_before_that_batch_is_
         pooled.train_on_batch(images, labels)
 
 
-def test_a_loss_of_the_caller_may_want_other_labels():
+def test_custom_loss_may_use_other_labels():
     images, labels = examples(16)
     pooled = pooled_of(network(), loss=keras.losses.CategoricalCrossentropy(from_logits=True))
     hot = np.eye(2, dtype=np.float32)[labels]
@@ -399,18 +397,18 @@ def test_a_loss_of_the_caller_may_want_other_labels():
     ],
     ids=["shape", "bytes", "range"],
 )
-def test_images_that_the_attack_would_refuse_are_told_before_training(images, error, message):
+def test_images_invalid_for_the_attack_raise_before_training(images, error, message):
     right, labels = examples(16)
     with pytest.raises(error, match=message):
         pooled_of(network()).fit(right, labels, callbacks=[RenewPools(images, labels)], verbose=0)
 
 
-def test_images_of_another_shape_are_told_before_training():
+def test_images_of_another_shape_raise_before_training():
     with pytest.raises(ValueError, match=r"images must have the shape \[2, 2, 1\] .* received \[16, 3, 3, 1\]"):
         pooled_of(network()).fit(np.zeros((16, 3, 3, 1)), np.zeros(16, int), callbacks=[RenewPools(*examples(16))], verbose=0)
 
 
-def test_empty_pools_without_their_callback_are_refused_and_filled_ones_are_not():
+def test_empty_pools_require_the_callback_and_filled_pools_do_not():
     data, pooled = examples(16), pooled_of(network())
     for train in (pooled.fit, pooled.train_on_batch):
         with pytest.raises(
@@ -422,7 +420,7 @@ def test_empty_pools_without_their_callback_are_refused_and_filled_ones_are_not(
 
 
 class Exponents(keras.layers.Layer):
-    """Computes a softmax of its own, which nobody recognizes."""
+    """Computes a softmax that the library does not recognize."""
 
     def call(self, logits):
         exponents = keras.ops.exp(logits)
@@ -456,7 +454,7 @@ def logits():
     ],
     ids=["one output", "a map"],
 )
-def test_outputs_that_are_no_scores_of_classes_are_refused_before_anything_is_trained(head, message):
+def test_outputs_that_are_not_class_scores_are_refused_before_training(head, message):
     with pytest.raises(ValueError, match="must return one score for each of at least two classes.*" + message):
         PooledModel(with_head(*head), pools=POOLS)
 
@@ -472,7 +470,7 @@ def test_outputs_that_are_no_scores_of_classes_are_refused_before_anything_is_tr
     ],
     ids=["softmax of its own", "one output"],
 )
-def test_outputs_whose_loss_is_not_known_are_refused(head, message):
+def test_outputs_without_a_known_loss_are_refused(head, message):
     data = examples(16)
     with pytest.raises(ValueError, match=message):
         pooled_of(with_head(*head)).fit(
@@ -482,18 +480,18 @@ def test_outputs_whose_loss_is_not_known_are_refused(head, message):
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 @pytest.mark.parametrize("last", ["float32", None], ids=["whole outputs", "reduced outputs"])
-def test_networks_of_other_precision_have_nearly_the_loss_of_float32(policy, last):
+def test_loss_in_other_precisions_is_close_to_float32(policy, last):
     data, histories = examples(32), []
     weights = with_head(logits).get_weights()
     for chosen in ("float32", policy):
         model = with_head(logits, lambda: keras.layers.Softmax(dtype=last), policy=chosen)
-        model.set_weights(weights)  # initializers draw others for other precisions
+        model.set_weights(weights)  # initializers draw other weights in other precisions
         histories.append(fit(pooled_of(model, optimizer=keras.optimizers.SGD(0.1)), data, epochs=2))
     for name in histories[0]:
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=0.02, err_msg=name)
 
 
-def test_a_pool_may_lie_inside_a_nested_model():
+def test_pools_at_layers_of_nested_models_are_supported():
     plain, data = with_head(logits), examples(32)
     body = keras.Sequential(plain.layers[:-1], name="body")
     histories = []
@@ -515,8 +513,8 @@ HEADS = {
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_pools_below_a_softmax_hold_the_examples_of_the_logits(head, monkeypatch):
-    monkeypatch.undo()  # the search is the subject
+def test_pools_of_a_softmax_model_equal_those_of_its_logits(head, monkeypatch):
+    monkeypatch.undo()  # this test uses the real attack
     (images, labels), pools = examples(8), []
     plain = with_head(logits)
     for model in (plain, with_head(*HEADS[head])):
@@ -529,12 +527,12 @@ def test_pools_below_a_softmax_hold_the_examples_of_the_logits(head, monkeypatch
     np.testing.assert_array_equal(pools[1].labels, pools[0].labels)
 
 
-def test_the_callback_wants_a_model_with_pools():
+def test_callback_requires_a_pooled_model():
     model = network()
     model.compile("adam", "mse")
     with pytest.raises(TypeError, match="RenewPools requires a PooledModel; received Sequential. Wrap the model."):
         model.fit(*examples(16), callbacks=[RenewPools(*examples(16))], verbose=0)
 
 
-def test_the_layer_of_the_images_is_named_images():
+def test_default_pool_layer_is_images():
     assert [pool.layer for pool in POOLS] == ["hidden1", IMAGES]

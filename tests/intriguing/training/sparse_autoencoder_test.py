@@ -1,4 +1,4 @@
-"""Claims about both stages of an AE network, on small pictures of strokes."""
+"""Tests of both training stages of an AE network, on small images of strokes."""
 
 import numpy as np
 import pytest
@@ -10,12 +10,12 @@ from intriguing.training.sparse_autoencoder import AutoencoderTraining, fit_on_a
 from intriguing.training.supervised import FullBatchTraining, MinibatchTraining
 
 SHAPE = (4, 4, 1)
-ATOL_SPARSITY = 0.05  # the divergence pulls, the reconstruction pulls back
+ATOL_SPARSITY = 0.05  # the divergence and the reconstruction have opposite gradients
 
 
 @pytest.fixture(scope="module")
 def strokes():
-    """Pictures of one bright row or column among noise; the label says which of the eight."""
+    """Noise images with one bright row or column, whose index is the label."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 8, 200).astype(np.int32)
     images = rng.uniform(0, 0.2, (200, 4, 4, 1)).astype(np.float32)
@@ -40,26 +40,26 @@ def trained(strokes):
     return classifier, before, record, calls
 
 
-def test_units_are_as_active_as_wanted_on_average(trained, strokes):
+def test_mean_activity_of_units_equals_the_sparsity(trained, strokes):
     activity = np.mean(activations_at(trained[0], "encoder")(strokes[0]), axis=0)
     np.testing.assert_allclose(activity, 0.2, atol=ATOL_SPARSITY)
 
 
-def test_the_encoder_was_learned_copied_and_stays_frozen(trained):
+def test_trained_encoder_is_copied_and_frozen(trained):
     classifier, (encoder_before, _), _, _ = trained
     encoder = classifier.get_layer("encoder")
     assert np.any(encoder.get_weights()[0] != encoder_before[0])
     assert not encoder.trainable and len(classifier.trainable_variables) == 2
 
 
-def test_the_softmax_on_top_is_trained_until_convergence(trained, strokes):
+def test_softmax_layer_is_trained_until_convergence(trained, strokes):
     classifier, (_, logits_before), record, _ = trained
     assert record.converged is True
     assert np.any(classifier.get_layer("logits").get_weights()[0] != logits_before[0])
     assert np.mean(np.argmax(classifier(strokes[0]), axis=1) == strokes[1]) > 0.95
 
 
-def test_the_record_and_the_reports_tell_of_both_stages(trained):
+def test_record_and_reports_cover_both_stages(trained):
     _, _, record, calls = trained
     assert len(record.losses) == 40 and record.losses[-1] < record.losses[0]
     assert [done for done, total, _ in calls if total == 40] == list(range(1, 41))
@@ -67,6 +67,6 @@ def test_the_record_and_the_reports_tell_of_both_stages(trained):
 
 
 @pytest.mark.parametrize("options", [{"sparsity": 0.0}, {"sparsity": 1.0}, {"sparsity_weight": -1.0}, {"weight_decay": -1.0}])
-def test_settings_check_themselves(options):
+def test_invalid_settings_are_refused(options):
     with pytest.raises(ValueError, match=r"sparsity must lie in \(0, 1\), the weights must not be negative; received"):
         AutoencoderTraining(**options)

@@ -1,4 +1,4 @@
-"""The bound against singular values in float64, and of whole layers as matrices; the penalty in every loop that can train."""
+"""Tests of the norm bound against singular values in float64, and of the penalty in every training loop."""
 
 from math import ceil, prod, sqrt
 
@@ -21,7 +21,7 @@ from tests.oracles.unrolled_operator import largest_singular_value, unroll
 
 layers = keras.layers
 SHAPE = (6, 5, 1)
-RTOL_RANDOM = 0.25  # of Gaussian matrices with sides up to 300: several singular values are nearly the largest
+RTOL_RANDOM = 0.25  # for Gaussian matrices with sides up to 300, which have several nearly largest singular values
 RTOL_ROUNDING = 2e-6  # float32 in a layer that is unrolled
 
 
@@ -30,7 +30,7 @@ def norm(matrix):
 
 
 def random_matrix(seed):
-    """Draws a matrix of any shape and scale, of full or low rank, with singular values that fall fast or not at all."""
+    """Draws a matrix of random shape, scale, rank and decay of singular values."""
     rng = np.random.default_rng(seed)
     rows, columns = (int(size) for size in np.exp(rng.uniform(0, np.log(300), size=2)))
     matrix = rng.normal(size=(rows, columns))
@@ -38,12 +38,12 @@ def random_matrix(seed):
         matrix = np.outer(matrix[:, 0], matrix[0]) + 1e-3 * matrix
     if seed % 3 == 2:
         left, _, right = np.linalg.svd(matrix, full_matrices=False)
-        matrix = left @ right  # all singular values alike: the farthest that the bound can be
+        matrix = left @ right  # equal singular values, the worst case of the bound
     return (10.0 ** rng.uniform(-8, 8) * matrix).astype(np.float32)
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_bounds_the_singular_values_of_a_matrix_closely(seed):
+def test_bound_of_a_matrix_is_close_to_its_norm(seed):
     matrix = random_matrix(seed)
     found, shorter = float(norm_bound(matrix)), min(matrix.shape)
     assert norm(matrix) <= found <= shorter ** (1 / 16) * norm(matrix) * (1 + 1e-3)
@@ -52,15 +52,15 @@ def test_bounds_the_singular_values_of_a_matrix_closely(seed):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (4000, 1)])
-def test_bounds_matrices_whose_norm_is_the_root_of_a_sum_in_spite_of_rounding(shape):
-    # Nothing but rounding lies between the bound and the norm.
+def test_bound_holds_for_rank_one_matrices_despite_rounding(shape):
+    # The bound and the norm differ only by rounding.
     for seed in range(50):
         row = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
         assert norm(row) <= float(norm_bound(row)) <= (1 + 2e-3) * norm(row)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-37, 1e-30, 1e-20, 1e15])
-def test_zeros_and_extreme_scales_have_a_bound_and_a_gradient(scale):
+def test_zero_and_extreme_matrices_have_finite_bounds_and_gradients(scale):
     kernel = tf.fill([40, 30], tf.constant(scale, tf.float32))
     with tf.GradientTape() as tape:
         tape.watch(kernel)
@@ -70,7 +70,7 @@ def test_zeros_and_extreme_scales_have_a_bound_and_a_gradient(scale):
 
 
 def random_convolution(seed):
-    """Draws a convolution, on a grid that may not divide by the stride, and may be as small as the window."""
+    """Draws a convolution. The stride need not divide the grid, which may be as small as the window."""
     rng = np.random.default_rng(seed)
     dimensions = int(rng.integers(1, 4))
     transposed = bool(rng.integers(0, 2))
@@ -89,25 +89,25 @@ def random_convolution(seed):
     layer = kind(**options, use_bias=False)
     shape = (*grid, groups * int(rng.integers(1, 4)))
     layer.build((None, *shape))
-    # A smooth kernel comes near to the bound, a random one does not.
+    # A smooth kernel nearly attains the bound, a random kernel does not.
     layer.set_weights([(rng.normal(size=layer.kernel.shape) + 2.0 * (seed % 2)).astype(np.float32)])
     return layer, shape, stride
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_bounds_convolutions_of_any_padding_stride_dilation_and_groups(seed):
+def test_bound_holds_for_convolutions_of_any_padding_stride_dilation_and_groups(seed):
     layer, shape, stride = random_convolution(seed)
     if "3D" in type(layer).__name__ and "Transpose" in type(layer).__name__ and stride > max(layer.kernel_size):
         pytest.skip("TensorFlow is wrong where the stride is beyond the window")
     true = largest_singular_value(unroll(layer, shape)) * (1 - RTOL_ROUNDING)
     known, unknown = float(norm_bound(layer.kernel, strides=stride)), float(norm_bound(layer.kernel))
     assert true <= known <= unknown
-    if layer.padding == "valid" and getattr(layer, "groups", 2) == 1:  # a patch alone is stretched by the whole matrix
+    if layer.padding == "valid" and getattr(layer, "groups", 2) == 1:  # for a single patch the norm is that of the whole matrix
         overlap = prod(ceil(size / stride) for size in layer.kernel_size)
         assert known <= sqrt(overlap) * layer.filters ** (1 / 16) * (1 + 1e-3) * true
 
 
-def test_is_attained_by_a_constant_kernel_on_a_large_grid():
+def test_bound_is_attained_by_a_constant_kernel_on_a_large_grid():
     layer = layers.Conv1D(1, 3, kernel_initializer="ones", padding="same", use_bias=False)
     layer.build((None, 400, 1))
     true = largest_singular_value(unroll(layer, (400, 1)))
@@ -115,7 +115,7 @@ def test_is_attained_by_a_constant_kernel_on_a_large_grid():
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (4, 7), (3, 2, 5), (2, 3, 4, 5), (2, 1, 3, 2, 2)])
-def test_the_gradient_is_that_of_differences(shape):
+def test_gradient_equals_finite_differences(shape):
     rng = np.random.default_rng(0)
     kernel, direction = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
 
@@ -128,11 +128,11 @@ def test_the_gradient_is_that_of_differences(shape):
 
     step = 1e-2  # rounding of 1e-7 over it, and the square of it for curvature
     after, before = (float(value_and_gradient(kernel + sign * step * direction)[0]) for sign in (1, -1))
-    _, slope = value_and_gradient(kernel)
-    np.testing.assert_allclose(np.sum(slope * direction), (after - before) / (2 * step), rtol=2e-3)
+    _, gradient = value_and_gradient(kernel)
+    np.testing.assert_allclose(np.sum(gradient * direction), (after - before) / (2 * step), rtol=2e-3)
 
 
-def test_the_gradient_points_along_the_leading_singular_vectors():
+def test_gradient_points_along_the_leading_singular_vectors():
     matrix = np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
     left, values, right = np.linalg.svd(matrix)
     matrix = (matrix + values[0] * np.outer(left[:, 0], right[0])).astype(np.float32)  # well apart from the second
@@ -182,7 +182,7 @@ def train(model, examples, **options):
     return fit_minibatches(model, endless(examples), steps_per_epoch=3, settings=settings)
 
 
-def test_a_model_with_it_is_saved_and_loaded(examples, tmp_path):
+def test_model_with_the_regularizer_is_saved_and_loaded(examples, tmp_path):
     model = network()
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
@@ -191,7 +191,7 @@ def test_a_model_with_it_is_saved_and_loaded(examples, tmp_path):
     assert loaded.layers[0].kernel_regularizer.get_config() == {"factor": 0.5, "strides": (2, 1)}
 
 
-def test_keras_fit_lowers_the_bound(examples):
+def test_keras_fit_reduces_the_bound(examples):
     model = network()
     before = lipschitz_bound(model).upper
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -205,7 +205,7 @@ def dense_network(factor):
 
 
 @pytest.mark.parametrize("fit", ["minibatches", "full batch"])
-def test_our_own_loops_lower_the_bound(fit, examples):
+def test_training_loops_reduce_the_bound(fit, examples):
     bounds = []
     for factor in (0.0, 0.3):
         keras.utils.set_random_seed(0)
@@ -218,7 +218,7 @@ def test_our_own_loops_lower_the_bound(fit, examples):
     assert bounds[1] < bounds[0] / 2
 
 
-def test_the_setting_of_the_loop_equals_the_regularizer_on_every_layer(examples):
+def test_spectral_penalty_setting_equals_a_regularizer_on_every_layer(examples):
     weights = []
     for everywhere in (False, True):
         model = network(factor=0.05 if everywhere else 0.0)
@@ -232,7 +232,7 @@ def test_the_setting_of_the_loop_equals_the_regularizer_on_every_layer(examples)
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)  # sixty steps, the penalties added in another order
 
 
-def test_two_devices_give_what_one_gives(examples, two_replicas):
+def test_two_devices_give_the_results_of_one(examples, two_replicas):
     results = []
     for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), two_replicas):
         with strategy.scope():
@@ -244,7 +244,7 @@ def test_two_devices_give_what_one_gives(examples, two_replicas):
         np.testing.assert_allclose(one, two, atol=1e-3)
 
 
-def test_the_loop_finds_nested_kernels_and_leaves_the_rest_alone():
+def test_penalty_applies_to_nested_kernels_and_no_other_weights():
     inner = keras.Sequential([keras.Input((4, 4, 2)), layers.Conv2DTranspose(2, 3, strides=2), layers.BatchNormalization()])
     outer = keras.Sequential(
         [keras.Input((4, 4, 2)), layers.DepthwiseConv2D(1), inner, layers.Flatten(), layers.Dense(3), layers.Dense(2)]
@@ -258,18 +258,18 @@ def test_the_loop_finds_nested_kernels_and_leaves_the_rest_alone():
     np.testing.assert_allclose(penalties, expected)
 
 
-def test_no_penalty_is_no_operation():
+def test_zero_penalty_adds_no_operations():
     assert spectral_penalties(network(), 0.0)([]) == []
 
 
-def test_a_penalty_without_a_kernel_is_refused():
+def test_penalty_for_a_model_without_kernels_is_refused():
     model = keras.Sequential([keras.Input((3,)), layers.BatchNormalization()], name="plain")
     with pytest.raises(ValueError, match="a trainable kernel of a dense or convolutional layer; the model 'plain' has none"):
         spectral_penalties(model, 0.1)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (1, 1, 1, 1, 1, 1)])
-def test_a_kernel_of_no_such_layer_is_refused(shape):
+def test_unsupported_kernel_shape_is_refused(shape):
     words = r"must be that of a Dense layer, \[inputs, outputs\], or of a convolution.*received the shape \["
     with pytest.raises(ValueError, match=words):
         SpectralRegularizer(1.0)(tf.zeros(shape))
@@ -283,7 +283,7 @@ def test_strides_for_other_axes_are_refused():
 
 
 @pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf")])
-def test_the_factor_must_be_a_weight(factor):
+def test_factor_must_be_finite_and_nonnegative(factor):
     with pytest.raises(ValueError, match="factor must be finite and not negative; received"):
         SpectralRegularizer(factor)
 
@@ -294,7 +294,7 @@ def test_strides_must_be_positive(strides):
         SpectralRegularizer(1.0, strides=strides)
 
 
-def test_penalties_are_those_of_the_kernels_that_are_trainable_when_they_are_computed():
+def test_penalties_apply_to_currently_trainable_kernels():
     model = keras.Sequential([keras.Input((3,)), *(keras.layers.Dense(3, name=name) for name in ("first", "second"))])
     penalties = spectral_penalties(model, 2.0)
     model.get_layer("first").trainable = False

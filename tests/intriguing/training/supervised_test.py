@@ -1,4 +1,4 @@
-"""Claims about training: what it minimizes, what it moves, and what it reports."""
+"""Tests of supervised training: its loss, the weights that it changes, and its reports."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from intriguing.training.supervised import FullBatchTraining, MinibatchTraining,
 
 layers = keras.layers
 SHAPE = (2, 4, 1)
-STANDING_STILL = 1e-12  # a learning rate that leaves float32 weights where they are
+NEGLIGIBLE_RATE = 1e-12  # a learning rate that does not change float32 weights
 RTOL_ROUNDING = 1e-5  # means of float32 in another order
 
 
@@ -44,7 +44,7 @@ def test_cross_entropy_is_the_mean_negative_log_likelihood(examples):
     )
 
 
-def test_minibatches_lower_the_loss(examples):
+def test_minibatch_training_reduces_the_loss(examples):
     settings = MinibatchTraining(num_epochs=60, batch_size=20, learning_rate=0.2)
     model = network(decay=0.0)
     record = fit_minibatches(model, endless(*examples, 20), steps_per_epoch=3, settings=settings)
@@ -54,12 +54,12 @@ def test_minibatches_lower_the_loss(examples):
     assert accuracy > 0.9
 
 
-def test_regularizers_enter_the_loss_once(examples):
+def test_regularizers_are_added_once(examples):
     images, labels = examples
     model = network(decay=0.4)
     penalty = sum(0.2 * (layer.kernel.numpy().astype(np.float64) ** 2).sum() for layer in model.layers[1:])
     expected = negative_log_likelihood(model(images), labels) + penalty
-    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=STANDING_STILL)
+    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=NEGLIGIBLE_RATE)
     record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
     np.testing.assert_allclose(record.losses, [expected], rtol=RTOL_ROUNDING)
 
@@ -70,12 +70,12 @@ def test_the_spectral_penalty_is_added_to_the_regularizers(examples):
     kernels = [layer.kernel.numpy().astype(np.float64) for layer in model.layers[1:]]
     penalty = sum(0.2 * (kernel**2).sum() + 0.3 * float(norm_bound(kernel)) ** 2 for kernel in kernels)
     expected = negative_log_likelihood(model(images), labels) + penalty
-    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=STANDING_STILL, spectral_penalty=0.3)
+    settings = MinibatchTraining(num_epochs=1, batch_size=20, learning_rate=NEGLIGIBLE_RATE, spectral_penalty=0.3)
     record = fit_minibatches(model, endless(images, labels, 20), steps_per_epoch=3, settings=settings)
     np.testing.assert_allclose(record.losses, [expected], rtol=RTOL_ROUNDING)
 
 
-def test_batch_normalization_learns_its_statistics(examples):
+def test_batch_normalization_statistics_are_updated(examples):
     images, labels = examples
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.BatchNormalization(momentum=0.9), layers.Dense(3)])
     flat = images.numpy().reshape(60, -1)
@@ -85,9 +85,9 @@ def test_batch_normalization_learns_its_statistics(examples):
     np.testing.assert_allclose(model.layers[1].moving_variance, 0.9 + 0.1 * flat.var(axis=0), rtol=RTOL_ROUNDING)
 
 
-def test_dropout_draws_anew_at_every_step_and_does_not_disturb_training(examples):
+def test_dropout_masks_change_at_every_step(examples):
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dropout(0.5, seed=1), layers.Dense(3)])
-    settings = MinibatchTraining(num_epochs=2, batch_size=60, learning_rate=STANDING_STILL)
+    settings = MinibatchTraining(num_epochs=2, batch_size=60, learning_rate=NEGLIGIBLE_RATE)
     record = fit_minibatches(model, endless(*examples, 60), steps_per_epoch=1, settings=settings)
     assert np.isfinite(record.losses).all() and record.losses[0] != record.losses[1]
 
@@ -101,7 +101,7 @@ class WithoutTrainingArgument(keras.Model):
         return self.logits(self.flatten(images))
 
 
-def test_trains_a_subclassed_model_whose_call_knows_no_training_argument(examples):
+def test_subclassed_model_without_a_training_argument_is_trained(examples):
     model = WithoutTrainingArgument()
     model(examples[0])
     settings = MinibatchTraining(num_epochs=5, batch_size=60, learning_rate=0.1)
@@ -115,18 +115,18 @@ def sum_of_outputs(outputs, images, labels):
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
-def test_the_learning_rate_climbs_for_its_share_of_the_steps_and_then_falls_along_a_cosine_to_zero(examples, warmup):
-    # Under a constant gradient each step of Adam is as long as the learning rate of that step.
+def test_learning_rate_has_a_linear_warmup_and_a_cosine_decay(examples, warmup):
+    # With a constant gradient the length of each Adam step is its learning rate.
     model = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(1, kernel_initializer="zeros")])
     settings = MinibatchTraining(num_epochs=4, batch_size=60, learning_rate=0.1, warmup=warmup)
     fit_minibatches(model, endless(*examples, 60), steps_per_epoch=5, settings=settings, loss=sum_of_outputs)
-    climbing = int(warmup * 20)
-    rates = [0.1 * step / climbing for step in range(climbing)]
-    rates += [0.05 * (1 + np.cos(np.pi * step / (20 - climbing))) for step in range(20 - climbing)]
+    num_warmup = int(warmup * 20)
+    rates = [0.1 * step / num_warmup for step in range(num_warmup)]
+    rates += [0.05 * (1 + np.cos(np.pi * step / (20 - num_warmup))) for step in range(20 - num_warmup)]
     np.testing.assert_allclose(model.layers[-1].bias, [-sum(rates)], rtol=1e-4)  # twenty float32 steps, and Adam's epsilon
 
 
-def test_reports_after_every_epoch(examples):
+def test_progress_is_reported_after_every_epoch(examples):
     calls = []
     settings = MinibatchTraining(num_epochs=4, batch_size=30, learning_rate=0.01)
     record = fit_minibatches(
@@ -135,7 +135,7 @@ def test_reports_after_every_epoch(examples):
     assert calls == [(epoch + 1, 4, loss) for epoch, loss in enumerate(record.losses)]
 
 
-def test_refuses_a_batch_that_the_replicas_cannot_share(examples, two_replicas):
+def test_batch_size_not_divisible_by_the_replicas_is_refused(examples, two_replicas):
     with (
         two_replicas.scope(),
         pytest.raises(ValueError, match="batch_size must be a multiple of the number of replicas, 2; received 15"),
@@ -150,48 +150,48 @@ def test_minibatch_settings_must_be_positive(name):
 
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0])
-def test_the_warmup_must_leave_steps_for_the_cosine(warmup):
+def test_warmup_must_be_below_one(warmup):
     with pytest.raises(ValueError, match=r"warmup must lie in \[0, 1\); received"):
         MinibatchTraining(warmup=warmup)
 
 
 @pytest.mark.parametrize("penalty", [-1.0, float("inf"), float("nan")])
-def test_the_spectral_penalty_must_be_a_weight(penalty):
+def test_spectral_penalty_must_be_finite_and_nonnegative(penalty):
     with pytest.raises(ValueError, match="spectral_penalty must be finite and not negative; received"):
         MinibatchTraining(spectral_penalty=penalty)
 
 
 @pytest.mark.parametrize("options", [{"max_iterations": 0}, {"tolerance": -1.0}])
-def test_full_batch_settings_check_themselves(options):
+def test_invalid_full_batch_settings_are_refused(options):
     with pytest.raises(ValueError, match="max_iterations must be positive and tolerance not negative; received"):
         FullBatchTraining(**options)
 
 
-def test_full_batch_reaches_the_minimum_that_scipy_finds_in_float64(examples):
+def test_full_batch_training_reaches_the_minimum_of_scipy(examples):
     optimize = pytest.importorskip("scipy.optimize", reason="the oracle is SciPy's L-BFGS (extra test)")
     images, labels = examples
-    flat, answers = images.numpy().reshape(60, 8).astype(np.float64), labels.numpy()
+    flat, classes = images.numpy().reshape(60, 8).astype(np.float64), labels.numpy()
     decay = 0.05
 
     def objective(position):
         kernel, bias = position[:24].reshape(8, 3), position[24:]
         logits = flat @ kernel + bias
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        slope = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[answers]) / 60
-        value = negative_log_likelihood(logits, answers) + decay / 2 * (kernel**2).sum()
-        return value, np.r_[(flat.T @ slope + decay * kernel).ravel(), slope.sum(axis=0)]
+        gradient = (odds / odds.sum(axis=1, keepdims=True) - np.eye(3)[classes]) / 60
+        value = negative_log_likelihood(logits, classes) + decay / 2 * (kernel**2).sum()
+        return value, np.r_[(flat.T @ gradient + decay * kernel).ravel(), gradient.sum(axis=0)]
 
     oracle = optimize.minimize(objective, np.zeros(27), jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10})
     model = fully_connected((3,), weight_decay=(decay,), image_shape=SHAPE)
     record = fit_full_batch(model, images, labels)
     assert record.converged is True
-    rtol_minimum = 1e-6  # at a gradient of 1e-5 the value is flat to float32 rounding
+    rtol_minimum = 1e-6  # at a gradient of 1e-5 the loss is constant up to float32 rounding
     np.testing.assert_allclose(record.losses[-1], oracle.fun, rtol=rtol_minimum)
     atol_position = 1e-3  # a gradient of 1e-5 over a curvature of 0.05, in a handful of directions
     np.testing.assert_allclose(model.layers[-1].kernel, oracle.x[:24].reshape(8, 3), atol=atol_position)
 
 
-def test_full_batch_leaves_frozen_layers_alone(examples):
+def test_full_batch_training_keeps_frozen_layers(examples):
     model = network(decay=0.0)
     model.get_layer("hidden1").trainable = False
     frozen, free = model.get_layer("hidden1").get_weights(), model.get_layer("logits").get_weights()
@@ -201,7 +201,7 @@ def test_full_batch_leaves_frozen_layers_alone(examples):
     assert np.any(free[0] != model.get_layer("logits").get_weights()[0])
 
 
-def test_full_batch_reports_and_stops_at_its_budget(examples, monkeypatch):
+def test_full_batch_training_reports_progress_and_stops_at_its_budget(examples, monkeypatch):
     monkeypatch.setattr(supervised, "_ITERATIONS_PER_REPORT", 5)
     calls = []
     record = fit_full_batch(
@@ -217,7 +217,7 @@ def with_softmax(model):
     return keras.Sequential([keras.Input(SHAPE), *model.layers, keras.layers.Softmax()])
 
 
-def test_a_model_that_ends_in_a_softmax_is_trained_as_its_logits_are(examples):
+def test_model_with_a_final_softmax_is_trained_like_its_logits(examples):
     images, labels = (part.numpy() for part in examples)
     records = []
     for end in (lambda model: model, with_softmax):
@@ -250,7 +250,7 @@ def wrong_examples(images, labels):
 
 
 @pytest.mark.parametrize("wrong", ["one-hot", "column", "float", "range", "shape"])
-def test_examples_that_do_not_fit_the_model_are_told_before_training(examples, wrong):
+def test_invalid_examples_raise_before_training(examples, wrong):
     images, labels, error, message = wrong_examples(*(part.numpy() for part in examples))[wrong]
     with pytest.raises(error, match=message):
         fit_full_batch(network(), images, labels)
@@ -259,18 +259,18 @@ def test_examples_that_do_not_fit_the_model_are_told_before_training(examples, w
         fit_minibatches(network(), batches, steps_per_epoch=1, settings=MinibatchTraining(batch_size=60))
 
 
-def test_labels_of_another_number_are_told(examples):
+def test_wrong_number_of_labels_raises(examples):
     with pytest.raises(ValueError, match="labels must have one class for each of the 60 images; received shape"):
         fit_full_batch(network(), examples[0], examples[1][:50])
 
 
-def test_batches_without_labels_are_told(examples):
+def test_batches_without_labels_raise(examples):
     batches = tf.data.Dataset.from_tensor_slices(examples[0]).batch(60)
     with pytest.raises(ValueError, match="batches must be pairs .images, labels.; received TensorSpec"):
         fit_minibatches(network(), batches, steps_per_epoch=1)
 
 
-def test_weights_in_double_precision_are_told(examples):
+def test_double_precision_weights_are_refused(examples):
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(3, dtype="float64")])
     with pytest.raises(
         TypeError, match="the trainable weights must be float32; .* is float64. Build the model with the dtype policy"
@@ -279,7 +279,7 @@ def test_weights_in_double_precision_are_told(examples):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_layers_in_half_precision_have_nearly_the_loss_of_float32(examples, policy):
+def test_loss_in_half_precision_is_close_to_float32(examples, policy):
     images, labels = (part.numpy() for part in examples)
     found = []
     for dtype in ("float32", policy):
@@ -294,7 +294,7 @@ def test_layers_in_half_precision_have_nearly_the_loss_of_float32(examples, poli
     np.testing.assert_allclose(found[1], found[0], rtol=0.05)
 
 
-def test_a_model_that_is_not_built_is_told_and_stays_so(examples):
+def test_model_that_is_not_built_is_refused_and_not_built(examples):
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)], name="mine")
     with pytest.raises(ValueError, match="the model 'mine' must be built before it is trained. Begin it with a keras.Input."):
         fit_full_batch(model, *examples)
@@ -302,7 +302,7 @@ def test_a_model_that_is_not_built_is_told_and_stays_so(examples):
 
 
 @pytest.mark.parametrize("loop", ["minibatches", "full batch"])
-def test_trainable_that_changes_while_training_runs_is_told(loop, examples, monkeypatch):
+def test_changing_trainable_during_training_raises(loop, examples, monkeypatch):
     monkeypatch.setattr(supervised, "_ITERATIONS_PER_REPORT", 2)
     model = network()
 
@@ -319,7 +319,7 @@ def test_trainable_that_changes_while_training_runs_is_told(loop, examples, monk
             fit_full_batch(model, *examples, settings=FullBatchTraining(max_iterations=60, tolerance=0.0), report=freeze)
 
 
-def test_a_label_of_a_later_batch_that_is_no_class_is_told(examples):
+def test_invalid_label_in_a_later_batch_raises(examples):
     images, labels = examples
     wrong = tf.tensor_scatter_nd_update(labels, [[45]], [7])
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""A problem small enough for many trainings: nets of a few weights, an attack without a search, and one real search for all."""
+"""A small problem for many trainings: tiny networks, a replacement of the attack, and one real search."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from intriguing.attack import COARSE_SEARCH, DistortionResults
 from intriguing.models.networks.fully_connected import fully_connected
 
 SHAPE = (2, 2, 1)
-# One batch shape and one search in all tests: a program is compiled once for each.
+# All tests use one batch shape and one search, so that each program is compiled once.
 ROWS, SEARCH = 8, COARSE_SEARCH
 
 
@@ -26,7 +26,7 @@ def endless(examples, batch_size):
 
 
 def attack_without_search(classifier, images, *, labels, search):
-    """Moves every value toward the middle; two of three rows succeed."""
+    """Moves all values toward the middle. Two of three rows succeed."""
     middle = 0.5 if np.isfinite(search.pixel_box.upper) else 1.0
     succeeded = tf.range(images.shape[0]) % 3 != 0
     moved = tf.where(tf.reshape(succeeded, [-1, *[1] * (images.shape.rank - 1)]), 0.8 * images + 0.2 * middle, images)
@@ -38,7 +38,7 @@ def attack_without_search(classifier, images, *, labels, search):
 
 
 def dropping_network(seed=0):
-    """With everything that has a state: dropout has seeds, and batch normalization statistics."""
+    """Returns a network with state: seeds of dropout and statistics of batch normalization."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     return keras.Sequential(

@@ -1,4 +1,4 @@
-"""Classes and tables of attributes, and what is wrong with some tables."""
+"""Tests of attributes from classes and tables, and of the errors for invalid tables."""
 
 import numpy as np
 import pytest
@@ -13,19 +13,19 @@ TABLE = {
 }
 
 
-def test_classes_are_groups_of_one_attribute():
+def test_each_class_is_a_group_with_one_attribute():
     attributes = attributes_of_classes(np.array([2, 0, 2]), ["zero", "one", "two"])
     assert attributes.names == ("zero", "one", "two")
     np.testing.assert_array_equal(attributes.group_attributes[attributes.groups], [[0, 0, 1], [1, 0, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 2]])
-def test_a_label_that_is_no_class_is_refused(labels):
+def test_label_outside_the_classes_is_refused(labels):
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\), the number of classes; received"):
         attributes_of_classes(np.array(labels), ["zero", "one", "two"])
 
 
-def test_a_class_is_of_the_first_kind_that_has_it():
+def test_class_belongs_to_the_first_matching_kind():
     kinds = {"fish": [(0, 1), (8, 9)], "other animal": [(0, 9)], "thing": [(10, 10)]}
     attributes = attributes_of_kinds(np.array([9, 2, 10, 1]), kinds)
     assert attributes.names == ("fish", "other animal", "thing")
@@ -33,21 +33,21 @@ def test_a_class_is_of_the_first_kind_that_has_it():
     np.testing.assert_array_equal(attributes.group_attributes, np.eye(3))
 
 
-def test_a_class_of_no_kind_is_named():
+def test_class_without_a_kind_is_named():
     with pytest.raises(
         ValueError, match="every class must belong to a kind; received 7, in none of fish, bird. Add a range for it."
     ):
         attributes_of_kinds(np.array([1, 7]), {"fish": [(0, 1)], "bird": [(2, 6)]})
 
 
-def test_a_table_is_looked_up_by_id_whatever_its_order():
+def test_table_rows_are_matched_by_id_in_any_order():
     attributes = attributes_from_table(["c", "b", "a"], TABLE)
     assert attributes.names == ("loop", "stroke=thick", "stroke=thin")
     np.testing.assert_array_equal(attributes.group_attributes[attributes.groups], [[1, 0, 1], [0, 1, 0], [1, 0, 1]])
     assert len(attributes.group_attributes) == 2, "equal rows are one group"
 
 
-def test_ids_without_a_row_are_counted_and_named():
+def test_missing_ids_are_counted_and_named():
     with pytest.raises(ValueError, match="2 of 3 are missing, such as 'x'. Add them, or choose another subset"):
         attributes_from_table(["a", "x", "y"], TABLE)
 
@@ -65,7 +65,7 @@ def test_a_table_without_a_column_is_refused():
         attributes_from_table(["a"], {"a": {}})
 
 
-def test_too_many_combinations_are_refused_before_memory_is_spent():
+def test_too_many_combinations_are_refused_before_allocation():
     table = {str(number): {"serial": f"number {number}"} for number in range(600)}
     with pytest.raises(ValueError, match="combinations of attributes must be at most 512; received 600. Pass fewer columns"):
         attributes_from_table(list(table), table)
@@ -86,6 +86,6 @@ def test_classes_may_be_one_hot_rows_a_column_or_bytes(form):
         (["cat", "dog"], TypeError, "labels must be integers; received <U3"),
     ],
 )
-def test_labels_that_are_no_numbers_of_classes_are_told(labels, error, message):
+def test_invalid_labels_are_refused(labels, error, message):
     with pytest.raises(error, match=message):
         attributes_of_classes(np.array(labels), ["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""One pass over the images against sorting, counting and averaging all of them at once."""
+"""One pass over the images gives the results of sorting, counting and averaging all of them together."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from intriguing.units.direction_records import NUM_BINS, Projections, record_dir
 from intriguing.units.feature_moments import feature_covariance, feature_moments
 from intriguing.units.feature_passes import kept_features
 
-NUM_IMAGES, NUM_FEATURES, NUM_DIRECTIONS, NUM_GROUPS = 2600, 6, 9, 3  # two chunks and a part of one
+NUM_IMAGES, NUM_FEATURES, NUM_DIRECTIONS, NUM_GROUPS = 2600, 6, 9, 3  # two chunks and a partial one
 RTOL_SUMS = 1e-5  # float32, added up in another order
 ATOL_ROUNDED = 5e-4  # features near 1000 or 2000 are rounded to 6e-5 or 1.2e-4
 
@@ -21,7 +21,7 @@ def identity(images):
 
 @pytest.fixture(scope="module")
 def data():
-    """Small integers: sums are exact, and ties abound."""
+    """Small integers, so that sums are exact and ties are frequent."""
     rng = np.random.default_rng(0)
     features = rng.integers(-3, 4, size=(NUM_IMAGES, NUM_FEATURES)).astype(np.float32)
     groups = rng.integers(0, NUM_GROUPS, size=NUM_IMAGES).astype(np.int32)
@@ -46,7 +46,7 @@ def projected(data):
 
 
 def sorted_whole(values, k):
-    """Returns, for each column, the places of the k largest; of equal ones the earliest."""
+    """Returns the indices of the k largest values of each column. Ties are resolved by the smaller index."""
     return np.stack([np.lexsort((np.arange(len(column)), -column))[:k] for column in values.T])
 
 
@@ -71,7 +71,7 @@ def test_top_images_equal_a_full_sort_in_any_batch_size(data, batch_size, num_to
 
 
 @pytest.mark.parametrize("num_images", [300, 2600])
-def test_top_images_of_two_devices_equal_a_full_sort(data, two_replicas, num_images):
+def test_top_images_on_two_devices_equal_a_full_sort(data, two_replicas, num_images):
     fewer = (data[0][:num_images], data[1][:num_images], data[2])
     with two_replicas.scope():
         record = recorded(fewer)
@@ -81,7 +81,7 @@ def test_top_images_of_two_devices_equal_a_full_sort(data, two_replicas, num_ima
         np.testing.assert_array_equal(value, other)
 
 
-def test_real_features_give_the_same_list_on_one_device_on_two_and_in_any_batch_size(two_replicas):
+def test_top_images_do_not_depend_on_devices_or_batch_size(two_replicas):
     rng = np.random.default_rng(1)
     features = rng.normal(size=(2500, 40)).astype(np.float32)
     projections = over_all(rng.normal(size=(40, 500)).astype(np.float32), np.zeros(500, np.float32))
@@ -92,13 +92,13 @@ def test_real_features_give_the_same_list_on_one_device_on_two_and_in_any_batch_
         np.testing.assert_array_equal(record.top_examples, records[0].top_examples)
 
 
-def test_rows_that_fill_a_batch_up_are_never_seen(data):
+def test_padding_rows_are_ignored(data):
     plain, filled = recorded(data), recorded(data, padding=80)
     for value, other in zip(plain, filled, strict=True):
         np.testing.assert_array_equal(value, other)
 
 
-def test_sums_least_and_sizes_are_those_of_the_whole(data):
+def test_sums_minima_and_group_sizes_equal_those_of_all_images(data):
     record, values, groups = recorded(data), projected(data), data[1]
     expected = np.stack([values[groups == group].sum(axis=0) for group in range(NUM_GROUPS)], axis=1)
     np.testing.assert_allclose(record.sums, expected, rtol=RTOL_SUMS)
@@ -106,17 +106,17 @@ def test_sums_least_and_sizes_are_those_of_the_whole(data):
     np.testing.assert_array_equal(record.group_sizes, np.bincount(groups))
 
 
-def test_every_image_is_counted_once_in_its_group_and_larger_values_never_in_a_lower_bin(data):
+def test_histograms_count_every_image_once_and_keep_the_order(data):
     record, values, groups = recorded(data), projected(data), data[1]
     np.testing.assert_array_equal(np.sum(record.counts, axis=2), np.broadcast_to(np.bincount(groups), (NUM_DIRECTIONS, 3)))
     for direction in range(NUM_DIRECTIONS):
         distinct, counts = np.unique(values[:, direction], return_counts=True)
         occupied = np.sum(record.counts[direction], axis=0)
-        assert len(distinct) < NUM_BINS / 2, "bins are narrower than the steps, so that the order shows"
+        assert len(distinct) < NUM_BINS / 2, "bins are narrower than the steps between values"
         np.testing.assert_array_equal(occupied[occupied > 0], counts)
 
 
-def test_the_features_themselves_are_the_natural_basis(data):
+def test_default_projections_are_the_natural_basis(data):
     features, groups, _ = data
     natural = record_directions(identity, dataset(features, groups, 50), None, num_groups=NUM_GROUPS)
     unit = over_all(np.eye(NUM_FEATURES, dtype=np.float32), np.zeros(NUM_FEATURES, np.float32))
@@ -124,7 +124,7 @@ def test_the_features_themselves_are_the_natural_basis(data):
         np.testing.assert_array_equal(value, other)
 
 
-def test_a_second_pass_compiles_nothing(data):
+def test_second_pass_reuses_compiled_programs(data):
     recorded(data)
     caches = (units._compiled_chunk, units._compiled_join)
     before = [cache.cache_info().misses for cache in caches]
@@ -135,7 +135,7 @@ def test_a_second_pass_compiles_nothing(data):
     assert join.experimental_get_tracing_count() == traces > 0
 
 
-def test_a_space_may_be_that_of_some_features(data):
+def test_projections_may_use_a_subset_of_features(data):
     features, groups, projections = data
     some = tf.constant([4, 1])
     few = Projections(some, tf.gather(projections.kernel, some), projections.offset)
@@ -144,7 +144,7 @@ def test_a_space_may_be_that_of_some_features(data):
         np.testing.assert_array_equal(value, other)
 
 
-def test_moments_are_those_of_the_whole_even_about_a_large_mean(data, two_replicas):
+def test_moments_equal_those_of_all_images_for_a_large_mean(data, two_replicas):
     features = 1000.0 + np.random.default_rng(0).normal(size=(NUM_IMAGES, NUM_FEATURES)).astype(np.float32)
     for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
         with scope:
@@ -156,7 +156,7 @@ def test_moments_are_those_of_the_whole_even_about_a_large_mean(data, two_replic
         assert int(moments.num_examples) == NUM_IMAGES
 
 
-def test_the_covariance_is_that_of_the_whole(data, two_replicas):
+def test_covariance_equals_that_of_all_images(data, two_replicas):
     features = 1000.0 + np.random.default_rng(0).normal(size=(NUM_IMAGES, NUM_FEATURES)).astype(np.float32)
     features[:, 2] += features[:, 5]
     some = tf.constant([5, 2])
@@ -168,7 +168,7 @@ def test_the_covariance_is_that_of_the_whole(data, two_replicas):
 
 
 def as_large(features, groups):
-    """Images `[batch, 128, 129, 1]`, so large that a network is asked about a few at a time, whose first pixels are features."""
+    """Returns images `[batch, 128, 129, 1]`, so large that few are evaluated together. Their first pixels are the features."""
     return tf.reshape(tf.pad(features, [[0, 0], [0, 128 * 129 - NUM_FEATURES]]), [-1, 128, 129, 1]), groups
 
 
@@ -177,7 +177,7 @@ def first_pixels(images):
 
 
 @pytest.mark.parametrize("num_top", [10, 100])  # of chunks of 64
-def test_large_images_leave_what_small_ones_leave(data, two_replicas, num_top):
+def test_large_images_have_the_records_of_small_images(data, two_replicas, num_top):
     features, groups, projections = (data[0][:333], data[1][:333], data[2])
     large = dataset(features, groups, 50).map(as_large)
     for scope in (tf.distribute.get_strategy().scope(), two_replicas.scope()):
@@ -191,17 +191,17 @@ def test_large_images_leave_what_small_ones_leave(data, two_replicas, num_top):
 
 
 @pytest.mark.parametrize("number", [0, 257])
-def test_a_number_of_top_images_out_of_range_is_refused(data, number):
+def test_num_top_out_of_range_is_refused(data, number):
     with pytest.raises(ValueError, match=f"num_top must be from 1 to 256; received {number}"):
         recorded(data, num_top=number)
 
 
-def test_more_bins_than_can_be_counted_are_refused(data):
+def test_too_many_histogram_bins_are_refused(data):
     with pytest.raises(ValueError, match=r"below 2\*\*31; received 9 directions and 2000000 groups. Record the directions in"):
         record_directions(identity, dataset(data[0], data[1], 100), data[2], num_groups=2_000_000)
 
 
-def test_kept_features_are_those_of_the_images_in_their_order(data, two_replicas):
+def test_kept_features_are_in_the_order_of_the_images(data, two_replicas):
     features, groups, _ = data
     with two_replicas.scope():
         kept = list(kept_features(identity, dataset(features, groups, 90, padding=20), tf.constant([4, 1])))
@@ -226,12 +226,12 @@ def test_features_that_are_not_finite_are_refused(data, measure):
 
 
 @pytest.mark.parametrize("measure", [feature_moments, lambda *args: record_directions(*args, None, num_groups=3)])
-def test_no_images_are_refused(data, measure):
+def test_empty_data_sets_are_refused(data, measure):
     with pytest.raises(ValueError, match="at least one image; received none"):
         measure(identity, dataset(data[0][:0], data[1][:0], 100))
 
 
-def test_images_of_no_fixed_shape_are_refused(data):
+def test_images_without_a_fixed_shape_are_refused(data):
     def generate():
         yield np.zeros((2, 3), np.float32), np.zeros(2, np.int32)
 
@@ -252,7 +252,7 @@ def forms(features, groups):
     }  # fmt: skip
 
 
-def test_every_form_of_images_and_groups_has_the_same_record(data):
+def test_every_form_of_images_and_groups_gives_the_same_record(data):
     features, groups, projections = data
     expected = recorded(data)
     for name, form in forms(features, groups).items():
@@ -261,7 +261,7 @@ def test_every_form_of_images_and_groups_has_the_same_record(data):
             np.testing.assert_array_equal(value, other, err_msg=name)
 
 
-def test_moments_need_no_groups(data):
+def test_moments_require_no_groups(data):
     features, groups, _ = data
     expected = feature_moments(identity, dataset(features, groups, 100))
     batches = tf.data.Dataset.from_tensor_slices(features).batch(100)
@@ -270,7 +270,7 @@ def test_moments_need_no_groups(data):
             np.testing.assert_array_equal(value, other)
 
 
-def test_a_model_tells_single_images_from_batches(data):
+def test_single_images_are_batched_by_the_input_shape_of_the_model(data):
     features = data[0]
     model = keras.Sequential([keras.Input((NUM_FEATURES,)), keras.layers.Rescaling(2.0)])
     for form in (features, tf.data.Dataset.from_tensor_slices(features)):
@@ -304,18 +304,18 @@ WRONG_EXAMPLES = {
 
 
 @pytest.mark.parametrize(("examples", "error", "message"), WRONG_EXAMPLES.values(), ids=WRONG_EXAMPLES)
-def test_examples_of_which_no_record_can_be_made_are_told(examples, error, message):
+def test_invalid_examples_are_refused(examples, error, message):
     with pytest.raises(error, match=message):
         record_directions(identity, examples, None, num_groups=3)
 
 
 @pytest.mark.parametrize("form", [IMAGES, SLICES(IMAGES), SLICES(IMAGES).batch(5)], ids=["array", "single images", "batches"])
-def test_images_of_another_shape_than_the_model_expects_are_told(form):
+def test_images_of_another_shape_are_refused(form):
     with pytest.raises(ValueError, match=r"images must have the shape \[7\] that the network expects; received \[6\]"):
         feature_moments(shaped((7,)), form)
 
 
-def test_a_single_unit_has_moments_and_a_record(data):
+def test_single_unit_has_moments_and_a_record(data):
     features, groups, _ = data
     model = keras.Sequential([keras.Input((NUM_FEATURES,)), keras.layers.Dense(1)])
     values = np.asarray(model(features))
@@ -325,7 +325,7 @@ def test_a_single_unit_has_moments_and_a_record(data):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float16", "float64"])
-def test_features_of_other_precision_are_recorded_in_float32(data, policy):
+def test_features_of_other_precisions_are_recorded_in_float32(data, policy):
     features, groups, _ = data
     model = keras.Sequential([keras.Input((NUM_FEATURES,)), keras.layers.Dense(4, activation="relu", dtype=policy)])
     values = np.asarray(tf.cast(model(features), tf.float32))

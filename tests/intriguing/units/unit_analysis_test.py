@@ -1,4 +1,4 @@
-"""The whole comparison where the answer is planted, and where there is none."""
+"""The complete unit analysis on features whose axes are the classes, and on rotated features."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ NUM_SEEDS = 200
 
 
 def planted(seed, *, turned):
-    """Features whose axes are the classes, in noise; turned, their axes mean nothing in particular."""
+    """Returns noisy features whose axes are the classes. With `turned` they are rotated by a random basis."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(NUM_IMAGES) % NUM_CLASSES)
     features = np.eye(NUM_CLASSES)[labels] + 0.4 * rng.normal(size=(NUM_IMAGES, NUM_CLASSES))
@@ -41,20 +41,20 @@ def p_values(analysis):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_where_the_axes_are_the_classes_the_natural_basis_wins(seed):
+def test_natural_basis_is_significant_if_axes_are_classes(seed):
     analysis = analyzed(*planted(seed, turned=False), dataclasses.replace(QUICK, seed=seed))
     assert max(p_values(analysis)) <= 0.01
     assert all(float(test.effect_lower) > 0.0 for test in analysis.tests)
 
 
 @pytest.mark.slow
-def test_where_they_are_turned_every_p_value_is_as_likely_as_every_other():
+def test_p_values_are_uniform_in_a_random_basis():
     analyses = [analyzed(*planted(seed, turned=True), dataclasses.replace(QUICK, seed=seed)) for seed in range(NUM_SEEDS)]
     found = np.array([p_values(analysis) for analysis in analyses])
     for column, measure in enumerate(MEASURES):
         tails = [float(analysis.tests[column].tail_more) for analysis in analyses]
         assert stats.kstest(tails, "uniform").pvalue > P_UNIFORM, measure
-        # Between two possible values of a rank anything is as good.
+        # Uniform noise between possible ranks makes the p-values continuous.
         spread = found[:, column] - np.random.default_rng(0).uniform(size=NUM_SEEDS) / 101
         assert stats.kstest(spread, "uniform").pvalue > P_UNIFORM, measure
 
@@ -68,7 +68,7 @@ def test_selectivity_decreases_from_the_natural_to_a_random_basis():
     np.testing.assert_allclose(analysis.along_rotations[0, :, 0], float(analysis.tests[0].natural), rtol=1e-6)
 
 
-def test_tops_of_units_are_those_of_the_features():
+def test_top_images_of_units_equal_a_sort_of_the_features():
     features, labels = planted(0, turned=False)
     analysis = analyzed(features, labels)
     expected = np.argsort(-features, axis=0, kind="stable")[:10].T
@@ -79,10 +79,10 @@ def test_tops_of_units_are_those_of_the_features():
 
 
 @pytest.mark.parametrize("scaling", unit_analysis.SCALINGS)
-def test_directions_measured_in_parts_are_those_measured_at_once(monkeypatch, scaling):
+def test_directions_measured_in_parts_equal_those_measured_together(monkeypatch, scaling):
     settings = dataclasses.replace(QUICK, scaling=scaling, max_units=5)
     at_once = analyzed(*planted(0, turned=True), settings)
-    monkeypatch.setattr(unit_analysis, "_MOST_CELLS", 70 * NUM_CLASSES * units.NUM_BINS)  # 515 directions: eight parts
+    monkeypatch.setattr(unit_analysis, "_MOST_CELLS", 70 * NUM_CLASSES * units.NUM_BINS)  # 515 directions in eight parts
     passes = count_calls(monkeypatch, "record_directions")
     in_parts = analyzed(*planted(0, turned=True), settings)
     assert len(passes) == 8
@@ -103,7 +103,7 @@ def count_calls(monkeypatch, name):
     return calls
 
 
-def test_images_that_have_nothing_in_common_are_told(caplog):
+def test_images_without_common_attributes_warn(caplog):
     features, _ = planted(0, turned=True)
     examples = tf.data.Dataset.from_tensor_slices((features, np.arange(NUM_IMAGES))).batch(100)
     attributes = attributes_of_classes(np.arange(NUM_IMAGES), [str(label) for label in range(NUM_IMAGES)])
@@ -114,7 +114,7 @@ def test_images_that_have_nothing_in_common_are_told(caplog):
     assert not caplog.text
 
 
-def test_a_constant_feature_is_no_unit_and_leaves_no_nan():
+def test_constant_features_are_excluded_and_give_no_nan():
     features, labels = planted(0, turned=False)
     features[:, 3] = 7.0
     for scaling in unit_analysis.SCALINGS:
@@ -126,7 +126,7 @@ def test_a_constant_feature_is_no_unit_and_leaves_no_nan():
 
 
 @pytest.mark.parametrize("scaling", unit_analysis.SCALINGS)
-def test_features_are_scaled_as_named(scaling):
+def test_scaling_names_match_the_covariance(scaling):
     rng = np.random.default_rng(0)
     features = (rng.normal(size=(500, 5)) @ rng.normal(size=(5, 5)) * [1, 2, 3, 4, 100]).astype(np.float32)
     examples = tf.data.Dataset.from_tensor_slices((features, np.zeros(500, np.int32))).batch(100)
@@ -142,24 +142,24 @@ def test_features_are_scaled_as_named(scaling):
     }[scaling]
     np.testing.assert_allclose(covariance, expected, rtol=1e-3, atol=1e-3)
     correlations = [np.corrcoef(scaled[:, unit], features[:, [0, 2, 4][unit]])[0, 1] for unit in range(3)]
-    assert min(correlations) > 0.5, "every scaled feature is nearest to its own"
+    assert min(correlations) > 0.5, "every scaled feature correlates most with its own feature"
 
 
-def test_of_a_larger_layer_some_units_are_drawn():
+def test_units_of_large_layers_are_sampled():
     analysis = analyzed(*planted(0, turned=False), dataclasses.replace(QUICK, max_units=5))
     assert analysis.num_features == NUM_CLASSES
     assert len(set(analysis.units.numpy())) == 5
     assert analysis.natural.selectivity.purity.shape == (5,)
 
 
-def test_a_layer_in_which_nothing_turns_is_refused():
+def test_layer_with_a_single_varying_feature_is_refused():
     features, labels = planted(0, turned=False)
     features[:, 1:] = 0.0
     with pytest.raises(ValueError, match="at least two features must vary between images.*received 1 of 8"):
         analyzed(features, labels)
 
 
-def test_more_top_images_than_images_are_refused_before_the_long_pass():
+def test_num_top_above_the_number_of_images_is_refused_early():
     features, labels = planted(0, turned=False)
     with pytest.raises(ValueError, match="num_top must be at most 6, the number of images; received 10"):
         analyzed(features[:6], labels[:6])
@@ -175,12 +175,12 @@ def test_more_top_images_than_images_are_refused_before_the_long_pass():
         ({"max_units": 1}, "max_units must be at least 2"),
     ],
 )
-def test_settings_are_checked(options, message):
+def test_invalid_unit_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         UnitSettings(**options)
 
 
-def test_every_form_of_images_and_labels_has_the_same_analysis():
+def test_every_form_of_images_and_labels_gives_the_same_analysis():
     features, labels = planted(0, turned=True)
     attributes = attributes_of_classes(labels, [f"class {label}" for label in range(NUM_CLASSES)])
     expected = analyzed(features, labels)
@@ -195,7 +195,7 @@ def test_every_form_of_images_and_labels_has_the_same_analysis():
 
 
 @pytest.mark.parametrize("number", [100, NUM_IMAGES + 1])
-def test_images_without_labels_are_as_many_as_the_attributes(number):
+def test_images_without_labels_must_match_the_number_of_attributes(number):
     features, labels = planted(0, turned=True)
     attributes = attributes_of_classes(labels, [f"class {label}" for label in range(NUM_CLASSES)])
     with pytest.raises(ValueError, match="received 100 images and 240 groups|received 240 groups for more images"):

@@ -1,4 +1,4 @@
-"""Both AlexNets: their numbers of parameters, their grids, their colors, and what they refuse."""
+"""Both variants of AlexNet: parameters, grids, preprocessing, and refused arguments."""
 
 import keras
 import numpy as np
@@ -40,20 +40,20 @@ def check_sizes(model, num_parameters):
     assert model.output_shape == (None, 1000)
 
 
-def test_krizhevskys_network_has_his_parameters_and_grids(krizhevsky):
+def test_alexnet_has_the_published_parameters_and_grids(krizhevsky):
     check_sizes(krizhevsky, KRIZHEVSKY)
     assert krizhevsky.input_shape == (None, 227, 227, 3)
     assert krizhevsky.count_params() == 60_965_224
 
 
-def test_torchvisions_network_has_its_parameters_and_grids(one_weird_trick):
+def test_torchvision_alexnet_has_its_parameters_and_grids(one_weird_trick):
     check_sizes(one_weird_trick, ONE_WEIRD_TRICK)
     assert one_weird_trick.input_shape == (None, 224, 224, 3)
     assert one_weird_trick.count_params() == 61_100_840
     assert set(ONE_WEIRD_TRICK_IN_TORCHVISION) == set(ONE_WEIRD_TRICK)
 
 
-def test_responses_are_rectified_then_normalized_then_pooled_by_windows_that_overlap(krizhevsky):
+def test_rectifiers_precede_normalization_and_overlapping_pooling(krizhevsky):
     names = [layer.name for layer in krizhevsky.layers]
     assert names == (
         "scaling conv1 norm1 pool1 conv2 norm2 pool2 conv3 conv4 conv5 pool5 features fc6 drop6 fc7 drop7 logits".split()
@@ -70,34 +70,34 @@ def test_responses_are_rectified_then_normalized_then_pooled_by_windows_that_ove
     assert set(activations.values()) == {keras.activations.relu}
 
 
-def test_initial_weights_are_those_of_the_article(krizhevsky):
+def test_initial_weights_follow_the_article(krizhevsky):
     for layer in krizhevsky.layers:
         if layer.weights:
             kernel, offset = layer.get_weights()
-            # A sample of n numbers tells their deviation to one part in sqrt(2 n); five times that.
+            # Five standard errors: the standard deviation of n numbers has a relative error of 1 / sqrt(2 n).
             assert abs(kernel.std() / 0.01 - 1.0) < 5.0 / np.sqrt(2.0 * kernel.size)
             assert set(offset) == {1.0 if layer.name in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0}
 
 
-def test_the_seed_alone_decides_the_weights():
+def test_weights_depend_only_on_the_seed():
     first, again, other = (alexnet(image_shape=(67, 67, 3), num_classes=3, seed=seed).get_layer("conv2") for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.kernel, again.kernel)
     assert np.any(np.asarray(first.kernel) != np.asarray(other.kernel))
 
 
-def test_the_constants_of_caffes_reference_network_reach_both_normalizations():
+def test_constants_of_the_caffe_network_are_passed_to_both_normalizations():
     model = alexnet(image_shape=(67, 67, 3), num_classes=3, response_bias=1.0, response_alpha=2e-5)
     assert {(model.get_layer(name).bias, model.get_layer(name).alpha) for name in ("norm1", "norm2")} == {(1.0, 2e-5)}
 
 
-def test_colors_in_the_unit_box_become_bytes_around_their_mean(krizhevsky):
+def test_preprocessing_scales_to_bytes_and_subtracts_the_mean(krizhevsky):
     colors = np.random.default_rng(0).uniform(size=(1, 227, 227, 3)).astype(np.float32)
     scaled = activations_at(krizhevsky, "scaling")(tf.constant(colors))
     expected = 255.0 * colors - np.array([122.679, 116.669, 104.007])
     np.testing.assert_allclose(scaled, expected, rtol=RTOL_FLOAT32, atol=RTOL_FLOAT32 * LARGEST_ON_BYTES)
 
 
-def test_colors_in_the_unit_box_become_what_torchvision_makes_of_them(one_weird_trick):
+def test_preprocessing_equals_that_of_torchvision(one_weird_trick):
     colors = np.random.default_rng(0).uniform(size=(1, 224, 224, 3)).astype(np.float32)
     scaled = activations_at(one_weird_trick, "scaling")(tf.constant(colors))
     expected = (colors - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
@@ -105,7 +105,7 @@ def test_colors_in_the_unit_box_become_what_torchvision_makes_of_them(one_weird_
 
 
 @pytest.mark.parametrize("network", ["krizhevsky", "one_weird_trick"])
-def test_every_layer_has_a_spectral_bound_and_a_gradient_reaches_the_pixels(network, request):
+def test_layers_have_spectral_bounds_and_pixels_have_gradients(network, request):
     model = request.getfixturevalue(network)
     assert [layer.name for layer in model.layers if not has_norm_rule(layer)] == []
     assert {lipschitz_of_activation(layer) for layer in model.layers} == {1.0}
@@ -138,12 +138,12 @@ def test_every_layer_has_a_spectral_bound_and_a_gradient_reaches_the_pixels(netw
         ),
     ],
 )
-def test_images_that_are_too_small_or_grey_or_of_another_size_are_refused(constructor, image_shape, message):
+def test_images_that_are_small_gray_or_of_another_size_are_refused(constructor, image_shape, message):
     with pytest.raises(ValueError, match=message):
         constructor(image_shape=image_shape)
 
 
-def test_takes_the_smallest_images_that_leave_one_place():
+def test_smallest_supported_images_give_one_position():
     model = alexnet(image_shape=(67, 67, 3), num_classes=3)
     assert model.get_layer("pool5").output.shape == (None, 1, 1, 256)
     assert model(tf.zeros([2, 67, 67, 3])).shape == (2, 3)

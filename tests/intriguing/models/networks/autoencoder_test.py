@@ -1,4 +1,4 @@
-"""Claims about the sparse autoencoder and its loss."""
+"""Tests of the sparse autoencoder and its loss."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_returns_a_reconstruction_of_flat_pixels_and_the_activations(images):
         assert np.all((values > 0) & (values < 1))
 
 
-def test_copies_the_encoder_and_nothing_else(images):
+def test_only_the_encoder_is_copied(images):
     autoencoder, classifier = sparse_autoencoder(7, image_shape=SHAPE, seed=5), classifier_on_autoencoder(7, image_shape=SHAPE)
     before = classifier.get_layer("logits").get_weights()
     copy_encoder(autoencoder, classifier)
@@ -38,18 +38,18 @@ def test_copies_the_encoder_and_nothing_else(images):
         np.testing.assert_array_equal(after, same)
 
 
-def test_decays_both_kernels_by_half_lambda_times_their_squares():
+def test_both_kernels_have_weight_decay_of_half_lambda():
     autoencoder = sparse_autoencoder(7, image_shape=SHAPE, weight_decay=0.1)
     kernels = [autoencoder.get_layer(name).kernel.numpy() for name in ("encoder", "decoder")]
     np.testing.assert_allclose(sum(autoencoder.losses), sum(0.05 * (kernel**2).sum() for kernel in kernels), rtol=1e-5)
 
 
-def test_only_the_softmax_on_top_is_trainable():
+def test_only_the_softmax_layer_is_trainable():
     classifier = classifier_on_autoencoder(7, image_shape=SHAPE, num_classes=3)
     assert [tuple(variable.shape) for variable in classifier.trainable_variables] == [(7, 3), (3,)]
 
 
-def test_the_loss_is_half_the_squared_error_of_the_pixels_plus_the_divergence(images):
+def test_loss_is_half_the_squared_error_plus_the_divergence(images):
     rng = np.random.default_rng(0)
     reconstruction, activations = rng.uniform(0.1, 0.9, (6, 16)), rng.uniform(0.1, 0.9, (6, 7))
     pixels, mean = images.numpy().reshape(6, 16).astype(np.float64), activations.mean(axis=0)
@@ -61,6 +61,6 @@ def test_the_loss_is_half_the_squared_error_of_the_pixels_plus_the_divergence(im
 
 
 @pytest.mark.parametrize("dead_or_saturated", [0.0, 1.0])
-def test_the_loss_stays_finite_for_units_that_are_always_off_or_always_on(images, dead_or_saturated):
+def test_loss_is_finite_for_constant_units(images, dead_or_saturated):
     outputs = (tf.fill([6, 16], 0.5), tf.fill([6, 7], dead_or_saturated))
     assert np.isfinite(sparse_reconstruction_loss(sparsity=0.05, weight=3.0)(outputs, images, tf.zeros(6, tf.int32)))

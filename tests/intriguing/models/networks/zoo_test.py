@@ -1,4 +1,4 @@
-"""One pass over the zoo: build, names, save and reload, one step; and what an unknown name is answered."""
+"""Every network of the zoo is built, saved, reloaded and trained for one step, and unknown names raise."""
 
 import keras
 import numpy as np
@@ -61,38 +61,38 @@ def test_every_network_builds_saves_reloads_and_learns(name, images, tmp_path):
 
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
-def test_the_seed_alone_decides_the_weights(name):
+def test_weights_depend_only_on_the_seed(name):
     first, again, other = (build(name, seed=seed).get_weights() for seed in (3, 3, 4))
     for weight, same in zip(first, again, strict=True):
         np.testing.assert_array_equal(weight, same)
     assert all(np.any(weight != another) for weight, another in zip(first, other, strict=True) if weight.any())
 
 
-def test_layers_of_one_network_do_not_share_their_random_numbers():
+def test_layers_have_independent_initial_weights():
     model = build("FC100-100-10")
     first, second = (model.get_layer(name).kernel.numpy() for name in ("hidden1", "hidden2"))
     assert abs(np.corrcoef(first[:100].ravel(), second.ravel())[0, 1]) < 0.05  # five standard errors of 10,000 pairs
 
 
 @pytest.mark.parametrize("name", ["FC100-100-10", "AE400-10", "ConvNet"])
-def test_adapts_to_other_images_and_classes(name):
+def test_networks_support_other_image_shapes_and_classes(name):
     model = build(name, image_shape=(16, 20, 3), num_classes=7)
     assert model(tf.zeros([2, 16, 20, 3])).shape == (2, 7)
 
 
 @pytest.mark.parametrize(("name", "decay"), [("FC10(1e-4)", 1e-4), ("FC10(1e-2)", 1e-2), ("FC10(1)", 1.0)])
-def test_the_lambda_in_the_name_decays_the_kernel_by_half_its_square(name, decay):
+def test_lambda_in_the_name_sets_the_weight_decay(name, decay):
     model = build(name)
     np.testing.assert_allclose(sum(model.losses), decay / 2 * (model.get_layer("logits").kernel.numpy() ** 2).sum(), rtol=1e-5)
 
 
-def test_dropout_drops_while_training_and_leaves_answers_alone(images):
+def test_dropout_is_active_only_in_training(images):
     plain, dropping = build("FC100-100-10"), build("FC100-100-10(dropout)")
     np.testing.assert_array_equal(dropping(images), plain(images))
     assert np.any(dropping(images, training=True) != plain(images))
 
 
-def test_dropout_adds_nothing_to_a_bound():
+def test_dropout_does_not_change_the_lipschitz_bound():
     plain, dropping = build("FC100-100-10"), build("FC100-100-10(dropout)")
     assert lipschitz_bound(dropping).upper == lipschitz_bound(plain).upper
     images, labels = tf.random.stateless_uniform([2, 28, 28, 1], seed=[0, 0]), tf.constant([1, 2])
@@ -102,7 +102,7 @@ def test_dropout_adds_nothing_to_a_bound():
     assert (cut.values.lower, cut.values.upper) == (0.0, 1.0)
 
 
-def test_a_share_of_zero_is_no_layer():
+def test_dropout_rate_of_zero_adds_no_layer():
     model = fully_connected((5, 3), weight_decay=(0, 0), dropout=(0.0, 0.5))
     assert [layer.name for layer in model.layers] == ["pixels", "hidden1", "dropout1", "logits"]
     with pytest.raises(ValueError, match="dropout must have one rate for each of the 2 layers; received 1"):
@@ -121,9 +121,9 @@ PHOTOGRAPHS = {  # the side of an image, the number of classes, and the number o
 }
 
 
-# Apart from the others: an AlexNet has 61 million weights, and is not trained and saved in passing.
+# Separate from the others, because an AlexNet has 61 million weights.
 @pytest.mark.parametrize("name", PHOTOGRAPH_CONSTRUCTORS)
-def test_a_network_for_color_images_has_its_own_size_and_classes(name):
+def test_photograph_networks_have_their_published_image_size_and_classes(name):
     model = build(name)
     size, num_classes, num_parameters = PHOTOGRAPHS[name]
     assert model.input_shape == (None, size, size, 3) and model.output_shape == (None, num_classes)
@@ -133,7 +133,7 @@ def test_a_network_for_color_images_has_its_own_size_and_classes(name):
 
 
 @pytest.mark.parametrize(("name", "size"), [("AlexNet", 67), ("SqueezeNet", 21)])
-def test_a_network_for_photographs_of_the_smallest_size_saves_reloads_and_learns(name, size, tmp_path):
+def test_photograph_networks_at_the_smallest_size_save_reload_and_learn(name, size, tmp_path):
     model = build(name, image_shape=(size, size, 3), num_classes=5)
     photographs = tf.random.stateless_uniform([4, size, size, 3], seed=[0, 0])
     model.save(tmp_path / "model.keras")
@@ -147,12 +147,12 @@ def test_a_network_for_photographs_of_the_smallest_size_saves_reloads_and_learns
     (tmp_path / "model.keras").unlink()  # 87 MB
 
 
-def test_digits_are_no_photographs():
+def test_photograph_networks_refuse_digits():
     with pytest.raises(ValueError, match=r"alexnet takes color images .* of at least 67x67 pixels; received .*\(28, 28, 1\)"):
         build("AlexNet", image_shape=(28, 28, 1))
 
 
-def test_offers_the_nearest_network():
+def test_unknown_network_error_names_the_nearest_network():
     with pytest.raises(ValueError, match=r"unknown model 'FC100-10-100'. Did you mean 'FC100-100-10'\? Known: FC10\(1e-4\), "):
         build("FC100-10-100")
     with pytest.raises(ValueError, match="unknown model 'alexnet'. Did you mean 'AlexNet'"):

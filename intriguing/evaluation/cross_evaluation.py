@@ -1,4 +1,4 @@
-"""Evaluates models on images that were distorted for each of them, on amplified ones, and on images with noise."""
+"""Evaluates models on images that were distorted for each source model, on amplified images, and on images with noise."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class AttackedImages(NamedTuple):
 
     images: Any  # [n, ...] floating, the clean images
     distorted: Any  # as `images`
-    labels: Any = None  # [n] integer, the true classes; None for those that `transfer_matrix` is given
+    labels: Any = None  # [n] integer, the true classes; None for the argument `labels` of `transfer_matrix`
     succeeded: Any = None  # [n] bool; None if all succeeded
     distortion: Any = None  # [n], the RMS pixel change; computed if None
 
 
 class AttackResults(Protocol):
-    """What an attack returns for the images of `transfer_matrix`, such as the `DistortionResults` of `minimize_distortion`."""
+    """The results of an attack on the images of `transfer_matrix`, such as the `DistortionResults` of `minimize_distortion`."""
 
     @property
     def distorted(self) -> Any:
@@ -43,11 +43,11 @@ class AttackResults(Protocol):
 
     @property
     def succeeded(self) -> Any:
-        """Bool `[n]`; rows that are False are left out."""
+        """Bool `[n]`; rows that are False are excluded."""
 
 
 Attack = AttackedImages | AttackResults | tuple[Any, Any]
-"""The images of one attack: `AttackedImages`, a result, or a pair of clean and distorted images."""
+"""The images of one attack: `AttackedImages`, results of an attack, or a pair of clean and distorted images."""
 
 
 def transfer_matrix(
@@ -65,30 +65,30 @@ def transfer_matrix(
 ) -> TransferMatrix:
     """Evaluates every model on the images that were distorted for each source model, and on noise as a control.
 
-    Images for which an attack failed are left out, as they are not changed. Noise is added to all images, also to those for
-    which an attack failed: to `images`, or to the clean images of the first attack if there are none.
+    Images for which an attack failed are excluded, because they are unchanged. Noise is added to all images, including those
+    for which an attack failed: to `images`, or to the clean images of the first attack if `images` is None.
 
     Args:
         models: The evaluated models by name, as in `predict`.
         attacks: From the name of each source model to its attack: the results of `minimize_distortion` on `images`, a pair of
             clean and distorted images, or `AttackedImages`. A sequence of pairs of name and attack may name a model twice.
-        labels: Integer `[n]`, the true classes of the images. Not needed if all `AttackedImages` have labels of their own.
-        images: Floating `[n, ...]`, the clean images of results. Not needed if all attacks have images of their own.
+        labels: Integer `[n]`, the true classes of the images. Not required if all `AttackedImages` contain labels.
+        images: Floating `[n, ...]`, the clean images of results. Not required if all attacks contain clean images.
         noise: Standard deviations of Gaussian noise that is clipped to the bounds.
         unclipped_noise: Standard deviations of Gaussian noise that is not clipped.
-        amplify_to: Distortions to which the distorted images are moved along their perturbations, within the bounds.
-        bounds: The least and the largest pixel value.
-        seed: Of the noise.
+        amplify_to: Distortions to which the perturbations are amplified, within the bounds.
+        bounds: The smallest and the largest legal pixel value.
+        seed: Seed of the noise.
         on_row: Called with each row when it is complete, to report progress.
 
     Returns:
-        A `TransferMatrix`: one row for each attack, for each amount and attack if they are amplified, and for each amount of
-        noise.
+        A `TransferMatrix`: one row for each attack, for each pair of an attack and a number in `amplify_to`, and for each
+        amount of noise.
 
     Raises:
-        ValueError: If there is no model, shapes disagree, a pixel of a clean image lies outside the bounds, a model takes other
-            images or lacks a class, or images or labels are missing.
-        TypeError: If an attack is none of the above, or dtypes do not fit.
+        ValueError: If there is no model, shapes do not match, a pixel of a clean image lies outside the bounds, a model takes
+            images of another shape or lacks a class, or images or labels are missing.
+        TypeError: If an attack has another type, or a dtype is wrong.
 
     Example:
         >>> other = build("FC10(1)", image_shape=(6, 6, 1))
@@ -123,7 +123,7 @@ def transfer_matrix(
 
 
 class _Checked(NamedTuple):
-    """All images of an attack, or of the control."""
+    """The checked images of an attack, or of the noise control."""
 
     source_model: str
     images: tf.Tensor
@@ -134,7 +134,7 @@ class _Checked(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    """Clean images, and what the models predict for them."""
+    """Clean images, and the predictions of all models for them."""
 
     images: tf.Tensor
     labels: tf.Tensor
@@ -187,13 +187,13 @@ def _as_attacked_images(name: str, attack: Attack, images: Any) -> AttackedImage
         )
     results: Any = attack
     if images is None:
-        raise ValueError(f"the attack {name!r} holds no clean images. Pass images=, those that were attacked.")
+        raise ValueError(f"the attack {name!r} contains no clean images. Pass images=, the images that were attacked.")
     return AttackedImages(images, results.distorted, None, results.succeeded, results.distortion)
 
 
 def _checked_labels(labels: Any, name: str, num_images: int) -> np.ndarray:
     if labels is None:
-        raise ValueError(f"the attack {name!r} holds no labels. Pass labels, the true classes of its images.")
+        raise ValueError(f"the attack {name!r} contains no labels. Pass labels, the true classes of its images.")
     numbers = np.asarray(labels)
     if not np.issubdtype(numbers.dtype, np.integer):
         raise TypeError(f"labels must be integers; received {numbers.dtype}.")
@@ -209,7 +209,7 @@ def _control(images: Any, labels: Any, box: PixelBox) -> _Checked:
 
 
 def _check_fits(name: str, model: Classifier, attacks: Sequence[_Checked]) -> None:
-    """Raises a `ValueError` if a model takes other images than those that were attacked, or lacks a class of theirs."""
+    """Raises a `ValueError` if a model takes images of another shape than an attack, or lacks one of its classes."""
     for attack in attacks:
         _check_takes(name, model, attack)
     num_classes = split_weights(model, attacks[0].images.shape[1:])[0].num_classes
@@ -217,8 +217,8 @@ def _check_fits(name: str, model: Classifier, attacks: Sequence[_Checked]) -> No
         outside = attack.labels[(attack.labels < 0) | (attack.labels >= num_classes)]
         if outside.size:
             raise ValueError(
-                f"the network {name} has {num_classes} classes; an image that was distorted for {attack.source_model} is of "
-                f"class {outside.max()}. Compare networks of the same classes."
+                f"the network {name} has {num_classes} classes; an image that was distorted for {attack.source_model} has "
+                f"class {outside.max()}. Compare networks with the same classes."
             )
 
 
@@ -227,8 +227,8 @@ def _check_takes(name: str, model: Classifier, attack: _Checked) -> None:
     shape = attack.images.shape[1:]
     if isinstance(expected, tuple) and not shape.is_compatible_with(expected[1:]):
         raise ValueError(
-            f"the network {name} takes images {list(expected[1:])}; those that were distorted for {attack.source_model} are "
-            f"{shape.as_list()}. Transfer is measured between networks of one image size; leave one of the two out."
+            f"the network {name} takes images {list(expected[1:])}; the images that were distorted for {attack.source_model} "
+            f"have shape {shape.as_list()}. Transfer requires networks of one image size; omit one of the two."
         )
 
 

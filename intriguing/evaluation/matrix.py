@@ -1,4 +1,4 @@
-"""The error rates of several models on several sets of distorted images, as rows, as records and as a table of text."""
+"""The error rates of several models on several sets of distorted images, as rows, records or text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADER = ("Source model", "Images", "Amount", "Distortion", "Number")
 
 
 class TransferRow(NamedTuple):
-    """One set of changed images, and the errors of every model on it."""
+    """The error rates of all models on one set of changed images."""
 
     kind: str  # "distorted", "amplified", "noise" or "unclipped noise"
     source_model: str  # the model that was attacked; "" for noise
@@ -27,16 +27,16 @@ class TransferRow(NamedTuple):
     mean_distortion: float  # the realized distortion, in pixel units; NaN if there is no image
     std_distortion: float  # the standard deviation of the sample; NaN if there are fewer than two images
     num_images: int
-    rates: Mapping[str, ErrorRates]  # of each evaluated model
-    predictions: Mapping[str, tf.Tensor]  # [num_images] int32, of each evaluated model for the changed images
+    rates: Mapping[str, ErrorRates]  # by the name of the evaluated model
+    predictions: Mapping[str, tf.Tensor]  # [num_images] int32 for the changed images, by the name of the evaluated model
 
 
 @dataclasses.dataclass(frozen=True)
 class TransferMatrix:
-    """Error rates of models (columns) on sets of changed images (rows). `print(matrix)` writes two tables.
+    """Error rates of models (columns) on sets of changed images (rows). `print(matrix)` prints two tables.
 
     Attributes:
-        rows: First the distorted images of every attack, then the amplified ones, then images with noise.
+        rows: First the distorted images of every attack, then the amplified images, then the images with noise.
     """
 
     rows: tuple[TransferRow, ...]
@@ -44,14 +44,14 @@ class TransferMatrix:
     def to_rows(self) -> list[dict[str, str | int | float | None]]:
         """Returns a flat record for each pair of a row and an evaluated model, such as `pandas.DataFrame` takes.
 
-        Rates are those on all images; those with the suffix `_on_correct` count the images that the evaluated model classified
-        correctly before they were changed. `lower` and `upper` are the ends of a 95 % Wilson interval. Values that do not
-        exist, such as a rate without images, are NaN.
+        Fields with the suffix `_on_correct` refer to the images that the evaluated model classified correctly before they were
+        changed, the others to all images. `lower` and `upper` are the ends of a 95 % Wilson interval. Undefined values, such as
+        a rate without images, are NaN.
         """
         return [_record(row, name, rates) for row in self.rows for name, rates in row.rates.items()]
 
     def __str__(self) -> str:
-        """Returns one table of the errors on all images, and one of those on images that were classified correctly before."""
+        """Returns a table of the error rates on all images, and one on images that were classified correctly before."""
         on_all = _table(self.rows, lambda rates: rates.on_all)
         on_correct = _table(self.rows, lambda rates: rates.on_correct)
         return (

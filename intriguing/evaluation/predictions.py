@@ -20,17 +20,17 @@ def predict(classifier: Classifier, images: Any, *, batch_size: int = 1000) -> t
     """Returns the class with the largest logit for every image.
 
     Args:
-        classifier: As in `minimize_distortion`: one output is read alike.
+        classifier: As in `minimize_distortion`, including classifiers with a single output.
         images: Floating `[n, ...]`, array or tensor; any number of them, in memory.
-        batch_size: Images evaluated at once; the last batch is filled up, so that one program serves all.
+        batch_size: Number of images evaluated at a time; the last batch is padded, so that one compiled program suffices.
 
     Returns:
         Int32 `[n]`; `NO_CLASS`, -1, where the classifier returns NaN.
 
     Raises:
         TypeError: If the images are not floating point, or the classifier does not compute with TensorFlow.
-        ValueError: If the classifier does not take such images, a pixel is NaN or infinite, the classifier returns NaN for
-            every image, or `batch_size` is not positive.
+        ValueError: If the classifier does not accept images of this shape, a pixel is NaN or infinite, the classifier returns
+            NaN for every image, or `batch_size` is not positive.
 
     Example:
         >>> bool(tf.reduce_all(predict(model, images) == labels))
@@ -48,7 +48,7 @@ def predict(classifier: Classifier, images: Any, *, batch_size: int = 1000) -> t
         outputs, weights = split_weights(classifier, images.shape[1:], scores="outputs")
         predictions = _by_values(architecture, _on_batches(outputs, weights, images, batch_size, _values)[:, 0])
     else:
-        predictions = _on_batches(architecture, weights, images, batch_size, _predictions)
+        predictions = _on_batches(architecture, weights, images, batch_size, _predicted_classes)
     if bool(tf.reduce_all(predictions == NO_CLASS)):
         raise ValueError(
             "the classifier returns NaN for every image. Check its weights, for example with [weight.path for weight in "
@@ -82,7 +82,7 @@ def _compiled(architecture: Architecture, function: Any) -> Any:
     return tf.function(functools.partial(function, architecture), jit_compile=architecture.compiles, autograph=False)
 
 
-def _predictions(architecture: Architecture, weights: list[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
+def _predicted_classes(architecture: Architecture, weights: list[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
     logits = architecture.apply(weights, images)
     known = ~tf.reduce_any(tf.math.is_nan(logits), axis=1)
     return tf.where(known, tf.argmax(logits, axis=1, output_type=tf.int32), NO_CLASS)

@@ -13,11 +13,11 @@ class ErrorRates(NamedTuple):
     """The error rates of one network on one set of distorted images."""
 
     on_all: Proportion  # of all images
-    on_correct: Proportion  # of those whose originals the network classified correctly
+    on_correct: Proportion  # of the images whose originals the network classified correctly
 
 
 def error_rate(predictions: Any, labels: Any) -> Proportion:
-    """Counts the predictions that differ from the label.
+    """Computes the fraction of predictions that differ from the labels.
 
     Args:
         predictions: Integer `[n]`, the predictions.
@@ -25,7 +25,7 @@ def error_rate(predictions: Any, labels: Any) -> Proportion:
 
     Raises:
         TypeError: If classes are not integers.
-        ValueError: If the shapes disagree.
+        ValueError: If the shapes differ.
 
     Example:
         >>> rate = error_rate(tf.constant([1, 2, 3, 3]), tf.constant([1, 2, 3, 4]))
@@ -37,10 +37,10 @@ def error_rate(predictions: Any, labels: Any) -> Proportion:
 
 
 def transfer_rates(predictions: Any, clean_predictions: Any, labels: Any) -> ErrorRates:
-    """Counts the errors of a network on distorted images: of all images, and of those that it classified correctly before.
+    """Computes the error rates of a network on distorted images: on all images, and on images it classified correctly before.
 
-    The paper counts all images. Images that were misclassified before the distortion are no evidence of transfer, so both
-    rates are returned.
+    The paper counts all images. Images that were misclassified before the distortion are not evidence of transfer; therefore,
+    both rates are returned.
 
     Args:
         predictions: Integer `[n]`, the predictions for the distorted images.
@@ -52,7 +52,7 @@ def transfer_rates(predictions: Any, clean_predictions: Any, labels: Any) -> Err
 
     Raises:
         TypeError: If classes are not integers.
-        ValueError: If the shapes disagree.
+        ValueError: If the shapes differ.
 
     Example:
         >>> noisy = add_gaussian_noise(tf.constant(images), standard_deviation=0.1, seed=0)

@@ -184,14 +184,14 @@ def small_model(shape: tuple[int, ...], num_classes: int) -> keras.Model:
         (
             {"models": {"wide": small_model((5,), 2)}},
             ValueError,
-            r"the network wide takes images \[5\]; those that were distorted for low are \[3\]",
+            r"the network wide takes images \[5\]; the images that were distorted for low have shape \[3\]",
         ),
         (
             {"labels": np.array([0, 1, 2, 7])},
             ValueError,
-            "the network low has 2 classes; an image that was distorted for low is of class 7. Compare networks",
+            "the network low has 2 classes; an image that was distorted for low has class 7. Compare networks",
         ),
-        ({"labels": None}, ValueError, "the attack 'low' holds no labels. Pass labels"),
+        ({"labels": None}, ValueError, "the attack 'low' contains no labels. Pass labels"),
         ({"labels": np.zeros(3, int)}, ValueError, r"one integer for each of the 4 images of 'low'; received shape \[3\]"),
         ({"labels": np.zeros(4)}, TypeError, "labels must be integers; received float64"),
         (
@@ -212,7 +212,7 @@ def small_model(shape: tuple[int, ...], num_classes: int) -> keras.Model:
         (
             {"attacks": {"low": Results(np.zeros((4, 3), np.float32), np.zeros(4), np.ones(4, bool))}},
             ValueError,
-            "the attack 'low' holds no clean images. Pass images=",
+            "the attack 'low' contains no clean images. Pass images=",
         ),
         (
             {"attacks": {"low": AttackedImages(np.zeros((4, 3)), np.zeros((4, 3)), succeeded=[1, 1, 1, 0])}},

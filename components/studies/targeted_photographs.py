@@ -151,7 +151,7 @@ def photograph_figures(attacks: Sequence[Attack]) -> dict[str, tuple[bytes, str]
             gallery = adversarial_gallery(
                 attack.arrays["images"][rows], attack.arrays["distorted"][rows],
                 labels=[_shown_name(attack, row) for row in rows],
-                answers=[_target(attack)] * len(rows), title=f"{attack.title}: all classified as {_target(attack)}",
+                predictions=[_target(attack)] * len(rows), title=f"{attack.title}: all classified as {_target(attack)}",
                 num_images=_SHOWN, magnification=_MAGNIFICATION,
             )  # fmt: skip
             caption = f"Figure 5: strictly the first of the random sample. Differences times {_MAGNIFICATION:g}, around gray."

@@ -201,7 +201,7 @@ def _gallery(experiment: Experiment, name: str) -> tuple[bytes, str]:
     rows = np.flatnonzero(arrays["succeeded"])
     figure = adversarial_gallery(
         arrays["images"][rows], arrays["distorted"][rows],
-        labels=arrays["labels"][rows].tolist(), answers=arrays["targets"][rows].tolist(),
+        labels=arrays["labels"][rows].tolist(), predictions=arrays["targets"][rows].tolist(),
         title=f"Nearest images that {name} classifies as a random wrong class",
     )  # fmt: skip
     return to_png(figure), f"Figure 7 for {name}: strictly the first images of the random sample, no selection."
@@ -215,7 +215,7 @@ def _noise(experiment: Experiment, name: str) -> tuple[bytes, str]:
         arrays["images"], standard_deviation=_UNCLIPPED_NOISE, seed=experiment.rates.noise_seed, pixel_box=None
     )
     figure = noise_panel(
-        arrays["images"], noisy.images.numpy(), labels=arrays["labels"].tolist(), answers=row.predictions[name],
+        arrays["images"], noisy.images.numpy(), labels=arrays["labels"].tolist(), predictions=row.predictions[name],
         title=f"Gaussian noise of standard deviation {row.amount:g}, not clipped, and the predictions of {name}",
         accuracy=accuracies[name],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables, figures and a self-contained page of results, from NumPy arrays."""
+"""Tables, figures and a self-contained HTML page of results, from NumPy arrays."""
 
 from intriguing.reporting.bound_figures import certified_versus_attack
 from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map

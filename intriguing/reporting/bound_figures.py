@@ -1,4 +1,4 @@
-"""Certified and attack distortion of each image: the least distortion lies between them."""
+"""A figure of the certified distortion and the attack distortion of each image; the minimum distortion lies between them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from intriguing.reporting.style import BLUE, FAINT, PALE, SMALL_SIZE, VERMILION,
 def certified_versus_attack(
     certified: npt.ArrayLike, by_product: npt.ArrayLike, attacked: npt.ArrayLike, *, title: str
 ) -> Figure:
-    """Shows every image as a column: no error below the certificate, one at the attack, and the unknown in between.
+    """Plots every image as a column from its certified distortion to its attack distortion.
 
     Args:
-        certified: Float `[images]`, certified distortions, in pixel units; 0 where the prediction is wrong.
-        by_product: Float `[images]`, the same by the product of norms alone.
-        attacked: Float `[images]`, distortions found; NaN where none was.
-        title: One line above.
+        certified: Float `[images]`, certified distortions, in pixel units; 0 if the image is misclassified.
+        by_product: Float `[images]`, the certified distortions from the product of norms alone.
+        attacked: Float `[images]`, distortions of the attack; NaN if the attack failed.
+        title: The title, one line.
 
     Raises:
-        ValueError: If the three are not of one length, or there is no image.
+        ValueError: If the arrays have different lengths, or there is no image.
 
     Example:
         >>> figure = certified_versus_attack([0.02, 0.03], [0.01, 0.01], [0.05, 0.06], title="FC100-100-10")

@@ -1,6 +1,6 @@
-"""Charts of results. Every function returns a Matplotlib figure and changes no global state.
+"""Figures of results. Every function returns a Matplotlib figure, and changes no global state.
 
-Color carries nothing alone: rates darken steadily and are written out, curves differ in dash, too.
+No information is encoded by color alone: rates are also written as numbers, and curves have different dash patterns.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from matplotlib.ticker import PercentFormatter
 from intriguing.reporting.style import BLUE, FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
 from intriguing.reporting.tables import MISSING, format_percent
 
-FIGURE_DPI = 192  # twice the pixels of a page, for dense screens and print
+FIGURE_DPI = 192  # twice the resolution of a page, for high-resolution screens and print
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 _RATE_COLORS = LinearSegmentedColormap.from_list("rate", ("#ffffff", "#bcd2e4", "#5f93bd", "#1f5a8c", "#0b2a48"))
 
 
 def to_png(figure: Figure, dpi: int = FIGURE_DPI) -> bytes:
-    """Draws the figure; the same figure gives the same bytes.
+    """Renders a figure as a PNG file; equal figures result in equal bytes.
 
     Example:
         >>> figure = training_curves({"FC10": [1.0, 0.5, 0.25]}, title="Training")
@@ -49,17 +49,17 @@ def transfer_heat_map(
     title: str,
     published: npt.ArrayLike | None = None,
 ) -> Figure:
-    """Shows every model's error on every model's distorted images, each cell with its number in percent.
+    """Plots the error rates of all evaluated models on the distorted images of all source models, in percent.
 
     Args:
-        rates: Float `[rows, columns]` in [0, 1]; NaN where nothing was measured.
+        rates: Float `[rows, columns]` in [0, 1]; NaN for missing values.
         row_names: The source models.
         column_names: The evaluated models.
-        title: One line above.
-        published: As `rates`, NaN where absent: the paper's numbers, in brackets beneath ours.
+        title: The title, one line.
+        published: As `rates`: the numbers of the paper, shown in brackets below ours; NaN for missing values.
 
     Raises:
-        ValueError: If a shape disagrees with the names.
+        ValueError: If a shape does not match the names.
 
     Example:
         >>> figure = transfer_heat_map([[1.0, 0.2], [0.3, 1.0]], ["A", "B"], ["A", "B"], title="Transfer")
@@ -81,12 +81,12 @@ def transfer_heat_map(
 def distortion_distributions(
     distortions: Mapping[str, npt.ArrayLike], *, title: str, published: Mapping[str, float] | None = None
 ) -> Figure:
-    """Shows one strip of distortions per model: every image a dot, the middle half a bar, our mean and the paper's marked.
+    """Plots one row of distortions per model: a dot per image, a bar from the first to the third quartile, and the means.
 
     Args:
-        distortions: Float `[images]` per model, in pixel units; NaN where the target was not reached.
-        title: One line above.
-        published: The paper's mean, for the models that it has.
+        distortions: Float `[images]` per model, in pixel units; NaN if the attack failed.
+        title: The title, one line.
+        published: The mean in the paper, for the models of the paper.
 
     Raises:
         ValueError: If there is no model.
@@ -97,7 +97,7 @@ def distortion_distributions(
         b'PNG'
     """
     if not distortions:
-        raise ValueError("distortions must hold at least one model; received none. Attack a model first.")
+        raise ValueError("distortions must contain at least one model; received none. Attack a model first.")
     figure = blank_figure(7.4, 0.42 * len(distortions) + 1.5, title)
     axes = figure.add_subplot()
     for row, (name, values) in enumerate(distortions.items()):
@@ -112,14 +112,14 @@ def distortion_distributions(
 
 
 def training_curves(histories: Mapping[str, Sequence[float]], *, title: str, step: str = "epoch") -> Figure:
-    """Shows the loss of every model over training, on a logarithmic scale.
+    """Plots the loss of every model during training, on a logarithmic scale.
 
-    Losses that are not positive numbers leave a gap.
+    Losses that are not positive numbers are omitted.
 
     Args:
         histories: One loss per step and model.
-        title: One line above.
-        step: What is counted from left to right.
+        title: The title, one line.
+        step: The unit of the horizontal axis.
 
     Raises:
         ValueError: If there is no history.
@@ -130,10 +130,10 @@ def training_curves(histories: Mapping[str, Sequence[float]], *, title: str, ste
         b'PNG'
     """
     if not histories:
-        raise ValueError("histories must hold at least one model; received none. Train a model first.")
+        raise ValueError("histories must contain at least one model; received none. Train a model first.")
     figure = blank_figure(7.4, max(3.6, 0.2 * len(histories) + 0.9), title)
     axes = figure.add_subplot()
-    styles = zip(itertools.cycle(OKABE_ITO), itertools.cycle(DASHES))  # 7 and 4 have no common divisor: 28 pairs
+    styles = zip(itertools.cycle(OKABE_ITO), itertools.cycle(DASHES))  # 7 and 4 are coprime: 28 different pairs
     drawn = [
         _draw_history(axes, name, losses, *style) for (name, losses), style in zip(histories.items(), styles, strict=False)
     ]
@@ -167,7 +167,7 @@ def _draw_rate(axes: Axes, row: int, column: int, ours: float, paper: float) -> 
 
 
 def _contrasting(color: Any) -> str:
-    """Picks black or white ink, whichever has the higher contrast by WCAG's relative luminance."""
+    """Returns black or white, whichever has the higher contrast by the relative luminance of WCAG."""
     channels = np.asarray(color[:3])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return "#000000" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "#ffffff"
@@ -196,7 +196,7 @@ def _draw_strip(axes: Axes, row: int, values: np.ndarray, paper: float) -> None:
     finite = values[np.isfinite(values)]
     axes.axhline(row, color=PALE, linewidth=0.6, zorder=0)
     if finite.size:
-        # Golden-ratio jitter spreads neighbors evenly and is the same on every run.
+        # Jitter by the golden ratio is even and reproducible.
         jitter = (np.arange(finite.size) * 0.618034) % 1 - 0.5
         opacity = float(np.clip(40 / finite.size, 0.06, 0.55))
         axes.scatter(finite, row + 0.55 * jitter, s=7, color=BLUE, alpha=opacity, linewidths=0, zorder=1)
@@ -204,7 +204,7 @@ def _draw_strip(axes: Axes, row: int, values: np.ndarray, paper: float) -> None:
         axes.scatter([finite.mean()], [row], marker="D", s=30, color="white", edgecolors=INK, linewidths=1.2, zorder=4)
     if np.isfinite(paper):
         axes.plot((paper, paper), (row - 0.36, row + 0.36), color=VERMILION, linewidth=1.8, zorder=3)
-    note = f"{finite.size:,} of {values.size:,}" if finite.size else "target not reached"
+    note = f"{finite.size:,} of {values.size:,}" if finite.size else "no attack succeeded"
     axes.text(1.01, row, note, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL_SIZE, color=FAINT)
 
 
@@ -216,7 +216,7 @@ def _any_finite(distortions: Mapping[str, npt.ArrayLike], published: Mapping[str
 def _legend(axes: Axes, published: Mapping[str, float] | None) -> None:
     empty: list[float] = []
     axes.plot(empty, empty, "D", markersize=5, markerfacecolor="white", markeredgecolor=INK, label="our mean")
-    axes.plot(empty, empty, color=INK, linewidth=3, label="middle half of the images")
+    axes.plot(empty, empty, color=INK, linewidth=3, label="first to third quartile")
     if published:
         axes.plot(empty, empty, "|", color=VERMILION, markersize=10, markeredgewidth=1.8, label="mean in the paper")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=SMALL_SIZE, borderaxespad=0.2)

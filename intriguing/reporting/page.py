@@ -1,4 +1,4 @@
-"""A self-contained HTML page of results, without server, script or request."""
+"""A self-contained HTML page of results, without scripts and external resources."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PIXELS_PER_CSS_PIXEL = 2  # figures.FIGURE_DPI over the 96 of a page
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading and what stands under it, in this order: paragraphs, tables, figures.
+    """A section of the page: a heading, then paragraphs, tables and figures, in this order.
 
     Args:
         title: The heading.
-        paragraphs: Plain text; markup is shown, not obeyed.
-        tables: Shown with their notes, and with the paper's numbers where given.
+        paragraphs: Plain text; markup is escaped.
+        tables: Tables, shown with their notes and their published numbers.
         figures: Pairs of a PNG file, as `figures.to_png` writes it, and its caption, which is also the alternative text.
 
     Raises:
-        ValueError: If a figure is no PNG file or has no caption.
+        ValueError: If a figure is not a PNG file or has no caption.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Section:
             if png[:8] != _PNG_SIGNATURE:
                 raise ValueError(f"figures must be PNG files; received {png[:8]!r} for {caption!r}. Write them with to_png.")
             if not caption.strip():
-                raise ValueError("figures must have captions, which are read aloud in their place; received an empty one.")
+                raise ValueError("figures must have captions, which are their alternative text; received an empty one.")
 
 
 class RenderedSection(NamedTuple):
@@ -54,10 +54,10 @@ class RenderedSection(NamedTuple):
 
 
 def render_section(section: Section) -> RenderedSection:
-    """Renders a section as a fragment of HTML, so that a page can be assembled without its tables and figures.
+    """Renders a section as an HTML fragment, so that a page can be assembled from stored sections.
 
     Args:
-        section: What the fragment shows. Every text is escaped, whatever a model is named.
+        section: The section. All its texts are escaped.
 
     Returns:
         The title, and the fragment without the heading.
@@ -70,16 +70,16 @@ def render_section(section: Section) -> RenderedSection:
 
 
 def render_page(*, title: str, lead: str, sections: Sequence[RenderedSection], facts: Mapping[str, str]) -> str:
-    """Renders the results as one self-contained page that reads well on a phone, in the dark and on paper.
+    """Renders the results as one self-contained page for screens of all sizes, dark mode and print.
 
     Args:
         title: What was reproduced.
-        lead: The finding, in a sentence or two.
-        sections: The body, in reading order, from `render_section`.
-        facts: What one needs to repeat the run: recipe, seed, versions, machine, timings.
+        lead: The main result, in one or two sentences.
+        sections: The sections from `render_section`, in order.
+        facts: The information to reproduce the run: recipe, seed, versions, machine, timings.
 
     Returns:
-        The text of an HTML file. Every text is escaped, whatever a model is named; the HTML of the sections is not.
+        The text of an HTML file. All texts are escaped, except the HTML of the sections.
 
     Example:
         >>> sections = [render_section(Section(title="Transfer"))]
@@ -91,7 +91,7 @@ def render_page(*, title: str, lead: str, sections: Sequence[RenderedSection], f
 
 
 def _template(name: str) -> jinja2.Template:
-    # jinja2 wants a loader per package or folder; the folder works for every install that pip makes.
+    # A loader of a folder works for every installation by pip.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,7 +104,7 @@ def _template(name: str) -> jinja2.Template:
 
 class _CellView(NamedTuple):
     text: str
-    small: str  # a second line: interval or spread
+    small: str  # the second line: interval or standard deviation
     paper: str
     tooltip: str
     numeric: bool
@@ -141,7 +141,7 @@ def _table_view(table: Table) -> _TableView:
     rows = [[_cell_view(table, index, column) for column in table.columns] for index in range(len(table.rows))]
     columns = [(column, table.is_numeric(column)) for column in table.columns]
     label = table.name.replace("_", " ").capitalize()
-    return _TableView(table.name, label, table.title, columns, rows, [*table.notes, *_reading_aids(table)])
+    return _TableView(table.name, label, table.title, columns, rows, [*table.notes, *_explanations(table)])
 
 
 def _cell_view(table: Table, index: int, column: str) -> _CellView:
@@ -160,21 +160,21 @@ def _cell_view(table: Table, index: int, column: str) -> _CellView:
     return _CellView(format_cell(cell), small, printed, tooltip, table.is_numeric(column))
 
 
-def _reading_aids(table: Table) -> list[str]:
-    """Tells what the small type means, and the counts, which a tooltip hides from paper and from touch."""
+def _explanations(table: Table) -> list[str]:
+    """Returns notes that explain the second lines, with the counts, because print and phones show no tooltips."""
     cells = [cell for row in table.rows for cell in row.values()]
-    aids = []
+    notes = []
     if trials := sorted({cell.num_trials for cell in cells if isinstance(cell, Proportion)}):
         counts = f"{trials[0]:,}" if len(trials) == 1 else f"{trials[0]:,} to {trials[-1]:,}"
-        aids.append(f"Beneath each rate: 95 % Wilson interval, in percent; n = {counts} per cell.")
+        notes.append(f"Beneath each rate: 95 % Wilson interval, in percent; n = {counts} per cell.")
     if repetitions := sorted({cell.num for cell in cells if isinstance(cell, Estimate) and cell.num > 1}):
         counts = str(repetitions[0]) if len(repetitions) == 1 else f"{repetitions[0]} to {repetitions[-1]}"
-        aids.append(f"Beneath each average over seeds: 95 % interval of Student's t; {counts} seeds.")
+        notes.append(f"Beneath each average over seeds: 95 % interval of Student's t; {counts} seeds.")
     if any(isinstance(cell, Mean) for cell in cells):
-        aids.append("sd: standard deviation over the images.")
+        notes.append("sd: standard deviation over the images.")
     if any(table.published):
-        aids.append("Paper: the number printed by Szegedy et al.")
-    return aids
+        notes.append("Paper: the number printed by Szegedy et al.")
+    return notes
 
 
 def _figure_view(png: bytes, caption: str) -> _FigureView:

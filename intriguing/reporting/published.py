@@ -1,8 +1,8 @@
 """The numbers of the paper, by table, row and column.
 
-Rates are shares in [0, 1] and distortions root-mean-square pixel changes, as our cells. Tables 2 and 4 appear to rest on about
-256 attacked images (their percentages are multiples of 1/256), that is two to three percentage points of standard error in the
-middle of the range: differences of that size are no discrepancy.
+Rates are fractions in [0, 1], and distortions are root-mean-square pixel changes, as in our tables. Tables 2 and 4 appear to be
+based on about 256 attacked images (their percentages are multiples of 1/256). The standard error of such rates is two to three
+percentage points in the middle of the range: differences of that size are not significant.
 
 References:
     Szegedy et al., Intriguing properties of neural networks, 2014, tables 1 to 4 and section 4. https://arxiv.org/abs/1312.6199v4
@@ -62,7 +62,7 @@ _TABLE_4 = {
     "Gaussian noise with stddev=0.1": (0.026, 0.028, 0.027, 0.1),
 }
 
-# Section 4, in passing: weight decay alone, with "carefully applied dropout", with pools at every layer ("below 1.2 %").
+# From the text of section 4: weight decay alone, with "carefully applied dropout", with pools at every layer ("below 1.2 %").
 _VARIANTS = {"FC100-100-10": (0.016,), "FC100-100-10 dropout": (0.013,), "FC100-100-10 pools": (0.012,)}
 
 PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = MappingProxyType(
@@ -79,12 +79,12 @@ PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = MappingProxyType(
 def published_rows(
     table_name: str, row_names: Iterable[str], columns: Iterable[str] | None = None
 ) -> tuple[Mapping[str, float], ...]:
-    """Looks up what the paper prints for some rows, ready for `Table(published=...)`.
+    """Returns the numbers of the paper for some rows, for `Table(published=...)`.
 
     Args:
         table_name: A key of `PUBLISHED`, "table_1" to "table_4" or "variant_errors".
-        row_names: Our rows in our order; a row that the paper lacks gets an empty mapping.
-        columns: Our columns; others are left out. All by default.
+        row_names: The rows of our table; a row that is not in the paper has an empty mapping.
+        columns: The columns of our table; other columns are omitted. If None, all columns.
 
     Raises:
         ValueError: If the table is unknown.
@@ -100,7 +100,7 @@ def published_rows(
 
 
 def published_matrix(table_name: str, row_names: Iterable[str], column_names: Iterable[str]) -> np.ndarray:
-    """Looks up what the paper prints as a float64 `[rows, columns]`, NaN where it prints nothing.
+    """Returns the numbers of the paper as float64 `[rows, columns]`; NaN for missing numbers.
 
     Example:
         >>> published_matrix("table_2", ["FC100-100-10"], ["FC200-200-10"])

@@ -12,7 +12,7 @@ TITLE_SIZE, LABEL_SIZE, SMALL_SIZE = 10, 8.5, 7.5
 
 
 def blank_figure(width: float, height: float, title: str) -> Figure:
-    """Opens a white figure of this many inches, with a title and a canvas of its own."""
+    """Creates a white figure of the given size in inches, with a title and a new canvas."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     literal(figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_SIZE, color=INK))
@@ -20,13 +20,13 @@ def blank_figure(width: float, height: float, title: str) -> Figure:
 
 
 def literal(text: Text) -> Text:
-    """Keeps a dollar sign in a model's name from being read as mathematics."""
+    """Disables mathematical notation in a text, so that a dollar sign in the name of a model is printed."""
     text.set_parse_math(False)
     return text
 
 
 def tidy(axes: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
-    """Leaves two sides of the frame, in a faint ink, and labels them."""
+    """Keeps only the left and the bottom side of the frame, and labels the axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(labelsize=LABEL_SIZE, length=3, colors=FAINT, labelcolor=INK)

@@ -21,7 +21,7 @@ from intriguing.statistics.proportions import Proportion
 
 
 class Mean(NamedTuple):
-    """An average with the spread of what was averaged, for example the distortion over the images that succeeded."""
+    """A mean with the standard deviation of the values, for example of the distortion of the images that succeeded."""
 
     mean: float
     std: float  # sample standard deviation of the values, not the error of the mean; NaN for fewer than two
@@ -29,7 +29,7 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> Mean:
-        """Averages the finite values; NaN marks an image without an answer and is left out of `num`, too.
+        """Averages the finite values; other values, such as NaN for a failed attack, are ignored, also in `num`.
 
         Example:
             >>> Mean.of([0.05, 0.07, float("nan")]).num
@@ -43,30 +43,30 @@ class Mean(NamedTuple):
 
 
 class MeanRate(Estimate):
-    """An average of shares, or of differences of shares: read in percent."""
+    """An average of rates, or of differences of rates, which is printed in percent."""
 
 
 Cell: TypeAlias = str | int | float | Proportion | Mean | Estimate | None
 
-MISSING = "\N{EN DASH}"  # what a reader sees for None and NaN; files leave the field empty
+MISSING = "\N{EN DASH}"  # printed for None and NaN; in files, the field is empty
 _PART_SUFFIXES = ("", " lower", " upper", " std", " n", " paper")
 _CELL_TYPES = (str, int, float, np.number, Proportion, Mean, Estimate, type(None))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A titled grid of cells whose first column names the rows; the paper's numbers may stand beside ours.
+    """A table of results, whose first column names the rows; it may include the numbers of the paper.
 
     Args:
-        name: A file name without ending, such as "table_2".
-        title: One sentence for the caption.
+        name: A file name without suffix, such as "table_2".
+        title: The caption, one sentence.
         columns: The headings, from left to right.
-        rows: One mapping per row, with exactly the keys `columns`. Rates are shares in [0, 1].
+        rows: One mapping per row, with exactly the keys `columns`. Rates are fractions in [0, 1].
         notes: Footnotes.
-        published: Empty, or parallel to `rows`: the printed numbers of some columns, in the units of our cells.
+        published: Empty, or one mapping per row: the numbers of the paper in some columns, in the units of our cells.
 
     Raises:
-        ValueError: If the name is no plain file name, a column repeats, or a row has other keys than `columns`.
+        ValueError: If the name is not a plain file name, a column is repeated, or the keys of a row are not `columns`.
         TypeError: If a cell is not a `Cell`.
     """
 
@@ -81,14 +81,14 @@ class Table:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
             raise ValueError(f"name must be a plain file name such as 'table_2'; received {self.name!r}.")
         if not self.columns:
-            raise ValueError(f"{self.name} must have at least one column; received none. Name the rows in the first column.")
+            raise ValueError(f"{self.name} must have at least one column; received none. The first column names the rows.")
         for index, row in enumerate(self.rows):
             _check_row(self, index, row)
         _check_published(self)
         _check_distinct(self)
 
     def paper(self, index: int, column: str) -> float | None:
-        """Returns the paper's number for one cell, or None where it printed none."""
+        """Returns the number of the paper for one cell, or None if there is none."""
         value = self.published[index].get(column) if self.published else None
         return None if value is None or math.isnan(value) else float(value)
 
@@ -97,20 +97,20 @@ class Table:
         return tuple(row[column] for row in self.rows)
 
     def is_rate(self, column: str) -> bool:
-        """Whether the column holds proportions, and hence is read in percent."""
+        """Returns True if the column contains rates, which are printed in percent."""
         return any(isinstance(cell, Proportion | MeanRate) for cell in self.values(column))
 
     def is_numeric(self, column: str) -> bool:
-        """Whether the column holds numbers, and hence is aligned on the right."""
+        """Returns True if the column contains numbers, which are aligned on the right."""
         return any(not isinstance(cell, str | None) for cell in self.values(column))
 
 
 def to_csv(table: Table) -> str:
-    """Writes the table for spreadsheets and data frames, in full precision, one line per row.
+    """Returns the table as CSV for spreadsheets and data frames, in full precision, one line per row.
 
-    A `Proportion` or an `Estimate` fills "<column>", "<column> lower", "<column> upper", "<column> n"; a `Mean` fills
-    "<column>", "<column> std", "<column> n"; a published number fills "<column> paper". None and NaN leave the field empty.
-    Line breaks in texts become spaces, and a text that a spreadsheet would run as a formula gets a leading apostrophe.
+    A `Proportion` or an `Estimate` has the fields "<column>", "<column> lower", "<column> upper", "<column> n"; a `Mean` has
+    "<column>", "<column> std", "<column> n"; a published number has "<column> paper". Fields of None and NaN are empty. Line
+    breaks in texts become spaces, and a text that a spreadsheet would interpret as a formula begins with an apostrophe.
 
     Example:
         >>> rows = ({"Model": "A", "Test error": 0.25},)
@@ -127,10 +127,10 @@ def to_csv(table: Table) -> str:
 
 
 def to_json(table: Table) -> str:
-    """Writes the table as strict JSON: cells keep their structure, and numbers that are not finite become null.
+    """Returns the table as strict JSON: cells keep their structure, and numbers that are not finite become null.
 
     A `Proportion` becomes `{"rate", "lower", "upper", "num_events", "num_trials"}`, a `Mean` `{"mean", "std", "num"}`, an
-    `Estimate` `{"value", "lower", "upper", "num"}`; a published number joins as "paper", for which a plain cell becomes
+    `Estimate` `{"value", "lower", "upper", "num"}`; a published number is added as "paper", and a plain cell then becomes
     `{"value", "paper"}`.
 
     Example:
@@ -150,7 +150,7 @@ def to_json(table: Table) -> str:
 
 
 def write_table(table: Table, directory: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Writes `<name>.csv` and `<name>.json` into the directory, made if need be, and returns both paths.
+    """Writes `<name>.csv` and `<name>.json` to the directory, which is created if necessary, and returns both paths.
 
     Example:
         >>> rows = ({"Model": "A", "Test error": 0.25},)
@@ -165,7 +165,7 @@ def write_table(table: Table, directory: str | os.PathLike[str]) -> tuple[Path, 
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Writes a file whole or not at all: a reader, or an interrupted run, never sees half of it.
+    """Writes a file atomically: it never contains only a part of the content, even if the run is interrupted.
 
     Example:
         >>> write_whole(folder / "note.txt", "whole")
@@ -174,7 +174,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files are private to the user, and os.replace would keep that.
+    # tempfile is not used, because its files are private to the user, also after os.replace.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -184,7 +184,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 
 def format_cell(cell: Cell) -> str:
-    """Writes a cell for the eye: rates as "28.9 %", other numbers to three digits or four, `MISSING` for none."""
+    """Formats a cell for display: rates as "28.9 %", other numbers with three or four digits, `MISSING` for None and NaN."""
     if isinstance(cell, Proportion):
         return format_percent(cell.rate, decimals=decimals_of(cell))
     if isinstance(cell, MeanRate):
@@ -197,7 +197,7 @@ def format_cell(cell: Cell) -> str:
 
 
 def format_interval(cell: Proportion | Estimate) -> str:
-    """Writes the ends of an interval as its cell is written, without the sign of percent; nothing where there is none."""
+    """Formats the ends of an interval as its cell, without the percent sign; an empty text if there is no interval."""
     if math.isnan(cell.lower):
         return ""
     if isinstance(cell, Proportion | MeanRate):
@@ -208,24 +208,24 @@ def format_interval(cell: Proportion | Estimate) -> str:
 
 
 def format_percent(rate: float, *, decimals: int = 1) -> str:
-    """Writes a share in [0, 1] as percent, `MISSING` for NaN."""
+    """Formats a fraction in [0, 1] in percent; `MISSING` for NaN."""
     return MISSING if math.isnan(rate) else f"{100 * rate:.{decimals}f} %"
 
 
 def decimals_of(cell: Proportion | MeanRate) -> int:
-    """Returns how many decimals a percentage deserves: two for averages, and for small shares of many, as the paper does."""
+    """Returns the number of decimals of a percentage: two for averages and for small rates of many images, as in the paper."""
     if isinstance(cell, MeanRate):
         return 2
     return 2 if cell.num_trials >= 10_000 and cell.num_events < 0.1 * cell.num_trials else 1
 
 
 def format_published(value: float, *, percent: bool) -> str:
-    """Writes a number with as many digits as the paper printed: "6.25 %", "100 %", "0.062"."""
+    """Formats a number with the digits of the paper: "6.25 %", "100 %", "0.062"."""
     return f"{100 * value:.4g} %" if percent else f"{value:g}"
 
 
 def one_line(text: str) -> str:
-    """Keeps a text on its line: line breaks and other control characters become spaces."""
+    """Replaces line breaks and other control characters by spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
@@ -237,7 +237,7 @@ def _format_number(value: float) -> str:
     if value and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.2e}"
     if 0.01 <= abs(value) < 1:
-        return f"{value:.4f}"  # distortions live here, and line up
+        return f"{value:.4f}"  # typical distortions, which are then aligned
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".removesuffix(".")
 
 
@@ -258,8 +258,8 @@ def _check_row(table: Table, index: int, row: Mapping[str, Cell]) -> None:
 def _check_published(table: Table) -> None:
     if table.published and len(table.published) != len(table.rows):
         raise ValueError(
-            f"published must be parallel to the {len(table.rows)} rows of {table.name}; "
-            f"received {len(table.published)}. Give an empty mapping to a row without published numbers."
+            f"published must have one mapping for each of the {len(table.rows)} rows of {table.name}; "
+            f"received {len(table.published)}. Pass an empty mapping for a row without published numbers."
         )
     unknown = sorted({column for row in table.published for column in row} - set(table.columns))
     if unknown:
@@ -272,7 +272,7 @@ def _check_distinct(table: Table) -> None:
     )
     repeated = sorted({heading for heading in headings if headings.count(heading) > 1})
     if repeated:
-        raise ValueError(f"columns of {table.name} must stay distinct in the CSV file; repeated: {repeated}. Rename one.")
+        raise ValueError(f"columns of {table.name} must be distinct in the CSV file; repeated: {repeated}. Rename one.")
 
 
 def _fields(table: Table) -> list[tuple[str, str]]:
@@ -303,7 +303,7 @@ def _csv_value(value: str | float | None) -> str | float | None:
 
 
 def _inert(text: str) -> str:
-    """Keeps a spreadsheet from reading a text as a formula, and a row on its own line."""
+    """Returns a text on one line that a spreadsheet does not interpret as a formula."""
     line = one_line(text)
     return f"'{line}" if line.lstrip()[:1] in ("=", "+", "-", "@") else line
 
@@ -325,5 +325,5 @@ def _finite(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Turns a NumPy scalar into the Python number it stands for."""
+    """Converts a NumPy scalar to a Python number."""
     return value.item() if isinstance(value, np.generic) else value

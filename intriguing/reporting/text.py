@@ -1,7 +1,7 @@
 """Tables as aligned text for a terminal.
 
-`rich.table` does not lay them out: in a table that is too wide it breaks numbers over several lines, where this module
-continues the table below, and it strips the spaces that put digits above digits. `rich.cells` measures the width of a text.
+`rich.table` is not used: it breaks the numbers of a wide table over several lines, where this module continues the table below,
+and it strips the spaces that align digits. `rich.cells` measures the width of a text.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _CELL_WIDTH, _HEADER_WIDTH = 34, 10
 
 
 def to_text(table: Table, *, width: int = 110) -> str:
-    """Formats the table for a terminal: aligned columns, rates in percent, the paper's numbers in brackets beneath.
+    """Formats the table for a terminal: aligned columns, rates in percent, and the numbers of the paper in brackets below.
 
-    The text is complete: long names are broken into several lines, and a table that is wider than `width` is split into groups
-    of columns, one below the other, each of which begins with the first column. Intervals and counts are not shown; a last line
-    names the files that hold them.
+    Long names are broken into several lines, and a table that is wider than `width` is split into groups of columns, one below
+    the other, each of which begins with the first column. Intervals and counts are not shown; the last line names the files
+    that contain them.
 
     Args:
         table: The table.
-        width: Characters per line; Chinese, Japanese and Korean characters count twice, as terminals show them.
+        width: Number of characters per line; Chinese, Japanese and Korean characters count twice, as in terminals.
 
     Example:
         >>> rows = ({"Model": "A", "Test error": 0.25},)
@@ -64,13 +64,13 @@ def _text_cell(table: Table, index: int, column: str) -> list[str]:
     cell, paper = table.rows[index][column], table.paper(index, column)
     lines = _folded(format_cell(cell), _CELL_WIDTH)
     if table.published and table.is_numeric(column):
-        lines[0] += " "  # digits stand above digits, with the bracket beside them
+        lines[0] += " "  # aligns the digits above those in the brackets
         lines.append("" if paper is None else f"[{format_published(paper, percent=table.is_rate(column))}]")
     return lines
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Breaks a text after spaces and hyphens into the fewest lines, then evens them out; "1e-4" stays together."""
+    """Breaks a text after spaces and hyphens into as few lines as possible, of similar length; "1e-4" is not broken."""
     pieces = re.split(r"(?<= )|(?<=-)(?<!\de-)|(?=\()", one_line(text))
     fewest = len(_filled(pieces, width))
     return next(lines for lines in (_filled(pieces, narrower) for narrower in range(1, width + 1)) if len(lines) == fewest)

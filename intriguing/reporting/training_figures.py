@@ -1,4 +1,4 @@
-"""Figures that compare training variants over seeds: errors, and the progress of their pools."""
+"""Figures that compare training variants over seeds: error rates, and losses and distortions of their pools."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from intriguing.reporting.figures import DASHES, OKABE_ITO
 from intriguing.reporting.style import BLUE, INK, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
 
-_MOST_DOTS = 60  # of a line, beyond which they run into one another
+_MOST_DOTS = 60  # maximum number of markers on a line; more would overlap
 
 
 class RoundCurves(NamedTuple):
-    """What the pools of one training did, round by round."""
+    """The losses and distortions of the pools of one training in every round."""
 
-    num_epochs: npt.ArrayLike  # [rounds], passes over the training set at the end of each
-    losses: Mapping[str, npt.ArrayLike]  # [rounds] for clean images and every pool; NaN for none
-    distortions: Mapping[str, npt.ArrayLike]  # [rounds] for every pool; NaN for none
+    num_epochs: npt.ArrayLike  # [rounds], passes over the training set at the end of each round
+    losses: Mapping[str, npt.ArrayLike]  # [rounds] for clean images and every pool; NaN if missing
+    distortions: Mapping[str, npt.ArrayLike]  # [rounds] for every pool; NaN if missing
 
 
 def seed_dots(errors: Mapping[str, Sequence[float]], *, title: str, published: Mapping[str, float] | None = None) -> Figure:
-    """Shows the error of every network as a dot, a row for each way to train, with the mean and the paper's number.
+    """Plots the error rate of every network as a dot, one row per training variant, with the mean and the number of the paper.
 
     Args:
-        errors: Shares in [0, 1], one for each seed.
-        title: One line above.
-        published: The paper's number, for the rows that it has.
+        errors: For each training variant, error rates in [0, 1], one for each seed.
+        title: The title, one line.
+        published: The numbers of the paper, for the variants of the paper.
 
     Raises:
         ValueError: If there is no row.
@@ -43,7 +43,7 @@ def seed_dots(errors: Mapping[str, Sequence[float]], *, title: str, published: M
     """
     published = published or {}
     if not errors:
-        raise ValueError("errors must hold at least one way to train; received none.")
+        raise ValueError("errors must contain at least one training variant; received none.")
     figure = blank_figure(7.4, 0.36 * len(errors) + 1.3, title)
     axes = figure.add_subplot()
     for row, (name, rates) in enumerate(errors.items()):
@@ -67,11 +67,11 @@ def seed_dots(errors: Mapping[str, Sequence[float]], *, title: str, published: M
 
 
 def round_curves(trainings: Sequence[RoundCurves], *, title: str) -> Figure:
-    """Shows losses on the left and least distortions on the right along training; a line for every seed, alike.
+    """Plots losses (left) and minimum distortions (right) during training; the lines of all seeds have the same style.
 
     Args:
-        trainings: One for each seed, of the same pools.
-        title: One line above.
+        trainings: One training for each seed, with the same pools.
+        title: The title, one line.
 
     Raises:
         ValueError: If there is no training.
@@ -84,7 +84,7 @@ def round_curves(trainings: Sequence[RoundCurves], *, title: str) -> Figure:
         b'PNG'
     """
     if not trainings:
-        raise ValueError("trainings must hold at least one; received none.")
+        raise ValueError("trainings must contain at least one training; received none.")
     figure = blank_figure(7.4, 3.2, title)
     left, right = figure.subplots(1, 2)
     names = list(trainings[0].losses)
@@ -103,7 +103,7 @@ def round_curves(trainings: Sequence[RoundCurves], *, title: str) -> Figure:
     left.set_yscale("log")
     right.set_ylim(bottom=0.0)
     tidy(left, xlabel="epoch", ylabel="cross-entropy")
-    tidy(right, xlabel="epoch", ylabel="least distortion (root-mean-square)")
+    tidy(right, xlabel="epoch", ylabel="minimum distortion (root-mean-square)")
     for axes in (left, right):
         axes.grid(axis="y", color=PALE, linewidth=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

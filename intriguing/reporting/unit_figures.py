@@ -1,6 +1,7 @@
-"""Figures that compare units with random directions: galleries, effect sizes, and the way between both bases.
+"""Figures that compare units with random directions: galleries, effect sizes, and rotations between both bases.
 
-Every figure leaves no global state behind. Color carries nothing alone: groups differ in their dots, curves in dash, too.
+No function changes global state. No information is encoded by color alone: groups have different markers, and curves have
+different dash patterns.
 """
 
 from __future__ import annotations
@@ -21,23 +22,30 @@ from intriguing.reporting.tables import MISSING
 
 _HEADINGS = ("Natural basis: single units", "Random basis: random directions")
 _THUMBNAIL, _LARGEST_THUMBNAIL, _NARROWEST_PANEL = 0.46, 0.9, 2.8  # inches
-_LETTERS_PER_INCH, _TITLE_LETTERS_PER_INCH = 16, 13  # of LABEL_SIZE and TITLE_SIZE, on the average
-_LABEL_SPACING = 0.18  # inches between the names of two curves
-_COLORS = ("#0072b2", "#d55e00", "#000000", "#cc79a7", "#009e73", "#e69f00")  # Okabe and Ito, neighbors apart in lightness
+_LETTERS_PER_INCH, _TITLE_LETTERS_PER_INCH = 16, 13  # average for LABEL_SIZE and TITLE_SIZE
+_LABEL_SPACING = 0.18  # inches between the labels of two curves
+_COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#000000",
+    "#cc79a7",
+    "#009e73",
+    "#e69f00",
+)  # Okabe and Ito, ordered so that neighbors differ in lightness
 _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2.5, 1)))
 _MARKERS = ("o", "s", "D", "^", "v")
 
 
 class GalleryRow(NamedTuple):
-    """One direction with the images that excite it most, the strongest first."""
+    """One direction with its top images, in decreasing order of the projection."""
 
     name: str  # such as "unit 17" or "random direction 3"
     images: np.ndarray  # float [images, height, width, channels], one or three channels, in [0, 1]
-    caption: str  # its selectivity in words, such as "9 of 10 are '3'"
+    caption: str  # a description of its selectivity, such as "9 of 10 are '3'"
 
 
 class Curve(NamedTuple):
-    """The selectivity of bases between the natural and a random one, with its interval."""
+    """The selectivity of bases between the natural basis and a random one, with confidence intervals."""
 
     alphas: np.ndarray  # [points], 0 natural .. 1 random
     means: np.ndarray  # [points]
@@ -48,16 +56,15 @@ class Curve(NamedTuple):
 def direction_galleries(
     natural: Sequence[GalleryRow], random: Sequence[GalleryRow], *, title: str, images_per_row: int = 10
 ) -> Figure:
-    """Shows the images that most excite each direction, units on the left, random directions on the right.
+    """Shows the top images of each direction: units on the left, random directions on the right.
 
-    These are figures 1 to 4 of the paper, arranged so that a reader can judge whether one side is more selective. A side
-    without rows is left out.
+    The figure corresponds to figures 1 to 4 of the paper; both sides can be compared directly. A side without rows is omitted.
 
     Args:
         natural: The units.
         random: The random directions.
-        title: One line above.
-        images_per_row: How many images to show at most, from the strongest on.
+        title: The title, one line.
+        images_per_row: Maximum number of images in a row, which are the first ones.
 
     Raises:
         ValueError: If there is no row, a row has no image, or its images are not `[n, height, width, 1 or 3]` in [0, 1].
@@ -69,7 +76,7 @@ def direction_galleries(
         b'PNG'
     """
     if not natural and not random:
-        raise ValueError("natural and random must hold at least one row together; received none. Rank images by a unit first.")
+        raise ValueError("natural or random must contain at least one row; received none. Pass the top images of a direction.")
     if images_per_row < 1:
         raise ValueError(f"images_per_row must be at least 1; received {images_per_row}.")
     panels = {heading: rows for heading, rows in zip(_HEADINGS, (natural, random), strict=True) if rows}
@@ -96,21 +103,21 @@ def effect_sizes(
     title: str,
     groups: Sequence[str] | None = None,
 ) -> Figure:
-    """Shows how much more selective natural units are than random directions: a dot and a 95 % interval per row.
+    """Plots effect sizes, the difference between the natural basis and random bases: a marker and a 95 % interval per row.
 
-    The dot is filled where the difference is significant and hollow where it is not; the numbers stand in the margin.
+    The marker is filled if the difference is significant, and hollow otherwise; the numbers are in the margin.
 
     Args:
-        names: What each row measures: the network, the layer, the measure.
-        effects: Float `[rows]`, in standard deviations of random directions; NaN leaves the row empty.
-        lower: As `effects`, the lower ends of the intervals; NaN for none.
+        names: The name of each row, such as the network, the layer and the measure.
+        effects: Float `[rows]`, in standard deviations of random directions; NaN for an empty row.
+        lower: As `effects`, the lower ends of the intervals; NaN if there is no interval.
         upper: As `lower`, the upper ends.
-        significant: Whether each effect is told from zero.
-        title: One line above.
-        groups: The kind of each row, such as "trained" or "random weights"; each has a color and a shape of dot.
+        significant: Whether each effect differs significantly from zero.
+        title: The title, one line.
+        groups: The group of each row, such as "trained" or "random weights"; each group has a color and a marker.
 
     Raises:
-        ValueError: If there is no row, lengths disagree, or an interval is upside down.
+        ValueError: If there is no row, lengths differ, or a lower end exceeds the upper end.
 
     Example:
         >>> figure = effect_sizes(["hidden1"], [1.6], [1.1], [2.1], significant=[True], title="Purity")
@@ -120,26 +127,26 @@ def effect_sizes(
     columns = {"effects": effects, "lower": lower, "upper": upper, "significant": significant, "groups": groups}
     intervals = _checked_intervals(names, {name: np.asarray(column) for name, column in columns.items() if column is not None})
     kinds = groups or [""] * len(names)
-    looks = dict(zip(dict.fromkeys(kinds), zip(itertools.cycle(_COLORS), itertools.cycle(_MARKERS)), strict=False))
+    styles = dict(zip(dict.fromkeys(kinds), zip(itertools.cycle(_COLORS), itertools.cycle(_MARKERS)), strict=False))
     width = float(np.clip(4.6 + 0.07 * max(map(len, names)), 7.4, 11))
     axes = _titled_figure(title, width, 0.24 * len(names) + 1.4).add_subplot()
     for row, (interval, filled, kind) in enumerate(zip(intervals, significant, kinds, strict=True)):
-        _draw_effect(axes, row, interval, filled=filled, look=looks[kind])
+        _draw_effect(axes, row, interval, filled=filled, style=styles[kind])
     axes.set_yticks(range(len(names)), names, parse_math=False)
     _frame_effects(axes, intervals)
-    return _with_legend(axes, {name: look for name, look in looks.items() if groups})
+    return _with_legend(axes, {name: style for name, style in styles.items() if groups})
 
 
 def rotation_curves(curves: Mapping[str, Curve], *, measure: str, title: str) -> Figure:
-    """Shows how selectivity changes as a basis is turned by Q**alpha from the natural (0) to a random one (1).
+    """Plots the selectivity of the bases Q**alpha, from the natural basis (alpha 0) to a random basis (alpha 1).
 
     Args:
-        curves: One curve per layer, with its interval as a pale band; NaN leaves a gap.
-        measure: What is measured, the name of the vertical axis.
-        title: One line above.
+        curves: One curve per layer, with its interval as a pale band; NaN for a gap.
+        measure: The name of the measure, for the vertical axis.
+        title: The title, one line.
 
     Raises:
-        ValueError: If there is no curve, or the lengths within one disagree.
+        ValueError: If there is no curve, or the arrays of a curve have different lengths.
 
     Example:
         >>> curve = Curve(np.array([0.0, 1.0]), np.array([0.9, 0.7]), np.array([0.8, 0.6]), np.array([1.0, 0.8]))
@@ -148,7 +155,7 @@ def rotation_curves(curves: Mapping[str, Curve], *, measure: str, title: str) ->
         b'PNG'
     """
     if not curves:
-        raise ValueError("curves must hold at least one layer; received none. Measure a turned basis first.")
+        raise ValueError("curves must contain at least one layer; received none. Measure rotated bases first.")
     checked = {name: _checked_curve(name, curve) for name, curve in curves.items()}
     height = max(3.6, _LABEL_SPACING * len(curves) + 1.2)
     figure = _titled_figure(title, float(np.clip(5.6 + 0.07 * max(map(len, curves)), 7.4, 11)), height)
@@ -161,7 +168,7 @@ def rotation_curves(curves: Mapping[str, Curve], *, measure: str, title: str) ->
         axes.plot(curve.alphas, curve.means, color=color, linestyle=dash, linewidth=1.5, marker="o", markersize=2.6)
     axes.margins(x=0.02)
     axes.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0\nnatural", "0.25", "0.5", "0.75", "1\nrandom"))
-    tidy(axes, xlabel="turn of the basis, alpha in Q**alpha", ylabel=textwrap.fill(measure, 45))
+    tidy(axes, xlabel="rotation of the basis, alpha in Q**alpha", ylabel=textwrap.fill(measure, 45))
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     _label_curves(axes, checked, styles, spacing=_LABEL_SPACING / (height - 1.0))
     return figure
@@ -175,19 +182,23 @@ def _titled_figure(title: str, width: float, height: float) -> Figure:
 def _checked_images(row: GalleryRow) -> np.ndarray:
     images = np.asarray(row.images, dtype=np.float32)
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise ValueError(f"{row.name!r} needs images [n, height, width, 1 or 3]; received {images.shape}. Add a channel axis.")
+        raise ValueError(
+            f"{row.name!r} requires images [n, height, width, 1 or 3]; received {images.shape}. Add a channel axis."
+        )
     if not images.size:
-        raise ValueError(f"{row.name!r} needs at least one image; received {images.shape}.")
+        raise ValueError(f"{row.name!r} requires at least one image; received {images.shape}.")
     low, high = images.min(), images.max()
     if not -1e-6 <= low <= high <= 1 + 1e-6:
-        raise ValueError(f"{row.name!r} needs images in [0.0, 1.0]; received {low:.2f} to {high:.2f}. Call PixelBox.rescale.")
+        raise ValueError(
+            f"{row.name!r} requires images in [0.0, 1.0]; received {low:.2f} to {high:.2f}. Call PixelBox.rescale."
+        )
     return np.clip(images, 0, 1)
 
 
 def _strip(images: np.ndarray, num_columns: int) -> np.ndarray:
-    """Lays `[n, height, width, channels]` side by side on white, as wide as `num_columns` images and the gaps between.
+    """Arranges `[n, height, width, channels]` in one row on white, of the width of `num_columns` images with gaps.
 
-    One picture per row rather than per image, since the time of the layout grows with the number of axes.
+    A row is one picture, because the time of the layout grows with the number of axes.
     """
     _, height, width, channels = images.shape
     gap = max(1, round(0.06 * width))
@@ -197,7 +208,7 @@ def _strip(images: np.ndarray, num_columns: int) -> np.ndarray:
 
 
 def _gallery_grid(strips: Sequence[Sequence[np.ndarray]], panel_width: float, title: str) -> Any:
-    """Opens a figure with a column per panel: a cell for its heading, then cells just as high as its strips."""
+    """Creates a figure with one column per panel: a cell for the heading, then one cell for each strip."""
     tallest = max(strip.shape[0] / strip.shape[1] for panel in strips for strip in panel)
     num_rows, row_height = max(map(len, strips)), min(panel_width * tallest, _LARGEST_THUMBNAIL)
     figure = _titled_figure(title, (panel_width + 0.3) * len(strips), 0.75 + num_rows * (row_height + 0.25))
@@ -217,7 +228,7 @@ def _draw_strip(axes: Axes, row: GalleryRow, strip: np.ndarray, *, num_letters: 
         _shortened(row.caption, num_letters - len(name) - 2),
         (1, 0), xycoords=heading, xytext=(7, 0), textcoords="offset points", va="bottom", fontsize=LABEL_SIZE, color=FAINT,
     )  # fmt: skip
-    literal(caption).set_in_layout(False)  # it stands in the line of the name, which has made room already
+    literal(caption).set_in_layout(False)  # it is on the line of the name, whose height is already in the layout
 
 
 def _shortened(text: str, num_letters: int) -> str:
@@ -227,15 +238,17 @@ def _shortened(text: str, num_letters: int) -> str:
 def _checked_intervals(names: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
     shapes = {name: column.shape for name, column in columns.items()}
     if not names or set(shapes.values()) != {(len(names),)}:
-        raise ValueError(f"there must be at least one name and an entry for each of {len(names)} names; received {shapes}.")
+        raise ValueError(
+            f"names must not be empty, and all arrays must have one entry for each of {len(names)} names; received {shapes}."
+        )
     intervals = np.stack([columns[name].astype(np.float64) for name in ("effects", "lower", "upper")], axis=-1)
-    if upside_down := [name for name, (_, lower, upper) in zip(names, intervals, strict=True) if lower > upper]:
-        raise ValueError(f"lower must not exceed upper; received the contrary for {', '.join(upside_down)}.")
+    if reversed_rows := [name for name, (_, lower, upper) in zip(names, intervals, strict=True) if lower > upper]:
+        raise ValueError(f"lower must not exceed upper; received a larger lower for {', '.join(reversed_rows)}.")
     return intervals
 
 
-def _draw_effect(axes: Axes, row: int, interval: np.ndarray, *, filled: bool, look: tuple[str, str]) -> None:
-    (effect, lower, upper), (color, marker), note = interval, look, MISSING
+def _draw_effect(axes: Axes, row: int, interval: np.ndarray, *, filled: bool, style: tuple[str, str]) -> None:
+    (effect, lower, upper), (color, marker), note = interval, style, MISSING
     axes.axhline(row, color=PALE, linewidth=0.6, zorder=0)
     if np.isfinite(effect):
         note = _signed(effect) + (f"  ({_signed(lower)} to {_signed(upper)})" if np.isfinite(upper - lower) else "")
@@ -260,9 +273,9 @@ def _frame_effects(axes: Axes, intervals: np.ndarray) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _with_legend(axes: Axes, looks: Mapping[str, tuple[str, str]]) -> Figure:
+def _with_legend(axes: Axes, styles: Mapping[str, tuple[str, str]]) -> Figure:
     figure: Any = axes.figure
-    entries = [(name, *look, look[0]) for name, look in looks.items()]
+    entries = [(name, *style, style[0]) for name, style in styles.items()]
     entries += [("significant", FAINT, "o", FAINT), ("not significant", FAINT, "o", "white")]
     for name, color, marker, face in entries:
         axes.plot(np.nan, np.nan, marker, markersize=5.5, color=color, markerfacecolor=face, label=name)
@@ -270,8 +283,8 @@ def _with_legend(axes: Axes, looks: Mapping[str, tuple[str, str]]) -> Figure:
     legend = axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=place, ncols=5, frameon=False, fontsize=SMALL_SIZE
     )
-    legend.set_in_layout(False)  # it spans the figure, not the axes, which would run away from it
-    axes.set_title(" " + "\n" * ((len(entries) - 1) // 5), fontsize=LABEL_SIZE)  # keeps its rows free
+    legend.set_in_layout(False)  # it is as wide as the figure; in the layout, it would shrink the axes
+    axes.set_title(" " + "\n" * ((len(entries) - 1) // 5), fontsize=LABEL_SIZE)  # reserves space for the legend
     for text in legend.get_texts():
         literal(text).set_color(INK)
     return figure
@@ -281,13 +294,13 @@ def _checked_curve(name: str, curve: Curve) -> Curve:
     arrays = [np.asarray(values, dtype=np.float64) for values in curve]
     shapes = dict(zip(Curve._fields, (array.shape for array in arrays), strict=True))
     if len(set(shapes.values())) != 1 or arrays[0].ndim != 1 or not arrays[0].size:
-        raise ValueError(f"curve {name!r} must have equally many points throughout, and at least one; received {shapes}.")
+        raise ValueError(f"the arrays of curve {name!r} must have one equal length of at least 1; received {shapes}.")
     return Curve(*(array[np.argsort(arrays[0])] for array in arrays))
 
 
 def _label_curves(axes: Axes, curves: Mapping[str, Curve], styles: Sequence[tuple[str, Any]], *, spacing: float) -> None:
-    """Names each curve at its end, beside a sample of its line; a thread leads there when names had to move apart."""
-    axes.set_ylim(axes.get_ylim())  # from here on, the samples must not move the axis
+    """Labels each curve at its end, with a sample of its line; a thin line connects them if labels are moved apart."""
+    axes.set_ylim(axes.get_ylim())  # fixes the limits, which the samples must not change
     (bottom, top), place = axes.get_ylim(), axes.transAxes
     ends = [curve.means[np.isfinite(curve.means)][-1:] for curve in curves.values()]
     wanted = np.array([(end[0] - bottom) / (top - bottom) if end.size else 0.0 for end in ends])

@@ -78,7 +78,7 @@ def test_distributions_draw_any_number_of_models(num):
 
 def test_distributions_draw_models_without_successful_attacks():
     figure = distortion_distributions({"a": [np.nan, np.nan], "b": [], "c": [0.1, np.nan]}, title="D")
-    assert {"target not reached", "1 of 2"} <= texts(figure)
+    assert {"no attack succeeded", "1 of 2"} <= texts(figure)
     assert png_shape(distortion_distributions({"a": [np.nan]}, title="D"))
 
 

@@ -17,25 +17,25 @@ def _images(num=3, size=8, channels=1):
 @pytest.mark.parametrize("num", [1, 10, 13])
 def test_gallery_draws_gray_and_color(num, channels):
     images, distorted, labels, predictions = _images(num, channels=channels)
-    assert png_shape(adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G", num_images=20))
+    assert png_shape(adversarial_gallery(images, distorted, labels=labels, predictions=predictions, title="G", num_images=20))
 
 
 def test_gallery_shows_at_most_the_requested_number():
     images, distorted, labels, predictions = _images(9)
-    figure = adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G", num_images=4)
+    figure = adversarial_gallery(images, distorted, labels=labels, predictions=predictions, title="G", num_images=4)
     assert "3 → 4" in texts(figure) and "4 → 5" not in texts(figure)
 
 
 def test_gallery_shows_the_distortion_and_the_magnification():
     images = np.full((1, 4, 4, 3), 0.5)
-    figure = adversarial_gallery(images, images + 0.05, labels=["bus"], answers=["ostrich"], title="G")
+    figure = adversarial_gallery(images, images + 0.05, labels=["bus"], predictions=["ostrich"], title="G")
     assert {"0.050", "difference\n\N{MULTIPLICATION SIGN} 10", "bus", "bus → ostrich"} <= texts(figure)
 
 
 def test_gallery_scale_is_symmetric_and_common():
     images, distorted, labels, predictions = _images(2)
     distorted[1] = images[1] - 0.3
-    figure = adversarial_gallery(images, distorted, labels=labels, answers=predictions, title="G")
+    figure = adversarial_gallery(images, distorted, labels=labels, predictions=predictions, title="G")
     limits = {axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.images[0].get_cmap().name == "RdBu_r"}
     (common,) = limits
     assert common == pytest.approx((-0.3, 0.3))
@@ -43,17 +43,17 @@ def test_gallery_scale_is_symmetric_and_common():
 
 def test_gallery_draws_unchanged_images():
     images, _, labels, _ = _images(2)
-    assert png_shape(adversarial_gallery(images, images, labels=labels, answers=labels, title="G"))
+    assert png_shape(adversarial_gallery(images, images, labels=labels, predictions=labels, title="G"))
 
 
 def test_gallery_errors_name_the_invalid_argument():
     images, distorted, labels, predictions = _images(2)
     with pytest.raises(ValueError, match="Add a channel axis"):
-        adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, answers=predictions, title="G")
-    with pytest.raises(ValueError, match="equally many"):
-        adversarial_gallery(images, distorted, labels=labels[:1], answers=predictions, title="G")
+        adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, predictions=predictions, title="G")
+    with pytest.raises(ValueError, match="one equal length"):
+        adversarial_gallery(images, distorted, labels=labels[:1], predictions=predictions, title="G")
     with pytest.raises(ValueError, match="at least one"):
-        adversarial_gallery(images[:0], distorted[:0], labels=[], answers=[], title="G")
+        adversarial_gallery(images[:0], distorted[:0], labels=[], predictions=[], title="G")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -61,7 +61,7 @@ def test_gallery_errors_name_the_invalid_argument():
 def test_noise_panel_draws_pairs(num, channels):
     images, _, labels, predictions = _images(num, channels=channels)
     noisy = images + np.random.default_rng(1).normal(size=images.shape)
-    assert png_shape(noise_panel(images, noisy, labels=labels, answers=predictions, title="N", accuracy=0.51))
+    assert png_shape(noise_panel(images, noisy, labels=labels, predictions=predictions, title="N", accuracy=0.51))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_noise_panel_draws_pairs(num, channels):
 )
 def test_noise_panel_shows_the_accuracy(accuracy, words):
     images, noisy, labels, predictions = _images(2)
-    figure = noise_panel(images, noisy, labels=labels, answers=predictions, title="N", accuracy=accuracy)
+    figure = noise_panel(images, noisy, labels=labels, predictions=predictions, title="N", accuracy=accuracy)
     assert any(text.endswith(words) for text in texts(figure))
 
 
@@ -82,7 +82,7 @@ def test_dollar_signs_are_drawn_literally():
     name = r"$\frac$"
     images, distorted, _, _ = _images(1)
     figures = [
-        adversarial_gallery(images, distorted, labels=[name], answers=["$x"], title=name),
-        noise_panel(images, distorted, labels=[name], answers=["$x"], title=name, accuracy=1.0),
+        adversarial_gallery(images, distorted, labels=[name], predictions=["$x"], title=name),
+        noise_panel(images, distorted, labels=[name], predictions=["$x"], title=name, accuracy=1.0),
     ]
     assert all(png_shape(figure) for figure in figures)

@@ -173,7 +173,7 @@ def test_cells_must_be_of_a_known_kind():
 
 
 def test_published_numbers_must_fit_the_rows_and_columns():
-    with pytest.raises(ValueError, match="parallel to the 1 rows"):
+    with pytest.raises(ValueError, match="one mapping for each of the 1 rows"):
         Table(name="t", title="T", columns=("A",), rows=({"A": 1},), published=({}, {}))
     with pytest.raises(ValueError, match="received also \\['B'\\]"):
         Table(name="t", title="T", columns=("A",), rows=({"A": 1},), published=({"B": 1.0},))

@@ -39,5 +39,5 @@ def test_training_with_one_round_is_drawn():
 
 @pytest.mark.parametrize("draw", [lambda: seed_dots({}, title="t"), lambda: round_curves([], title="t")])
 def test_empty_input_is_refused(draw):
-    with pytest.raises(ValueError, match="must hold at least one"):
+    with pytest.raises(ValueError, match="must contain at least one"):
         draw()

@@ -120,20 +120,20 @@ def test_long_captions_are_truncated_before_the_next_row():
 
 def test_galleries_require_a_row():
     with pytest.raises(
-        ValueError, match=r"natural and random must hold at least one row together; received none\. Rank images"
+        ValueError, match=r"natural or random must contain at least one row; received none\. Pass the top images"
     ):
         direction_galleries([], [], title="G")
 
 
 def test_gallery_rows_require_an_image():
-    with pytest.raises(ValueError, match=r"'unit 18' needs at least one image; received \(0, 8, 8, 1\)\."):
+    with pytest.raises(ValueError, match=r"'unit 18' requires at least one image; received \(0, 8, 8, 1\)\."):
         direction_galleries([_row("unit 17")], [_row("unit 18", num=0)], title="G")
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 8, 2), (8, 8)])
 def test_galleries_error_names_the_wrong_shape(shape):
     with pytest.raises(
-        ValueError, match=r"'unit 17' needs images \[n, height, width, 1 or 3\]; received \(.*Add a channel axis"
+        ValueError, match=r"'unit 17' requires images \[n, height, width, 1 or 3\]; received \(.*Add a channel axis"
     ):
         direction_galleries([GalleryRow("unit 17", np.ones(shape), "")], [], title="G")
 
@@ -141,7 +141,7 @@ def test_galleries_error_names_the_wrong_shape(shape):
 def test_galleries_error_names_pixels_outside_the_bounds():
     images = np.array([0.0, 255.0]).reshape(1, 1, 2, 1)
     with pytest.raises(
-        ValueError, match=r"'unit 17' needs images in \[0\.0, 1\.0\]; received 0\.00 to 255\.00\. Call PixelBox"
+        ValueError, match=r"'unit 17' requires images in \[0\.0, 1\.0\]; received 0\.00 to 255\.00\. Call PixelBox"
     ):
         direction_galleries([GalleryRow("unit 17", images, "")], [], title="G")
     with pytest.raises(ValueError, match="received nan to nan"):
@@ -224,19 +224,19 @@ def test_legend_is_between_title_and_rows(num_groups):
 
 
 def test_effects_require_a_number_for_every_name():
-    words = r"there must be at least one name and an entry for each of 3 names; received .*'lower': \(2,\)"
+    words = r"names must not be empty, and all arrays must have one entry for each of 3 names; received .*'lower': \(2,\)"
     with pytest.raises(ValueError, match=words):
         _effects(lower=[0, 1])
     with pytest.raises(ValueError, match=r"'significant': \(1,\)"):
         _effects(significant=[True])
     with pytest.raises(ValueError, match=r"'groups': \(2,\)"):
         _effects(groups=["trained", "pixels"])
-    with pytest.raises(ValueError, match="at least one name"):
+    with pytest.raises(ValueError, match="names must not be empty"):
         effect_sizes([], [], [], [], significant=[], title="E")
 
 
 def test_reversed_interval_error_names_the_row():
-    with pytest.raises(ValueError, match=r"lower must not exceed upper; received the contrary for FC10, layer 1\."):
+    with pytest.raises(ValueError, match=r"lower must not exceed upper; received a larger lower for FC10, layer 1\."):
         _effects(lower=[-2, 3, 1], upper=[2, 2, 3])
 
 
@@ -306,13 +306,13 @@ def test_curves_draw_gaps_and_layers_without_a_number():
 
 def test_curves_require_a_layer():
     with pytest.raises(
-        ValueError, match=r"curves must hold at least one layer; received none\. Measure a turned basis first\."
+        ValueError, match=r"curves must contain at least one layer; received none\. Measure rotated bases first\."
     ):
         rotation_curves({}, measure="m", title="C")
 
 
 def test_length_mismatch_error_names_the_layer():
-    words = r"curve 'hidden_1' must have equally many points throughout, and at least one; received .*'lower': \(4,\)"
+    words = r"the arrays of curve 'hidden_1' must have one equal length of at least 1; received .*'lower': \(4,\)"
     with pytest.raises(ValueError, match=words):
         rotation_curves({"hidden_1": _curve()._replace(lower=np.zeros(4))}, measure="m", title="C")
     with pytest.raises(ValueError, match="at least one"):

@@ -89,7 +89,7 @@ def minimize_distortion(
         is raised.
 
     Raises:
-        ValueError: If shapes or classes disagree, a pixel lies outside the bounds, the classifier returns NaN for all
+        ValueError: If shapes or classes do not match, a pixel lies outside the bounds, the classifier returns NaN for all
             images, or `seed` is not in [0, 2**31).
         TypeError: If a dtype is wrong, the classifier does not compute with TensorFlow, `search` is not a search, or `seed` is
             not an integer.

@@ -63,7 +63,7 @@ def step_to_boundary(
         jit_compile: Whether the loop over the steps is compiled with XLA.
 
     Returns:
-        A `FirstPoint`. A row whose gradient vanishes stays where it is.
+        A `FirstPoint`. A row whose gradient is zero is not moved.
 
     References:
         Moosavi-Dezfooli et al., DeepFool: a simple and accurate method to fool deep neural networks, 2016. The steps of

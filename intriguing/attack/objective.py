@@ -43,8 +43,8 @@ class LogitScale(NamedTuple):
     """The scale of the logits of each image, which makes a search independent of their unit."""
 
     factor: tf.Tensor  # [batch], multiplies the logits
-    largest: tf.Tensor  # [batch], the largest multiplied logit of the clean image; masked classes do not count
-    rounding: tf.Tensor  # [batch], the share of the largest logit that rounding may change
+    largest: tf.Tensor  # [batch], the largest multiplied logit of the clean image, without masked classes
+    rounding: tf.Tensor  # [batch], the possible change by rounding, relative to the largest logit
 
     def apply(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns the logits `[batch, classes]`, multiplied by the factor of each row."""

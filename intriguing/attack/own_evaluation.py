@@ -91,7 +91,7 @@ def _largest_change(outputs: tf.Tensor, others: tf.Tensor, margin: float) -> flo
 
 
 def are_probabilities(outputs: tf.Tensor, architecture: Architecture) -> bool:
-    """Whether outputs `[batch, outputs]` are probabilities: they lie in [0, 1], and those of several classes sum to 1.
+    """Returns True if outputs `[batch, outputs]` are probabilities: values in [0, 1] that sum to 1 over several classes.
 
     For a single output, the operations that compute it decide; see `Architecture.is_probability`.
     """

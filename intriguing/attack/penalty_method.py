@@ -15,7 +15,7 @@ from intriguing.optimize.rows import replace_rows
 def search_by_penalty(
     goal: Goal, first: Progress, clean: objective.Evaluation, in_work: tf.Tensor, search: DistortionSearch
 ) -> tuple[Progress, tf.Tensor, tf.Tensor]:
-    """Searches for the largest c at which the minimum is a success.
+    """Searches for the largest c for which the minimum of the objective succeeds.
 
     Args:
         goal: The images, the classes to reach or to leave, and the network.

@@ -23,7 +23,7 @@ class SearchStatus(enum.IntEnum):
 
     @property
     def sentence(self) -> str:
-        """A description for readers of a report."""
+        """A description for reports."""
         return _SENTENCES[self]
 
 

@@ -65,7 +65,7 @@ def num_examples(card: DatasetCard, subset: str) -> int:
     """Returns the number of examples that TFDS reads for a subset; repeated examples, as in 'train+train', count repeatedly.
 
     Raises:
-        ValueError: If the split is unknown, or the expression malformed, beyond the data or empty.
+        ValueError: If the split is unknown, or the expression is malformed, exceeds the split, or is empty.
 
     Example:
         >>> num_examples(card, "train[:25%]")

@@ -23,7 +23,7 @@ from intriguing.models.traced_classifier import Trace, inference_call, inference
 from intriguing.models.xla_support import compiles
 
 Classifier = Callable[[tf.Tensor], tf.Tensor]
-"""From images `[batch, ...]` to logits `[batch, classes]`, in inference mode; a Keras model is one."""
+"""From images `[batch, ...]` to logits `[batch, classes]`, in inference mode, such as a Keras model."""
 
 SCORES = ("logits", "logarithms", "outputs")
 _MOST_KEPT = 64  # maximum number of cached architectures; the least recently used is removed first

@@ -1,6 +1,6 @@
 """The graph of a functional or sequential Keras model as a list of steps, with nested models flattened.
 
-Keras keeps the graph in attributes that are not public: `_keras_history` of a tensor refers to the call that returned it, and
+Keras stores the graph in private attributes: `_keras_history` of a tensor refers to the call that returned it, and
 `_inbound_nodes` of an operation lists its calls. `layer.input` and `layer.output` belong to the first of these calls, which may
 be part of another model. Therefore, this file always starts from the tensors of the model itself.
 """

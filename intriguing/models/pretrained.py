@@ -71,7 +71,7 @@ def load_state_dict(model: keras.Model, path: _Path, *, names: Mapping[str, str]
     torch = _imported_torch(path)
 
     def read() -> Any:
-        # Stored on a GPU or not: a storage stays where it is read.
+        # Tensors that were saved on a GPU are loaded to the CPU.
         return torch.load(io.BytesIO(content), map_location=lambda storage, location: storage, weights_only=True)
 
     state = _readable(read, path, "a PyTorch state dict", len(content))

@@ -51,7 +51,7 @@ def compiles(
         gradient = tape.gradient(total, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return number + 1, weights, images + gradient
 
-    # Inside a loop, XLA knows fewer shapes than outside.
+    # Inside a loop, XLA can infer fewer shapes than outside.
     @tf.function(jit_compile=True, autograph=False)
     def loop(weights: list[tf.Tensor], images: tf.Tensor) -> Any:
         return tf.while_loop(lambda number, *_: number < 2, step, (tf.constant(0), weights, images))

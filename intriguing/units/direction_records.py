@@ -64,7 +64,7 @@ def record_directions(
     Raises:
         ValueError: If `num_top` is not from 1 to 256, or exceeds the number of images, if a feature is not finite, if a group
             is out of range or missing, or if the histograms would have 2**31 bins.
-        TypeError: If images are not floating point, or groups not integers.
+        TypeError: If images are not floating point, or groups are not integers.
 
     Example:
         >>> features = features_at(model, "hidden1")

@@ -35,7 +35,7 @@ def as_examples(examples: ExampleSource, features: Any, *, groups: np.ndarray | 
     Args:
         examples: An `ExampleSource`, or `Examples`, which are returned unchanged.
         features: The model that computes features. The input shape of a Keras model distinguishes single images from batches.
-        groups: The groups `[images]`, for `examples` of images alone.
+        groups: The groups `[images]`, for `examples` without groups.
 
     Raises:
         TypeError: If the images are not floating point, or `examples` can be iterated only once.
@@ -84,7 +84,7 @@ def has_groups(examples: Examples) -> bool:
 
 
 def check_grouped(examples: Examples, num_groups: int) -> None:
-    """Raises a `ValueError` if there are several groups, but the examples are images alone."""
+    """Raises a `ValueError` if there are several groups, but the examples contain no groups."""
     if num_groups > 1 and examples.groups is None and not has_groups(examples):
         raise ValueError(
             f"examples must be (images, groups), with one of the {num_groups} groups for each image; received only images."

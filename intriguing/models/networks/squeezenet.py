@@ -1,4 +1,4 @@
-"""SqueezeNet 1.0: the accuracy of AlexNet with a fiftieth of its weights."""
+"""SqueezeNet 1.0, which has the accuracy of AlexNet with 2 % of its weights."""
 
 from __future__ import annotations
 

@@ -248,5 +248,5 @@ def test_maps_of_unknown_size_can_be_pooled_but_not_flattened(colors):
     np.testing.assert_allclose(features_at(model, "conv", pooling="max")(colors), model(colors), rtol=1e-6)
     with pytest.raises(ValueError, match="those of the layer 'conv' have shape .* which depends on the images"):
         features_at(model, "conv", pooling="flatten")
-    with pytest.raises(ValueError, match="with spatial axes.*'flatten' gives all of them"):
+    with pytest.raises(ValueError, match="with spatial axes.*'flatten' for all of them"):
         features_at(model, "conv")

@@ -375,7 +375,7 @@ def twin(images):
         (
             lambda: sequential(Subclassed(name="own"), layers.Dense(2)),
             "own/conv",
-            "the layer 'own' is a Subclassed, no functional",
+            "the layer 'own' must be a functional or Sequential model, .*received a Subclassed",
         ),
     ],
 )

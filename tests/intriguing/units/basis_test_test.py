@@ -75,7 +75,9 @@ def test_tails_equal_those_of_a_t_test_for_one_additional_mean(random, lead):
 
 def test_too_few_bases_for_the_p_value_are_refused():
     check_num_bases(99)
-    with pytest.raises(ValueError, match="num_random_bases must be at least 99: with 50 no p-value can be below 0.0196"):
+    with pytest.raises(
+        ValueError, match="num_random_bases must be at least 99; received 50, for which no p-value can be below 0.0196"
+    ):
         compare_bases(tf.zeros([3]), tf.zeros([50, 3]))
 
 

@@ -213,7 +213,7 @@ def test_kept_features_are_in_the_order_of_the_images(data, two_replicas):
 
 def test_more_top_images_than_images_are_refused(data):
     few = (data[0][:5], data[1][:5], data[2])
-    with pytest.raises(ValueError, match="num_top must be at most 5, the number of images; received 10. Ask for fewer"):
+    with pytest.raises(ValueError, match="num_top must be at most 5, the number of images; received 10. Pass a smaller number"):
         recorded(few)
 
 

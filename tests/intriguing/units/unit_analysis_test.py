@@ -168,7 +168,10 @@ def test_num_top_above_the_number_of_images_is_refused_early():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_random_bases": 20}, "num_random_bases must be at least 99: with 20 no p-value can be below 0.0476"),
+        (
+            {"num_random_bases": 20},
+            "num_random_bases must be at least 99; received 20, for which no p-value can be below 0.0476",
+        ),
         ({"scaling": "standardised"}, "unknown scaling 'standardised'. Did you mean 'standardized'"),
         ({"alphas": (0.0, 0.5)}, "alphas must lie between 0 and 1; received"),
         ({"num_rotations": 101}, "num_rotations must be from 1 to num_random_bases, 100; received 101"),

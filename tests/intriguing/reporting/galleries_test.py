@@ -52,7 +52,7 @@ def test_gallery_errors_name_the_invalid_argument():
         adversarial_gallery(images[..., 0], distorted[..., 0], labels=labels, predictions=predictions, title="G")
     with pytest.raises(ValueError, match="one equal length"):
         adversarial_gallery(images, distorted, labels=labels[:1], predictions=predictions, title="G")
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="of at least 1"):
         adversarial_gallery(images[:0], distorted[:0], labels=[], predictions=[], title="G")
 
 

@@ -315,7 +315,7 @@ def test_length_mismatch_error_names_the_layer():
     words = r"the arrays of curve 'hidden_1' must have one equal length of at least 1; received .*'lower': \(4,\)"
     with pytest.raises(ValueError, match=words):
         rotation_curves({"hidden_1": _curve()._replace(lower=np.zeros(4))}, measure="m", title="C")
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="of at least 1"):
         rotation_curves({"hidden_1": Curve(*np.zeros((4, 0)))}, measure="m", title="C")
 
 

@@ -56,7 +56,7 @@ def _acquire(path: Path, waits: Callable[[str], None]) -> int:
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
-    """False if the file was removed, or made anew by another process, before the lock was granted."""
+    """False if the file was removed, or created again by another process, before the lock was granted."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

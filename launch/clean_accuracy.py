@@ -21,7 +21,7 @@ def show_accuracy(name: str, accuracy: Proportion, num_classes: int) -> None:
         print(
             f"Warning: that is no better than guessing one of {num_classes} classes, so a distortion has no meaning for this "
             "network. Pixels are in [0, 1]: if it takes other values, pass --pixel_scale=255 or --preprocess_input=MODULE "
-            "beside its file. The classes must be in the order of its outputs. If both are right, take more images.",
+            "together with its file. The classes must be in the order of its outputs. If both are right, take more images.",
             file=sys.stderr,
         )
 

@@ -8,7 +8,7 @@ from intriguing.training import Round
 
 
 def write_round(writer: tf.summary.SummaryWriter, record: Round) -> None:
-    """Writes the losses of a round and what its attack found, at the number of minibatches so far.
+    """Writes the losses of a round and what its attack found, at the number of completed minibatches.
 
     A training that goes on after an interruption writes the rounds before it again, alike.
     """

@@ -1,4 +1,4 @@
-"""ImageImporter: images that were distorted elsewhere and saved in a folder, beside their originals."""
+"""ImageImporter: images that were distorted elsewhere and saved in a folder, and their originals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Table 5: bounds of layers, and certified distortions beside those of attacks."""
+"""Table 5: bounds of layers, and certified distortions compared with attacks."""
 
 from __future__ import annotations
 

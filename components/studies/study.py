@@ -22,7 +22,7 @@ class Part(abc.ABC):
         """Adds the steps of the part to a plan.
 
         Args:
-            plan: The steps of the study so far. A step that another part has added is shared.
+            plan: The steps of the parts before this one. A step that another part has added is shared.
 
         Returns:
             The last of its steps, which makes the section of the report.

@@ -181,7 +181,7 @@ def photograph_section(table: Table, figures: Figures) -> Section:
     return Section(
         title="One target class for all photographs",
         paragraphs=(
-            "Every photograph is driven to the same class, whatever it shows. The second search only accepts images whose "
+            "The attack has the same target class for every photograph. The second search only accepts images whose "
             "colors are bytes, so that what it finds is still found after the image was saved and opened again.",
         ),
         tables=(table,),

@@ -37,7 +37,7 @@ from intriguing.reporting import (
 from intriguing.statistics.proportions import Proportion
 
 _CLEAN = "clean images"
-_MOST_IN_LEAD = 3  # with more variants beside the baseline, the lead reports the best alone
+_MOST_IN_LEAD = 3  # with more variants than these and the baseline, the lead reports the best alone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def error_table(variants: TrainingVariants) -> Table:
             f"Change: of the error against {variants.baseline}, the baseline, averaged over seeds, in points. Newly wrong: "
             "images, over all seeds, that the baseline of the same seed classifies correctly and this network does not; newly "
             "correct: the other way round. p: exact McNemar test of these counts, two-sided. The test counts an image once for "
-            "each seed, as if these were different images: read it beside the interval.",
+            "each seed, as if these were different images: compare it with the interval.",
             *(
                 ("The paper prints below 1.2 % for pools at every layer, and about 1.3 % for dropout.",)
                 if any(published)
@@ -325,8 +325,8 @@ def variant_section(tables: Sequence[Table], figures: Figures) -> Section:
         paragraphs=(
             "The training variants differ in how one network is trained. Some layers have a pool of adversarial examples: "
             "activations near those of a training image that the layers above misclassify. A part of every minibatch is drawn "
-            "from the pools and trains the layers above the pool; between rounds of training a part of each pool is computed "
-            "anew. The paper reports an improvement only with pools at every layer.",
+            "from the pools and trains the layers above the pool; between rounds of training a part of each pool is "
+            "renewed. The paper reports an improvement only with pools at every layer.",
         ),
         tables=tuple(tables),
         figures=tuple(figures.values()),

@@ -15,7 +15,7 @@ from intriguing.statistics.proportions import Proportion, sign_test
 
 
 class TrainedVariant(NamedTuple):
-    """One network of a training variant, beside the baseline's of the same seed."""
+    """One network of a training variant, compared with that of the baseline of the same seed."""
 
     training: NetworkRecord
     errors: Proportion

@@ -23,7 +23,6 @@ from components.studies.transfer_experiment import (
     Experiment,
     name_of,
     paper_table,
-    section_on_correct,
     table_on_correct,
     transfer_row,
 )
@@ -91,13 +90,10 @@ class _SectionExecutor(SectionExecutor):
     def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
         experiment = Experiment.read(*(input_dict[name] for name in ("models", "attacks", "rates")))
         train, test = (subset.record().subset for subset in input_dict["subsets"])
-        tables = [table_1(experiment, train, test), table_2(experiment)]
+        tables = [table_1(experiment, train, test), table_2(experiment), table_2_on_correct(experiment)]
         galleries = _galleries(experiment, exec_properties["illustrated"])
         transfer, distortion = _heat_map(experiment, tables[1]), _distortions(experiment)
-        sections = [
-            *_sections(tables, galleries, transfer=transfer, distortion=distortion),
-            section_on_correct(table_2_on_correct(experiment), "Transfer between models"),
-        ]
+        sections = _sections(tables, galleries, transfer=transfer, distortion=distortion)
         return SectionContent(
             sections, {"transfer": transfer, "distortion": distortion, **galleries}, transfer_lead(experiment)
         )
@@ -123,7 +119,7 @@ def table_1(experiment: Experiment, train: str, test: str) -> Table:
     ]
     return paper_table(
         "table_1",
-        "Errors of the models, and the least distortion that makes each answer a random wrong class.",
+        "Errors of the models, and the least distortion to a random wrong class.",
         rows,
         CORRECT_BEFORE,
     )
@@ -249,9 +245,10 @@ def _sections(
             title="Transfer between models",
             paragraphs=(
                 "All networks are attacked on the same random training images with the same targets. Noise is clipped to the "
-                "pixel box.",
+                "pixel box. The second table leaves out images that the evaluated model misclassified before the distortion: "
+                "they are no evidence of transfer.",
             ),
-            tables=(tables[1],),
+            tables=tuple(tables[1:]),
             figures=(transfer,),
         ),
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.artifacts import DistortedImages, TrainedModel, TransferRates
 from components.records import ChangedImagesRecord, ErrorCounts, NetworkRecord, TransferRecord
-from intriguing.reporting import Mean, Section, Table, published_rows
+from intriguing.reporting import Mean, Table, published_rows
 from intriguing.statistics.proportions import Proportion
 
 LEFT_OUT = "Images for which the attack failed are left out; n is the number that remain."
@@ -80,7 +80,7 @@ def name_of(row: ChangedImagesRecord, prefix: str = "Distorted for ") -> str:
 
 
 def paper_table(name: str, title: str, rows: list[dict[str, Any]], *notes: str) -> Table:
-    """Returns a table of the paper, with the numbers that the paper prints beside ours."""
+    """Returns a table of the paper, with the numbers of the paper."""
     columns = tuple(rows[0])
     names = [str(row[columns[0]]) for row in rows]
     return Table(
@@ -92,12 +92,3 @@ def table_on_correct(name: str, rows: list[dict[str, Any]]) -> Table:
     """Returns a table of transfer, counted on the images that the evaluated model classified correctly before."""
     title = "Counted only on images whose originals the evaluated model (column) classified correctly."
     return Table(name=f"{name}_on_correct", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(LEFT_OUT,))
-
-
-def section_on_correct(table: Table, title: str) -> Section:
-    """Puts such a table under its heading."""
-    return Section(
-        title=f"{title}, among images classified correctly before",
-        paragraphs=("Images that a network misclassified before the distortion are no evidence of transfer.",),
-        tables=(table,),
-    )

@@ -102,7 +102,7 @@ def _spaces(model: keras.Model, choices: Sequence[LayerChoice], controls: Sequen
 
 
 def _untrained(model: keras.Model) -> keras.Model:
-    """Returns the network with weights drawn anew by its own initializers, behind the same scaling of its images."""
+    """Returns the network with new weights, drawn by its initializers, and the same scaling of images."""
     untrained = keras.models.clone_model(model)
     _copy_scaling(model, untrained)
     return untrained

@@ -46,12 +46,12 @@ class Proportion(NamedTuple):
 def sign_test(num_first: int, num_second: int) -> float:
     """Returns the two-sided exact p-value of McNemar's test of two classifiers on the same images.
 
-    Images that both classifiers get wrong, or both get right, do not enter the test. If the two are equally good, each of the
+    Images on which both classifiers are wrong, or both correct, do not enter the test. If the two are equally good, each of the
     other images is misclassified by either of them with probability 1/2.
 
     Args:
-        num_first: Images that only the first classifier gets wrong.
-        num_second: Images that only the second classifier gets wrong.
+        num_first: Images that only the first classifier misclassifies.
+        num_second: Images that only the second classifier misclassifies.
 
     Returns:
         The probability of a split that is at least as uneven; 1 if there are no such images.

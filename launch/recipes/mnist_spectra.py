@@ -1,4 +1,4 @@
-"""Table 5's form for the networks of MNIST, and a certificate beside every attack, on all of MNIST.
+"""Table 5 for networks of MNIST, and a certificate for every attacked image, on all of MNIST.
 
     python -m launch.reproduce --recipe=mnist_spectra --tfds_manual_dir=DIR --workdir=runs/mnist_spectra
 

@@ -72,7 +72,7 @@ def _block(maps: keras.KerasTensor, channels: int, strides: int, name: str, seed
 
 
 def _convolved(maps: keras.KerasTensor, channels: int, strides: int, prefix: str, number: int, seed: int) -> keras.KerasTensor:
-    """Convolves 3x3 places and normalizes. A frame of zeros of one place surrounds the maps, whatever the stride."""
+    """Convolves 3x3 places and normalizes. Zeros of width one pad the maps on all sides, for any stride."""
     if strides > 1:  # where "same" would add zeros on two sides only
         maps = keras.layers.ZeroPadding2D(1, name=f"{prefix}pad{number}")(maps)
     maps = keras.layers.Conv2D(

@@ -4,9 +4,9 @@
         --distorted_images=runs/mine/attack_A,runs/mine/attack_B --workdir=runs/mine
     python -m launch.measure_transfer --models=mine.keras,yours.keras --distorted_images=FOLDER --clean_images=FOLDER
 
-The second command evaluates networks that were trained elsewhere on distorted images that were saved as split/class/image, with
-their originals. The flags of preprocessing apply to all --models. For a network with other preprocessing, run launch.attack, which
-imports it into a folder model_NAME, and pass that folder as --trained_models.
+The second command evaluates networks that were trained elsewhere on distorted images that were saved as split/class/image,
+with their originals. The flags of preprocessing apply to all --models. For a network with other preprocessing, run
+launch.attack, which imports it into a folder model_NAME, and pass that folder as --trained_models.
 """
 
 from __future__ import annotations

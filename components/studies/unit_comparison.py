@@ -114,7 +114,7 @@ class UnitTest(NamedTuple):
     num_constant: int
     measure: str
     test: BasisTestRecord
-    verdict: str  # MORE or LESS coherent than random bases, or NEITHER
+    verdict: str  # MORE or LESS selective than random bases, or NEITHER
 
     @property
     def space(self) -> str:

@@ -48,7 +48,7 @@ class _Space(NamedTuple):
 
 
 class UnitAnalyzerExecutor(Executor):
-    """Compares bases layer by layer, and keeps the images of some units and directions, drawn without a look at them."""
+    """Compares bases layer by layer, and keeps the images of some units and directions, drawn at random."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: Parameters) -> None:
         """Writes `UnitAnalyses`."""

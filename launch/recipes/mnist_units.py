@@ -3,10 +3,10 @@
     python -m launch.reproduce --recipe=mnist_units --tfds_manual_dir=DIR --workdir=runs/mnist_units
 
 A convolutional network, FC200-200-10 and AE400-10 are trained on the 60,000 training images; the 10,000 test images show what
-their units respond to. Each layer is compared with 100 Haar-random bases; the controls are the same network with random weights,
-and raw pixels. Two CPU cores, 25 minutes, most of them training. Expected: after the rectifier of `hidden1` of the convolutional
-network, single units are far purer than random directions, and before it they are not; units of FC200-200-10 are a little more
-selective except for the output of its second layer, and those of AE400-10 are no purer than directions.
+their units respond to. Each layer is compared with 100 Haar-random bases; the controls are the same network with random
+weights, and raw pixels. Two CPU cores, 25 minutes, most of them training. Expected: after the rectifier of `hidden1` of the
+convolutional network, single units are far purer than random directions, and before it they are not; units of FC200-200-10
+are a little more selective except for the output of its second layer, and those of AE400-10 are no purer than directions.
 """
 
 from components.settings import LayerChoice

@@ -6,7 +6,7 @@ It prints one table for each network: three searches of this library, and DDN an
 PyTorch. For the first network it also prints images per second compared with L-BFGS-B of SciPy, which attacks one image at a
 time, and the growth of memory and of the number of compiled programs.
 
-Requires `pip install -e ".[peers]"`, Linux, two CPU cores without other load, because seconds are wall clock, and 3 GB of memory.
+Requires `pip install -e ".[peers]"`, Linux, two CPU cores without other load, because it reports elapsed seconds, and 3 GB of memory.
 C&W takes most of the time, some minutes for a convolutional network. `--quick_peers` omits it and takes a minute per network.
 """
 

@@ -76,7 +76,7 @@ def _model(folder: Path, shape: tuple[int, ...], num_classes: int, name: str) ->
             "small",
             r"small takes images \[8, 8, 3\]; the images that were distorted for linear have shape \[28, 28, 1\]",
         ),
-        ((28, 28), 10, "flat", r"flat takes images \[28, 28\]; those"),
+        ((28, 28), 10, "flat", r"flat takes images \[28, 28\]; the images"),
         ((28, 28, 1), 2, "short", "short has 2 classes; an image that was distorted for linear has class 2"),
         ((28, 28, 1), 10, "linear", "must have names of their own; received 'linear' more than once"),
     ],

@@ -111,7 +111,7 @@ def test_invalid_analysis_raises_a_one_line_error(script: Script, tmp_path: Path
     for arguments, message in (
         (("--layers=",), "--layers must name at least one layer; received none."),
         (("--layers=logit",), "unknown layer 'logit'. Did you mean 'logits'?"),
-        (("--layers=logits", "--before_activation"), "has no activation function"),
+        (("--layers=logits", "--before_activation"), "requires a layer with an activation function"),
         (("--layers=logits", "--num_random_bases=20"), "num_random_bases must be at least 99"),
         (("--layers=logits", "--attributes=nowhere.csv"), "no table of attributes at nowhere.csv"),
     ):

@@ -171,7 +171,7 @@ def test_changed_sequential_model_uses_its_current_layers(colors):
 def test_layer_that_is_used_twice_is_refused():
     inputs = keras.Input((4,))
     layer = keras.layers.Dense(4, activation="relu", name="hidden")
-    with pytest.raises(ValueError, match="the layer 'hidden' gives 2 tensors; expected one. Name a layer that is used once"):
+    with pytest.raises(ValueError, match="the layer 'hidden' returns 2 tensors; expected one. Name a layer that is used once"):
         activations_at(keras.Model(inputs, layer(layer(inputs))), "hidden")
 
 

@@ -16,7 +16,7 @@ from components.studies.plan import TRAIN, Plan
 from components.studies.sections import SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
 from intriguing.reporting import Cell, Section, Table, to_png
-from intriguing.reporting.accuracy_figures import ImageBounds, accuracy_curves
+from intriguing.reporting.plots.accuracy import ImageBounds, accuracy_curves
 from intriguing.statistics.proportions import Proportion
 
 

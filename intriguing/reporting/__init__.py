@@ -1,14 +1,14 @@
 """Tables, figures and a self-contained HTML page of results, from NumPy arrays."""
 
-from intriguing.reporting.bound_figures import certified_versus_attack
-from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
-from intriguing.reporting.galleries import adversarial_gallery, noise_panel
 from intriguing.reporting.page import RenderedSection, Section, render_page, render_section
+from intriguing.reporting.plots.bounds import certified_versus_attack
+from intriguing.reporting.plots.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
+from intriguing.reporting.plots.galleries import adversarial_gallery, noise_panel
+from intriguing.reporting.plots.training import RoundCurves, round_curves, seed_dots
+from intriguing.reporting.plots.units import Curve, GalleryRow, direction_galleries, effect_sizes, rotation_curves
 from intriguing.reporting.published import PUBLISHED, published_matrix, published_rows
 from intriguing.reporting.tables import Cell, Mean, MeanRate, Table, to_csv, to_json, write_table, write_whole
 from intriguing.reporting.text import to_text
-from intriguing.reporting.training_figures import RoundCurves, round_curves, seed_dots
-from intriguing.reporting.unit_figures import Curve, GalleryRow, direction_galleries, effect_sizes, rotation_curves
 from intriguing.statistics.estimates import Estimate
 
 __all__ = [

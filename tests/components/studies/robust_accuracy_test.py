@@ -7,7 +7,7 @@ import pytest
 
 from components.studies.robust_accuracy import NetworkAccuracy, accuracy_table
 from intriguing.reporting import to_png
-from intriguing.reporting.accuracy_figures import ImageBounds, _steps, accuracy_curves
+from intriguing.reporting.plots.accuracy import ImageBounds, _steps, accuracy_curves
 from intriguing.statistics.proportions import Proportion
 
 # Two images between their bounds, one whose attack failed, and one that is misclassified.

@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from intriguing.reporting.figures import to_png, training_curves
 from intriguing.reporting.page import Section, render_page, render_section
+from intriguing.reporting.plots.figures import to_png, training_curves
 from intriguing.reporting.tables import Mean, Table
 from intriguing.statistics.proportions import Proportion
 

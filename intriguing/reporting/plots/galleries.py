@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from intriguing.reporting.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal
+from intriguing.reporting.plots.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal
 from intriguing.reporting.tables import format_percent
 from intriguing.statistics.proportions import Proportion
 

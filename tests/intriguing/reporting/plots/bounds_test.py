@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from intriguing.reporting import certified_versus_attack
-from tests.intriguing.reporting.drawn import TEST_DPI, png_shape, texts
+from tests.intriguing.reporting.plots.drawn import TEST_DPI, png_shape, texts
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 300])

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from intriguing.reporting.figures import DASHES, OKABE_ITO
-from intriguing.reporting.style import BLUE, INK, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
+from intriguing.reporting.plots.figures import DASHES, OKABE_ITO
+from intriguing.reporting.plots.style import BLUE, INK, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
 
 _MOST_DOTS = 60  # maximum number of markers on a line; more would overlap
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from intriguing.reporting.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
-from tests.intriguing.reporting.drawn import TEST_DPI, png_shape, texts
+from intriguing.reporting.plots.figures import distortion_distributions, to_png, training_curves, transfer_heat_map
+from tests.intriguing.reporting.plots.drawn import TEST_DPI, png_shape, texts
 
 
 def _names(num):

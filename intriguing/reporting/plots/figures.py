@@ -19,7 +19,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from intriguing.reporting.style import BLUE, FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, VERMILION, blank_figure, literal, tidy
+from intriguing.reporting.plots.style import (
+    BLUE,
+    FAINT,
+    INK,
+    LABEL_SIZE,
+    PALE,
+    SMALL_SIZE,
+    VERMILION,
+    blank_figure,
+    literal,
+    tidy,
+)
 from intriguing.reporting.tables import MISSING, format_percent
 
 FIGURE_DPI = 192  # twice the resolution of a page, for high-resolution screens and print

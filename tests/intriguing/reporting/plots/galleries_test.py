@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from intriguing.reporting.galleries import adversarial_gallery, noise_panel
+from intriguing.reporting.plots.galleries import adversarial_gallery, noise_panel
 from intriguing.statistics.proportions import Proportion
-from tests.intriguing.reporting.drawn import png_shape, texts
+from tests.intriguing.reporting.plots.drawn import png_shape, texts
 
 
 def _images(num=3, size=8, channels=1):

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from intriguing.reporting.figures import OKABE_ITO
-from intriguing.reporting.style import INK, SMALL_SIZE, blank_figure, literal, tidy
+from intriguing.reporting.plots.figures import OKABE_ITO
+from intriguing.reporting.plots.style import INK, SMALL_SIZE, blank_figure, literal, tidy
 
 
 class ImageBounds(NamedTuple):

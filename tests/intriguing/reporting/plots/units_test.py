@@ -8,8 +8,8 @@ import pytest
 from matplotlib import pyplot
 
 from intriguing.reporting import Curve, GalleryRow, direction_galleries, effect_sizes, rotation_curves
-from intriguing.reporting.unit_figures import _moved_apart
-from tests.intriguing.reporting.drawn import TEST_DPI, png_shape, texts
+from intriguing.reporting.plots.units import _moved_apart
+from tests.intriguing.reporting.plots.drawn import TEST_DPI, png_shape, texts
 
 
 def _row(name, num=10, size=8, channels=1, caption="9 of 10 are '3'"):

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from intriguing.reporting.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, TITLE_SIZE, blank_figure, literal, tidy
+from intriguing.reporting.plots.style import FAINT, INK, LABEL_SIZE, PALE, SMALL_SIZE, TITLE_SIZE, blank_figure, literal, tidy
 from intriguing.reporting.tables import MISSING
 
 _HEADINGS = ("Natural basis: single units", "Random basis: random directions")

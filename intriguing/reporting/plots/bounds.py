@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from intriguing.reporting.style import BLUE, FAINT, PALE, SMALL_SIZE, VERMILION, blank_figure, tidy
+from intriguing.reporting.plots.style import BLUE, FAINT, PALE, SMALL_SIZE, VERMILION, blank_figure, tidy
 
 
 def certified_versus_attack(

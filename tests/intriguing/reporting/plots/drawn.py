@@ -5,7 +5,7 @@ import io
 import matplotlib.image
 from matplotlib.figure import Figure
 
-from intriguing.reporting.figures import to_png
+from intriguing.reporting.plots.figures import to_png
 
 TEST_DPI = 40  # enough to draw every element, fast
 

@@ -1,0 +1,1 @@
+"""Figures, as Matplotlib draws them."""

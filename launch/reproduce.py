@@ -34,7 +34,9 @@ _WEIGHTS = flags.DEFINE_string("weights", None, "File with the weights of the ne
 def load_recipe(name: str) -> Study:
     """Imports a recipe of `launch/recipes`; the error for an unknown name offers the nearest known one."""
     check_name(name, [module.name for module in pkgutil.iter_modules(recipes.__path__)], "recipe")
-    study: Study = importlib.import_module(f"launch.recipes.{name}").RECIPE
+    study = getattr(importlib.import_module(f"launch.recipes.{name}"), "RECIPE", None)
+    if not isinstance(study, Study):
+        raise TypeError(f"launch/recipes/{name}.py must define RECIPE, a Study; received {study!r}.")
     return study
 
 

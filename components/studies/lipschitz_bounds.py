@@ -13,7 +13,7 @@ from components.artifacts import SpectralBounds
 from components.contract import Artifacts, Parameters
 from components.records import BoundsRecord
 from components.spectral_analyzer.component import SpectralAnalyzer
-from components.studies.networks import AttackSettings, StudyNetwork
+from components.studies.networks import AttackSettings, StudyNetwork, check_networks
 from components.studies.plan import TRAIN, Plan
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -33,6 +33,9 @@ class LipschitzBounds(Part):
 
     networks: tuple[StudyNetwork, ...]
     attack: AttackSettings | None = AttackSettings()
+
+    def __post_init__(self) -> None:
+        check_networks(self.networks)
 
     def add_to(self, plan: Plan) -> SectionStep:
         """Adds the networks, an attack on each, and their bounds."""

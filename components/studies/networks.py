@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from components.adversarial_trainer.component import AdversarialTrainer
@@ -13,11 +13,15 @@ from components.contract import Component
 from components.folder_names import folder_name
 from components.model_importer.component import ModelImporter
 from components.model_importer.executor import RANDOM, check_source
-from components.settings import Training, to_parameters
+from components.settings import LayerChoice, Training, to_parameters
 from components.studies.data_sources import checked_path
 from components.studies.plan import Plan, Split
 from components.trainer.component import Trainer
 from intriguing.attack import DistortionSearch
+from intriguing.attack.presets import checked_search, search_named
+from intriguing.models import features_at
+from intriguing.models.networks import zoo
+from intriguing.names import check_name
 from intriguing.training import AdversarialTraining
 
 # What trains a network, by the class of its settings; a Trainer does all others.
@@ -40,6 +44,9 @@ class StudyNetwork(Protocol):
             suffix: End of the step's name, where the network is trained more than once.
         """
 
+    def check_layers(self, choices: Sequence[LayerChoice]) -> None:
+        """Raises a `ValueError` if the network lacks a layer, or if its features need another pooling."""
+
     def facts(self, where: str = "") -> Mapping[str, str]:
         """Returns the settings that the report lists."""
 
@@ -52,6 +59,9 @@ class Network:
     model: str
     training: Training
 
+    def __post_init__(self) -> None:
+        check_name(self.model, zoo.names(), "model")
+
     def step(self, plan: Plan, split: Split, suffix: str = "") -> Component[TrainedModel]:
         """Adds the step that trains the network."""
         trainer = _TRAINERS.get(type(self.training), Trainer)
@@ -62,6 +72,10 @@ class Network:
         if step not in plan.trained:
             plan.trained.append(step)
         return step
+
+    def check_layers(self, choices: Sequence[LayerChoice]) -> None:
+        """Raises a `ValueError` if the network lacks a layer, or if its features need another pooling."""
+        _check_layers(self.model, choices)
 
     def facts(self, where: str = "") -> Mapping[str, str]:
         """Returns the settings of its training."""
@@ -82,6 +96,9 @@ class PretrainedNetwork:
     weights_channel_order: str = "RGB"
     random: bool = False
 
+    def __post_init__(self) -> None:
+        check_name(self.model, zoo.names(), "model")
+
     @property
     def name(self) -> str:
         """In tables."""
@@ -99,6 +116,10 @@ class PretrainedNetwork:
             image_shape=[], scaling={}, probabilities=False, seed=plan.seed,
         )  # fmt: skip
 
+    def check_layers(self, choices: Sequence[LayerChoice]) -> None:
+        """Raises a `ValueError` if the network lacks a layer, or if its features need another pooling."""
+        _check_layers(self.model, choices)
+
     def facts(self, where: str = "") -> Mapping[str, str]:
         """Returns where its weights come from."""
         return {f"Weights of {self.model}": "random" if self.random else "those of the file"}
@@ -111,16 +132,26 @@ class AttackSettings:
     Attributes:
         num_images: Images attacked for each network.
         batch_size: Images attacked at once.
-        search: The search.
+        search: The search, or its name.
         target: The class that every image is driven to; None for a random wrong one each.
         only_correct: Whether images are drawn among those that the network classifies correctly.
     """
 
     num_images: int = 256
     batch_size: int = 256
-    search: DistortionSearch = DistortionSearch()
+    search: DistortionSearch | str = DistortionSearch()
     target: int | None = None
     only_correct: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.num_images, self.batch_size) < 1:
+            raise ValueError(f"num_images and batch_size must be at least 1; received {self.num_images} and {self.batch_size}.")
+        checked_search(self.search)
+
+    @property
+    def settings(self) -> DistortionSearch:
+        """The search, also if only its name was given."""
+        return search_named(self.search) if isinstance(self.search, str) else self.search
 
     def step(self, plan: Plan, model: Component[TrainedModel], split: Split, suffix: str = "") -> Attacker:
         """Adds the attack on a network."""
@@ -128,9 +159,29 @@ class AttackSettings:
         return plan.add(
             Attacker, f"attack_{name}{suffix}", model=model, subset=plan.subset(split), num_images=self.num_images,
             batch_size=min(self.batch_size, self.num_images), targeted=True, target=-1 if self.target is None else self.target,
-            only_correct=self.only_correct, seed=plan.seed, search=to_parameters(self.search), log_dir="",
+            only_correct=self.only_correct, seed=plan.seed, search=to_parameters(self.settings), log_dir="",
         )  # fmt: skip
 
     def facts(self) -> Mapping[str, str]:
         """Returns the settings."""
-        return {"Images attacked for each model": str(self.num_images), "Search": str(self.search)}
+        return {"Images attacked for each model": str(self.num_images), "Search": str(self.settings)}
+
+
+def _check_layers(model: str, choices: Sequence[LayerChoice]) -> None:
+    network = zoo.build(model)
+    for choice in choices:
+        features_at(network, choice.layer, before_activation=choice.before_activation, pooling=choice.pooling)
+
+
+def check_networks(networks: Sequence[StudyNetwork], *, at_least: int = 1, argument: str = "networks") -> None:
+    """Checks the networks of a part.
+
+    Raises:
+        TypeError: If `networks` is not a tuple of networks.
+        ValueError: If there are too few, or if two have the same name, or names that give the same folder.
+    """
+    if not isinstance(networks, tuple) or not all(hasattr(network, "step") for network in networks):
+        raise TypeError(f"{argument} must be a tuple of Network or PretrainedNetwork; received {networks!r}.")
+    names = [network.name for network in networks]
+    if len(networks) < at_least or len({folder_name(name) for name in names}) < len(names):
+        raise ValueError(f"{argument} must be at least {at_least}, with different names; received {names}.")

@@ -77,8 +77,8 @@ class Plan:
         known = self._steps.setdefault(id, step)
         if _declared(known) != _declared(step):
             raise ValueError(
-                f"two parts of the study have a step {id!r} with different settings. Give a network in one of the parts "
-                "another name, or give both parts the same settings."
+                f"the study has two steps {id!r} with different settings. Give one of the networks another `name`, or both "
+                "parts the same settings."
             )
         return known  # type: ignore[return-value]  # its type is that of `step`
 

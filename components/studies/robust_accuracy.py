@@ -11,7 +11,7 @@ import numpy as np
 from components.artifacts import DistortedImages, SpectralBounds
 from components.contract import Artifacts, Parameters
 from components.spectral_analyzer.component import SpectralAnalyzer
-from components.studies.networks import AttackSettings, StudyNetwork
+from components.studies.networks import AttackSettings, StudyNetwork, check_networks
 from components.studies.plan import TRAIN, Plan
 from components.studies.sections import SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -33,6 +33,9 @@ class RobustAccuracy(Part):
     networks: tuple[StudyNetwork, ...]
     attack: AttackSettings = AttackSettings()
     distortions: tuple[float, ...] = (0.01, 0.03, 0.1)
+
+    def __post_init__(self) -> None:
+        check_networks(self.networks)
 
     def add_to(self, plan: Plan) -> SectionStep:
         """Adds the networks, an attack on each, and their certificates."""

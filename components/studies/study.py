@@ -47,6 +47,18 @@ class Study:
     data: DataSource
     parts: tuple[Part, ...]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.parts, tuple) or not all(isinstance(part, Part) for part in self.parts):
+            raise TypeError(f"parts must be a tuple of parts, such as (TrainingCurves(),); received {self.parts!r}.")
+        if not hasattr(self.data, "bindings"):
+            raise TypeError(f"data must be Dataset('mnist') or an ImageFolder; received {self.data!r}.")
+        kinds = [type(part).__name__ for part in self.parts]
+        if not kinds or len(set(kinds)) < len(kinds):
+            raise ValueError(
+                f"a study must have at least one part, and each kind of part once; received {kinds}. Give all networks of one "
+                "kind to one part."
+            )
+
     def steps(
         self, *, workdir: Path, seed: int, facts: Mapping[str, str], locations: Locations = Locations()
     ) -> list[Component]:
@@ -66,10 +78,17 @@ class Study:
             FileNotFoundError: If a file or folder does not exist.
         """
         plan = Plan(self.data, locations=locations, workdir=workdir, seed=seed)
-        sections = [part.add_to(plan) for part in self.parts]
+        sections = [_section(part, plan) for part in self.parts]
         plan.add(Reporter, "report", title=self.title, facts={**facts, **self._facts(locations)}, sections=sections)
         return plan.steps
 
     def _facts(self, locations: Locations) -> dict[str, str]:
         of_parts = {name: fact for part in self.parts for name, fact in part.facts().items()}
         return {**self.data.facts(), **locations.facts(), **of_parts}
+
+
+def _section(part: Part, plan: Plan) -> SectionStep:
+    step = part.add_to(plan)
+    if not isinstance(step, SectionStep):
+        raise TypeError(f"{type(part).__name__}.add_to must return the step of its section; received {step!r}.")
+    return step

@@ -48,7 +48,7 @@ class TargetedPhotographs(Part):
         searches = {"": None, "_bytes": BYTES}
         attacks = [
             dataclasses.replace(
-                self.attack, search=dataclasses.replace(self.attack.search, quantization_levels=levels)
+                self.attack, search=dataclasses.replace(self.attack.settings, quantization_levels=levels)
             ).step(plan, model, self.split, suffix)
             for suffix, levels in searches.items()
         ]  # fmt: skip

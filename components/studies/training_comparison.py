@@ -11,10 +11,9 @@ import numpy as np
 
 from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
 from components.contract import Artifacts, Component, Parameters
-from components.folder_names import folder_name
 from components.records import NetworkRecord
 from components.spectral_analyzer.component import SpectralAnalyzer
-from components.studies.networks import AttackSettings, StudyNetwork
+from components.studies.networks import AttackSettings, StudyNetwork, check_networks
 from components.studies.plan import Plan, Split
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -60,10 +59,7 @@ class TrainingComparison(Part):
     attack: AttackSettings | None = AttackSettings()
 
     def __post_init__(self) -> None:
-        names = [folder_name(variant.name) for variant in self.variants]
-        if len(names) < 2 or len(set(names)) < len(names):
-            received = [variant.name for variant in self.variants]
-            raise ValueError(f"variants must be at least two, with different names; received {received}.")
+        check_networks(self.variants, at_least=2, argument="variants")
         if self.num_seeds < 1:
             raise ValueError(f"num_seeds must be positive; received {self.num_seeds}.")
 
@@ -78,7 +74,7 @@ class TrainingComparison(Part):
         """Returns the settings of the comparison and of each training."""
         facts = {
             "Training variants": f"{self.num_seeds} seeds, trained on {self.trained_on}, tested on {self.tested_on}",
-            "Attack on each variant": str(self.attack.search) if self.attack else "none",
+            "Attack on each variant": str(self.attack.settings) if self.attack else "none",
         }
         return facts | {name: fact for variant in self.variants for name, fact in variant.facts().items()}
 

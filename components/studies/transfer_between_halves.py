@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from components.artifacts import DistortedImages, Subset, TrainedModel, TransferRates
 from components.contract import Artifacts, Parameters
 from components.records import ChangedImagesRecord
-from components.studies.networks import AttackSettings, StudyNetwork
+from components.studies.networks import AttackSettings, StudyNetwork, check_networks
 from components.studies.plan import TEST, Plan, Split
 from components.studies.sections import SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -53,6 +53,9 @@ class TransferBetweenHalves(Part):
     attack: AttackSettings = AttackSettings(search=SZEGEDY_LBFGS)
     noise: tuple[float, ...] = (0.06, 0.1)
     amplify_to: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_networks((*self.on_first, *self.on_second), argument="on_first and on_second")
 
     def add_to(self, plan: Plan) -> SectionStep:
         """Adds the halves, the networks, an attack on each, and the errors of all on the distorted images of each."""

@@ -10,7 +10,7 @@ import numpy as np
 from components.artifacts import DistortedImages, Subset, TrainedModel, TransferRates
 from components.contract import Artifacts, Parameters
 from components.records import ChangedImagesRecord
-from components.studies.networks import AttackSettings, StudyNetwork
+from components.studies.networks import AttackSettings, StudyNetwork, check_networks
 from components.studies.plan import TEST, TRAIN, Plan
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -63,6 +63,7 @@ class TransferBetweenModels(Part):
     noise: tuple[float, ...] = (0.1, 0.3)
 
     def __post_init__(self) -> None:
+        check_networks(self.networks)
         names = [network.name for network in self.networks]
         if not self.illustrated or not set(self.illustrated) <= set(names):
             raise ValueError(f"illustrated must name some of the networks {names}; received {list(self.illustrated)}.")

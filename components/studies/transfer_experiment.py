@@ -14,7 +14,7 @@ from components.records import ChangedImagesRecord, ErrorCounts, NetworkRecord, 
 from intriguing.reporting import Mean, Table, published_rows
 from intriguing.statistics.proportions import Proportion
 
-LEFT_OUT = "Images for which the attack failed are left out; n is the number that remain."
+LEFT_OUT = "Images for which the attack failed are left out; the CSV file has the numbers that remain."
 CORRECT_BEFORE = (
     "Distortions are averaged over the images that the model classified correctly before; the CSV file has their number."
 )

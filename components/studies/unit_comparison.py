@@ -13,7 +13,7 @@ from components.artifacts import DirectionArrays, LayerUnitArrays, UnitAnalyses
 from components.contract import Artifacts, Parameters
 from components.records import BasisTestRecord, LayerUnitsRecord, UnitsRecord
 from components.settings import LayerChoice, to_parameters
-from components.studies.networks import StudyNetwork
+from components.studies.networks import StudyNetwork, check_networks
 from components.studies.plan import TEST, TRAIN, Plan, Split
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -62,11 +62,15 @@ class UnitComparison(Part):
     kinds: Mapping[str, tuple[tuple[int, int], ...]] = dataclasses.field(default_factory=dict)
     settings: UnitSettings = UnitSettings()
 
+    def __post_init__(self) -> None:
+        check_networks(tuple(network for network, _ in self.layers), argument="layers")
+
     def add_to(self, plan: Plan) -> SectionStep:
         """Adds the networks, and the analysis of the layers of each."""
         kinds = {kind: [list(ends) for ends in ranges] for kind, ranges in self.kinds.items()}
         analyses, pixels_are_left = [], True
         for network, choices in self.layers:
+            network.check_layers(choices)
             model = network.step(plan, TRAIN)
             analyses.append(
                 plan.add(

@@ -34,6 +34,7 @@ from components.source_files import source_files
 from components.studies.data_sources import Dataset, Locations
 from components.studies.lipschitz_bounds import LipschitzBounds
 from components.studies.networks import AttackSettings, Network
+from components.studies.robust_accuracy import RobustAccuracy
 from components.studies.study import Study
 from components.studies.training_curves import TrainingCurves, losses
 from components.studies.transfer_between_halves import TransferBetweenHalves
@@ -232,9 +233,64 @@ def test_study_with_only_a_unit_part_has_a_report(digits_dir: Path, tmp_path: Pa
 
 def test_contradictory_parts_are_refused(tmp_path: Path) -> None:
     other = dataclasses.replace(NETWORKS[1], training=FullBatchTraining(max_iterations=20))
-    parts = (LipschitzBounds(networks=NETWORKS), LipschitzBounds(networks=(other,)))
-    with pytest.raises(ValueError, match="two parts of the study have a step 'train_FC100-100-10' with different settings"):
+    parts = (LipschitzBounds(networks=NETWORKS), RobustAccuracy(networks=(other,)))
+    with pytest.raises(ValueError, match="the study has two steps 'train_FC100-100-10' with different settings"):
         Study(title="", data=Dataset("mnist_5k"), parts=parts).steps(workdir=tmp_path, seed=0, facts={})
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "words"),
+    [
+        ((), ValueError, r"a study must have at least one part, and each kind of part once; received \[\]"),
+        ((TrainingCurves(), TrainingCurves()), ValueError, "each kind of part once; received .*Give all networks of one kind"),
+        (TrainingCurves(), TypeError, r"parts must be a tuple of parts, such as \(TrainingCurves\(\),\)"),
+        ((TrainingCurves,), TypeError, "parts must be a tuple of parts"),
+    ],
+)
+def test_a_study_needs_parts_of_different_kinds(parts: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Study(title="", data=Dataset("mnist_5k"), parts=parts)
+
+
+def test_the_images_of_a_study_must_be_a_data_source() -> None:
+    with pytest.raises(TypeError, match=r"data must be Dataset\('mnist'\) or an ImageFolder; received 'mnist_5k'"):
+        Study(title="", data="mnist_5k", parts=(TrainingCurves(),))
+
+
+def test_a_part_must_return_the_step_of_its_section(tmp_path: Path) -> None:
+    class Forgetful(TrainingCurves):
+        def add_to(self, plan):
+            return None
+
+    with pytest.raises(TypeError, match="Forgetful.add_to must return the step of its section; received None"):
+        Study(title="", data=Dataset("mnist_5k"), parts=(Forgetful(),)).steps(workdir=tmp_path, seed=0, facts={})
+
+
+@pytest.mark.parametrize("networks", [(), (_network("a b", "FC10(1)"), _network("a_b", "FC10(1)"))])
+def test_networks_of_a_part_must_have_different_names(networks: tuple[Network, ...]) -> None:
+    with pytest.raises(ValueError, match="networks must be at least 1, with different names; received"):
+        LipschitzBounds(networks=networks)
+
+
+def test_one_network_in_place_of_a_tuple_is_refused() -> None:
+    with pytest.raises(TypeError, match="networks must be a tuple of Network or PretrainedNetwork; received Network"):
+        RobustAccuracy(networks=NETWORKS[0])
+
+
+def test_a_misspelled_model_or_layer_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown model 'FC7'"):
+        _network("seven", "FC7")
+    units = dataclasses.replace(UNITS, layers=((NETWORKS[1], (LayerChoice(layer="hiden1"),)),))
+    with pytest.raises(ValueError, match="hiden1"):
+        Study(title="", data=Dataset("mnist_5k"), parts=(units,)).steps(workdir=tmp_path, seed=0, facts={})
+
+
+def test_attack_settings_take_the_name_of_a_search() -> None:
+    assert AttackSettings(search="szegedy_lbfgs").settings == SZEGEDY_LBFGS
+    with pytest.raises(ValueError, match="unknown search 'fats'"):
+        AttackSettings(search="fats")
+    with pytest.raises(ValueError, match="num_images and batch_size must be at least 1; received 0 and 256"):
+        AttackSettings(num_images=0)
 
 
 def test_training_curves_without_a_trained_network_are_refused(tmp_path: Path) -> None:

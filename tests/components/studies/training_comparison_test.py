@@ -158,7 +158,7 @@ def test_a_comparison_without_attacks_reuses_the_networks(
 @pytest.mark.parametrize("names", [["alone"], ["twin", "twin"], ["a b", "a_b"]])
 def test_variants_with_the_same_folder_name_are_refused(names: list[str]) -> None:
     variants = tuple(Network(name=name, model="FC10(1)", training=TINY_POOLS.minibatches) for name in names)
-    with pytest.raises(ValueError, match="variants must be at least two, with different names; received"):
+    with pytest.raises(ValueError, match="variants must be at least 2, with different names; received"):
         TrainingComparison(variants=variants)
 
 

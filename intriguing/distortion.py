@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from intriguing.pixels import PixelBox
+
+_SEEDS = 2**31  # a seed is an int32 of the compiled programs
 
 
 def distortion(images: tf.Tensor, distorted: tf.Tensor) -> tf.Tensor:
@@ -92,3 +95,17 @@ def add_gaussian_noise(
     noise = standard_deviation * tf.random.stateless_normal(tf.shape(images), seed=(seed, 0))
     noisy = images + noise if pixel_box is None else pixel_box.clip(images + noise)
     return NoisyImages(noisy, distortion(images, noisy))
+
+
+def checked_seed(seed: int) -> int:
+    """Returns the seed of random draws.
+
+    Raises:
+        TypeError: If it is not an integer.
+        ValueError: If it does not lie in [0, 2**31).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed must be an integer; received {seed!r}.")
+    if not 0 <= seed < _SEEDS:
+        raise ValueError(f"seed must lie in [0, 2**31); received {seed}.")
+    return int(seed)

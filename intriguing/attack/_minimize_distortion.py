@@ -15,7 +15,7 @@ from intriguing.attack.gradient_free import COST, far_starts
 from intriguing.attack.presets import DistortionSearch, checked_search, default_search
 from intriguing.attack.results import DistortionResults, FoundImages, SearchStatus
 from intriguing.attack.search_program import SearchInputs, SearchRows, bytes_per_row, compiled_search
-from intriguing.distortion import distortion
+from intriguing.distortion import checked_seed, distortion
 from intriguing.distribution.map_rows import run_on_rows, sizes_of_batches
 from intriguing.distribution.strategy import num_replicas
 from intriguing.models.functional import Architecture, Classifier, checked_classes, split_weights
@@ -24,7 +24,6 @@ from intriguing.optimize.rows import replace_rows
 from intriguing.pixels import PixelBox, checked_bounds, checked_images, checked_starts
 
 _LOWEST_LOGIT = -1e30  # lower ones become infinite when they are scaled
-_SEEDS = 2**31  # the seed is an int32 of the compiled program
 _MIN_RESTART_EVALUATIONS = 50  # evaluations that must remain after the search for a far start; fewer do not reduce a distortion
 
 
@@ -116,7 +115,7 @@ def minimize_distortion(
         _for_problem, box=box.in_single_precision(), quantization_levels=quantization_levels, max_evaluations=max_evaluations
     )
     for_problem(search or DistortionSearch())  # raises before any work is done
-    seed = _checked_seed(seed)
+    seed = checked_seed(seed)
     images = checked_images(images, box)
     box = box.in_single_precision()
     starts = box.clip(checked_starts(init, images))
@@ -146,14 +145,6 @@ def _for_problem(
             raise TypeError(f"{name} must be an integer; received {value!r}.")
     given: dict[str, Any] = {name: int(value) for name, value in changes.items() if value is not None}
     return dataclasses.replace(search, pixel_box=box, **given)
-
-
-def _checked_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed must be an integer; received {seed!r}.")
-    if not 0 <= seed < _SEEDS:
-        raise ValueError(f"seed must lie in [0, 2**31); received {seed}.")
-    return int(seed)
 
 
 class _TracedClassifier(NamedTuple):

@@ -1,6 +1,7 @@
 """Predictions of classifiers, error rates, and transfer between models."""
 
-from intriguing.evaluation.cross_evaluation import AttackedImages, transfer_matrix
+from intriguing.evaluation.attacked_images import AttackedImages
+from intriguing.evaluation.cross_evaluation import transfer_matrix
 from intriguing.evaluation.matrix import TransferMatrix, TransferRow
 from intriguing.evaluation.predictions import predict
 from intriguing.evaluation.transfer import ErrorRates, error_rate, transfer_rates

@@ -4,50 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import nan
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from intriguing.distortion import add_gaussian_noise, amplify, distortion
+from intriguing.distortion import add_gaussian_noise, amplify, checked_seed
+from intriguing.evaluation.attacked_images import Attack, AttackedImages, CheckedAttack, checked_attack, checked_attacks
 from intriguing.evaluation.matrix import AMPLIFIED, DISTORTED, NOISE, UNCLIPPED_NOISE, TransferMatrix, TransferRow
 from intriguing.evaluation.predictions import predict
 from intriguing.evaluation.transfer import transfer_rates
 from intriguing.models.functional import Classifier, split_weights
-from intriguing.pixels import PixelBox, checked_bounds, checked_images
-
-_ANY_VALUE = PixelBox(float("-inf"), float("inf"))
-
-
-class AttackedImages(NamedTuple):
-    """The images of one attack: arrays or tensors, one row per image."""
-
-    images: Any  # [n, ...] floating, the clean images
-    distorted: Any  # as `images`
-    labels: Any = None  # [n] integer, the true classes; None for the argument `labels` of `transfer_matrix`
-    succeeded: Any = None  # [n] bool; None if all succeeded
-    distortion: Any = None  # [n], the RMS pixel change; computed if None
-
-
-class AttackResults(Protocol):
-    """The results of an attack on the images of `transfer_matrix`, such as the `DistortionResults` of `minimize_distortion`."""
-
-    @property
-    def distorted(self) -> Any:
-        """`[n, ...]`, the distorted images."""
-
-    @property
-    def distortion(self) -> Any:
-        """`[n]`, their RMS pixel change."""
-
-    @property
-    def succeeded(self) -> Any:
-        """Bool `[n]`; rows that are False are excluded."""
-
-
-Attack = AttackedImages | AttackResults | tuple[Any, Any]
-"""The images of one attack: `AttackedImages`, results of an attack, or a pair of clean and distorted images."""
+from intriguing.pixels import PixelBox, checked_bounds
 
 
 def transfer_matrix(
@@ -56,9 +25,9 @@ def transfer_matrix(
     labels: Any = None,
     *,
     images: Any = None,
-    noise: Sequence[float] = (0.1,),
-    unclipped_noise: Sequence[float] = (),
-    amplify_to: Sequence[float] = (),
+    noise: float | Sequence[float] = (0.1,),
+    unclipped_noise: float | Sequence[float] = (),
+    amplify_to: float | Sequence[float] = (),
     bounds: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
     on_row: Callable[[TransferRow], None] = lambda row: None,
@@ -66,19 +35,22 @@ def transfer_matrix(
     """Evaluates every model on the images that were distorted for each source model, and on noise as a control.
 
     Images for which an attack failed are excluded, because they are unchanged. Noise is added to all images, including those
-    for which an attack failed: to `images`, or to the clean images of the first attack if `images` is None.
+    for which an attack failed: to `images`, or to the clean images of the first attack if `images` is None. The distortion
+    includes images that were misclassified before, with distortion 0.
 
     Args:
         models: The evaluated models by name, as in `predict`.
         attacks: From the name of each source model to its attack: the results of `minimize_distortion` on `images`, a pair of
             clean and distorted images, or `AttackedImages`. A sequence of pairs of name and attack may name a model twice.
-        labels: Integer `[n]`, the true classes of the images. Not required if all `AttackedImages` contain labels.
+        labels: Integer `[n]`, the true classes of the images; one-hot rows are accepted, too. Not required if all
+            `AttackedImages` contain labels.
         images: Floating `[n, ...]`, the clean images of results. Not required if all attacks contain clean images.
-        noise: Standard deviations of Gaussian noise that is clipped to the bounds.
+        noise: Standard deviations of Gaussian noise that is clipped to the bounds: a sequence, or one number. This also applies
+            to the next two arguments.
         unclipped_noise: Standard deviations of Gaussian noise that is not clipped.
         amplify_to: Distortions to which the perturbations are amplified, within the bounds.
         bounds: The smallest and the largest legal pixel value.
-        seed: Seed of the noise.
+        seed: Seed of the noise, in [0, 2**31).
         on_row: Called with each row when it is complete, to report progress.
 
     Returns:
@@ -86,9 +58,10 @@ def transfer_matrix(
         amount of noise.
 
     Raises:
-        ValueError: If there is no model, shapes do not match, a pixel of a clean image lies outside the bounds, a model takes
-            images of another shape or lacks a class, or images or labels are missing.
-        TypeError: If an attack has another type, or a dtype is wrong.
+        ValueError: If there is no model, shapes do not match, a pixel lies outside the bounds, a model takes images of another
+            shape or lacks a class, images or labels are missing, `images` are not those attacked, or an amount or `seed` is
+            out of range.
+        TypeError: If an argument or an attack has another type, or a dtype is wrong.
 
     Example:
         >>> other = build("FC10(1)", image_shape=(6, 6, 1))
@@ -105,32 +78,19 @@ def transfer_matrix(
     References:
         Szegedy et al., Intriguing properties of neural networks, 2014, tables 1 to 4. https://arxiv.org/abs/1312.6199
     """
-    if not models:
-        raise ValueError("models must name at least one model to evaluate; received none.")
-    box = checked_bounds(bounds)
-    pairs = attacks.items() if isinstance(attacks, Mapping) else attacks
-    every = [_checked_attack(name, attack, images, labels, box) for name, attack in pairs]
+    _check_models(models)
+    box, seed = checked_bounds(bounds), checked_seed(seed)
+    amplify_to = _checked_amounts(amplify_to, "amplify_to")
+    noises = {NOISE: _checked_amounts(noise, "noise"), UNCLIPPED_NOISE: _checked_amounts(unclipped_noise, "unclipped_noise")}
+    every = checked_attacks(attacks, images, labels, box)
     controls = [_control(images, labels, box)] if images is not None else every[:1]
     for name, model in models.items() if every or controls else ():
         _check_fits(name, model, [*every, *controls])
     rows = []
-    for changed in _changed_sets(
-        models, every, controls, amplify_to, {NOISE: noise, UNCLIPPED_NOISE: unclipped_noise}, box, seed
-    ):
+    for changed in _changed_sets(models, every, controls, amplify_to, noises, box, seed):
         rows.append(_row(models, changed))
         on_row(rows[-1])
     return TransferMatrix(tuple(rows))
-
-
-class _Checked(NamedTuple):
-    """The checked images of an attack, or of the noise control."""
-
-    source_model: str
-    images: tf.Tensor
-    distorted: tf.Tensor
-    labels: np.ndarray
-    succeeded: np.ndarray
-    distortion: tf.Tensor
 
 
 class _Sample(NamedTuple):
@@ -150,70 +110,46 @@ class _ChangedImages(NamedTuple):
     distortion: tf.Tensor
 
 
-def _checked_attack(name: str, attack: Attack, images: Any, labels: Any, box: PixelBox) -> _Checked:
-    given = _as_attacked_images(name, attack, images)
-    clean, distorted = checked_images(given.images, box), checked_images(given.distorted, _ANY_VALUE)
-    if clean.shape != distorted.shape:
-        raise ValueError(
-            f"clean and distorted images of the attack {name!r} must have one shape; received {clean.shape.as_list()} and "
-            f"{distorted.shape.as_list()}."
-        )
-    num_images = clean.shape[0]
-    succeeded = np.ones(num_images, bool) if given.succeeded is None else np.asarray(given.succeeded)
-    if succeeded.dtype != np.bool_ or succeeded.shape != (num_images,):
-        raise ValueError(
-            f"succeeded of the attack {name!r} must be a bool for each of {num_images} images; received {succeeded.dtype} of "
-            f"shape {list(succeeded.shape)}."
-        )
-    checked_labels = _checked_labels(given.labels if given.labels is not None else labels, name, num_images)
-    change = distortion(clean, distorted) if given.distortion is None else tf.convert_to_tensor(given.distortion)
-    if change.shape != (num_images,):
-        raise ValueError(
-            f"distortion of the attack {name!r} must be a number for each of {num_images} images; received shape "
-            f"{change.shape.as_list()}."
-        )
-    return _Checked(name, clean, distorted, checked_labels, succeeded, change)
-
-
-def _as_attacked_images(name: str, attack: Attack, images: Any) -> AttackedImages:
-    if isinstance(attack, AttackedImages):
-        return attack
-    if isinstance(attack, tuple) and len(attack) == len(("clean", "distorted")):
-        return AttackedImages(*attack)
-    if not all(hasattr(attack, field) for field in ("distorted", "distortion", "succeeded")):
+def _check_models(models: Mapping[str, Classifier]) -> None:
+    if not isinstance(models, Mapping):
         raise TypeError(
-            f"the attack {name!r} must be results of minimize_distortion, a pair of clean and distorted images, or "
-            f"AttackedImages; received a {type(attack).__name__}."
+            f"models must be a dictionary from names to classifiers; received a {type(models).__name__}. Pass "
+            "models={'name': model}."
         )
-    results: Any = attack
-    if images is None:
-        raise ValueError(f"the attack {name!r} contains no clean images. Pass images=, the images that were attacked.")
-    return AttackedImages(images, results.distorted, None, results.succeeded, results.distortion)
+    if not models:
+        raise ValueError("models must name at least one model to evaluate; received none.")
+    for name in models:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"names in models must be strings; received a {type(name).__name__}. Pass models={{'name': model}}."
+            )
 
 
-def _checked_labels(labels: Any, name: str, num_images: int) -> np.ndarray:
-    if labels is None:
-        raise ValueError(f"the attack {name!r} contains no labels. Pass labels, the true classes of its images.")
-    numbers = np.asarray(labels)
-    if not np.issubdtype(numbers.dtype, np.integer):
-        raise TypeError(f"labels must be integers; received {numbers.dtype}.")
-    if numbers.shape != (num_images,):
-        raise ValueError(
-            f"labels must be one integer for each of the {num_images} images of {name!r}; received shape {list(numbers.shape)}."
-        )
-    return numbers
+def _checked_amounts(amounts: float | Sequence[float], name: str) -> tuple[float, ...]:
+    """Returns standard deviations or distortions; one number becomes a tuple of one."""
+    array = np.asarray(amounts)
+    if array.dtype.kind not in "iuf" or array.ndim > 1:
+        raise TypeError(f"{name} must be one number, or a sequence of numbers; received {amounts!r}. Pass {name}=() for none.")
+    if not np.all(np.isfinite(array) & (array >= 0.0)):
+        raise ValueError(f"{name} must be finite and not negative; received {amounts!r}.")
+    return tuple(np.atleast_1d(array).astype(float).tolist())
 
 
-def _control(images: Any, labels: Any, box: PixelBox) -> _Checked:
-    return _checked_attack("noise", AttackedImages(images, images), images, labels, box)
+def _control(images: Any, labels: Any, box: PixelBox) -> CheckedAttack:
+    return checked_attack("noise", AttackedImages(images, images), images, labels, box)
 
 
-def _check_fits(name: str, model: Classifier, attacks: Sequence[_Checked]) -> None:
+def _check_fits(name: str, model: Classifier, attacks: Sequence[CheckedAttack]) -> None:
     """Raises a `ValueError` if a model takes images of another shape than an attack, or lacks one of its classes."""
     for attack in attacks:
         _check_takes(name, model, attack)
     num_classes = split_weights(model, attacks[0].images.shape[1:])[0].num_classes
     for attack in attacks:
+        if attack.num_columns not in (None, num_classes):
+            raise ValueError(
+                f"one-hot labels must have {num_classes} columns, one for each class of the network {name}; received "
+                f"{attack.num_columns}."
+            )
         outside = attack.labels[(attack.labels < 0) | (attack.labels >= num_classes)]
         if outside.size:
             raise ValueError(
@@ -222,7 +158,7 @@ def _check_fits(name: str, model: Classifier, attacks: Sequence[_Checked]) -> No
             )
 
 
-def _check_takes(name: str, model: Classifier, attack: _Checked) -> None:
+def _check_takes(name: str, model: Classifier, attack: CheckedAttack) -> None:
     expected = getattr(model, "input_shape", None) if isinstance(model, keras.Model) else None
     shape = attack.images.shape[1:]
     if isinstance(expected, tuple) and not shape.is_compatible_with(expected[1:]):
@@ -234,8 +170,8 @@ def _check_takes(name: str, model: Classifier, attack: _Checked) -> None:
 
 def _changed_sets(
     models: Mapping[str, Classifier],
-    attacks: Sequence[_Checked],
-    controls: Sequence[_Checked],
+    attacks: Sequence[CheckedAttack],
+    controls: Sequence[CheckedAttack],
     amplify_to: Sequence[float],
     noises: Mapping[str, Sequence[float]],
     box: PixelBox,
@@ -258,15 +194,15 @@ def _changed_sets(
                 yield _ChangedImages(kind, "", amount, sample, noisy.images, noisy.distortion)
 
 
-def _only_succeeded(attack: _Checked) -> _Checked:
+def _only_succeeded(attack: CheckedAttack) -> CheckedAttack:
     rows = attack.succeeded
     images, distorted, change = (
         tf.constant(np.asarray(values)[rows]) for values in (attack.images, attack.distorted, attack.distortion)
     )
-    return _Checked(attack.source_model, images, distorted, attack.labels[rows], rows[rows], change)
+    return CheckedAttack(attack.source_model, images, distorted, attack.labels[rows], None, rows[rows], change)
 
 
-def _sample(models: Mapping[str, Classifier], attack: _Checked) -> _Sample:
+def _sample(models: Mapping[str, Classifier], attack: CheckedAttack) -> _Sample:
     predictions = {name: predict(model, attack.images) for name, model in models.items()}
     return _Sample(attack.images, tf.constant(attack.labels), predictions)
 

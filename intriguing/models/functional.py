@@ -265,21 +265,34 @@ def checked_classes(classes: Any, name: str, *, num_images: int, num_classes: in
         TypeError: If they are not integers.
         ValueError: If there is not one class for each image, or if the classifier does not have a class.
     """
-    classes = _as_array(classes, name)
-    if classes.shape == (num_images, num_classes) and _are_one_hot(classes):
-        classes = classes.argmax(axis=1)
+    numbers, num_columns = integer_classes(classes, name, num_images=num_images)
+    if num_columns not in (None, num_classes):
+        raise ValueError(
+            f"one-hot {name} must have {num_classes} columns, one for each class of the classifier; received {num_columns}."
+        )
+    if numbers.min() < 0 or numbers.max() >= num_classes:
+        raise ValueError(
+            f"{name} must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {numbers.min()} to "
+            f"{numbers.max()}."
+        )
+    return tf.constant(numbers, tf.int32)
+
+
+def integer_classes(classes: Any, name: str, *, num_images: int) -> tuple[np.ndarray, int | None]:
+    """Returns one integer for each image, `[num_images]`, and the number of columns of one-hot rows, otherwise None.
+
+    The arguments and the errors are those of `checked_classes`, except that any number of classes is accepted.
+    """
+    classes, num_columns = _as_array(classes, name), None
+    if _are_one_hot(classes):
+        classes, num_columns = classes.argmax(axis=1), classes.shape[1]
     if not np.issubdtype(classes.dtype, np.integer):
         raise TypeError(f"{name} must be integers; received {classes.dtype}.")
     if classes.shape in ((), (num_images, 1)):
         classes = np.broadcast_to(classes.reshape(-1), (num_images,))
     if classes.shape != (num_images,):
         raise ValueError(f"{name} must have one class for each of the {num_images} images; received shape {classes.shape}.")
-    if classes.min() < 0 or classes.max() >= num_classes:
-        raise ValueError(
-            f"{name} must lie in 0..{num_classes - 1}, the classes of the classifier; received values from {classes.min()} to "
-            f"{classes.max()}."
-        )
-    return tf.constant(classes, tf.int32)
+    return classes, num_columns
 
 
 def _as_array(classes: Any, name: str) -> np.ndarray:
@@ -293,4 +306,6 @@ def _as_array(classes: Any, name: str) -> np.ndarray:
 
 
 def _are_one_hot(rows: np.ndarray) -> bool:
+    if rows.ndim != 2 or rows.shape[1] < 2:
+        return False
     return bool(np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1))

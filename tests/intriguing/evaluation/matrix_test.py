@@ -192,8 +192,12 @@ def small_model(shape: tuple[int, ...], num_classes: int) -> keras.Model:
             "the network low has 2 classes; an image that was distorted for low has class 7. Compare networks",
         ),
         ({"labels": None}, ValueError, "the attack 'low' contains no labels. Pass labels"),
-        ({"labels": np.zeros(3, int)}, ValueError, r"one integer for each of the 4 images of 'low'; received shape \[3\]"),
-        ({"labels": np.zeros(4)}, TypeError, "labels must be integers; received float64"),
+        (
+            {"labels": np.zeros(3, int)},
+            ValueError,
+            r"labels of the attack 'low' must have one class for each of the 4 images; received shape \(3,\)",
+        ),
+        ({"labels": np.zeros(4)}, TypeError, "labels of the attack 'low' must be integers; received float64"),
         (
             {"attacks": {"low": np.zeros((4, 3))}},
             TypeError,

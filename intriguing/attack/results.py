@@ -53,7 +53,8 @@ class FoundImages(NamedTuple):
 class DistortionResults(NamedTuple):
     """The nearest distorted images found, one row per input image.
 
-    `print(results)` shows how many images succeeded, their distortion, and the cost of the search.
+    `print(results)` shows how many images succeeded, the distortion of those that were not initially adversarial, and the cost
+    of the search.
 
     Attributes:
         distorted: Float32 `[batch, ...]`, inside the bounds; the clean image if not succeeded.
@@ -94,8 +95,13 @@ class DistortionResults(NamedTuple):
         for status in SearchStatus:
             if count := np.count_nonzero(arrays.status == status):
                 lines.append(f"  {count:{len(str(number))}} {status.sentence}")
-        if np.any(found):
-            lines.append(f"Distortion (RMS pixel change): {_summary(arrays.distortion[found])}.")
+        attacked = found & (arrays.status != SearchStatus.INITIALLY_ADVERSARIAL)
+        if (count := np.count_nonzero(attacked)) and count < np.count_nonzero(found):
+            of_which = f" of the {count} found images that were not initially adversarial"
+        else:
+            of_which = ""
+        if count:
+            lines.append(f"Distortion (RMS pixel change){of_which}: {_summary(arrays.distortion[attacked])}.")
         if number:
             mean, most = np.mean(arrays.num_evaluations), np.max(arrays.num_evaluations)
             lines.append(f"Gradient evaluations per image: mean {mean:.0f}, at most {most}.")

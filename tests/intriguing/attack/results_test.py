@@ -59,6 +59,21 @@ def test_a_printed_result_counts_images_by_status_and_summarizes_the_distortion(
     ]
 
 
+def test_the_printed_distortion_excludes_initially_adversarial_images():
+    status = [SearchStatus.INITIALLY_ADVERSARIAL] * 2 + [SearchStatus.CONVERGED] * 2 + [SearchStatus.NOT_FOUND]
+    lines = str(made_up(status, [0.0, 0.0, 0.1, 0.3, np.nan], [0, 0, 30, 40, 50])).splitlines()
+    assert lines[0] == "4 of 5 images succeeded."
+    assert lines[4] == (
+        "Distortion (RMS pixel change) of the 2 found images that were not initially adversarial: mean 0.2, quartiles 0.15, 0.2, "
+        "0.25."
+    )
+
+
+def test_no_distortion_is_printed_if_all_images_are_initially_adversarial():
+    printed = str(made_up([SearchStatus.INITIALLY_ADVERSARIAL], [0.0], [0]))
+    assert printed.startswith("1 of 1 images succeeded.") and "Distortion" not in printed
+
+
 def test_a_result_without_success_prints_no_distortion():
     printed = str(made_up([SearchStatus.NOT_FOUND], [np.nan], [7]))
     assert printed.startswith("0 of 1 images succeeded.") and "Distortion" not in printed

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def check_name(name: str, known: Iterable[str], kind: str) -> None:
-    """Raises a `ValueError` that suggests the nearest known name, unless `name` is known.
+    """Raises a `ValueError` that suggests the nearest known name, unless `name` is known; a `TypeError` if it is not a string.
 
     Args:
         name: The name to check.
@@ -17,6 +17,8 @@ def check_name(name: str, known: Iterable[str], kind: str) -> None:
     known = list(known)
     if name in known:
         return
+    if not isinstance(name, str):
+        raise TypeError(f"the {kind} must be a string; received {name!r}. Known: {', '.join(known)}.")
     raise ValueError(f"unknown {kind} {name!r}.{suggestion(name, known)} Known: {', '.join(known)}.")
 
 

@@ -63,7 +63,7 @@ def load_model(
         FileNotFoundError: If there is no such file.
         ValueError: If the file does not contain a model, or contains layers that are unknown or cannot be loaded safely; or if
             the preprocessing does not match the model, as in `with_preprocessing`.
-        TypeError: If `scale` or `offset` are not numbers.
+        TypeError: If `scale` or `offset` are not numbers, or `preprocess_input` is not a function.
 
     Example:
         >>> model.save(folder / "mine.keras")
@@ -198,6 +198,7 @@ def load_application(name: str, *, weights: str | os.PathLike[str] | None = "ima
 
     Raises:
         ValueError: If there is no such network, or if the weights do not match; the message suggests the nearest name.
+        TypeError: If `name` is not a string.
         ConnectionError: If the weights cannot be downloaded.
 
     Example:

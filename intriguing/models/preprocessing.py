@@ -21,6 +21,10 @@ CHANNEL_ORDERS = ("RGB", "BGR")
 _SMALLEST = 1e-30  # lower limit for probabilities, so that their logarithm is finite
 _AGREEMENT = 1e-4  # tolerance between the outputs of two equivalent programs, relative to the largest output
 _PROBES = 255.0  # the largest value at which a `preprocess_input` is evaluated
+_NOT_A_SCALING = (
+    "preprocess_input must scale and shift each color; it returns {}. Write a Keras layer that does the same, and make it the "
+    "first layer of the model."
+)
 
 PreprocessInput = Callable[[np.ndarray], Any]
 """From colors `[batch, height, width, 3]` in [0, 255] to the inputs of a network, as in `keras.applications`."""
@@ -70,6 +74,7 @@ class PixelScaling:
             preprocess_input: From colors `[batch, height, width, 3]` in [0, 255] to the inputs of the network.
 
         Raises:
+            TypeError: If it is not a function.
             ValueError: If the function is not a scale and a shift of each color, with or without a reversed channel order.
 
         Example:
@@ -81,19 +86,26 @@ class PixelScaling:
             probe = np.array(colors, np.float32)[np.newaxis, np.newaxis, np.newaxis]
             return np.asarray(preprocess_input(probe), np.float64).reshape(-1)
 
-        offset = output_of(np.zeros(3))
-        matrix = np.stack([output_of(_PROBES * row) - offset for row in np.eye(3)], axis=1)
+        if not callable(preprocess_input):
+            raise TypeError(
+                "preprocess_input must be a function, such as keras.applications.resnet50.preprocess_input; received "
+                f"{preprocess_input!r}."
+            )
+        colors = np.array([0.2, 0.5, 0.9])
+        with np.errstate(all="ignore"):  # a function that divides by a standard deviation returns NaN for a single color
+            offset = output_of(np.zeros(3))
+            matrix = np.stack([output_of(_PROBES * row) - offset for row in np.eye(3)], axis=1)
+            received = output_of(_PROBES * colors)
+        if not np.all(np.isfinite(matrix)):
+            raise ValueError(_NOT_A_SCALING.format("NaN or infinite values for a black image or a single color"))
         order = "RGB" if np.all(np.diag(matrix)) else "BGR"
         if order == "BGR":
             matrix, offset = matrix[::-1], offset[::-1]
         scaling = cls(scale=_shortest(np.diag(matrix)), offset=_shortest(offset), channel_order=order)
-        colors = np.array([0.2, 0.5, 0.9])
         expected = scaling.apply(colors)
-        if not np.allclose(output_of(_PROBES * colors), expected, rtol=1e-4, atol=1e-3):
+        if not np.allclose(received, expected, rtol=1e-4, atol=1e-3):
             raise ValueError(
-                f"preprocess_input must scale and shift each color; it returns {output_of(_PROBES * colors).tolist()} "
-                f"for {(_PROBES * colors).tolist()}, expected {expected.tolist()}. Write a Keras layer that does the same, and "
-                "make it the first layer of the model."
+                _NOT_A_SCALING.format(f"{received.tolist()} for {(_PROBES * colors).tolist()}, expected {expected.tolist()}")
             )
         return scaling
 
@@ -138,7 +150,7 @@ def pixel_scaling(
     """Returns the scaling that the arguments of `with_preprocessing` describe.
 
     Raises:
-        TypeError: If `scale` or `offset` are not numbers.
+        TypeError: If `scale` or `offset` are not numbers, or `preprocess_input` is not a function.
         ValueError: If they are not finite, `scale` is zero, or both a function and a scaling are given.
     """
     scaling = PixelScaling(scale=_numbers(scale, "scale"), offset=_numbers(offset, "offset"), channel_order=channel_order)
@@ -154,9 +166,12 @@ def pixel_scaling(
 
 def _numbers(values: float | Sequence[float], name: str) -> tuple[float, ...]:
     try:
-        return tuple(np.atleast_1d(np.asarray(values, np.float64)).tolist())
+        numbers = np.asarray(values)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be one number, or one for each channel; received {values!r}.") from None
+        numbers = np.asarray(None)
+    if numbers.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be one number, or one for each channel; received {values!r}.")
+    return tuple(np.atleast_1d(numbers).astype(np.float64).tolist())
 
 
 def with_preprocessing(
@@ -199,13 +214,19 @@ def with_preprocessing(
     Raises:
         ValueError: If the model has several inputs or outputs, its image size is not fixed, it does not accept `image_shape`,
             it computes different outputs for the same images, or the preprocessing is not supported.
-        TypeError: If `scale` or `offset` are not numbers.
+        TypeError: If `model` is not a Keras model, `scale` or `offset` are not numbers, or `preprocess_input` is not a
+            function.
 
     Example:
         >>> network = keras.applications.MobileNetV2(weights=None)
         >>> with_preprocessing(network, scale=2.0, offset=-1.0).input_shape
         (None, 224, 224, 3)
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"model must be a keras.Model; received a {type(model).__name__}. Load a model file with "
+            "intriguing.models.load_model."
+        )
     scaling = pixel_scaling(scale, offset, channel_order, preprocess_input)
     return with_scaling(model, scaling, image_shape=image_shape, probabilities=probabilities, name=name)
 
@@ -306,6 +327,10 @@ def _checked_shape(model: keras.Model, image_shape: tuple[int, ...] | None) -> t
 
 
 def _check_channels(scaling: PixelScaling, shape: tuple[int, ...]) -> None:
+    if scaling.channel_order == "BGR" and shape[-1] != len("BGR"):
+        raise ValueError(
+            f"channel_order 'BGR' requires images of 3 channels; the model takes images {list(shape)}. Omit channel_order."
+        )
     for name in ("scale", "offset"):
         if len(getattr(scaling, name)) not in (1, shape[-1]):
             raise ValueError(

@@ -189,7 +189,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("model.onnx", r"must end in .keras, .h5 or .hdf5, .* It was not written by Keras. Convert the network to Keras"),
         ("model.pth", "It was not written by Keras"),
-        ("model.weights.h5", "It holds weights without a network. Build the network in Python, call load_weights"),
+        ("model.weights.h5", "It contains weights without a network. Build the network in Python, call load_weights"),
         ("model.tflite", "has no gradients. Take the Keras model that it was converted from"),
         ("model.txt", r"received .*model.txt'. Save it with model.save\('model.keras'\)"),
         ("folder/saved_model.pb", "It is a part of a TensorFlow SavedModel. Save the Keras model"),
@@ -205,7 +205,7 @@ def test_unsupported_file_type_error_says_what_to_do(tmp_path: Path, name: str, 
 def test_weights_file_is_not_a_model(tmp_path: Path) -> None:
     _linear().save_weights(tmp_path / "model.weights.h5")
     (tmp_path / "model.weights.h5").rename(tmp_path / "model.h5")
-    with pytest.raises(ValueError, match="it holds weights without a network. Build the network in Python"):
+    with pytest.raises(ValueError, match="it contains weights without a network. Build the network in Python"):
         load_model(tmp_path / "model.h5")
 
 
@@ -225,6 +225,11 @@ def test_unknown_application_error_names_the_nearest_name() -> None:
     assert "MobileNetV2" in application_names()
     with pytest.raises(ValueError, match="Did you mean 'MobileNetV2'"):
         load_application("MobilNetV2", weights=None)
+
+
+def test_an_application_name_that_is_not_a_string_is_refused() -> None:
+    with pytest.raises(TypeError, match="the network of keras.applications must be a string; received None. Known: "):
+        load_application(None)
 
 
 @pytest.mark.parametrize(

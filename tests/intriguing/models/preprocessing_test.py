@@ -166,7 +166,7 @@ def test_a_scaling_for_other_channels_is_refused() -> None:
         with_preprocessing(_branching_network(), scale=(1.0, 2.0))
 
 
-@pytest.mark.parametrize("scale", ["bright", {"red": 1.0}])
+@pytest.mark.parametrize("scale", ["bright", {"red": 1.0}, "2", None, (1.0, None, 2.0), [[1.0], [1.0, 2.0]]])
 def test_scale_that_is_not_a_number_is_refused(scale: object) -> None:
     with pytest.raises(TypeError, match="scale must be one number, or one for each channel; received"):
         with_preprocessing(_branching_network(), scale=scale)
@@ -184,6 +184,33 @@ def test_preprocessing_function_equals_its_scale_and_offset(images: np.ndarray) 
 def test_nonlinear_preprocessing_is_refused() -> None:
     with pytest.raises(ValueError, match="preprocess_input must scale and shift each color"):
         with_preprocessing(_branching_network(), preprocess_input=lambda colors: colors**2 / 255.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_standardization_of_each_image_is_refused_without_warning(shift: float) -> None:
+    with pytest.raises(ValueError, match="preprocess_input must scale and shift each color; it returns NaN or infinite values"):
+        with_preprocessing(_branching_network(), preprocess_input=lambda x: (x - x.mean() + shift) / x.std())
+
+
+def test_a_module_name_instead_of_a_function_is_refused() -> None:
+    words = "preprocess_input must be a function, such as keras.applications.resnet50.preprocess_input; received 'resnet50'"
+    with pytest.raises(TypeError, match=words):
+        with_preprocessing(_branching_network(), preprocess_input="resnet50")
+
+
+def test_a_file_name_instead_of_a_model_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match="model must be a keras.Model; received a str. Load .* with intriguing.models.load_model"
+    ):
+        with_preprocessing("mine.keras")
+
+
+@pytest.mark.parametrize("num_channels", [1, 4])
+def test_blue_first_requires_three_channels(num_channels: int) -> None:
+    model = keras.Sequential([keras.Input((4, 4, num_channels)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="channel_order 'BGR' requires images of 3 channels; the model takes images"):
+        with_preprocessing(model, channel_order="BGR")
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -33,6 +33,9 @@ def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Archite
 
     Returns:
         Float32 `[batch, outputs]`.
+
+    Raises:
+        ValueError: If the classifier does not return one row for each image.
     """
     call = inference_call(classifier)
     size = architecture.batch_size or min(_MOST_ROWS, rows_that_fit(architecture.bytes_per_image, images.shape[0]))
@@ -44,7 +47,13 @@ def own_outputs(classifier: Classifier, images: tf.Tensor, architecture: Archite
         outputs = call(tf.pad(part, [[0, missing], *[[0, 0]] * (part.shape.rank - 1)]) if missing else part)
         if isinstance(outputs, dict):
             outputs = next(iter(outputs.values()))
-        parts.append(tf.cast(tf.convert_to_tensor(outputs), tf.float32)[:rows])
+        outputs = tf.cast(tf.convert_to_tensor(outputs), tf.float32)
+        if outputs.shape[0] != rows + missing:
+            raise ValueError(
+                f"classifier must return one row of logits for each image; expected {rows + missing} rows for {rows + missing} "
+                f"images, received {outputs.shape[0]} rows. Check that it keeps the first axis of the images."
+            )
+        parts.append(outputs[:rows])
     return tf.concat(parts, axis=0)
 
 

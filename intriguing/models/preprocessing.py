@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from intriguing.models.keras_internals import run_through
+from intriguing.models.layer_copies import call_copies
 from intriguing.models.traced_classifier import inference_call
 from intriguing.names import check_name
 
@@ -248,7 +248,7 @@ def with_scaling(
     for layer in scaling.layers(taken):
         scaled = layer(scaled)
     expected = _own_outputs(model, keras.Model(images, scaled), shape)
-    for combine in (_copied, _nested):
+    for combine in (call_copies, _nested):
         outputs = _classes_of(combine, model, scaled)
         combined = None if outputs is None else keras.Model(images, outputs, name=name or model.name)
         if combined is not None and _agrees(combined, expected, shape):
@@ -336,23 +336,3 @@ def _check_channels(scaling: PixelScaling, shape: tuple[int, ...]) -> None:
             raise ValueError(
                 f"{name} must be one number, or one for each of the {shape[-1]} channels; received {getattr(scaling, name)}."
             )
-
-
-def _copied(model: keras.Model, images: keras.KerasTensor) -> keras.KerasTensor:
-    """Calls copies of the layers of a model on other images."""
-    if not getattr(model, "inputs", None):
-        return model(images)
-    copies: dict[int, tuple[Any, Any]] = {}
-
-    def copy_of(operation: Any) -> Any:
-        if id(operation) not in copies:
-            copies[id(operation)] = (operation, type(operation).from_config(operation.get_config()))
-        return copies[id(operation)][1]
-
-    outputs = run_through(keras.Model(model.inputs[0], model.outputs[0]), images, copy_of)
-    for operation, copy in copies.values():
-        if getattr(operation, "weights", None):
-            copy.set_weights(operation.get_weights())
-        if isinstance(copy, keras.layers.Normalization):
-            copy.finalize_state()  # the layer computes with copies of its weights
-    return outputs

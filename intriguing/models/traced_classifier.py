@@ -95,13 +95,16 @@ def trace(
             return compute(images)
 
     specs = [tf.TensorSpec(tuple(variable.shape), variable.dtype) for variable in variables]
-    function, batch_size = _traced_for_any_batch(
-        (lambda images: tf.function(compute_with, autograph=False).get_concrete_function(specs, images))
-        if variables
-        else (lambda images: tf.function(compute, autograph=False).get_concrete_function(images)),
-        image_shape,
-        classifier,
-    )
+    try:
+        function, batch_size = _traced_for_any_batch(
+            (lambda images: tf.function(compute_with, autograph=False).get_concrete_function(specs, images))
+            if variables
+            else (lambda images: tf.function(compute, autograph=False).get_concrete_function(images)),
+            image_shape,
+            classifier,
+        )
+    except _NotAClassifierError as error:
+        raise ValueError(str(error)) from error.__cause__
     outputs = found["outputs"]
     definition = function.graph.as_graph_def()
     return Trace(
@@ -195,7 +198,7 @@ def _checked_outputs(outputs: Any, images: tf.Tensor, scores: str) -> tf.Tensor:
         received = list(outputs.shape) if outputs.shape.rank is not None else "an unknown shape"
         raise _NotAClassifierError(
             f"classifier must map images {_with_batch(images.shape)} to {what}, one row for each image; received "
-            f"{_with_batch(received) if isinstance(received, list) else received}."
+            f"{_with_batch(received) if isinstance(received, list) else received}.{_about_rows(outputs, images)}"
         )
     if outputs.shape[1] == 0:
         raise _NotAClassifierError(
@@ -207,6 +210,13 @@ def _checked_outputs(outputs: Any, images: tf.Tensor, scores: str) -> tf.Tensor:
             f"classifier must return floating-point logits; received {outputs.dtype.name}. Pass the network without its argmax."
         )
     return outputs
+
+
+def _about_rows(outputs: tf.Tensor, images: tf.Tensor) -> str:
+    if outputs.shape.rank != 2 or outputs.shape[0] in (None, images.shape[0]):
+        return ""
+    expected = "as many rows as images" if images.shape[0] is None else f"{images.shape[0]} rows for {images.shape[0]} images"
+    return f" Expected {expected}; received {outputs.shape[0]} rows."
 
 
 def _as_tensor(outputs: Any) -> tf.Tensor:

@@ -386,6 +386,8 @@ def test_exactly_one_goal_must_be_given(linear, goal, given):
         (np.array([-1, 3]), ValueError, "received values from -1 to 3"),
         (np.array([0, 1, 2]), ValueError, r"labels must have one class for each of the 2 images; received shape \(3,\)"),
         (np.array([0.0, 1.0]), TypeError, "labels must be integers; received float64"),
+        (np.eye(11)[:2], ValueError, "one-hot labels must have 10 columns, one for each class of the classifier; received 11"),
+        (np.eye(4, dtype=int)[:2], ValueError, "one-hot labels must have 10 columns, .*; received 4"),
     ],
 )
 def test_invalid_labels_are_refused(linear, classes, error, message):
@@ -398,6 +400,20 @@ def test_classifier_with_another_output_shape_is_refused():
         ValueError, match=r"classifier must map images \[batch, 100\] to logits \[batch, classes\].*received \[batch, 100, 1\]"
     ):
         minimize_distortion(lambda images: images[..., tf.newaxis], digits_like(num_images=2), labels=np.zeros(2, int))
+
+
+@pytest.mark.parametrize(
+    "classifier, words",
+    [
+        (lambda images: tf.zeros([3, 4]), "Expected as many rows as images; received 3 rows"),
+        (lambda images: tf.repeat(images[:, :4], 2, axis=0), "expected 2 rows for 2 images, received 4 rows"),
+        (lambda images: images[:1, :4], "expected 2 rows for 2 images, received 1 rows"),
+    ],
+)
+def test_classifier_with_another_number_of_rows_is_refused(classifier, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        minimize_distortion(classifier, digits_like(num_images=2), labels=np.zeros(2, int))
+    assert raised.type is ValueError
 
 
 def test_the_convolutional_network_can_be_attacked():

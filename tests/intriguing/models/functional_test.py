@@ -215,13 +215,14 @@ def test_callables_with_hidden_variables_are_never_equal():
     [
         (lambda images: images, r"received \[batch, 4, 4, 1\]"),
         (lambda images: tf.reduce_mean(images, axis=[1, 2, 3]), r"received \[batch\]"),
-        (lambda images: tf.zeros([1, 3]), r"received \[1, 3\]"),
+        (lambda images: tf.zeros([1, 3]), r"received \[1, 3\]. Expected as many rows as images; received 1 rows."),
     ],
 )
 def test_output_without_one_row_of_logits_per_image_is_refused(classifier, received):
     words = r"classifier must map images \[batch, 4, 4, 1\] to logits \[batch, classes\], one row for each image; " + received
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as raised:
         split_weights(classifier, SHAPE)
+    assert raised.type is ValueError
 
 
 def test_several_outputs_are_refused():

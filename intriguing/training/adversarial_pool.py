@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -71,6 +71,22 @@ class Pool(NamedTuple):
     activations: tf.Tensor  # [size, ...] float32, in the range of the layer
     labels: tf.Tensor  # [size] int32, the true classes
     count: tf.Tensor  # scalar int32
+
+
+NO_CALLBACK = (
+    "the pools must hold examples, or a callback must fill them; received empty pools and no RenewPools. Pass "
+    "callbacks=[RenewPools(images, labels)] to fit, or load weights that were saved with filled pools."
+)
+ONE_ROUND = (
+    "epochs * rounds_per_epoch must be at least 2, because the pools are empty in the first round; received 1, so that no "
+    "adversarial example would be used. Pass a larger rounds_per_epoch to RenewPools, or more epochs to fit."
+)
+
+
+def check_filled(pools: Iterable[Pool], message: str) -> None:
+    """Raises a `ValueError` with the message `NO_CALLBACK` or `ONE_ROUND` if all pools are empty."""
+    if not any(int(pool.count) for pool in pools):
+        raise ValueError(message)
 
 
 class AdversarialActivations(NamedTuple):

@@ -16,8 +16,11 @@ from intriguing.models.functional import values_of
 from intriguing.models.layer_split import LayerCut, cut_at
 from intriguing.pixels import checked_images
 from intriguing.training.adversarial_pool import (
+    NO_CALLBACK,
+    ONE_ROUND,
     LayerPool,
     Pool,
+    check_filled,
     check_pools,
     check_trainable_above,
     empty_pool,
@@ -65,7 +68,7 @@ class PooledModel(keras.Model):
     Example:
         >>> pooled = PooledModel(model, pools=(LayerPool(layer="images"), LayerPool(layer="hidden1")))
         >>> pooled.compile("adam", metrics=["accuracy"])
-        >>> renewal = RenewPools(images, labels, rounds_per_epoch=1)
+        >>> renewal = RenewPools(images, labels, rounds_per_epoch=2)
         >>> history = pooled.fit(images, labels, epochs=2, verbose=0, callbacks=[renewal])
 
     References:
@@ -143,7 +146,7 @@ class PooledModel(keras.Model):
         given = getattr(callbacks, "callbacks", callbacks) or []
         given = given if isinstance(given, (list, tuple)) else [given]
         if not any(isinstance(callback, RenewPools) for callback in given):
-            self._check_filled()
+            check_filled(map(self.pool, range(len(self.pools))), NO_CALLBACK)
         self._check_trained()
         self._check_arrays(x, y)
         if isinstance(x, tf.data.Dataset) and self._has_default_loss:
@@ -161,17 +164,10 @@ class PooledModel(keras.Model):
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **options: Any) -> Any:
         """Trains on one batch as in Keras; the pools must hold examples."""
-        self._check_filled()
+        check_filled(map(self.pool, range(len(self.pools))), NO_CALLBACK)
         self._check_trained()
         self._check_arrays(x, y)
         return super().train_on_batch(x, y, *args, **options)
-
-    def _check_filled(self) -> None:
-        if not any(int(self.pool(index).count) for index in range(len(self.pools))):
-            raise ValueError(
-                "the pools must hold examples, or a callback must fill them; received empty pools and no RenewPools. Pass "
-                "callbacks=[RenewPools(images, labels)] to fit, or load weights that were saved with filled pools."
-            )
 
     def _check_trained(self) -> None:
         """Raises a `ValueError` if no layer above a pool is trainable, or the trainable weights have changed."""
@@ -278,7 +274,9 @@ class _Parts:
 
 
 class RenewPools(keras.callbacks.Callback):
-    """Renews the pools of a `PooledModel` several times in an epoch; the pools are empty before the first renewal.
+    """Renews the pools of a `PooledModel` several times in an epoch.
+
+    New pools are empty in the first round, `1 / rounds_per_epoch` of the first epoch, which trains on clean images only.
 
     Every renewal attacks the next images at each layer. The images are in a random order, which repeats after the last image.
     The attacked images and the replaced examples depend only on the epoch and the number of the renewal: a `fit` that
@@ -293,7 +291,7 @@ class RenewPools(keras.callbacks.Callback):
 
     Raises:
         ValueError: If there is no image, or not one label for each image; if the number of steps in an epoch is unknown or
-            smaller than `rounds_per_epoch`.
+            smaller than `rounds_per_epoch`; if the pools are empty, and there is only one round in all epochs.
     """
 
     def __init__(self, images: Any, labels: Any, *, rounds_per_epoch: int = 10, attack_batch_size: int = 1000):
@@ -314,6 +312,8 @@ class RenewPools(keras.callbacks.Callback):
         self.labels = checked_labels(self.labels, num_images=len(images), num_classes=num_classes)
 
         num_steps = self.params["steps"]
+        if self.params["epochs"] * self.rounds_per_epoch < 2:
+            check_filled(map(self.model.pool, range(len(self.model.pools))), ONE_ROUND)
         if num_steps is None or num_steps < self.rounds_per_epoch:
             received = "an unknown number of" if num_steps is None else num_steps
             raise ValueError(

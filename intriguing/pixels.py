@@ -12,6 +12,9 @@ _ULPS = 4.0  # allowed excess of a pixel over its bound, because either of them 
 
 _EPSILONS = {tf.bfloat16: 2.0**-7, tf.float16: 2.0**-10}
 
+BOUNDS = "bounds=({})"
+"""The argument by which most functions receive the bounds of pixels, for messages."""
+
 
 class PixelBox(NamedTuple):
     """The closed interval in which every pixel of a legal image lies."""
@@ -50,8 +53,11 @@ class PixelBox(NamedTuple):
         unit = (tf.cast(images, tf.float32) - source.lower) / (source.upper - source.lower)
         return self.clip(unit * (self.upper - self.lower) + self.lower)
 
-    def check(self, images: tf.Tensor, name: str = "images") -> None:
-        """Raises a `ValueError` if a pixel is NaN, infinite, or outside the box by more than rounding."""
+    def check(self, images: tf.Tensor, name: str = "images", argument: str = BOUNDS) -> None:
+        """Raises a `ValueError` if a pixel is NaN, infinite, or outside the box by more than rounding.
+
+        The message advises to pass `argument`, in which `{}` stands for the two bounds.
+        """
         if not bool(tf.reduce_all(tf.math.is_finite(images))):
             num_bad = int(tf.math.count_nonzero(~tf.math.is_finite(images)))
             raise ValueError(f"{name} must be finite numbers; received {num_bad} NaN or infinite values. Remove those images.")
@@ -62,7 +68,7 @@ class PixelBox(NamedTuple):
             raise ValueError(
                 f"{name} must lie within bounds ({_digits(self.lower)}, {_digits(self.upper)}); received values from "
                 f"{_digits(lowest)} to {_digits(highest)}. If the network takes such values, pass "
-                f"bounds=({_digits(enough[0])}, {_digits(enough[1])}); otherwise rescale the images, or put the network's "
+                f"{argument.format(', '.join(map(_digits, enough)))}; otherwise rescale the images, or put the network's "
                 "preprocessing in front of it with intriguing.models.with_preprocessing."
             )
 
@@ -94,8 +100,13 @@ def checked_bounds(bounds: Any) -> PixelBox:
     return PixelBox(lower, upper)
 
 
-def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
+def checked_images(images: Any, pixel_box: PixelBox, argument: str = BOUNDS) -> tf.Tensor:
     """Returns a batch of images as float32 `[batch, ...]` inside the box; an excess by rounding is clipped.
+
+    Args:
+        images: The images.
+        pixel_box: The legal pixel values.
+        argument: The argument that changes the box, for messages, in which `{}` stands for the two bounds.
 
     Raises:
         TypeError: If the images are not an array, or not floating point.
@@ -103,7 +114,7 @@ def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
     """
     images = as_tensor(images)
     if not images.dtype.is_floating:
-        bounds = ", and pass bounds=(0, 255)" if np.all(np.isfinite(pixel_box)) else ""
+        bounds = f", and pass {argument.format('0, 255')}" if np.all(np.isfinite(pixel_box)) else ""
         raise TypeError(
             f"images must be floating point; received {images.dtype.name}. Cast them to float32{bounds} for a "
             "network that takes values from 0 to 255; for one that takes [0, 1], divide them by 255."
@@ -115,7 +126,7 @@ def checked_images(images: Any, pixel_box: PixelBox) -> tf.Tensor:
         )
     if images.shape.num_elements() == 0:
         raise ValueError(f"images must hold at least one image; received shape {images.shape.as_list()}.")
-    pixel_box.check(images)
+    pixel_box.check(images, argument=argument)
     return pixel_box.in_single_precision().clip(tf.cast(images, tf.float32))
 
 

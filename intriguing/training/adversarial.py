@@ -16,7 +16,6 @@ import tensorflow as tf
 from intriguing.attack import COARSE_SEARCH, DistortionSearch
 from intriguing.distribution.strategy import writes_files
 from intriguing.models.layer_split import IMAGES, LayerCut, cut_at
-from intriguing.pixels import checked_images
 from intriguing.training.adversarial_pool import (
     AdversarialActivations,
     LayerPool,
@@ -24,6 +23,7 @@ from intriguing.training.adversarial_pool import (
     check_pools,
     check_trainable_above,
     empty_pool,
+    legal_images,
     make_examples,
     mean_distortion,
     renew,
@@ -179,7 +179,7 @@ class _Training:
     ):
         check_divides(settings.minibatches.batch_size)
         batches, images = checked_batches(model, batches)
-        checked_images(images, settings.search.pixel_box)
+        legal_images(images, settings.search)
         if steps_per_epoch < settings.rounds_per_epoch:
             raise ValueError(
                 f"steps_per_epoch must be at least rounds_per_epoch, {settings.rounds_per_epoch}; received {steps_per_epoch}. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -54,7 +54,17 @@ class LayerPool:
 
 
 def check_pools(pools: Sequence[LayerPool]) -> None:
-    """Raises a `ValueError` unless the pools belong to different layers and their shares sum to less than 1."""
+    """Raises an error unless the pools belong to different layers and their shares sum to less than 1.
+
+    Raises:
+        TypeError: If `pools` is not a sequence of `LayerPool`.
+        ValueError: If a layer has two pools, or the shares are too large.
+    """
+    if not isinstance(pools, Sequence) or not all(isinstance(pool, LayerPool) for pool in pools):
+        raise TypeError(
+            f"pools must be a sequence of LayerPool, one for each layer; received {pools!r}. Pass "
+            "pools=(LayerPool(layer=...),)."
+        )
     layers, shares = [pool.layer for pool in pools], [pool.share for pool in pools]
     if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"pools must name at least one layer, and each only once; received {layers}.")
@@ -114,6 +124,12 @@ def empty_pool(cut: LayerCut, settings: LayerPool) -> Pool:
     return Pool(tf.zeros(shape), tf.zeros([settings.size], tf.int32), tf.constant(0))
 
 
+def legal_images(images: Any, search: DistortionSearch) -> tf.Tensor:
+    """Returns images as `checked_images` does; its messages name the argument that changes the pixel box of the search."""
+    argument = "search=dataclasses.replace(search_named('training'), pixel_box=PixelBox({}))"
+    return checked_images(images, search.pixel_box, argument)
+
+
 def distort_activations(
     cut: LayerCut, images: tf.Tensor, labels: tf.Tensor, *, search: DistortionSearch, to_distortion: float | None = None
 ) -> AdversarialActivations:
@@ -134,7 +150,7 @@ def distort_activations(
     """
     check_finite_weights(cut.below, cut.above)
     # Activations outside the range of a layer are due to rounding, and clipped; images outside theirs raise an error.
-    activations = tf.cast(cut.below(checked_images(images, search.pixel_box), training=False), tf.float32)
+    activations = tf.cast(cut.below(legal_images(images, search), training=False), tf.float32)
     _check_finite_activations(activations)
     clean = cut.values.clip(activations)
     found = minimize_distortion(cut.above, clean, labels=labels, search=dataclasses.replace(search, pixel_box=cut.values))

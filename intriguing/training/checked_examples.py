@@ -32,6 +32,16 @@ def checked_labels(labels: Any, *, num_images: int, num_classes: int) -> tf.Tens
     return checked_classes(labels, "labels", num_images=num_images, num_classes=num_classes)
 
 
+def check_one_label_each(images: Any, labels: Any) -> None:
+    """Raises a `ValueError` if labels in an array, or their rows, are not as many as the images."""
+    shape = tuple(getattr(labels, "shape", ()))
+    if shape and shape[0] != images.shape[0]:
+        raise ValueError(
+            f"labels must have one class for each of the {images.shape[0]} images; received shape {shape}. Pass the labels of "
+            "these images."
+        )
+
+
 def check_labels_spec(shape: Sequence[int | None], dtype: Any, *, num_classes: int) -> None:
     """Checks the shape and dtype of labels, as `checked_labels` does."""
     if len(shape) == 2 and shape[1] == num_classes:

@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from intriguing.attack import DistortionSearch
 from intriguing.attack.presets import checked_search, search_named
-from intriguing.models.functional import values_of
+from intriguing.models.functional import checked_classes, values_of
 from intriguing.models.layer_split import LayerCut, cut_at
-from intriguing.pixels import checked_images
 from intriguing.training.adversarial_pool import (
     NO_CALLBACK,
     ONE_ROUND,
@@ -24,6 +23,7 @@ from intriguing.training.adversarial_pool import (
     check_pools,
     check_trainable_above,
     empty_pool,
+    legal_images,
     make_examples,
     renew,
 )
@@ -31,6 +31,7 @@ from intriguing.training.checked_examples import (
     check_classifier,
     check_images_shape,
     check_labels_spec,
+    check_one_label_each,
     check_outputs,
     checked_labels,
     raising_label_errors,
@@ -64,6 +65,7 @@ class PooledModel(keras.Model):
     Raises:
         ValueError: If a layer is unknown, another path leads around it, or the shares do not sum to less than 1; if the
             classifier does not return one score for each of at least two classes; if no layer above a pool is trainable.
+        TypeError: If `pools` is not a sequence of `LayerPool`.
 
     Example:
         >>> pooled = PooledModel(model, pools=(LayerPool(layer="images"), LayerPool(layer="hidden1")))
@@ -85,13 +87,13 @@ class PooledModel(keras.Model):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        search, pools = checked_search(search) or search_named("training"), tuple(pools)
+        search = checked_search(search) or search_named("training")
         check_pools(pools)
         cuts = [cut_at(classifier, pool.layer, pixel_box=search.pixel_box) for pool in pools]
         check_outputs(classifier, classifier.outputs[0])
         for cut, pool in zip(cuts, pools, strict=True):
             check_trainable_above(cut, pool, classifier)
-        self.classifier, self.pools, self.search, self.seed = classifier, pools, search, seed
+        self.classifier, self.pools, self.search, self.seed = classifier, tuple(pools), search, seed
         # A plain object hides the parts from Keras: they are not additional layers, and share the weights of the classifier.
         self._parts = _Parts(cuts, losses_of_pools(classifier, cuts))
         self._pool_weights = [self._weights_for(cut, pool) for cut, pool in zip(cuts, pools, strict=True)]
@@ -277,14 +279,13 @@ class RenewPools(keras.callbacks.Callback):
     """Renews the pools of a `PooledModel` several times in an epoch.
 
     New pools are empty in the first round, `1 / rounds_per_epoch` of the first epoch, which trains on clean images only.
-
     Every renewal attacks the next images at each layer. The images are in a random order, which repeats after the last image.
     The attacked images and the replaced examples depend only on the epoch and the number of the renewal: a `fit` that
     `keras.callbacks.BackupAndRestore` resumes has the same pools. Reports its progress unless `verbose` is 0.
 
     Args:
         images: Floating `[n, ...]`, inside the pixel box of the search.
-        labels: Integer `[n]`, the true classes.
+        labels: Integer `[n]`, or one-hot rows `[n, classes]`, the true classes.
         rounds_per_epoch: Renewals in an epoch. If examples are seldom renewed, the trained network soon classifies them
             correctly.
         attack_batch_size: Number of images in one call of the attack.
@@ -300,17 +301,17 @@ class RenewPools(keras.callbacks.Callback):
             if value < 1:
                 raise ValueError(f"{name} must be positive; received {value}.")
         self.images, self.labels = tf.convert_to_tensor(images), labels
+        check_one_label_each(self.images, labels)
         self.rounds_per_epoch, self.attack_batch_size = rounds_per_epoch, attack_batch_size
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks that the model, the images, the labels and the number of steps match."""
         if not isinstance(self.model, PooledModel):
             raise TypeError(f"RenewPools requires a PooledModel; received {type(self.model).__name__}. Wrap the model.")
-        images = checked_images(self.images, self.model.search.pixel_box)
+        images = legal_images(self.images, self.model.search)
         check_images_shape(self.model.classifier, images.shape)
         num_classes = check_classifier(self.model.classifier, images)
-        self.labels = checked_labels(self.labels, num_images=len(images), num_classes=num_classes)
-
+        self.labels = checked_classes(self.labels, "labels", num_images=len(images), num_classes=num_classes)
         num_steps = self.params["steps"]
         if self.params["epochs"] * self.rounds_per_epoch < 2:
             check_filled(map(self.model.pool, range(len(self.model.pools))), ONE_ROUND)

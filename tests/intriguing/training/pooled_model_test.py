@@ -1,5 +1,8 @@
 """Tests of PooledModel in `fit`: its loss, its saved state, its random draws, and its errors."""
 
+import dataclasses
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import tensorflow as tf
 
 from intriguing.attack import search_named
 from intriguing.models.layer_split import IMAGES, cut_at
+from intriguing.pixels import PixelBox
 from intriguing.training import adversarial_pool
 from intriguing.training.adversarial_pool import LayerPool
 from intriguing.training.pooled_model import PooledModel, RenewPools
@@ -285,6 +289,9 @@ def test_search_may_be_a_name_and_pools_a_list():
         (lambda: PooledModel(network(), pools=(LayerPool(layer="hiden1"),)), ValueError, "Did you mean 'hidden1'"),
         (lambda: PooledModel(network(), pools=POOLS, search="fst"), ValueError, "Did you mean 'fast'"),
         (lambda: PooledModel(network(), pools=POOLS, search=5), TypeError, "search must be a DistortionSearch or the name of one"),
+        (lambda: PooledModel(network(), pools=("images",)), TypeError, r"must be a sequence of LayerPool.*received \('images',\). Pass pools="),
+        (lambda: PooledModel(network(), pools=LayerPool()), TypeError, r"must be a sequence of LayerPool.*received LayerPool\(layer='images'"),
+        (lambda: RenewPools(examples(4)[0], np.zeros(3, int)), ValueError, r"one class for each of the 4 images; received shape \(3,\)"),
         (lambda: RenewPools(*examples(4), rounds_per_epoch=0), ValueError, "rounds_per_epoch must be positive; received 0."),
         (lambda: RenewPools(*examples(4), attack_batch_size=0), ValueError, "attack_batch_size must be positive; received 0."),
     ],
@@ -306,8 +313,9 @@ WRONG_LABELS = {
 @pytest.mark.parametrize(("labels", "error", "message"), WRONG_LABELS.values(), ids=WRONG_LABELS)
 def test_invalid_labels_raise_before_training(labels, error, message):
     images, right = examples(16)
-    with pytest.raises(error, match=message):
-        pooled_of(network()).fit(images, right, callbacks=[RenewPools(images, labels)], verbose=0)
+    if labels.ndim == 1:  # the callback accepts one-hot rows and a column
+        with pytest.raises(error, match=message.split(", the numbers")[0]):
+            pooled_of(network()).fit(images, right, callbacks=[RenewPools(images, labels)], verbose=0)
     with pytest.raises(error, match=message):
         pooled_of(network()).fit(images, labels, callbacks=[RenewPools(images, right)], verbose=0)
 
@@ -401,6 +409,33 @@ def test_images_invalid_for_the_attack_raise_before_training(images, error, mess
     right, labels = examples(16)
     with pytest.raises(error, match=message):
         pooled_of(network()).fit(right, labels, callbacks=[RenewPools(images, labels)], verbose=0)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(np.float32, ValueError), (np.uint8, TypeError)])
+def test_images_outside_the_pixel_box_are_answered_with_an_argument_that_exists(dtype, error):
+    images, labels = examples(16)
+    renewal = RenewPools((images * 255).astype(dtype), labels)
+    with pytest.raises(error) as raised:
+        pooled_of(network()).fit(images, labels, callbacks=[renewal], verbose=0)
+    advised = re.search(r"search=(dataclasses.replace\(.*?\)\))", str(raised.value))[1]
+    search = eval(advised, {"dataclasses": dataclasses, "search_named": search_named, "PixelBox": PixelBox})
+    assert PooledModel(network(), pools=POOLS, search=search).search.pixel_box == (0.0, 255.0)
+    assert "bounds=" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "labels_of", [lambda labels: np.eye(2, dtype=np.float32)[labels], lambda labels: labels[:, np.newaxis]]
+)
+def test_renewal_accepts_one_hot_and_column_labels(labels_of):
+    (images, labels), pools = examples(16), []
+    for given in (labels, labels_of(labels)):
+        pooled = pooled_of(network())
+        pooled.fit(
+            images, labels, batch_size=8, shuffle=False, callbacks=[RenewPools(images, given, rounds_per_epoch=2)], verbose=0
+        )
+        pools.append(pooled.pool(0))
+    assert pools[0].count > 0
+    np.testing.assert_array_equal(pools[1].labels, pools[0].labels)
 
 
 def test_images_of_another_shape_raise_before_training():

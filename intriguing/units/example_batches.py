@@ -26,7 +26,7 @@ class Examples(NamedTuple):
 
     batches: tf.data.Dataset  # of (images, groups) or of images
     image_shape: tf.TensorShape
-    groups: np.ndarray | None  # [images], the groups if `batches` contains only images; None for a single group
+    groups: np.ndarray | None  # [images], those of `batches`, padding rows excluded; None if they are not known
 
 
 def as_examples(examples: ExampleSource, features: Any, *, groups: np.ndarray | None = None) -> Examples:
@@ -35,7 +35,7 @@ def as_examples(examples: ExampleSource, features: Any, *, groups: np.ndarray | 
     Args:
         examples: An `ExampleSource`, or `Examples`, which are returned unchanged.
         features: The model that computes features. The input shape of a Keras model distinguishes single images from batches.
-        groups: The groups `[images]`, for `examples` without groups.
+        groups: The groups `[images]`: those of `examples` without groups; otherwise, `read` compares them with its groups.
 
     Raises:
         TypeError: If the images are not floating point, or `examples` can be iterated only once.
@@ -67,15 +67,20 @@ def read(examples: Examples, rows: int, *, num_groups: int | None = None) -> Ite
 
     Raises:
         TypeError: If groups are not integers.
-        ValueError: If a group does not lie in `[-1, num_groups)`, or there is not one group for each image.
+        ValueError: If a group does not lie in `[-1, num_groups)`, or differs from `examples.groups`, or there is not one group
+            for each image.
     """
     alone = not has_groups(examples)
     place = 0
     for element in examples.batches.rebatch(rows).prefetch(1):
         images = element if alone else element[0]
         groups = _groups_at(examples, place, images.shape[0]) if alone else np.asarray(element[1])
-        yield tf.cast(images, tf.float32), _checked_groups(groups, images.shape[0], num_groups)
-        place += images.shape[0]
+        groups = _checked_groups(groups, images.shape[0], num_groups)
+        valid = groups.numpy()[groups.numpy() >= 0]
+        if examples.groups is not None:
+            _check_same_groups(valid, _groups_at(examples, place, len(valid)), place)
+        yield tf.cast(images, tf.float32), groups
+        place += len(valid)
 
 
 def has_groups(examples: Examples) -> bool:
@@ -100,6 +105,16 @@ def _groups_at(examples: Examples, place: int, number: int) -> np.ndarray:
             "attributes of these images."
         )
     return examples.groups[place : place + number]
+
+
+def _check_same_groups(received: np.ndarray, expected: np.ndarray, place: int) -> None:
+    different = np.flatnonzero(received != expected)
+    if different.size:
+        first = different[0]
+        raise ValueError(
+            f"the groups of the examples must be attributes.groups; received {received[first]} instead of {expected[first]} "
+            f"for image {place + first}. Pass the images alone, or the attributes of these images in their order."
+        )
 
 
 def _checked_groups(groups: np.ndarray, num_images: int, num_groups: int | None) -> tf.Tensor:

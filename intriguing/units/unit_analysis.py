@@ -15,7 +15,7 @@ from intriguing.units.attributes import Attributes
 from intriguing.units.basis_test import BasisTest, check_num_bases, compare_bases
 from intriguing.units.direction_records import NUM_BINS, Projections, record_directions
 from intriguing.units.directions import fractional_rotations, haar_bases
-from intriguing.units.example_batches import ExampleSource, as_examples, has_groups
+from intriguing.units.example_batches import ExampleSource, as_examples
 from intriguing.units.feature_moments import FeatureMoments, feature_covariance, feature_moments
 from intriguing.units.feature_passes import kept_features
 from intriguing.units.selectivity import Measured, Selectivity, measure_selectivity
@@ -38,7 +38,7 @@ class UnitSettings:
 
     Attributes:
         num_top: Number of top images of each direction.
-        num_random_bases: Number of Haar-random bases.
+        num_random_bases: Number of Haar-random bases, at least 99, so that a p-value of 0.01 is possible.
         alphas: The measures are also computed for the bases Q**alpha, which lie between the natural basis (alpha 0) and a
             random basis Q (alpha 1).
         num_rotations: The number of random bases Q for `alphas`; at most `num_random_bases`.
@@ -57,6 +57,8 @@ class UnitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.num_top < 1:
+            raise ValueError(f"num_top must be at least 1; received {self.num_top}. Pass 10, as by default.")
         check_num_bases(self.num_random_bases)
         check_name(self.scaling, SCALINGS, "scaling")
         if not all(0.0 < alpha < 1.0 for alpha in self.alphas):
@@ -118,8 +120,9 @@ def analyze_units(
 
     Raises:
         ValueError: If fewer than two features vary, if there are fewer images than `num_top`, if a feature is not finite, if a
-            group is out of range, or if there is not one group for each image.
-        TypeError: If images are not floating point, if they can be iterated only once, or if groups are not integers.
+            group is out of range, or if the number of images or the groups passed with them differ from `attributes.groups`.
+        TypeError: If images are not floating point, if they can be iterated only once, if groups are not integers, or if
+            `attributes` is not an `Attributes`.
 
     Example:
         >>> examples = tf.data.Dataset.from_tensor_slices((images, labels)).batch(100)
@@ -131,10 +134,15 @@ def analyze_units(
         Szegedy et al., Intriguing properties of neural networks, 2014, section 3. Bau et al., Network Dissection, 2017, section
         3.2, which rotates the basis of a layer and counts concepts.
     """
+    if not isinstance(attributes, Attributes):
+        raise TypeError(
+            f"attributes must be an Attributes; received {type(attributes).__name__}. For labels, pass "
+            "attributes_of_classes(labels, class_names)."
+        )
     _warn_if_none_share(attributes)
     examples = as_examples(examples, features, groups=attributes.groups)
     moments = feature_moments(features, examples)
-    if not has_groups(examples) and int(moments.num_examples) != len(attributes.groups):
+    if int(moments.num_examples) != len(attributes.groups):
         raise ValueError(
             f"attributes must have one group for each image; received {int(moments.num_examples)} images and "
             f"{len(attributes.groups)} groups."

@@ -176,6 +176,7 @@ def test_num_top_above_the_number_of_images_is_refused_early():
         ({"alphas": (0.0, 0.5)}, "alphas must lie between 0 and 1; received"),
         ({"num_rotations": 101}, "num_rotations must be from 1 to num_random_bases, 100; received 101"),
         ({"max_units": 1}, "max_units must be at least 2"),
+        ({"num_top": 0}, "num_top must be at least 1; received 0"),
     ],
 )
 def test_invalid_unit_settings_are_refused(options, message):
@@ -203,3 +204,31 @@ def test_images_without_labels_must_match_the_number_of_attributes(number):
     attributes = attributes_of_classes(labels, [f"class {label}" for label in range(NUM_CLASSES)])
     with pytest.raises(ValueError, match="received 100 images and 240 groups|received 240 groups for more images"):
         analyze_units(tf.identity, np.resize(features, (number, NUM_CLASSES)), attributes, settings=QUICK)
+
+
+def test_groups_passed_with_images_must_be_those_of_the_attributes():
+    features, labels = planted(0, turned=True)
+    attributes = attributes_of_classes(labels, [f"class {label}" for label in range(NUM_CLASSES)])
+    with pytest.raises(ValueError, match="attributes must have one group for each image; received 100 images and 240 groups"):
+        analyze_units(tf.identity, (features[:100], labels[:100]), attributes, settings=QUICK)
+    changed = labels.copy()
+    changed[7] = (labels[7] + 1) % NUM_CLASSES
+    with pytest.raises(
+        ValueError,
+        match=f"must be attributes.groups; received {changed[7]} instead of {labels[7]} for image 7. Pass the images",
+    ):
+        analyze_units(tf.identity, (features, changed), attributes, settings=QUICK)
+
+
+def test_padding_rows_are_not_compared_with_the_attributes():
+    features, labels = planted(0, turned=True)
+    attributes = attributes_of_classes(labels, [f"class {label}" for label in range(NUM_CLASSES)])
+    padded = np.concatenate([features, features[:16]]), np.concatenate([labels, np.full(16, -1)])
+    analysis = analyze_units(tf.identity, padded, attributes, settings=QUICK)
+    assert p_values(analysis) == p_values(analyzed(features, labels))
+
+
+def test_labels_instead_of_attributes_are_refused():
+    features, labels = planted(0, turned=True)
+    with pytest.raises(TypeError, match="attributes must be an Attributes; received ndarray.*attributes_of_classes"):
+        analyze_units(tf.identity, (features, labels), labels)

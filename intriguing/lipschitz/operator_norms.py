@@ -88,7 +88,7 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
         An `OperatorNorm`. The lower bound is attained by a change of the input; the upper one is proved in double precision.
 
     Raises:
-        TypeError: If the layer is a model, or not a layer.
+        TypeError: If the layer is a model, or not a layer; or if its rule does not return an `OperatorNorm`.
         ValueError: If there is no rule for layers of this class (the message describes how to register one); if the layer is
             not built, or built for another shape; if a weight is NaN or infinite; or if layers of this class have no bound.
 
@@ -108,6 +108,11 @@ def operator_norm(layer: keras.Layer, input_shape: Sequence[int]) -> OperatorNor
     shape = checked_shape(input_shape)
     rule, _ = _checked(layer, shape)
     norm = rule(layer, shape)
+    if not isinstance(norm, OperatorNorm):
+        raise TypeError(
+            f"the rule {getattr(rule, '__name__', rule)!r} for the norm of {type(layer).__name__} must return an OperatorNorm; "
+            f"received {type(norm).__name__}. Return OperatorNorm(lower, upper), twice the same number if the norm is known."
+        )
     if not isfinite(norm.upper):
         raise ValueError(f"{described(layer)}, has the norm {norm.upper}: its weights are too large, or cancel a variance.")
     return norm

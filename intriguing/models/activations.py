@@ -35,6 +35,7 @@ def activations_at(model: keras.Model, layer_name: str, *, before_activation: bo
         A Keras model from images to the activations of that layer. Later changes of the weights of `model` change its outputs.
 
     Raises:
+        TypeError: If the name is not a string.
         ValueError: If there is no such layer; the message suggests the nearest name. If the layer is used more than once or has
             several outputs. If `before_activation` is True, but the layer has no activation function, or cannot be computed
             without it. If the model is subclassed or not built, so that its graph is not known.
@@ -62,6 +63,7 @@ def features_at(
         A Keras model from images to features `[batch, features]`.
 
     Raises:
+        TypeError: As in `activations_at`.
         ValueError: As in `activations_at`, and if `pooling` is unknown, or missing for a layer with spatial axes.
 
     Example:

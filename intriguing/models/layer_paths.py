@@ -71,10 +71,16 @@ def find_path(model: keras.Model, layer_name: str, *, others: Sequence[str] = ()
         others: Additional valid names for the error message.
 
     Raises:
+        TypeError: If the name is not a string.
         ValueError: If there is no such layer, if several nested models have a layer of that name, if the layer is called more
             than once or has several outputs, or if the graph of the model is not known.
     """
     check_wired(model)
+    if not isinstance(layer_name, str):
+        raise TypeError(
+            f"the layer must be given by its name, a string; received {layer_name!r}. Pass one of "
+            f"{', '.join(map(repr, _names(model)))}."
+        )
     calls: list[LayerCall] = []
     mode: dict[str, bool] = {}
     for name in _full_name(model, layer_name, others).split("/"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from intriguing.lipschitz import linear_norms, operator_norms
+from intriguing.lipschitz.network_bound import lipschitz_bound
 from intriguing.lipschitz.operator_norms import OperatorNorm, operator_norm, register_norm
 from tests.oracles.random_layers import KINDS, RandomLayer, random_layer, true_norm
 from tests.oracles.unrolled_operator import largest_singular_value, unroll
@@ -183,3 +184,21 @@ def test_the_example_of_register_norm_is_right(monkeypatch):
     (example,) = doctest.DocTestFinder().find(register_norm, "register_norm", globs=dict(vars(operator_norms)))
     results = doctest.DocTestRunner().run(example)
     assert results.attempted == 3 and results.failed == 0
+
+
+def test_rule_that_returns_a_number_is_named():
+    class Doubling(keras.layers.Layer):
+        def call(self, inputs):
+            return 2.0 * inputs
+
+    @register_norm(Doubling)
+    def norm_of_doubling(layer, input_shape):
+        return 2.0
+
+    message = (
+        r"rule 'norm_of_doubling' for the norm of Doubling must return an OperatorNorm; received float. Return OperatorNorm\("
+    )
+    with pytest.raises(TypeError, match=message):
+        operator_norm(Doubling(), (3,))
+    with pytest.raises(TypeError, match=message):
+        lipschitz_bound(keras.Sequential([keras.Input((3,)), Doubling()]))

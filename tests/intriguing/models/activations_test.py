@@ -35,6 +35,12 @@ def test_unknown_layer_error_names_the_nearest_layer():
         activations_at(build("FC100-100-10"), "hiden2")
 
 
+@pytest.mark.parametrize("part", [activations_at, features_at])
+def test_layer_given_by_its_number_is_refused(part):
+    with pytest.raises(TypeError, match="by its name, a string; received 1. Pass one of 'pixels', 'hidden1', 'hidden2'"):
+        part(build("FC100-100-10"), 1)
+
+
 def test_functional_models_are_supported(images):
     inputs = keras.Input((28, 28, 1))
     hidden = keras.layers.Flatten(name="flat")(inputs)

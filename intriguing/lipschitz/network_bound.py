@@ -50,7 +50,8 @@ def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = 
 
     Along a chain, the norms of the layers and the Lipschitz constants of their activation functions are multiplied. Where
     branches are merged, the bound of a sum is the sum of the bounds of the branches, and the bound of a concatenation or a
-    maximum is the square root of the sum of their squares.
+    maximum is the square root of the sum of their squares. A softmax at the end counts as any activation function, with its
+    Lipschitz constant 0.5: the bound is then that of the probabilities. For the bound of the logits, pass the model without it.
 
     Args:
         model: A functional or sequential Keras model with one input and one output, in inference. If it computes in half

@@ -27,6 +27,14 @@ def test_the_bound_of_a_chain_is_the_product_of_norms_and_activation_constants()
     assert [(layer.kind, layer.activation_lipschitz) for layer in bound.layers] == [("Dense", 0.25), ("Dense", 1.0)]
 
 
+def test_a_softmax_at_the_end_halves_the_bound_of_the_logits():
+    kernel = [[3.0, 0], [0, 1]]
+    logits = lipschitz_bound(keras.Sequential([keras.Input((2,)), dense(kernel)])).upper
+    for ending in ([dense(kernel, activation="softmax")], [dense(kernel), keras.layers.Softmax()]):
+        bound = lipschitz_bound(keras.Sequential([keras.Input((2,)), *ending]))
+        np.testing.assert_allclose(bound.upper, 0.5 * logits, rtol=1e-12)
+
+
 def branched(merge):
     inputs = keras.Input((3,))
     one, other = dense(2.0 * np.eye(3))(inputs), dense(-5.0 * np.eye(3))(inputs)

@@ -15,6 +15,7 @@ from math import prod, sqrt
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from intriguing.lipschitz.activation_bounds import Enclosure, enclose, slope_at
@@ -34,10 +35,24 @@ _ENTRIES_AT_ONCE = 2**24
 
 
 class CertifiedDistortion(NamedTuple):
-    """Distortions up to which the prediction is the label, one row per image; 0 for images that are misclassified."""
+    """Distortions up to which the prediction is the label, one row per image; 0 for images that are misclassified.
+
+    `print(certified)` shows how many images have a certificate, and their certified distortion.
+    """
 
     distortion: tf.Tensor  # float32 [batch], root-mean-square pixel change, in pixel units: the larger of both certificates
     by_product: tf.Tensor  # float32 [batch], the certificate from the product of the norms alone
+
+    def __str__(self) -> str:
+        distortion, by_product = (np.asarray(field) for field in self)
+        has = distortion > 0.0
+        lines = [f"{np.count_nonzero(has)} of {len(has)} images have a certified distortion above 0."]
+        if np.any(has):
+            low, median, high = np.quantile(distortion[has], [0.25, 0.5, 0.75])
+            mean = f"mean {np.mean(distortion[has]):.4g}, quartiles {low:.4g}, {median:.4g}, {high:.4g}"
+            lines.append(f"Certified distortion of these images (RMS pixel change): {mean}.")
+            lines.append(f"From the product of the norms alone: mean {np.mean(by_product[has]):.4g}.")
+        return "\n".join(lines)
 
 
 def certified_distortion(

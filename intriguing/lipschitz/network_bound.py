@@ -39,10 +39,17 @@ class LayerBound(NamedTuple):
 
 
 class SpectralBound(NamedTuple):
-    """An upper bound of the Lipschitz constant of a network, and the bounds of its layers."""
+    """An upper bound of the Lipschitz constant of a network, and the bounds of its layers; `print(bound)` summarizes them."""
 
     upper: float  # change of the output per change of the input, in L2
     layers: tuple[LayerBound, ...]  # in the order of the computation, without merges of branches
+
+    def __str__(self) -> str:
+        lines = [f"Lipschitz bound (L2): {self.upper:.4g}, from {len(self.layers)} layers."]
+        if self.layers:
+            largest = max(self.layers, key=lambda layer: layer.norm.upper)
+            lines.append(f"Largest norm of a layer: {largest.norm.upper:.4g}, of {largest.name!r} ({largest.kind}).")
+        return "\n".join(lines)
 
 
 def lipschitz_bound(model: keras.Model, *, report: Callable[[int, int], None] = lambda done, total: None) -> SpectralBound:

@@ -83,7 +83,7 @@ class TopImages(NamedTuple):
 class UnitAnalysis(NamedTuple):
     """The units of one layer, as many random directions, and the comparison with random bases.
 
-    The measures are in the order of `MEASURES`.
+    The measures are in the order of `MEASURES`. `print(analysis)` shows the size of the layer and the test of each measure.
     """
 
     units: tf.Tensor  # [units] int32, the indices of the compared features
@@ -96,6 +96,14 @@ class UnitAnalysis(NamedTuple):
     tests: tuple[BasisTest, ...]  # one for each measure
     alphas: tf.Tensor  # [alphas], from 0 to 1
     along_rotations: tf.Tensor  # [alphas, rotations, measures], means over the directions of the basis Q**alpha
+
+    def __str__(self) -> str:
+        sizes = f"{len(self.units)} units of {self.num_features} features, {self.num_constant} of them constant."
+        lines = [sizes, "Effect, in standard deviations of random directions (positive: more selective), and p-values:"]
+        for name, test in zip(MEASURES, self.tests, strict=True):
+            effect, lower, upper, more, less = map(float, test[2:7])
+            lines.append(f"  {name}: {effect:+.2f} ({lower:+.2f} to {upper:+.2f}), p_more {more:.2g}, p_less {less:.2g}")
+        return "\n".join(lines)
 
 
 def analyze_units(

@@ -392,3 +392,16 @@ def test_a_subclassed_model_and_one_with_two_inputs_are_refused():
     for model in (Subclassed(), keras.Model(inputs, layers.Add()(inputs))):
         with pytest.raises(ValueError, match="must be functional or sequential, with one input and one output"):
             certified_distortion(model, IMAGES, [0, 1])
+
+
+def test_print_shows_the_number_of_certificates_and_their_quartiles():
+    certified = module.CertifiedDistortion(
+        tf.constant([0.0, 0.1, 0.2, 0.3, 0.4, 0.5]), tf.constant([0.0, 0.1, 0.1, 0.1, 0.1, 0.1])
+    )
+    assert str(certified).splitlines() == [
+        "5 of 6 images have a certified distortion above 0.",
+        "Certified distortion of these images (RMS pixel change): mean 0.3, quartiles 0.2, 0.3, 0.4.",
+        "From the product of the norms alone: mean 0.1.",
+    ]
+    none = module.CertifiedDistortion(tf.zeros([2]), tf.zeros([2]))
+    assert str(none) == "0 of 2 images have a certified distortion above 0."

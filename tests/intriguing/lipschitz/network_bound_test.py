@@ -192,3 +192,12 @@ def test_a_subclassed_model_is_refused():
         match="'mine' must be functional or sequential, with one input and one output; received a model whose graph has 0 inputs and",
     ):
         lipschitz_bound(Subclassed(name="mine"))
+
+
+def test_print_shows_the_bound_and_the_largest_norm():
+    model = keras.Sequential([keras.Input((2,)), dense([[3.0, 0], [0, 1]], name="first"), dense([[0, 2.0], [1, 0]])])
+    bound = lipschitz_bound(model)
+    assert str(bound).splitlines() == [
+        f"Lipschitz bound (L2): {bound.upper:.4g}, from 2 layers.",
+        f"Largest norm of a layer: {bound.layers[0].norm.upper:.4g}, of 'first' (Dense).",
+    ]

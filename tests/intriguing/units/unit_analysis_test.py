@@ -232,3 +232,11 @@ def test_labels_instead_of_attributes_are_refused():
     features, labels = planted(0, turned=True)
     with pytest.raises(TypeError, match="attributes must be an Attributes; received ndarray.*attributes_of_classes"):
         analyze_units(tf.identity, (features, labels), labels)
+
+
+def test_print_shows_the_sizes_and_the_effect_of_each_measure():
+    analysis = analyzed(*planted(0, turned=False), dataclasses.replace(QUICK, max_units=5))
+    first, _, *rows = str(analysis).splitlines()
+    assert first == f"5 units of {NUM_CLASSES} features, 0 of them constant."
+    assert [row.split(":")[0].strip() for row in rows] == list(MEASURES)
+    assert f"{float(analysis.tests[0].effect):+.2f} (" in rows[0] and "p_more 0.0099" in rows[0]

@@ -90,7 +90,7 @@ def _check_content(path: str | os.PathLike[str]) -> None:
     """Raises a `ValueError` if a file contains only weights, or code, which some versions of Keras run even in safe mode."""
     config = _config(path)
     if config is None:
-        raise ValueError("it holds weights without a network. Build the network in Python, load them, and save all of it")
+        raise ValueError("it contains weights without a network. Build the network in Python, load them, and save the model")
     if any(part.get("class_name") in ("Lambda", "__lambda__") for part in _parts(config)):
         raise ValueError("it holds a Lambda layer")
 

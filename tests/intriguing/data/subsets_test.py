@@ -86,7 +86,7 @@ def test_unknown_split_error_names_the_nearest_split() -> None:
 @pytest.mark.parametrize("subset", ["", "train[5", "train[a:b]", "train[:150%]", "train[:70000]", "train+"])
 def test_invalid_subset_expression_is_quoted(subset: str) -> None:
     with pytest.raises(
-        ValueError, match=f"subset {re.escape(repr(subset))} of mnist cannot be read.*'train': 60000.*TFDS says"
+        ValueError, match=f"subset {re.escape(repr(subset))} of mnist cannot be read.*'train': 60000.*TFDS reports"
     ):
         num_examples(MNIST, subset)
 

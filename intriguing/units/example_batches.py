@@ -76,7 +76,7 @@ def read(examples: Examples, rows: int, *, num_groups: int | None = None) -> Ite
         images = element if alone else element[0]
         groups = _groups_at(examples, place, images.shape[0]) if alone else np.asarray(element[1])
         groups = _checked_groups(groups, images.shape[0], num_groups)
-        valid = groups.numpy()[groups.numpy() >= 0]
+        valid = np.asarray(groups)[np.asarray(groups) >= 0]
         if examples.groups is not None:
             _check_same_groups(valid, _groups_at(examples, place, len(valid)), place)
         yield tf.cast(images, tf.float32), groups

@@ -100,8 +100,8 @@ def logit_before(output: tf.Tensor, images: tf.Tensor, threshold: float) -> tf.T
         step = _undone(operation, threshold, images)
         if step is None:
             break
-        tensor, threshold, turned, saturates = step
-        sign, saturates = sign * turned, saturates or saturates
+        tensor, threshold, turned, step_saturates = step
+        sign, saturates = sign * turned, saturates or step_saturates
     found = _range_of(tensor, images, {}) if saturates and _is_one_column(tensor) else None
     return _shifted(tensor, threshold, sign) if found is not None and found.is_unbounded else None
 

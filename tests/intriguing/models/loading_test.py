@@ -205,7 +205,7 @@ def test_unsupported_file_type_error_says_what_to_do(tmp_path: Path, name: str, 
 def test_weights_file_is_not_a_model(tmp_path: Path) -> None:
     _linear().save_weights(tmp_path / "model.weights.h5")
     (tmp_path / "model.weights.h5").rename(tmp_path / "model.h5")
-    with pytest.raises(ValueError, match="it holds weights without a network. Build the network in Python"):
+    with pytest.raises(ValueError, match="it contains weights without a network. Build the network in Python"):
         load_model(tmp_path / "model.h5")
 
 

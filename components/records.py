@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from intriguing.evaluation.transfer import ErrorRates
 from intriguing.pixels import PixelBox
 from intriguing.statistics.proportions import Proportion
 from intriguing.training.adversarial import Round
@@ -137,19 +138,6 @@ class AttackRecord:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ErrorCounts:
-    """Errors of one network on one set of changed images.
-
-    Attributes:
-        on_all: Among all images.
-        on_correct: Among those that the network classified correctly before they were changed.
-    """
-
-    on_all: Proportion
-    on_correct: Proportion
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ChangedImagesRecord:
     """One set of changed images, as a `TransferRow`.
 
@@ -170,7 +158,7 @@ class ChangedImagesRecord:
     mean_distortion: float
     std_distortion: float
     num_images: int
-    errors: Mapping[str, ErrorCounts]
+    errors: Mapping[str, ErrorRates]
     predictions: Mapping[str, tuple[int, ...]]
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     )  # fmt: skip
     run([evaluator])
     if writes_files():
-        _show(Experiment.read(models, attacks, [evaluator.output]), workdir)
+        _show(Experiment.read({"models": models, "attacks": attacks, "rates": [evaluator.output]}), workdir)
 
 
 def _networks(workdir: Path) -> list[TrainedModel]:

@@ -10,7 +10,7 @@ from intriguing.training import Round
 def write_round(writer: tf.summary.SummaryWriter, record: Round) -> None:
     """Writes the losses of a round and what its attack found, at the number of completed minibatches.
 
-    A training that goes on after an interruption writes the rounds before it again, alike.
+    A training that continues after an interruption writes the earlier rounds again, with the same values.
     """
     with writer.as_default(step=record.num_steps):
         tf.summary.scalar("clean_loss", record.clean_loss)

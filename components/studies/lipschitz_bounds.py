@@ -12,8 +12,7 @@ import numpy as np
 from components.artifacts import SpectralBounds
 from components.contract import Artifacts, Parameters
 from components.records import BoundsRecord
-from components.spectral_analyzer.component import SpectralAnalyzer
-from components.studies.networks import AttackSettings, StudyNetwork, check_networks
+from components.studies.networks import AttackSettings, StudyNetwork, bounds_of, check_networks, training_facts
 from components.studies.plan import TRAIN, Plan
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -40,19 +39,14 @@ class LipschitzBounds(Part):
     def add_to(self, plan: Plan) -> SectionStep:
         """Adds the networks, an attack on each, and their bounds."""
         models = [network.step(plan, TRAIN) for network in self.networks]
-        bounds = [
-            plan.add(
-                SpectralAnalyzer, f"spectra_{model.id.partition('_')[-1]}", model=model,
-                distorted=[self.attack.step(plan, model, TRAIN)] if self.attack else [],
-            )
-            for model in models
-        ]  # fmt: skip
+        attacks = [self.attack.step(plan, model, TRAIN) if self.attack else None for model in models]
+        bounds = [bounds_of(plan, model, attack) for model, attack in zip(models, attacks, strict=True)]
         return plan.add(BoundSection, "section_lipschitz_bounds", bounds=bounds)
 
     def facts(self) -> Mapping[str, str]:
         """Returns the settings of the attack and of each training."""
         facts = dict(self.attack.facts()) if self.attack else {}
-        return facts | {name: fact for network in self.networks for name, fact in network.facts().items()}
+        return facts | training_facts(self.networks)
 
 
 class BoundSectionExecutor(SectionExecutor):
@@ -165,11 +159,10 @@ def certificate_table(networks: Sequence[BoundedNetwork]) -> Table:
                 "Largest ratio": float(np.nanmax(ratios)) if np.isfinite(ratios).any() else None,
             }
         )
-    return Table(
-        name="certificates",
-        title="Certified and attack distortion: no smaller distortion than the first changes the prediction; the second does.",
-        columns=tuple(rows[0]),
-        rows=tuple(rows),
+    return Table.from_rows(
+        "certificates",
+        "Certified and attack distortion: no smaller distortion than the first changes the prediction; the second does.",
+        rows,
         notes=(
             "Average distortions. The certificate of a misclassified image is 0. No ratio of a "
             "single image may exceed 1: the run stops if one does.",
@@ -193,7 +186,7 @@ def image_table(networks: Sequence[BoundedNetwork]) -> Table:
         )
     ]
     title = "Certified and attacked distortion, image by image."
-    return Table(name="certificates_images", title=title, columns=tuple(rows[0]), rows=tuple(rows))
+    return Table.from_rows("certificates_images", title, rows)
 
 
 def certificate_figures(networks: Sequence[BoundedNetwork]) -> dict[str, tuple[bytes, str]]:

@@ -14,6 +14,7 @@ from components.folder_names import folder_name
 from components.model_importer.component import ModelImporter
 from components.model_importer.executor import RANDOM, check_source
 from components.settings import LayerChoice, Training, to_parameters
+from components.spectral_analyzer.component import SpectralAnalyzer
 from components.studies.data_sources import checked_path
 from components.studies.plan import Plan, Split
 from components.trainer.component import Trainer
@@ -24,7 +25,7 @@ from intriguing.models.networks import zoo
 from intriguing.names import check_name
 from intriguing.training import AdversarialTraining
 
-# What trains a network, by the class of its settings; a Trainer does all others.
+# The component that trains a network, by the class of its settings. If a class is missing, it is Trainer.
 _TRAINERS: Mapping[type, type[Component[TrainedModel]]] = {AdversarialTraining: AdversarialTrainer}
 
 
@@ -33,7 +34,11 @@ class StudyNetwork(Protocol):
 
     @property
     def name(self) -> str:
-        """In tables."""
+        """Its name in tables."""
+
+    @property
+    def model(self) -> str:
+        """Its name in the zoo."""
 
     def step(self, plan: Plan, split: Split, suffix: str = "") -> Component[TrainedModel]:
         """Adds the step that makes the network.
@@ -43,9 +48,6 @@ class StudyNetwork(Protocol):
             split: The subset for training.
             suffix: End of the step's name, where the network is trained more than once.
         """
-
-    def check_layers(self, choices: Sequence[LayerChoice]) -> None:
-        """Raises a `ValueError` if the network lacks a layer, or if its features need another pooling."""
 
     def facts(self, where: str = "") -> Mapping[str, str]:
         """Returns the settings that the report lists."""
@@ -73,10 +75,6 @@ class Network:
             plan.trained.append(step)
         return step
 
-    def check_layers(self, choices: Sequence[LayerChoice]) -> None:
-        """Raises a `ValueError` if the network lacks a layer, or if its features need another pooling."""
-        _check_layers(self.model, choices)
-
     def facts(self, where: str = "") -> Mapping[str, str]:
         """Returns the settings of its training."""
         return {f"Training of {self.name}{where}": str(self.training)}
@@ -101,7 +99,7 @@ class PretrainedNetwork:
 
     @property
     def name(self) -> str:
-        """In tables."""
+        """Its name in tables."""
         return self.model
 
     def step(self, plan: Plan, split: Split, suffix: str = "") -> Component[TrainedModel]:
@@ -116,10 +114,6 @@ class PretrainedNetwork:
             image_shape=[], scaling={}, probabilities=False, seed=plan.seed,
         )  # fmt: skip
 
-    def check_layers(self, choices: Sequence[LayerChoice]) -> None:
-        """Raises a `ValueError` if the network lacks a layer, or if its features need another pooling."""
-        _check_layers(self.model, choices)
-
     def facts(self, where: str = "") -> Mapping[str, str]:
         """Returns where its weights come from."""
         return {f"Weights of {self.model}": "random" if self.random else "those of the file"}
@@ -133,7 +127,7 @@ class AttackSettings:
         num_images: Images attacked for each network.
         batch_size: Images attacked at once.
         search: The search, or its name.
-        target: The class that every image is driven to; None for a random wrong one each.
+        target: The target class of all images; None for a random wrong class of each image.
         only_correct: Whether images are drawn among those that the network classifies correctly.
     """
 
@@ -155,9 +149,8 @@ class AttackSettings:
 
     def step(self, plan: Plan, model: Component[TrainedModel], split: Split, suffix: str = "") -> Attacker:
         """Adds the attack on a network."""
-        _, _, name = model.id.partition("_")
         return plan.add(
-            Attacker, f"attack_{name}{suffix}", model=model, subset=plan.subset(split), num_images=self.num_images,
+            Attacker, f"attack_{_name_of(model)}{suffix}", model=model, subset=plan.subset(split), num_images=self.num_images,
             batch_size=min(self.batch_size, self.num_images), targeted=True, target=-1 if self.target is None else self.target,
             only_correct=self.only_correct, seed=plan.seed, search=to_parameters(self.settings), log_dir="",
         )  # fmt: skip
@@ -167,10 +160,21 @@ class AttackSettings:
         return {"Images attacked for each model": str(self.num_images), "Search": str(self.settings)}
 
 
-def _check_layers(model: str, choices: Sequence[LayerChoice]) -> None:
-    network = zoo.build(model)
+def bounds_of(plan: Plan, model: Component[TrainedModel], attack: Attacker | None) -> SpectralAnalyzer:
+    """Adds the bounds of a network; with an attack, also the certificates of the attacked images."""
+    return plan.add(SpectralAnalyzer, f"spectra_{_name_of(model)}", model=model, distorted=[] if attack is None else [attack])
+
+
+def training_facts(networks: Sequence[StudyNetwork], where: str = "") -> dict[str, str]:
+    """Returns the settings that the report lists for each network."""
+    return {name: fact for network in networks for name, fact in network.facts(where).items()}
+
+
+def check_layers(network: StudyNetwork, choices: Sequence[LayerChoice]) -> None:
+    """Raises a `ValueError` if the network lacks a layer, or if the features of a layer require another pooling."""
+    built = zoo.build(network.model)
     for choice in choices:
-        features_at(network, choice.layer, before_activation=choice.before_activation, pooling=choice.pooling)
+        features_at(built, choice.layer, before_activation=choice.before_activation, pooling=choice.pooling)
 
 
 def check_networks(networks: Sequence[StudyNetwork], *, at_least: int = 1, argument: str = "networks") -> None:
@@ -185,3 +189,8 @@ def check_networks(networks: Sequence[StudyNetwork], *, at_least: int = 1, argum
     names = [network.name for network in networks]
     if len(networks) < at_least or len({folder_name(name) for name in names}) < len(names):
         raise ValueError(f"{argument} must be at least {at_least}, with different names; received {names}.")
+
+
+def _name_of(model: Component[TrainedModel]) -> str:
+    """Returns the name of a network's step without its first word, `train` or `model`."""
+    return model.id.partition("_")[-1]

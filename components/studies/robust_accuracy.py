@@ -10,8 +10,7 @@ import numpy as np
 
 from components.artifacts import DistortedImages, SpectralBounds
 from components.contract import Artifacts, Parameters
-from components.spectral_analyzer.component import SpectralAnalyzer
-from components.studies.networks import AttackSettings, StudyNetwork, check_networks
+from components.studies.networks import AttackSettings, StudyNetwork, bounds_of, check_networks, training_facts
 from components.studies.plan import TRAIN, Plan
 from components.studies.sections import SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -41,17 +40,14 @@ class RobustAccuracy(Part):
         """Adds the networks, an attack on each, and their certificates."""
         models = [network.step(plan, TRAIN) for network in self.networks]
         attacks = [self.attack.step(plan, model, TRAIN) for model in models]
-        bounds = [
-            plan.add(SpectralAnalyzer, f"spectra_{model.id.partition('_')[-1]}", model=model, distorted=attack)
-            for model, attack in zip(models, attacks, strict=True)
-        ]
+        bounds = [bounds_of(plan, model, attack) for model, attack in zip(models, attacks, strict=True)]
         return plan.add(
             AccuracySection, "section_robust_accuracy", attacks=attacks, bounds=bounds, distortions=list(self.distortions)
         )
 
     def facts(self) -> Mapping[str, str]:
         """Returns the settings of the attack and of each training."""
-        return {**self.attack.facts(), **{name: fact for network in self.networks for name, fact in network.facts().items()}}
+        return {**self.attack.facts(), **training_facts(self.networks)}
 
 
 class AccuracySectionExecutor(SectionExecutor):
@@ -112,11 +108,10 @@ def accuracy_table(networks: Sequence[NetworkAccuracy], distortions: Sequence[fl
             row[f"Attack, {distortion:g}"] = _share(attack, distortion)
             row[f"Certified, {distortion:g}"] = _share(certified, distortion)
         rows.append(row)
-    return Table(
-        name="robust_accuracy",
-        title="Accuracy without perturbation, and at some distortions: under the attack, and certified.",
-        columns=tuple(rows[0]),
-        rows=tuple(rows),
+    return Table.from_rows(
+        "robust_accuracy",
+        "Accuracy without perturbation, and at some distortions: under the attack, and certified.",
+        rows,
     )
 
 

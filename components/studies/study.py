@@ -83,8 +83,12 @@ class Study:
         return plan.steps
 
     def _facts(self, locations: Locations) -> dict[str, str]:
-        of_parts = {name: fact for part in self.parts for name, fact in part.facts().items()}
-        return {**self.data.facts(), **locations.facts(), **of_parts}
+        facts = {**self.data.facts(), **locations.facts()}
+        for part in self.parts:
+            for name, fact in part.facts().items():
+                # Parts with different settings list each of them.
+                facts[name if facts.get(name, fact) == fact else f"{name}, {type(part).__name__}"] = fact
+        return facts
 
 
 def _section(part: Part, plan: Plan) -> SectionStep:

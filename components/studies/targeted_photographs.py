@@ -118,11 +118,10 @@ def photograph_table(attacks: Sequence[Attack]) -> Table:
                 "Gradients per image": attack.search.mean_num_evaluations,
             }
         )
-    return Table(
-        name="photographs",
-        title=f"Photographs with the target class {_target(attacks[0])}.",
-        columns=tuple(rows[0]),
-        rows=tuple(rows),
+    return Table.from_rows(
+        "photographs",
+        f"Photographs with the target class {_target(attacks[0])}.",
+        rows,
         notes=(
             "Drawn at random among the photographs that the network classifies correctly, with no selection afterwards. "
             "Distortion is the root-mean-square change of a color in [0, 1]; the paper prints "

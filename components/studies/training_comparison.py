@@ -12,8 +12,7 @@ import numpy as np
 from components.artifacts import DistortedImages, SpectralBounds, TrainedModel, TransferRates
 from components.contract import Artifacts, Component, Parameters
 from components.records import NetworkRecord
-from components.spectral_analyzer.component import SpectralAnalyzer
-from components.studies.networks import AttackSettings, StudyNetwork, check_networks
+from components.studies.networks import AttackSettings, StudyNetwork, bounds_of, check_networks, training_facts
 from components.studies.plan import Plan, Split
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -76,17 +75,14 @@ class TrainingComparison(Part):
             "Training variants": f"{self.num_seeds} seeds, trained on {self.trained_on}, tested on {self.tested_on}",
             "Attack on each variant": str(self.attack.settings) if self.attack else "none",
         }
-        return facts | {name: fact for variant in self.variants for name, fact in variant.facts().items()}
+        return facts | training_facts(self.variants)
 
     def _add_seed(self, plan: Plan, steps: _Steps) -> None:
         train = Split(self.trained_on, name="variants_train")
         test = Split(self.tested_on, disjoint_from=(self.trained_on,), name="variants_test")
         models = [variant.step(plan, train, f"_seed{plan.seed}") for variant in self.variants]
         attacks = [self.attack.step(plan, model, test) for model in models] if self.attack else []
-        steps.bounds.extend(
-            plan.add(SpectralAnalyzer, model.id.replace("train_", "spectra_", 1), model=model, distorted=attack)
-            for model, attack in zip(models, attacks)
-        )
+        steps.bounds.extend(bounds_of(plan, model, attack) for model, attack in zip(models, attacks))
         # All variants are evaluated on the images that were distorted for the baseline.
         rates = plan.add(
             TransferEvaluator, f"errors_of_variants_seed{plan.seed}", models=models, distorted=attacks[:1],
@@ -144,11 +140,10 @@ def error_table(variants: TrainingVariants) -> Table:
             }
         )
     published = published_rows("variant_errors", variants.networks, rows[0])
-    return Table(
-        name="variant_errors",
-        title=f"Errors on {variants.tested_on} of networks that differ in training alone.",
-        columns=tuple(rows[0]),
-        rows=tuple(rows),
+    return Table.from_rows(
+        "variant_errors",
+        f"Errors on {variants.tested_on} of networks that differ in training alone.",
+        rows,
         notes=(
             f"Change: of the error against {variants.baseline}, the baseline, averaged over seeds, in points. Newly wrong: "
             "images, over all seeds, that the baseline of the same seed classifies correctly and this network does not; newly "
@@ -183,7 +178,7 @@ def seed_table(variants: TrainingVariants) -> Table:
                 }
             )
     title = f"Every network, against that of {variants.baseline} of the same seed."
-    return Table(name="variant_seeds", title=title, columns=tuple(rows[0]), rows=tuple(rows))
+    return Table.from_rows("variant_seeds", title, rows)
 
 
 def robustness_table(variants: TrainingVariants) -> Table:
@@ -205,11 +200,10 @@ def robustness_table(variants: TrainingVariants) -> Table:
                 ),
             }
         )
-    return Table(
-        name="variant_robustness",
-        title="Distortion to a random wrong class, and error rates on the images that were distorted for the baseline.",
-        columns=tuple(rows[0]),
-        rows=tuple(rows),
+    return Table.from_rows(
+        "variant_robustness",
+        "Distortion to a random wrong class, and error rates on the images that were distorted for the baseline.",
+        rows,
         notes=(
             f"Images of {variants.tested_on}, the same ones with the same targets for all variants of a seed. Least "
             "distortion: average over images that the network classified correctly before. Ratio to baseline: image by "
@@ -238,12 +232,11 @@ def round_table(training: NetworkRecord) -> Table:
         for record in training.rounds
         if record.num_epochs % 1 == 0
     ]
-    return Table(
-        name="rounds",
-        title=f"Training of {training.name}, in the last round of every epoch: the loss on clean images and on every pool, "
+    return Table.from_rows(
+        "rounds",
+        f"Training of {training.name}, in the last round of every epoch: the loss on clean images and on every pool, "
         "and the attacks.",
-        columns=tuple(rows[0]),
-        rows=tuple(rows),
+        rows,
     )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from components.artifacts import DistortedImages, Subset, TrainedModel, TransferRates
 from components.contract import Artifacts, Parameters
 from components.records import ChangedImagesRecord
-from components.studies.networks import AttackSettings, StudyNetwork, check_networks
+from components.studies.networks import AttackSettings, StudyNetwork, check_networks, training_facts
 from components.studies.plan import TEST, Plan, Split
 from components.studies.sections import SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -19,6 +18,7 @@ from components.studies.transfer_experiment import (
     ON_ALL,
     ON_CORRECT,
     Experiment,
+    TransferSection,
     name_of,
     paper_table,
     table_on_correct,
@@ -74,22 +74,18 @@ class TransferBetweenHalves(Part):
 
     def facts(self) -> Mapping[str, str]:
         """Returns the settings of the attack and of each training."""
-        facts = dict(self.attack.facts())
-        for networks, where in ((self.on_first, " on P1"), (self.on_second, " on P2")):
-            facts |= {name: fact for network in networks for name, fact in network.facts(where).items()}
-        return facts
+        return {**self.attack.facts(), **training_facts(self.on_first, " on P1"), **training_facts(self.on_second, " on P2")}
 
 
 class _SectionExecutor(SectionExecutor):
     def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
-        experiment = Experiment.read(*(input_dict[name] for name in ("models", "attacks", "rates")))
+        experiment = Experiment.read(input_dict)
         first, second, test = (subset.record().subset for subset in input_dict["subsets"])
         tables = (table_3(experiment, first, second, test), table_4(experiment), table_4_on_correct(experiment))
         return SectionContent([_section(tables)], {})
 
 
-class _SectionStep(SectionStep):
-    INPUTS = {"subsets": Subset, "models": TrainedModel, "attacks": DistortedImages, "rates": TransferRates}
+class _SectionStep(TransferSection):
     EXECUTOR = _SectionExecutor
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from components.artifacts import DistortedImages, Subset, TrainedModel, TransferRates
 from components.contract import Artifacts, Parameters
 from components.records import ChangedImagesRecord
-from components.studies.networks import AttackSettings, StudyNetwork, check_networks
+from components.studies.networks import AttackSettings, StudyNetwork, check_networks, training_facts
 from components.studies.plan import TEST, TRAIN, Plan
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -21,6 +20,7 @@ from components.studies.transfer_experiment import (
     ON_ALL,
     ON_CORRECT,
     Experiment,
+    TransferSection,
     name_of,
     paper_table,
     table_on_correct,
@@ -84,12 +84,12 @@ class TransferBetweenModels(Part):
 
     def facts(self) -> Mapping[str, str]:
         """Returns the settings of the attack and of each training."""
-        return {**self.attack.facts(), **{name: fact for network in self.networks for name, fact in network.facts().items()}}
+        return {**self.attack.facts(), **training_facts(self.networks)}
 
 
 class _SectionExecutor(SectionExecutor):
     def content(self, input_dict: Artifacts, exec_properties: Parameters) -> SectionContent:
-        experiment = Experiment.read(*(input_dict[name] for name in ("models", "attacks", "rates")))
+        experiment = Experiment.read(input_dict)
         train, test = (subset.record().subset for subset in input_dict["subsets"])
         tables = [table_1(experiment, train, test), table_2(experiment), table_2_on_correct(experiment)]
         galleries = _galleries(experiment, exec_properties["illustrated"])
@@ -100,9 +100,8 @@ class _SectionExecutor(SectionExecutor):
         )
 
 
-class _SectionStep(SectionStep):
+class _SectionStep(TransferSection):
     PARAMETERS = {"illustrated": list}
-    INPUTS = {"subsets": Subset, "models": TrainedModel, "attacks": DistortedImages, "rates": TransferRates}
     EXECUTOR = _SectionExecutor
 
 

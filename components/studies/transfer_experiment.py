@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from components.artifacts import DistortedImages, TrainedModel, TransferRates
-from components.records import ChangedImagesRecord, ErrorCounts, NetworkRecord, TransferRecord
+from components.artifacts import DistortedImages, Subset, TrainedModel, TransferRates
+from components.contract import Artifacts
+from components.records import ChangedImagesRecord, NetworkRecord, TransferRecord
+from components.studies.sections import SectionStep
+from intriguing.evaluation import ErrorRates
 from intriguing.reporting import Mean, Table, published_rows
 from intriguing.statistics.proportions import Proportion
 
@@ -30,14 +33,12 @@ class Experiment:
     rates: TransferRecord
 
     @classmethod
-    def read(
-        cls, models: Sequence[TrainedModel], attacks: Sequence[DistortedImages], rates: Sequence[TransferRates]
-    ) -> Experiment:
-        """Reads the artifacts."""
+    def read(cls, inputs: Artifacts) -> Experiment:
+        """Reads the inputs of a `TransferSection`."""
         return cls(
-            networks={record.name: record for record in (model.record() for model in models)},
-            arrays={attack.record().name: attack.arrays() for attack in attacks},
-            rates=rates[0].record(),
+            networks={record.name: record for record in (model.record() for model in inputs["models"])},
+            arrays={attack.record().name: attack.arrays() for attack in inputs["attacks"]},
+            rates=inputs["rates"][0].record(),
         )
 
     def distortions(self) -> dict[str, np.ndarray]:
@@ -50,7 +51,13 @@ class Experiment:
             yield from (row for row in self.rates.changed if row.kind == kind)
 
 
-Count: TypeAlias = Callable[[ErrorCounts], Proportion]
+class TransferSection(SectionStep):
+    """Inputs: subsets, networks, an attack on each network, and the errors of all networks. A subclass has the executor."""
+
+    INPUTS = {"subsets": Subset, "models": TrainedModel, "attacks": DistortedImages, "rates": TransferRates}
+
+
+Count: TypeAlias = Callable[[ErrorRates], Proportion]
 """On which images errors are counted."""
 
 ON_ALL: Count = operator.attrgetter("on_all")
@@ -62,7 +69,7 @@ def transfer_table(experiment: Experiment) -> Table:
     changed = experiment.changed("distorted", "amplified", "noise")
     rows = [transfer_row(row, ON_ALL, name_of(row)) for row in changed]
     title = "Errors induced in the model of the column by the images of the row."
-    return Table(name="transfer", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(LEFT_OUT, ALL_DISTORTIONS))
+    return Table.from_rows("transfer", title, rows, notes=(LEFT_OUT, ALL_DISTORTIONS))
 
 
 def transfer_row(row: ChangedImagesRecord, count: Count, name: str) -> dict[str, Any]:
@@ -91,4 +98,4 @@ def paper_table(name: str, title: str, rows: list[dict[str, Any]], *notes: str) 
 def table_on_correct(name: str, rows: list[dict[str, Any]]) -> Table:
     """Returns a table of transfer, counted on the images that the evaluated model classified correctly before."""
     title = "Counted only on images whose originals the evaluated model (column) classified correctly."
-    return Table(name=f"{name}_on_correct", title=title, columns=tuple(rows[0]), rows=tuple(rows), notes=(LEFT_OUT,))
+    return Table.from_rows(f"{name}_on_correct", title, rows, notes=(LEFT_OUT,))

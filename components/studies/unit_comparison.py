@@ -13,7 +13,7 @@ from components.artifacts import DirectionArrays, LayerUnitArrays, UnitAnalyses
 from components.contract import Artifacts, Parameters
 from components.records import BasisTestRecord, LayerUnitsRecord, UnitsRecord
 from components.settings import LayerChoice, to_parameters
-from components.studies.networks import StudyNetwork, check_networks
+from components.studies.networks import StudyNetwork, check_layers, check_networks, training_facts
 from components.studies.plan import TEST, TRAIN, Plan, Split
 from components.studies.sections import Figures, SectionContent, SectionExecutor, SectionStep
 from components.studies.study import Part
@@ -70,7 +70,7 @@ class UnitComparison(Part):
         kinds = {kind: [list(ends) for ends in ranges] for kind, ranges in self.kinds.items()}
         analyses, pixels_are_left = [], True
         for network, choices in self.layers:
-            network.check_layers(choices)
+            check_layers(network, choices)
             model = network.step(plan, TRAIN)
             analyses.append(
                 plan.add(
@@ -85,8 +85,8 @@ class UnitComparison(Part):
 
     def facts(self) -> Mapping[str, str]:
         """Returns the settings of the comparison and of each training."""
-        of_networks = {name: fact for network, _ in self.layers for name, fact in network.facts().items()}
-        return {"Comparison of bases": str(self.settings), **of_networks}
+        networks = [network for network, _ in self.layers]
+        return {"Comparison of bases": str(self.settings), **training_facts(networks)}
 
 
 class UnitSectionExecutor(SectionExecutor):
@@ -192,7 +192,7 @@ def unit_details(tests: Sequence[UnitTest]) -> Table:
         for test in tests
     ]
     title = "The natural basis against Haar-random bases: means, effects with 95 % intervals, and p-values of either side."
-    return Table(name="units_details", title=title, columns=tuple(rows[0]), rows=tuple(rows))
+    return Table.from_rows("units_details", title, rows)
 
 
 def _note_on_constants(tests: Sequence[UnitTest]) -> Iterator[str]:

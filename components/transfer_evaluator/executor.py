@@ -11,7 +11,7 @@ import numpy as np
 from components.artifacts import DistortedImages, Subset, TrainedModel
 from components.contract import Artifacts, Executor, Parameters
 from components.example_gen.executor import card_of
-from components.records import ChangedImagesRecord, ErrorCounts, TransferRecord
+from components.records import ChangedImagesRecord, TransferRecord
 from intriguing.data import load_examples
 from intriguing.evaluation import AttackedImages, TransferRow, predict, transfer_matrix
 from intriguing.statistics.proportions import Proportion
@@ -87,6 +87,6 @@ def _record(row: TransferRow) -> ChangedImagesRecord:
         mean_distortion=row.mean_distortion,
         std_distortion=row.std_distortion,
         num_images=row.num_images,
-        errors={name: ErrorCounts(on_all=rates.on_all, on_correct=rates.on_correct) for name, rates in row.rates.items()},
+        errors=dict(row.rates),
         predictions={name: tuple(predictions.numpy().tolist()) for name, predictions in row.predictions.items()},
     )

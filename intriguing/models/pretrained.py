@@ -219,7 +219,7 @@ def _targets_in_state_dict(model: keras.Model, names: Mapping[str, str]) -> dict
 
 
 def _kernel_in_state_dict(layer: Any) -> _Target:
-    """Returns the target of a kernel, whose axes in PyTorch are outputs, inputs, window; groups are stored alike in Keras."""
+    """Returns the target of a kernel. Its axes in PyTorch are outputs, inputs, window; the order of groups is that of Keras."""
     kernel = layer.kernel
     window, (inputs, outputs) = tuple(kernel.shape[:-2]), tuple(kernel.shape[-2:])
 

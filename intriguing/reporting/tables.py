@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -76,6 +76,25 @@ class Table:
     rows: tuple[Mapping[str, Cell], ...]
     notes: tuple[str, ...] = ()
     published: tuple[Mapping[str, float], ...] = ()
+
+    @classmethod
+    def from_rows(
+        cls,
+        name: str,
+        title: str,
+        rows: Sequence[Mapping[str, Cell]],
+        *,
+        notes: Sequence[str] = (),
+        published: Sequence[Mapping[str, float]] = (),
+    ) -> Table:
+        """Returns a table whose columns are the keys of its rows. There must be at least one row.
+
+        Example:
+            >>> Table.from_rows("errors", "Test errors.", [{"Model": "FC10", "Error": 0.074}]).columns
+            ('Model', 'Error')
+        """
+        columns = tuple(rows[0]) if rows else ()
+        return cls(name=name, title=title, columns=columns, rows=tuple(rows), notes=tuple(notes), published=tuple(published))
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):

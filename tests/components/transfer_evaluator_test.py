@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from components.artifacts import MANIFEST, Artifact, DistortedImages, TrainedModel
-from components.records import AttackRecord, ErrorCounts, NetworkRecord
+from components.records import AttackRecord, NetworkRecord
 from components.runner import run
 from components.transfer_evaluator.component import TransferEvaluator
+from intriguing.evaluation import ErrorRates
 from intriguing.models import build
 from intriguing.statistics.proportions import Proportion
 
@@ -103,6 +104,6 @@ def test_single_image_has_a_mean_but_no_standard_deviation(tmp_path: Path) -> No
 
 def test_attack_without_success_has_rates_of_zero_images(tmp_path: Path) -> None:
     rates = _rates(tmp_path, num_succeeded=0)
-    assert rates["distorted"].errors["linear"] == ErrorCounts(on_all=Proportion(0, 0), on_correct=Proportion(0, 0))
+    assert rates["distorted"].errors["linear"] == ErrorRates(on_all=Proportion(0, 0), on_correct=Proportion(0, 0))
     assert np.isnan([rates["distorted"].mean_distortion, rates["distorted"].std_distortion]).all()
     assert rates["noise"].num_images == NUM_IMAGES

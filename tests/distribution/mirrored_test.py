@@ -47,7 +47,7 @@ def on_both(one_device, two_replicas, train, build=network):
     return results
 
 
-def assert_alike(one, two, atol):
+def assert_close_results(one, two, atol):
     np.testing.assert_allclose(one[0].losses[-1], two[0].losses[-1], atol=ATOL_SUMMATION)
     assert one[0].converged == two[0].converged
     for weight, other in zip(one[1], two[1], strict=True):
@@ -65,7 +65,7 @@ def test_minibatch_training_on_two_devices_equals_training_on_one(
 
     one, two = on_both(one_device, two_replicas, train)
     assert any(np.any(weight != start) for weight, start in zip(one[1], network().get_weights(), strict=True))
-    assert_alike(one, two, ATOL_SUMMATION)
+    assert_close_results(one, two, ATOL_SUMMATION)
 
 
 def test_adversarial_training_on_two_devices_equals_training_on_one(examples, one_device, two_replicas, monkeypatch):
@@ -97,7 +97,7 @@ def test_full_batch_training_on_two_devices_equals_training_on_one_with_unequal_
     odd = tuple(tensor[:33] for tensor in examples)
     one, two = on_both(one_device, two_replicas, lambda model: fit_full_batch(model, *odd), build=softmax)
     assert one[0].converged
-    assert_alike(one, two, ATOL_CONVERGED)
+    assert_close_results(one, two, ATOL_CONVERGED)
 
 
 def test_batch_normalization_statistics_are_averaged_over_replicas(examples, two_replicas):

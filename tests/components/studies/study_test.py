@@ -285,6 +285,16 @@ def test_a_misspelled_model_or_layer_is_refused_before_training(tmp_path: Path) 
         Study(title="", data=Dataset("mnist_5k"), parts=(units,)).steps(workdir=tmp_path, seed=0, facts={})
 
 
+def test_the_report_lists_the_settings_of_all_parts_also_if_they_differ(tmp_path: Path) -> None:
+    other = AttackSettings(num_images=4, search="fast")
+    renamed = dataclasses.replace(NETWORKS[0], name="other")
+    parts = (LipschitzBounds(networks=NETWORKS, attack=ATTACK), RobustAccuracy(networks=(renamed,), attack=other))
+    report = Study(title="", data=Dataset("mnist_5k"), parts=parts).steps(workdir=tmp_path, seed=0, facts={})[-1]
+    facts = report.parameters["facts"]
+    assert (facts["Search"], facts["Search, RobustAccuracy"]) == (str(ATTACK.settings), str(other.settings))
+    assert facts["Images attacked for each model, RobustAccuracy"] == "4"
+
+
 def test_attack_settings_take_the_name_of_a_search() -> None:
     assert AttackSettings(search="szegedy_lbfgs").settings == SZEGEDY_LBFGS
     with pytest.raises(ValueError, match="unknown search 'fats'"):

@@ -228,3 +228,12 @@ def test_averages_over_seeds_keep_their_interval_in_every_format():
 def test_small_shares_of_many_trials_have_two_decimals_as_in_the_paper(counts, text):
     row = {"Model": "a", "Error": Proportion(*counts)}
     assert text in to_text(Table(name="t", title="T.", columns=tuple(row), rows=(row,)))
+
+
+def test_columns_of_rows_are_their_keys():
+    rows = [{"Model": "FC10", "Error": 0.5}, {"Model": "FC100", "Error": 0.25}]
+    assert Table.from_rows("errors", "Errors.", rows) == Table(
+        name="errors", title="Errors.", columns=("Model", "Error"), rows=tuple(rows)
+    )
+    with pytest.raises(ValueError, match="errors must have at least one column; received none"):
+        Table.from_rows("errors", "Errors.", [])
